@@ -1,0 +1,1 @@
+//! The Bunny models on burn: a picture and words in, words out.
