@@ -1,0 +1,36 @@
+//! The hash behind every shuffle and sample: written down here, so that the same seed gives the
+//! same records whatever the version of any crate.
+
+/// SplitMix64's finaliser (Steele, Lea and Flood 2014): a bijection of 64-bit words that spreads
+/// every bit of its input over all bits of its output.
+pub(crate) const fn mix(mut word: u64) -> u64 {
+    word = word.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ (word >> 31)
+}
+
+/// One word from several, order included.
+pub(crate) fn mix_all(words: &[u64]) -> u64 {
+    words.iter().fold(0, |hash, word| mix(hash ^ mix(*word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_finaliser_is_splitmix64() {
+        // The first outputs of SplitMix64 from state 0, as in Vigna's splitmix64.c.
+        let step = 0x9E37_79B9_7F4A_7C15_u64;
+        let outputs: Vec<u64> = (0..3).map(|i| mix(step.wrapping_mul(i))).collect();
+        assert_eq!(
+            outputs,
+            [
+                0xE220_A839_7B1D_CDAF,
+                0x6E78_9E6A_A1B9_65F4,
+                0x06C4_5D18_8009_454F
+            ]
+        );
+    }
+}

@@ -1,0 +1,305 @@
+//! The LLaVA-style record: a conversation, with or without pictures.
+//!
+//! ```json
+//! {"id": "000000033471", "image": "coco/train2017/000000033471.jpg",
+//!  "conversations": [{"from": "human", "value": "<image>\nWhat colour is the bus?"},
+//!                    {"from": "gpt", "value": "Red."}]}
+//! ```
+//!
+//! [`RecordFile`] opens a JSON array, JSON lines or Parquet of them without reading it into memory.
+
+mod file;
+mod index;
+mod scan;
+
+use std::fmt;
+
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+pub use file::RecordFile;
+
+/// What stands in a turn where a picture goes.
+pub const IMAGE_PLACEHOLDER: &str = "<image>";
+
+/// One conversation, with or without pictures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Record {
+    /// Its name; a number is kept as its digits, a missing one is empty.
+    pub id: String,
+    /// The pictures it talks about, as paths below an image folder; `None` for text alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Images>,
+    /// Who says what, in order.
+    pub conversations: Vec<Turn>,
+    /// Fields beyond these three, as they stood (`"model"` in ShareGPT records, for one).
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Record {
+    /// Paths of the pictures, in the order in which the placeholders consume them.
+    pub fn images(&self) -> &[String] {
+        self.image.as_ref().map_or(&[], Images::paths)
+    }
+
+    /// How often `<image>` stands in the turns.
+    pub fn placeholders(&self) -> usize {
+        self.conversations
+            .iter()
+            .map(|turn| turn.value.matches(IMAGE_PLACEHOLDER).count())
+            .sum()
+    }
+
+    /// Whitespace-separated words over all turns: the length by which the reference groups batches.
+    pub fn words(&self) -> usize {
+        self.conversations
+            .iter()
+            .map(|turn| turn.value.split_whitespace().count())
+            .sum()
+    }
+}
+
+/// One picture or several: the `image` field may be a string or a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Images {
+    /// `"image": "a.jpg"`
+    One(String),
+    /// `"image": ["a.jpg", "b.jpg"]`
+    Many(Vec<String>),
+}
+
+impl Images {
+    /// The paths, one or several.
+    pub fn paths(&self) -> &[String] {
+        match self {
+            Self::One(path) => std::slice::from_ref(path),
+            Self::Many(paths) => paths,
+        }
+    }
+}
+
+/// What one side says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who speaks.
+    pub from: Role,
+    /// The words, `<image>` placeholders among them.
+    pub value: String,
+}
+
+impl Turn {
+    /// A turn of the person.
+    pub fn human(value: impl Into<String>) -> Self {
+        Self {
+            from: Role::Human,
+            value: value.into(),
+        }
+    }
+
+    /// A turn of the model.
+    pub fn gpt(value: impl Into<String>) -> Self {
+        Self {
+            from: Role::Gpt,
+            value: value.into(),
+        }
+    }
+}
+
+/// Who speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// `human`: the person; its turns are not learned.
+    Human,
+    /// `gpt`: the model; its turns are what is learned.
+    Gpt,
+    /// `system`: which the Bunny templates have no place for.
+    System,
+    /// Anything else, as it stood.
+    Other(String),
+}
+
+impl Role {
+    /// The name that stands in files.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Human => "human",
+            Self::Gpt => "gpt",
+            Self::System => "system",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl From<&str> for Role {
+    fn from(name: &str) -> Self {
+        match name {
+            "human" => Self::Human,
+            "gpt" => Self::Gpt,
+            "system" => Self::System,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|name| Role::from(name.as_str()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Images {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ImagesVisitor;
+        impl<'de> Visitor<'de> for ImagesVisitor {
+            type Value = Images;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path or a list of paths in `image`")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<Images, E> {
+                Ok(Images::One(path.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Images, A::Error> {
+                let mut paths = Vec::new();
+                while let Some(path) = seq.next_element()? {
+                    paths.push(path);
+                }
+                Ok(Images::Many(paths))
+            }
+        }
+        deserializer.deserialize_any(ImagesVisitor)
+    }
+}
+
+/// An `id` as files have it: text or a number.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`id` has to be a string or a number")]
+enum Id {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+// Written by hand for two things a derive does not do: of a repeated key the last value counts, as
+// with Python's `json.load`, and `flatten` would buffer every record a second time.
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RecordVisitor;
+        impl<'de> Visitor<'de> for RecordVisitor {
+            type Value = Record;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with `id`, `conversations` and perhaps `image`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
+                let mut record = Record::default();
+                let mut conversations = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "id" => {
+                            record.id = match map.next_value::<Option<Id>>()? {
+                                Some(Id::Text(text)) => text,
+                                Some(Id::Number(number)) => number.to_string(),
+                                None => String::new(),
+                            }
+                        }
+                        "image" => record.image = map.next_value()?,
+                        "conversations" => conversations = Some(map.next_value()?),
+                        _ => {
+                            record.extra.insert(key, map.next_value()?);
+                        }
+                    }
+                }
+                record.conversations =
+                    conversations.ok_or_else(|| de::Error::missing_field("conversations"))?;
+                Ok(record)
+            }
+        }
+        deserializer.deserialize_map(RecordVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Record {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn an_id_may_be_text_a_number_or_missing() {
+        assert_eq!(parse(r#"{"id":"a","conversations":[]}"#).id, "a");
+        assert_eq!(parse(r#"{"id":33471,"conversations":[]}"#).id, "33471");
+        assert_eq!(parse(r#"{"conversations":[]}"#).id, "");
+        assert!(serde_json::from_str::<Record>(r#"{"id":[1],"conversations":[]}"#).is_err());
+    }
+
+    #[test]
+    fn an_image_may_be_one_several_or_null() {
+        assert_eq!(
+            parse(r#"{"image":"a.jpg","conversations":[]}"#).images(),
+            ["a.jpg"]
+        );
+        assert_eq!(
+            parse(r#"{"image":["a.jpg","b.jpg"],"conversations":[]}"#).images(),
+            ["a.jpg", "b.jpg"]
+        );
+        assert_eq!(parse(r#"{"image":null,"conversations":[]}"#).image, None);
+        let error = serde_json::from_str::<Record>(r#"{"image":3,"conversations":[]}"#);
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("a path or a list of paths")
+        );
+    }
+
+    #[test]
+    fn other_fields_and_roles_survive_a_round_trip() {
+        let text = r#"{"id":"x","image":["a"],"conversations":[{"from":"tool","value":"v"}],"model":"","n":1.50}"#;
+        let record = parse(text);
+        assert_eq!(record.conversations[0].from, Role::Other("tool".into()));
+        assert_eq!(
+            serde_json::to_string(&record).unwrap(),
+            text.replace("1.50", "1.5")
+        );
+    }
+
+    #[test]
+    fn of_a_repeated_key_the_last_value_counts() {
+        assert_eq!(parse(r#"{"id":"a","id":"b","conversations":[]}"#).id, "b");
+    }
+
+    #[test]
+    fn a_record_without_conversations_is_an_error_that_says_so() {
+        let error = serde_json::from_str::<Record>(r#"{"id":"a"}"#).unwrap_err();
+        assert!(error.to_string().contains("conversations"));
+    }
+
+    #[test]
+    fn placeholders_and_words_are_counted_over_all_turns() {
+        let record = parse(
+            r#"{"conversations":[{"from":"human","value":"<image>\nTwo <image> here"},{"from":"gpt","value":" a  b "}]}"#,
+        );
+        assert_eq!(record.placeholders(), 2);
+        assert_eq!(record.words(), 6);
+    }
+}

@@ -1,0 +1,243 @@
+//! A file of records, opened without reading it into memory.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::{Advice, Mmap};
+
+use super::Record;
+use super::index::Index;
+use crate::error::{DataError, Result};
+
+/// A file of records with random access: a JSON array or JSON lines, mapped and indexed.
+///
+/// Many threads may read one `RecordFile` at once, and many processes one file: they share the
+/// mapped pages. The file must not be cut short while it is open.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("records.json");
+/// # std::fs::write(&path, r#"[{"id": 7, "conversations": [{"from": "human", "value": "Hi"}]}]"#)?;
+/// let records = bunny_data::record::RecordFile::open(&path)?;
+/// assert_eq!(records.len(), 1);
+/// assert_eq!(records.get(0)?.id, "7");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RecordFile {
+    path: PathBuf,
+    map: Mmap,
+    index: Index,
+}
+
+impl RecordFile {
+    /// Opens `path`, building the index of its records on the first open (see the module `index`).
+    ///
+    /// # Errors
+    /// [`DataError::Io`], [`DataError::NotRecords`] for a file of another kind, and
+    /// [`DataError::Structure`] for one whose array or lines are broken or cut short.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let mut file = File::open(path).map_err(DataError::io(path, "open"))?;
+        let index = Index::of(path, &mut file)?;
+        // SAFETY: the mapping is read-only and every access is bounds-checked; that nobody cuts the
+        // file short under a running reader is asked for in the type's documentation.
+        let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
+        // Only advice: records are read in shuffled order, so reading ahead would be wasted.
+        let _ = map.advise(Advice::Random);
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            index,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Record `index`, from 0.
+    ///
+    /// # Errors
+    /// [`DataError::NoSuchRecord`], or [`DataError::Record`] when its JSON is not a record.
+    pub fn get(&self, index: usize) -> Result<Record> {
+        let raw = self.raw(index)?;
+        serde_json::from_slice(raw).map_err(|source| DataError::Record {
+            path: self.path.clone(),
+            index,
+            offset: self.offset(index),
+            source,
+        })
+    }
+
+    /// The bytes of record `index` as they stand in the file.
+    ///
+    /// # Errors
+    /// [`DataError::NoSuchRecord`].
+    pub fn raw(&self, index: usize) -> Result<&[u8]> {
+        self.index
+            .span(index)
+            .and_then(|span| {
+                let start = usize::try_from(span.start).ok()?;
+                self.map.get(start..start.checked_add(span.len as usize)?)
+            })
+            .ok_or_else(|| DataError::NoSuchRecord {
+                path: self.path.clone(),
+                index,
+                len: self.len(),
+            })
+    }
+
+    /// Where record `index` starts in the file.
+    pub(crate) fn offset(&self, index: usize) -> u64 {
+        self.index.span(index).map_or(0, |span| span.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const ARRAY: &str = r#"[
+        {"id": "a", "image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\nHi ]}"}]},
+        {"id": 2, "conversations": []}
+    ]"#;
+
+    #[test]
+    fn records_are_read_in_any_order_by_many_threads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.json");
+        fs::write(&path, ARRAY).unwrap();
+        let records = RecordFile::open(&path).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    assert_eq!(records.get(1).unwrap().id, "2");
+                    assert_eq!(records.get(0).unwrap().images(), ["a.jpg"]);
+                });
+            }
+        });
+        assert!(matches!(
+            records.get(2),
+            Err(DataError::NoSuchRecord {
+                index: 2,
+                len: 2,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn the_index_is_reused_and_built_again_when_the_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.json");
+        let beside = folder.path().join("records.json.idx");
+        fs::write(&path, ARRAY).unwrap();
+        RecordFile::open(&path).unwrap();
+        let first = fs::read(&beside).unwrap();
+        let made = fs::metadata(&beside).unwrap().modified().unwrap();
+        RecordFile::open(&path).unwrap();
+        assert_eq!(
+            fs::metadata(&beside).unwrap().modified().unwrap(),
+            made,
+            "not written again"
+        );
+
+        // Same length, and the time put back: the hash of the ends still tells.
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, ARRAY.replace("\"id\": 2", "\"id\": 3")).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        assert_eq!(RecordFile::open(&path).unwrap().get(1).unwrap().id, "3");
+        assert_ne!(fs::read(&beside).unwrap(), first);
+    }
+
+    #[test]
+    fn a_damaged_index_is_built_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let beside = folder.path().join("records.jsonl.idx");
+        fs::write(
+            &path,
+            "{\"id\":1,\"conversations\":[]}\n\n{\"id\":2,\"conversations\":[]}",
+        )
+        .unwrap();
+        RecordFile::open(&path).unwrap();
+        let whole = fs::read(&beside).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x55;
+            fs::write(&beside, &damaged).unwrap();
+            assert_eq!(
+                RecordFile::open(&path).unwrap().get(1).unwrap().id,
+                "2",
+                "byte {at}"
+            );
+            fs::write(&beside, &whole[..at]).unwrap();
+            assert_eq!(
+                RecordFile::open(&path).unwrap().get(1).unwrap().id,
+                "2",
+                "cut at {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.json");
+        for (bytes, word) in [
+            (&b""[..], "empty"),
+            (b" \n", "empty"),
+            (
+                b"version https://git-lfs.github.com/spec/v1\n",
+                "git lfs pull",
+            ),
+            (b"\x1F\x8B\x08", "unpack"),
+            (b"\"x\"", "expected a JSON array"),
+        ] {
+            fs::write(&path, bytes).unwrap();
+            let error = RecordFile::open(&path).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        fs::write(&path, "\u{FEFF}[]").unwrap();
+        assert!(RecordFile::open(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_broken_record_is_named_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.json");
+        fs::write(&path, r#"[{"conversations":[]}, {"conversations":[1]}]"#).unwrap();
+        let records = RecordFile::open(&path).unwrap();
+        let error = records.get(1).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                DataError::Record {
+                    index: 1,
+                    offset: 23,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}
