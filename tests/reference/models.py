@@ -7,300 +7,38 @@ Each folder is a case: a checkpoint in a published layout, `expected.json` (prom
 answers) and `expected.safetensors` (what flows through the model). README.md lists the names.
 """
 
-import json
-import re
+import copy
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw
-from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from tokenizers import Tokenizer
 
 import bunny
 from bunny import TOWER, Bunny
+from tiny import (
+    EOS,
+    bunny_config,
+    eva_config,
+    make_pictures,
+    make_tokenizer,
+    phi_config,
+    random_weights,
+    rope_buffers,
+    siglip_config,
+    siglip_processor,
+    stablelm_config,
+    write_json,
+    write_shards,
+    write_tensors,
+    write_tokenizer,
+)
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "models"
 ANSWER = 16  # tokens at most
-EOS = "<|endoftext|>"
-
-
-# --- words and pictures ------------------------------------------------------------------------
-
-CORPUS = [
-    bunny.SYSTEM,
-    "USER: What is in the picture? ASSISTANT: A small red house stands near a tree.",
-    "USER: Describe the image in detail. ASSISTANT: Two dogs sit on the grass under a blue sky.",
-    "USER: Why is the sky blue? ASSISTANT: The air scatters blue light more than red light.",
-    "USER: Are you sure? ASSISTANT: Yes, the cat is on the left of the box.",
-    "Answer the question using a single word or phrase. How many birds are there?",
-]
-
-
-def make_tokenizer():
-    """A byte-level BPE in the manner of CodeGen's: no BOS, `<|endoftext|>` after the merges,
-    runs of spaces added behind it."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=380,
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
-    tokenizer.train_from_iterator(CORPUS * 4, trainer)
-    tokenizer.add_special_tokens([AddedToken(EOS, normalized=False, special=True)])
-    tokenizer.add_tokens([AddedToken(" " * n, normalized=False) for n in (4, 3, 2)])
-    return tokenizer
-
-
-def write_tokenizer(folder, tokenizer):
-    tokenizer.save(str(folder / "tokenizer.json"))
-    special = {"bos_token": EOS, "eos_token": EOS, "unk_token": EOS}
-    write_json(folder / "special_tokens_map.json", special)
-    write_json(
-        folder / "tokenizer_config.json",
-        special | {"model_max_length": 2048, "tokenizer_class": "PreTrainedTokenizerFast"},
-    )
-
-
-def make_pictures():
-    """A wide and a tall picture: a gradient, grain, and a few shapes."""
-    out = {}
-    for seed, (name, size) in enumerate({"wide": (72, 44), "tall": (35, 59)}.items()):
-        random = np.random.default_rng(seed)
-        w, h = size
-        x, y = np.meshgrid(np.linspace(0, 1, w), np.linspace(0, 1, h))
-        values = np.stack([255 * x, 255 * y, 255 * (1 - x * y)], -1)
-        values = (values + random.normal(0, 12, (h, w, 3))).clip(0, 255).astype(np.uint8)
-        out[name] = Image.fromarray(values)
-        draw = ImageDraw.Draw(out[name])
-        for _ in range(3):
-            left, top = int(random.integers(0, w - 12)), int(random.integers(0, h - 12))
-            colour = tuple(int(c) for c in random.integers(0, 256, 3))
-            draw.rectangle([left, top, left + 11, top + 9], fill=colour)
-    return out
-
-
-def write_json(path, value):
-    """Indented, lists of numbers on one line."""
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    text = re.sub(r"\[[-\d\s,.e]+\]", lambda m: re.sub(r"\s+", " ", m[0]), text)
-    path.write_text(text + "\n")
-
-
-# --- configurations ----------------------------------------------------------------------------
-
-
-def phi_config(vocab, **changes):
-    """config.json of a base Phi, in the fields of its published files."""
-    return {
-        "architectures": ["PhiForCausalLM"],
-        "attention_dropout": 0.0,
-        "bos_token_id": None,
-        "embd_pdrop": 0.0,
-        "eos_token_id": None,
-        "hidden_act": "gelu_new",
-        "hidden_size": 48,
-        "initializer_range": 0.02,
-        "intermediate_size": 112,
-        "layer_norm_eps": 1e-5,
-        "max_position_embeddings": 512,
-        "model_type": "phi",
-        "num_attention_heads": 3,
-        "num_hidden_layers": 3,
-        "num_key_value_heads": 3,
-        "partial_rotary_factor": 0.5,
-        "qk_layernorm": False,
-        "resid_pdrop": 0.0,
-        "rope_scaling": None,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": False,
-        "torch_dtype": "float32",
-        "use_cache": True,
-        "vocab_size": vocab,
-    } | changes
-
-
-def stablelm_config(vocab, **changes):
-    """config.json of StableLM-2 as Bunny saves it: the fields of its own older configuration
-    class beside those of the base model's file."""
-    return {
-        "architectures": ["StableLmForCausalLM"],
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "hidden_act": "silu",
-        "hidden_size": 64,
-        "initializer_range": 0.02,
-        "intermediate_size": 88,
-        "layer_norm_eps": 1e-5,
-        "max_position_embeddings": 512,
-        "model_type": "stablelm",
-        "norm_eps": 1e-5,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-        "num_key_value_heads": 2,
-        "partial_rotary_factor": 0.25,
-        "rope_pct": 0.25,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": False,
-        "torch_dtype": "float32",
-        "use_cache": True,
-        "use_qkv_bias": True,
-        "vocab_size": vocab,
-    } | changes
-
-
-def bunny_config(base, tower, width, projector, eos, **changes):
-    """What Bunny adds to its language model's config.json."""
-    family = {"phi": "Phi", "stablelm": "StableLM"}[base["model_type"]]
-    return base | {
-        "architectures": [f"Bunny{family}ForCausalLM"],
-        "bos_token_id": eos,
-        "eos_token_id": eos,
-        "freeze_mm_mlp_adapter": False,
-        "image_aspect_ratio": "pad",
-        "mm_hidden_size": width,
-        "mm_projector_lr": 2e-5,
-        "mm_projector_type": projector,
-        "mm_vision_tower": tower,
-        "model_type": f"bunny-{base['model_type']}",
-        "tokenizer_model_max_length": 2048,
-        "tokenizer_padding_side": "right",
-        "tune_mm_mlp_adapter": False,
-        "use_mm_proj": True,
-    } | changes
-
-
-def siglip_config(**changes):
-    """config.json of a tower's folder. 14-pixel patches leave a rest of 4 pixels, as 384 leaves 6."""
-    return {
-        "architectures": ["SiglipVisionModel"],
-        "attention_dropout": 0.0,
-        "hidden_act": "gelu_pytorch_tanh",
-        "hidden_size": 32,
-        "image_size": 60,
-        "intermediate_size": 68,
-        "layer_norm_eps": 1e-6,
-        "model_type": "siglip_vision_model",
-        "num_attention_heads": 4,
-        "num_channels": 3,
-        "num_hidden_layers": 3,
-        "patch_size": 14,
-        "torch_dtype": "float32",
-    } | changes
-
-
-def siglip_processor(size):
-    return {
-        "do_convert_rgb": None,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": [0.5] * 3,
-        "image_processor_type": "SiglipImageProcessor",
-        "image_std": [0.5] * 3,
-        "resample": 3,
-        "rescale_factor": 0.00392156862745098,
-        "size": {"height": size, "width": size},
-    }
-
-
-def eva_config():
-    """EVA-CLIP's model configuration, small: a 4 x 4 grid pre-trained on 3 x 3."""
-    return {
-        "embed_dim": 24,
-        "vision_cfg": {
-            "image_size": 56,
-            "layers": 3,
-            "width": 32,
-            "drop_path_rate": 0,
-            "head_width": 16,
-            "mlp_ratio": 2.6667,
-            "patch_size": 14,
-            "eva_model_name": "eva-clip-tiny",
-            "xattn": True,
-            "fusedLN": True,
-            "rope": True,
-            "pt_hw_seq_len": 3,
-            "intp_freq": True,
-            "naiveswiglu": True,
-            "subln": True,
-        },
-    }
-
-
-# --- weights -----------------------------------------------------------------------------------
-
-
-# Attention that looks around sharply and weighs more than the last token's own embedding.
-GAINS = {"q_proj": 1.6, "k_proj": 1.6, "v_proj": 1.5, "dense": 1.5, "o_proj": 1.5}
-
-
-def random_weights(model: Bunny, tokenizer, seed):
-    """Weights that keep signals near unit size, attend sharply, and lead clearly when they choose.
-
-    Rows of the head for bytes that are no character by themselves are quiet, so answers are text."""
-    random = torch.Generator().manual_seed(seed)
-    normal = lambda shape, scale: torch.randn(shape, generator=random) * scale
-    tensors = {}
-    for name, parameter in model.named().items():
-        shape = parameter.shape
-        if name == "model.embed_tokens.weight":
-            value = normal(shape, 0.4)
-        elif name == "lm_head.weight":
-            value = normal(shape, 4 / shape[1] ** 0.5)
-            value[quiet_rows(tokenizer, shape[0])] *= 0.1
-        elif "norm" in name or "_ln" in name:
-            value = normal(shape, 0.1) + (1.0 if name.endswith("weight") else 0.0)
-        elif len(shape) == 1:
-            value = normal(shape, 0.1)
-        elif any(part in name for part in ("cls_token", "pos", "probe")):
-            value = normal(shape, 0.5)
-        else:
-            gain = next((g for part, g in GAINS.items() if part in name), 1.0)
-            value = normal(shape, gain / parameter[0].numel() ** 0.5)
-        tensors[name] = value
-    return tensors
-
-
-def quiet_rows(tokenizer, rows):
-    printable = lambda i: tokenizer.decode([i], skip_special_tokens=False).isprintable()
-    known = tokenizer.get_vocab_size()
-    bad = [i for i in range(known) if not printable(i) or "\ufffd" in tokenizer.decode([i])]
-    return bad + list(range(known, rows))
-
-
-def rope_buffers(tower_config):
-    """The rotary tables that EVA checkpoints carry, once for the tower and once a block."""
-    vision = tower_config["vision_cfg"]
-    cos, sin = bunny.rope_tables(vision)
-    places = ["model."] + [f"model.blocks.{i}.attn." for i in range(vision["layers"])]
-    return {f"{p}rope.freqs_{n}": t.clone() for p in places for n, t in (("cos", cos), ("sin", sin))}
-
-
-def write_tensors(path, tensors):
-    save_file({k: v.detach().contiguous() for k, v in sorted(tensors.items())}, path, {"format": "pt"})
-
-
-def write_shards(folder, tensors, count):
-    """Shards of near equal size and their index."""
-    total = sum(t.nbytes for t in tensors.values())
-    shards, done = [{} for _ in range(count)], 0
-    for name, tensor in sorted(tensors.items()):
-        shards[min(done * count // total, count - 1)][name] = tensor
-        done += tensor.nbytes
-    index = {}
-    for i, shard in enumerate(shards):
-        file = f"model-{i + 1:05}-of-{count:05}.safetensors"
-        write_tensors(folder / file, shard)
-        index |= {name: file for name in shard}
-    write_json(
-        folder / "model.safetensors.index.json",
-        {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))},
-    )
 
 
 # --- what the reference makes of a model -------------------------------------------------------
@@ -310,12 +48,13 @@ QUESTIONS = [
     ("tall", "<image>\nDescribe the image in detail.", None),
     ("text", "Why is the sky blue?", None),
 ]
-EVERY_POSITION = ("wide.0", "text.0")  # whose logits are kept whole; the others' last row only
 
 
 @torch.no_grad()
-def expect(folder, model: Bunny, tokenizer, only_logits=False):
-    """Writes expected.json and expected.safetensors of a model; the smallest lead is printed."""
+def expect(folder, model: Bunny, tokenizer, only_logits=False, dtype=None):
+    """Writes expected.json and expected.safetensors of a model; the smallest lead is printed.
+
+    With a `dtype`, says too how far arithmetic in that type is from f32's."""
     eos = tokenizer.token_to_id(EOS)
     pictures, tensors, turns, rows, first = make_pictures(), {}, [], [], []
     margins = []
@@ -336,7 +75,7 @@ def expect(folder, model: Bunny, tokenizer, only_logits=False):
             key = f"{name}.{turn}"
             logits = model.logits(embeds[None], hidden=hidden)[0]
             tensors[f"{key}.last_logits"] = logits[-1].clone()
-            if key in EVERY_POSITION:
+            if key == "wide.0":
                 tensors[f"{key}.logits"] = logits
             tensors |= {f"{key}.{k}": v[0] for k, v in (hidden or {}).items()}
             (answer,), margin = model.generate([embeds], ANSWER, eos)
@@ -356,6 +95,10 @@ def expect(folder, model: Bunny, tokenizer, only_logits=False):
             if turn == 0:
                 rows.append(embeds)
                 first.append(key)
+    rounding = {}
+    if dtype:
+        half = copy.deepcopy(model).to(dtype).logits(rows[0][None].to(dtype))[0].float()
+        rounding = {"rounding": (half - tensors["wide.0.logits"]).abs().max().item()}
     padded, mask = bunny.pad_left(rows)
     tensors["batch.logits"] = model.logits(padded, mask)[:, -1]
     answers, margin = model.generate(rows, ANSWER, eos)
@@ -366,11 +109,12 @@ def expect(folder, model: Bunny, tokenizer, only_logits=False):
         torch.testing.assert_close(last, tensors[f"{key}.last_logits"], rtol=1e-4, atol=1e-4)
     write_json(
         folder / "expected.json",
-        {"max_new_tokens": ANSWER, "turns": turns, "batch": {"rows": first, "generated_ids": answers}},
+        {"max_new_tokens": ANSWER, "turns": turns, "batch": {"rows": first, "generated_ids": answers}}
+        | rounding,
     )
     write_tensors(folder / "expected.safetensors", tensors)
     margin = min([margin, *margins])
-    assert margin >= 1e-3, f"{folder.name}: a choice leads by {margin:.1e} only, take another seed"
+    assert margin >= 0.01, f"{folder.name}: a choice leads by {margin:.1e} only, take another seed"
     print(f"{folder.name}: smallest lead {margin:.4f}")
     for turn in turns:
         ended = " (ends)" if turn["generated_ids"][-1] == eos else ""
@@ -419,14 +163,222 @@ def merged(name, base, tower_config, projector, seed, *, trimmed=False, shards=1
         write_tensors(folder / "model.safetensors", tensors)
     else:
         write_shards(folder, tensors, shards)
-    expect(folder, bunny.open_merged(folder), tokenizer, only_logits=dtype is not None)
+    expect(folder, bunny.open_merged(folder), tokenizer, dtype is not None, dtype)
 
 
-def phi_siglip():
-    merged("phi-siglip", phi_config, siglip_config(), "mlp2x_gelu", 1)
+# Chosen so that answers vary, some end by themselves, and no choice is a near tie.
+SEEDS = {
+    "phi-siglip": 6,
+    "phi2-siglip-trimmed": 1,
+    "stablelm-eva": 5,
+    "stablelm-siglip": 3,
+    "phi-eva-pretrained": 4,
+    "phi-siglip-lora": 4,
+    "stablelm-siglip-lora": 7,
+}
 
 
-CASES = {"phi-siglip": phi_siglip}
+def phi_siglip(name="phi-siglip", dtype=None):
+    merged(name, phi_config, siglip_config(), "mlp2x_gelu", SEEDS["phi-siglip"], dtype=dtype)
+
+
+def phi2_siglip_trimmed():
+    """Phi-2's rotary part (8 of 20 dimensions) and live dropout, a tower without its last layer."""
+    base = lambda vocab: phi_config(
+        vocab,
+        hidden_size=40,
+        intermediate_size=96,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        num_key_value_heads=2,
+        partial_rotary_factor=0.4,
+        resid_pdrop=0.1,
+    )
+    seed = SEEDS["phi2-siglip-trimmed"]
+    merged("phi2-siglip-trimmed", base, siglip_config(), "linear", seed, trimmed=True, shards=2)
+
+
+def stablelm_eva():
+    merged("stablelm-eva", stablelm_config, eva_config(), "mlp2x_gelu", SEEDS["stablelm-eva"])
+
+
+def stablelm_siglip():
+    """A deeper projector, half precision; the tower's weights are in its own folder only."""
+    merged(
+        "stablelm-siglip",
+        stablelm_config,
+        siglip_config(),
+        "mlp3x_gelu",
+        SEEDS["stablelm-siglip"],
+        tower_inside=False,
+        dtype=torch.float16,
+    )
+
+
+def write_base(folder, config, tensors, tokenizer, seed, dtype):
+    """A language model as its makers publish it: more rows than the tokenizer has entries, and
+    for Phi a bias of the head, both of which Bunny drops."""
+    random = torch.Generator().manual_seed(seed + 1000)
+    rows, known = config["vocab_size"], tokenizer.get_vocab_size()
+    language = {k: v for k, v in tensors.items() if k.startswith(("model.layers", "model.norm", "model.final"))}
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        extra = torch.randn((rows - known, tensors[name].shape[1]), generator=random)
+        language[name] = torch.cat([tensors[name], extra])
+    if config["model_type"] == "phi":
+        language["lm_head.bias"] = torch.randn(rows, generator=random)
+    folder.mkdir()
+    write_json(folder / "config.json", config)
+    write_tokenizer(folder, tokenizer)
+    write_tensors(folder / "model.safetensors", {k: v.to(dtype) for k, v in language.items()})
+
+
+def siglip_as_published(vision):
+    """config.json of a whole SigLIP: the vision part says only what differs from the defaults."""
+    said = "hidden_size image_size intermediate_size model_type num_attention_heads num_hidden_layers patch_size"
+    return {
+        "architectures": ["SiglipModel"],
+        "initializer_factor": 1.0,
+        "model_type": "siglip",
+        "text_config": {"hidden_size": 32, "model_type": "siglip_text_model", "num_hidden_layers": 1},
+        "torch_dtype": "float32",
+        "vision_config": {k: vision[k] for k in said.split()},
+    }
+
+
+def write_tower(folder, tower_config, tensors):
+    """The tower as its makers publish it, beside the text encoder it was trained with."""
+    write_tower_folder(folder, tower_config)
+    tower = {k.removeprefix(TOWER): v for k, v in tensors.items() if k.startswith(TOWER)}
+    if "vision_cfg" not in tower_config:
+        text = {"text_model.head.bias": torch.ones(4), "logit_scale": torch.ones(1), "logit_bias": torch.ones(1)}
+        write_tensors(folder / "model.safetensors", tower | text)
+        return
+    tower = {"visual." + k.removeprefix("model."): v for k, v in (tower | rope_buffers(tower_config)).items()}
+    tower |= {"text.positional_embedding": torch.ones(4, 4), "logit_scale": torch.tensor(2.5)}
+    torch.save({k: v.half() for k, v in tower.items()}, folder / "EVA02_CLIP_tiny_psz14.pt")
+
+
+def open_base(case, config):
+    """A base language model and its tower, each in its own folder, as one Bunny: rows cut to the
+    tokenizer's length, the head's bias dropped. The projector is still to be loaded."""
+    tokenizer = Tokenizer.from_file(str(case / "base" / "tokenizer.json"))
+    config = config | {"vocab_size": tokenizer.get_vocab_size()}
+    folder = case / config["mm_vision_tower"]
+    tower_config = bunny.read_json(folder / "config.json")
+    tensors = {k: v for k, v in bunny.read_tensors(case / "base").items() if k != "lm_head.bias"}
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[name] = tensors[name][: config["vocab_size"]]
+    if "vision_cfg" in tower_config:
+        (file,) = folder.glob("*.pt")
+        tower = torch.load(file, weights_only=True)
+        tower = {"model." + k.removeprefix("visual."): v for k, v in tower.items() if k.startswith("visual.")}
+    else:
+        tower = {k: v for k, v in bunny.read_tensors(folder).items() if k.startswith("vision_model.")}
+    return Bunny(config, tower_config), tensors | {TOWER + k: v for k, v in tower.items()}, tokenizer
+
+
+def save_pickle(tensors, path):
+    torch.save({k: v.to(torch.bfloat16) for k, v in tensors.items()}, path)
+
+
+def phi_eva_pretrained():
+    """After the first stage: a base Phi, EVA-CLIP's own file, and `mm_projector.bin`."""
+    case, tokenizer = start("phi-eva-pretrained"), make_tokenizer()
+    base = phi_config(tokenizer.get_vocab_size() + 16, num_hidden_layers=2, torch_dtype="float16")
+    config = bunny_config(
+        base, "eva-clip-tower", 32, "mlp2x_gelu", tokenizer.token_to_id(EOS), tune_mm_mlp_adapter=True
+    )
+    known = config | {"vocab_size": tokenizer.get_vocab_size()}
+    seed = SEEDS["phi-eva-pretrained"]
+    tensors = random_weights(Bunny(known, eva_config()), tokenizer, seed)
+    write_base(case / "base", base, tensors, tokenizer, seed, torch.float16)
+    write_tower(case / "eva-clip-tower", eva_config(), tensors)
+    projector = {k: v for k, v in tensors.items() if "mm_projector" in k}
+    (case / "bunny-pretrain").mkdir()
+    write_json(case / "bunny-pretrain" / "config.json", config)
+    save_pickle(projector, case / "bunny-pretrain" / "mm_projector.bin")
+
+    model, tensors, tokenizer = open_base(case, config)
+    projector = torch.load(case / "bunny-pretrain" / "mm_projector.bin", weights_only=True)
+    expect(case, model.load(tensors | projector), tokenizer)
+
+
+def lora(name, family, targets, *, unfrozen, dtype):
+    """After the second stage: a base model, SigLIP's own folder, a PEFT adapter and
+    `non_lora_trainables.bin` (the projector, and the tower where it learned too)."""
+    case, tokenizer, seed = start(name), make_tokenizer(), SEEDS[name]
+    base = family(
+        tokenizer.get_vocab_size() + 16, num_hidden_layers=2, torch_dtype=str(dtype).removeprefix("torch.")
+    )
+    vision = siglip_config()
+    eos = tokenizer.token_to_id(EOS)
+    config = bunny_config(base, "siglip-tower", vision["hidden_size"], "mlp2x_gelu", eos, unfreeze_vision_tower=unfrozen)
+    known = config | {"vocab_size": tokenizer.get_vocab_size()}
+    tensors = random_weights(Bunny(known, vision), tokenizer, seed)
+    write_base(case / "base", base, tensors, tokenizer, seed, dtype)
+    write_tower(case / "siglip-tower", siglip_as_published(vision), tensors)
+
+    adapter = case / "bunny-lora"
+    adapter.mkdir()
+    write_json(adapter / "config.json", config)
+    model, tensors, tokenizer = open_base(case, config)
+    model.load(tensors | {k: torch.zeros_like(v) for k, v in model.named().items() if "mm_projector" in k})
+    random = torch.Generator().manual_seed(seed + 2000)
+    write_adapter(adapter, model.language, targets, random)
+    learned = {
+        name: torch.randn(p.shape, generator=random) * (0.1 if p.ndim == 1 else p.shape[1] ** -0.5)
+        for name, p in model.named().items()
+        if "mm_projector" in name
+    }
+    if unfrozen:
+        learned |= {
+            name: value + 0.05 * torch.randn(value.shape, generator=random)
+            for name, value in tensors.items()
+            if name.startswith(TOWER)
+        }
+    save_pickle({"base_model.model." + k: v for k, v in learned.items()}, adapter / "non_lora_trainables.bin")
+
+    model, tensors, tokenizer = open_base(case, config)
+    learned = torch.load(adapter / "non_lora_trainables.bin", weights_only=True)
+    model.load(tensors | {k.removeprefix("base_model.model."): v for k, v in learned.items()})
+    model.language = PeftModel.from_pretrained(model.language, adapter).merge_and_unload()
+    expect(case, model, tokenizer, only_logits=unfrozen)
+
+
+def write_adapter(folder, language, targets, random):
+    """adapter_config.json and adapter_model.safetensors of a random adapter, as PEFT saves them."""
+    config = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.05, bias="none", task_type="CAUSAL_LM", target_modules=targets)
+    wrapped = get_peft_model(language, config)
+    state = get_peft_model_state_dict(wrapped)
+    for name in sorted(state):
+        state[name] = torch.randn(state[name].shape, generator=random) * 0.5 * state[name].shape[1] ** -0.5
+    write_tensors(folder / "adapter_model.safetensors", {k: v.to(torch.bfloat16) for k, v in state.items()})
+    settings = config.to_dict() | {"inference_mode": True, "base_model_name_or_path": "base"}
+    settings |= {"target_modules": sorted(targets), "peft_type": "LORA", "task_type": "CAUSAL_LM"}
+    write_json(folder / "adapter_config.json", dict(sorted(settings.items())))
+    wrapped.unload()
+
+
+def phi_siglip_lora():
+    targets = ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
+    lora("phi-siglip-lora", phi_config, targets, unfrozen=False, dtype=torch.float32)
+
+
+def stablelm_siglip_lora():
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    lora("stablelm-siglip-lora", stablelm_config, targets, unfrozen=True, dtype=torch.float16)
+
+
+CASES = {
+    "phi-siglip": phi_siglip,
+    "phi-siglip-bf16": partial(phi_siglip, "phi-siglip-bf16", torch.bfloat16),
+    "phi2-siglip-trimmed": phi2_siglip_trimmed,
+    "stablelm-eva": stablelm_eva,
+    "stablelm-siglip": stablelm_siglip,
+    "phi-eva-pretrained": phi_eva_pretrained,
+    "phi-siglip-lora": phi_siglip_lora,
+    "stablelm-siglip-lora": stablelm_siglip_lora,
+}
 
 
 def main():
