@@ -1,0 +1,411 @@
+//! Tensors in files, by name: safetensors or pickled, in one file or in shards.
+//!
+//! Opening reads the headers and checks them against the files; nothing else is read until a
+//! tensor's bytes are touched. A tensor's bytes are the mapped file itself, except for pickled
+//! tensors that are not contiguous, which are gathered when asked for.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::{CheckpointError, IndexError, one_line};
+use super::{index, pickle, safetensors};
+
+/// A number type in which files store tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoredDtype {
+    /// 64-bit float.
+    F64,
+    /// 32-bit float.
+    F32,
+    /// 16-bit float of IEEE 754.
+    F16,
+    /// 16-bit float with the exponent of 32 bits.
+    BF16,
+    /// 64-bit integer.
+    I64,
+    /// 32-bit integer.
+    I32,
+    /// 16-bit integer.
+    I16,
+    /// 8-bit integer.
+    I8,
+    /// 8-bit integer without sign.
+    U8,
+    /// One byte, 0 or 1.
+    Bool,
+}
+
+impl StoredDtype {
+    const ALL: [Self; 10] = [
+        Self::F64,
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::I64,
+        Self::I32,
+        Self::I16,
+        Self::I8,
+        Self::U8,
+        Self::Bool,
+    ];
+
+    /// Bytes of one number.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::BF16 | Self::I16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+        }
+    }
+
+    /// The name that safetensors files give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "F64",
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::I64 => "I64",
+            Self::I32 => "I32",
+            Self::I16 => "I16",
+            Self::I8 => "I8",
+            Self::U8 => "U8",
+            Self::Bool => "BOOL",
+        }
+    }
+
+    pub(super) fn from_safetensors(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+}
+
+/// A tensor as a file stores it.
+#[derive(Debug, Clone)]
+pub struct StoredTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// The type of its numbers.
+    pub dtype: StoredDtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its numbers: little endian, contiguous, row-major; part of the mapped file where possible,
+    /// and then at whatever address the file places them.
+    pub bytes: Bytes,
+    /// The file it is from.
+    pub file: Arc<Path>,
+}
+
+impl StoredTensor {
+    /// Whether the bytes may be used in place as numbers of their type.
+    pub fn is_aligned(&self) -> bool {
+        self.bytes.as_ptr().addr().is_multiple_of(self.dtype.size())
+    }
+}
+
+/// A tensor that has been found and checked, but not read.
+#[derive(Debug)]
+struct Entry {
+    dtype: StoredDtype,
+    shape: Vec<usize>,
+    data: Data,
+    file: Arc<Path>,
+}
+
+/// Where a tensor's numbers are.
+#[derive(Debug)]
+enum Data {
+    /// As they should be.
+    Contiguous(Bytes),
+    /// Spread over a storage.
+    Strided(pickle::View),
+}
+
+/// The tensors of a folder, of a file, or of several.
+#[derive(Debug, Default)]
+pub struct TensorFiles {
+    tensors: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
+    skipped: Vec<String>,
+    unlisted: Vec<String>,
+}
+
+impl TensorFiles {
+    /// Opens the weights of a model's folder: the first present of `model.safetensors`,
+    /// `model.safetensors.index.json`, `pytorch_model.bin` and `pytorch_model.bin.index.json`,
+    /// which is the order of `transformers`.
+    ///
+    /// # Errors
+    ///
+    /// No weights in the folder, a shard missing or without a tensor the index promises, or any
+    /// error of [`open_file`](Self::open_file).
+    pub fn open_folder(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let folder = folder.as_ref();
+        for stem in ["model.safetensors", "pytorch_model.bin"] {
+            let single = folder.join(stem);
+            if single.exists() {
+                return Self::open_file(single);
+            }
+            let index = folder.join(format!("{stem}.index.json"));
+            if index.exists() {
+                return Self::open_index(&index);
+            }
+        }
+        let hint = if folder.join("adapter_config.json").exists() {
+            "; this is an adapter, which needs its base model"
+        } else if !folder.is_dir() {
+            "; there is no such folder"
+        } else {
+            ""
+        };
+        Err(CheckpointError::NoWeights {
+            folder: folder.to_path_buf(),
+            hint,
+        })
+    }
+
+    /// Opens one file: `.safetensors`, or `.bin`, `.pt`, `.pth` as `torch.save` writes them.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or is not whole, or holds anything but tensors.
+    pub fn open_file(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        let mut files = Self::default();
+        let file: Arc<Path> = path.into();
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("safetensors") => files.add_safetensors(&file, map(path)?)?,
+            Some("bin" | "pt" | "pth") => files.add_pickle(&file, map(path)?)?,
+            _ => {
+                return Err(CheckpointError::UnknownEnding {
+                    path: path.to_path_buf(),
+                });
+            }
+        }
+        Ok(files)
+    }
+
+    /// Opens several files as one; no two may hold a tensor of the same name.
+    ///
+    /// # Errors
+    ///
+    /// A name in two files, or any error of [`open_file`](Self::open_file).
+    pub fn open_files<P: AsRef<Path>>(
+        paths: impl IntoIterator<Item = P>,
+    ) -> Result<Self, CheckpointError> {
+        let mut all = Self::default();
+        for path in paths {
+            let one = Self::open_file(path)?;
+            for (name, entry) in one.tensors {
+                all.add(name, entry)?;
+            }
+            for (key, value) in one.metadata {
+                all.metadata.entry(key).or_insert(value);
+            }
+            all.skipped.extend(one.skipped);
+        }
+        Ok(all)
+    }
+
+    /// Opens the shards that an index lists. A tensor is taken from the shard that the index
+    /// names, as the reference does; what shards hold beyond that is in
+    /// [`unlisted`](Self::unlisted).
+    fn open_index(path: &Path) -> Result<Self, CheckpointError> {
+        let fault = |fault| CheckpointError::Index {
+            path: path.to_path_buf(),
+            fault,
+        };
+        let shards = index::parse(&map(path)?).map_err(fault)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut all = Self::default();
+        for (shard, names) in shards {
+            let shard_path = folder.join(&shard);
+            if !shard_path.exists() {
+                return Err(fault(IndexError::MissingShard { shard }));
+            }
+            let mut one = Self::open_file(&shard_path)?;
+            let mut missing = Vec::new();
+            for name in names {
+                match one.tensors.remove(&name) {
+                    Some(entry) => all.add(name, entry)?,
+                    None => missing.push(name),
+                }
+            }
+            if let Some(first) = missing.first() {
+                let (tensor, more) = (one_line(first), missing.len() - 1);
+                return Err(fault(IndexError::MissingTensor {
+                    shard,
+                    tensor,
+                    more,
+                }));
+            }
+            all.unlisted.extend(one.tensors.into_keys());
+            for (key, value) in one.metadata {
+                all.metadata.entry(key).or_insert(value);
+            }
+            all.skipped.extend(one.skipped);
+        }
+        Ok(all)
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor called `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// The number type of a tensor.
+    pub fn dtype(&self, name: &str) -> Option<StoredDtype> {
+        self.tensors.get(name).map(|entry| entry.dtype)
+    }
+
+    /// The file that a tensor is from.
+    pub fn file(&self, name: &str) -> Option<&Path> {
+        self.tensors.get(name).map(|entry| &*entry.file)
+    }
+
+    /// A tensor. Everything that can be wrong with it was found when its file was opened.
+    pub fn get(&self, name: &str) -> Option<StoredTensor> {
+        self.tensors.get(name).map(|entry| StoredTensor {
+            name: name.to_string(),
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
+            bytes: match &entry.data {
+                Data::Contiguous(bytes) => bytes.clone(),
+                Data::Strided(view) => view.gather(),
+            },
+            file: entry.file.clone(),
+        })
+    }
+
+    /// Remarks in the headers of safetensors files; the first file's where several say something.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// Entries of pickled files beside the wrapper key under which the tensors were found, such
+    /// as `epoch` beside `state_dict`.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// Tensors that shards hold and their index does not list. They cannot be had by name.
+    pub fn unlisted(&self) -> &[String] {
+        &self.unlisted
+    }
+
+    /// The same tensors under other names; those for which `rename` says `None` are left out.
+    ///
+    /// # Errors
+    ///
+    /// Two tensors that would get one name.
+    pub fn renamed(
+        self,
+        mut rename: impl FnMut(&str) -> Option<String>,
+    ) -> Result<Self, CheckpointError> {
+        let mut renamed = Self {
+            tensors: BTreeMap::new(),
+            ..self
+        };
+        for (name, entry) in self.tensors {
+            if let Some(name) = rename(&name) {
+                renamed.add(name, entry)?;
+            }
+        }
+        Ok(renamed)
+    }
+
+    fn add(&mut self, name: String, entry: Entry) -> Result<(), CheckpointError> {
+        if let Some(first) = self.tensors.get(&name) {
+            return Err(CheckpointError::DuplicateTensor {
+                tensor: one_line(&name),
+                first: first.file.to_path_buf(),
+                second: entry.file.to_path_buf(),
+            });
+        }
+        self.tensors.insert(name, entry);
+        Ok(())
+    }
+
+    fn add_safetensors(&mut self, file: &Arc<Path>, bytes: Bytes) -> Result<(), CheckpointError> {
+        let header = safetensors::parse(&bytes).map_err(|fault| CheckpointError::Header {
+            path: file.to_path_buf(),
+            fault,
+        })?;
+        for safetensors::Entry {
+            name,
+            dtype,
+            shape,
+            bytes: range,
+        } in header.tensors
+        {
+            let data = Data::Contiguous(bytes.slice(range));
+            self.add(
+                name,
+                Entry {
+                    dtype,
+                    shape,
+                    data,
+                    file: file.clone(),
+                },
+            )?;
+        }
+        self.metadata = header.metadata;
+        Ok(())
+    }
+
+    fn add_pickle(&mut self, file: &Arc<Path>, bytes: Bytes) -> Result<(), CheckpointError> {
+        let state = pickle::open(&bytes).map_err(|fault| CheckpointError::Pickle {
+            path: file.to_path_buf(),
+            fault,
+        })?;
+        for (name, view) in state.tensors {
+            let (dtype, shape) = (view.dtype(), view.shape().to_vec());
+            let data = match view.contiguous() {
+                Some(bytes) => Data::Contiguous(bytes),
+                None => Data::Strided(view),
+            };
+            self.add(
+                name,
+                Entry {
+                    dtype,
+                    shape,
+                    data,
+                    file: file.clone(),
+                },
+            )?;
+        }
+        self.skipped = state.skipped;
+        Ok(())
+    }
+}
+
+/// Maps a file into memory.
+fn map(path: &Path) -> Result<Bytes, CheckpointError> {
+    let io = |fault| CheckpointError::Io {
+        path: path.to_path_buf(),
+        fault,
+    };
+    let file = File::open(path).map_err(io)?;
+    // SAFETY: the mapping is read-only and lives as long as the `Bytes`. A file of weights that
+    // is cut or rewritten while it is in use faults or changes under the reader, here as in every
+    // program that maps weights; this crate's own writer never does so, it renames.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+    Ok(Bytes::from_owner(map))
+}
+
+#[cfg(test)]
+mod tests;
