@@ -1,0 +1,307 @@
+//! Products with a weight stored as published: `[out, in]`, in `f32`, `f16` or `bf16`.
+
+use super::product::{Layout, Product, Start};
+use super::rows::stream;
+use half::{bf16, f16};
+
+/// Up to this many rows the weight is streamed as it is; beyond, packing it pays.
+const STREAMED_ROWS: usize = 12;
+
+/// A weight's elements, in whatever type they are stored.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightRef<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [f16]),
+    /// The upper half of single precision.
+    Bf16(&'a [bf16]),
+}
+
+/// Runs `$body` with `$slice` bound to the elements, whatever their type.
+macro_rules! with_elements {
+    ($weight:expr, $slice:ident => $body:expr) => {
+        match $weight {
+            WeightRef::F32($slice) => $body,
+            WeightRef::F16($slice) => $body,
+            WeightRef::Bf16($slice) => $body,
+        }
+    };
+}
+
+impl WeightRef<'_> {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        with_elements!(self, w => w.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// `y [rows, out] = x [rows, in] · Wᵀ + bias` for `w [out, in]`, summed in `f32`.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    with_elements!(w, w => {
+        if rows <= STREAMED_ROWS {
+            return stream(x, w, bias, y, rows, inner, out);
+        }
+        Product {
+            m: rows,
+            n: out,
+            k: inner,
+            a: x,
+            a_layout: Layout::AlongDepth,
+            b: w,
+            b_layout: Layout::AlongDepth,
+            start: bias.map_or(Start::Zero, Start::Bias),
+        }
+        .compute(y);
+    });
+}
+
+/// The gradient of [`linear`] for its input: `dx [rows, in] = dy [rows, out] · W`.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_backward_input(
+    dy: &[f32],
+    w: WeightRef<'_>,
+    dx: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    with_elements!(w, w => Product {
+        m: rows,
+        n: inner,
+        k: out,
+        a: dy,
+        a_layout: Layout::AlongDepth,
+        b: w,
+        b_layout: Layout::AcrossDepth,
+        start: Start::Zero,
+    }
+    .compute(dx));
+}
+
+/// The gradient of [`linear`] for its weight: `dw [out, in] = dyᵀ · x`, added to what `dw` holds when `accumulate`.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_backward_weight(
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+    accumulate: bool,
+) {
+    Product {
+        m: out,
+        n: inner,
+        k: rows,
+        a: dy,
+        a_layout: Layout::AcrossDepth,
+        b: x,
+        b_layout: Layout::AcrossDepth,
+        start: if accumulate {
+            Start::Present
+        } else {
+            Start::Zero
+        },
+    }
+    .compute(dw);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simd::testing::at_every_level;
+    use super::super::testing::{assert_close, noise};
+    use super::*;
+
+    /// `rows`, `inner`, `out`: single rows, tails of every kind, more than one block, panel and chunk.
+    const SHAPES: [(usize, usize, usize); 14] = [
+        (1, 1, 1),
+        (1, 130, 7),
+        (1, 512, 64),
+        (2, 33, 5),
+        (3, 100, 130),
+        (5, 16, 4),
+        (6, 47, 9),
+        (7, 64, 33),
+        (12, 70, 50),
+        (13, 5, 3),
+        (17, 300, 49),
+        (40, 257, 97),
+        (65, 519, 200),
+        (100, 31, 145),
+    ];
+
+    /// Sums of `k` products of numbers below one, each rounded to 2^-24: far below 2e-5 for these shapes.
+    const TOLERANCE: f64 = 2e-5;
+
+    fn product(
+        (m, k, n): (usize, usize, usize),
+        a: impl Fn(usize, usize) -> f32,
+        b: impl Fn(usize, usize) -> f32,
+    ) -> Vec<f64> {
+        let mut y = vec![0.0; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                y[i * n + j] = (0..k)
+                    .map(|p| f64::from(a(i, p)) * f64::from(b(p, j)))
+                    .sum();
+            }
+        }
+        y
+    }
+
+    /// The weight in each of its types, with what each rounds to.
+    fn for_each_type(w: &[f32], mut check: impl FnMut(WeightRef<'_>, &[f32], &str)) {
+        let half: Vec<f16> = w.iter().map(|w| f16::from_f32(*w)).collect();
+        let brain: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
+        check(WeightRef::F32(w), w, "f32");
+        check(
+            WeightRef::F16(&half),
+            &half.iter().map(|w| w.to_f32()).collect::<Vec<_>>(),
+            "f16",
+        );
+        check(
+            WeightRef::Bf16(&brain),
+            &brain.iter().map(|w| w.to_f32()).collect::<Vec<_>>(),
+            "bf16",
+        );
+    }
+
+    #[test]
+    fn linear_equals_the_plain_product_at_every_level() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (x, w, bias) = (noise(rows * inner, 1), noise(out * inner, 2), noise(out, 3));
+                for_each_type(&w, |weight, rounded, name| {
+                    let expected = product(
+                        (rows, inner, out),
+                        |i, p| x[i * inner + p],
+                        |p, j| rounded[j * inner + p],
+                    );
+                    let mut y = vec![f32::NAN; rows * out];
+                    linear(&x, weight, None, &mut y, rows, inner, out);
+                    assert_close(
+                        &y,
+                        &expected,
+                        TOLERANCE,
+                        &format!("{name} {rows} {inner} {out}"),
+                    );
+                    let expected: Vec<f64> = expected
+                        .iter()
+                        .enumerate()
+                        .map(|(i, y)| y + f64::from(bias[i % out]))
+                        .collect();
+                    linear(&x, weight, Some(&bias), &mut y, rows, inner, out);
+                    assert_close(
+                        &y,
+                        &expected,
+                        TOLERANCE,
+                        &format!("{name} with bias {rows} {inner} {out}"),
+                    );
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn the_gradient_for_the_input_is_dy_times_w() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (dy, w) = (noise(rows * out, 4), noise(out * inner, 5));
+                for_each_type(&w, |weight, rounded, name| {
+                    let expected = product(
+                        (rows, out, inner),
+                        |i, p| dy[i * out + p],
+                        |p, j| rounded[p * inner + j],
+                    );
+                    let mut dx = vec![f32::NAN; rows * inner];
+                    linear_backward_input(&dy, weight, &mut dx, rows, inner, out);
+                    assert_close(
+                        &dx,
+                        &expected,
+                        TOLERANCE,
+                        &format!("{name} {rows} {inner} {out}"),
+                    );
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn the_gradient_for_the_weight_is_dy_transposed_times_x_and_accumulates() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (dy, x) = (noise(rows * out, 6), noise(rows * inner, 7));
+                let expected = product(
+                    (out, rows, inner),
+                    |i, p| dy[p * out + i],
+                    |p, j| x[p * inner + j],
+                );
+                let mut dw = vec![f32::NAN; out * inner];
+                linear_backward_weight(&dy, &x, &mut dw, rows, inner, out, false);
+                assert_close(&dw, &expected, TOLERANCE, &format!("{rows} {inner} {out}"));
+                linear_backward_weight(&dy, &x, &mut dw, rows, inner, out, true);
+                let twice: Vec<f64> = expected.iter().map(|dw| 2.0 * dw).collect();
+                assert_close(
+                    &dw,
+                    &twice,
+                    TOLERANCE,
+                    &format!("twice {rows} {inner} {out}"),
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let run = |threads| {
+            at_every_level(threads, || {
+                SHAPES.map(|(rows, inner, out)| {
+                    let (x, w) = (noise(rows * inner, 1), noise(out * inner, 2));
+                    let mut y = vec![0.0; rows * out];
+                    linear(&x, WeightRef::F32(&w), None, &mut y, rows, inner, out);
+                    y
+                })
+            })
+        };
+        assert_eq!(run(1), run(5));
+    }
+
+    #[test]
+    fn a_product_over_nothing_is_the_bias() {
+        let mut y = vec![f32::NAN; 2 * 3];
+        linear(
+            &[],
+            WeightRef::F32(&[]),
+            Some(&[1.0, 2.0, 3.0]),
+            &mut y,
+            2,
+            0,
+            3,
+        );
+        assert_eq!(y, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        let mut y = vec![f32::NAN; 20 * 1];
+        linear(&[], WeightRef::F32(&[]), None, &mut y, 20, 0, 1);
+        assert_eq!(y, [0.0; 20]);
+    }
+}

@@ -1,0 +1,50 @@
+//! Working memory of the kernels, and outputs that several tasks write at once.
+
+/// One cache line, so that aligned vectors never straddle two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// Zeroed floats that begin at a cache line.
+pub(super) struct Scratch {
+    lines: Vec<Line>,
+}
+
+impl Scratch {
+    pub(super) fn new(floats: usize) -> Self {
+        Self {
+            lines: vec![Line([0.0; 16]); floats.div_ceil(16)],
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const f32 {
+        self.lines.as_ptr().cast()
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lines.as_mut_ptr().cast()
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: a line is sixteen floats.
+        unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), self.lines.len() * 16) }
+    }
+}
+
+/// A pointer into an output of which every task writes a part of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<T>(*mut T);
+
+// SAFETY: it is only a pointer; who dereferences it promises that tasks keep to disjoint parts.
+unsafe impl<T: Send> Send for Shared<T> {}
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(super) fn new(slice: &mut [T]) -> Self {
+        Self(slice.as_mut_ptr())
+    }
+
+    pub(super) fn get(self) -> *mut T {
+        self.0
+    }
+}

@@ -1,0 +1,225 @@
+//! Vector registers behind one trait, so that every kernel is written once.
+//!
+//! A kernel implements [`Kernel`], generic over [`Simd`]; [`dispatch`] runs it with the widest registers that this
+//! processor has: AVX-512, AVX2 with FMA and F16C, or [`Plain`] arrays that the compiler vectorises as it can (NEON,
+//! SSE). The choice is made once, at run time.
+//!
+//! Everything a kernel calls must be `#[inline(always)]`: only what is inlined into [`dispatch`]'s entry points is
+//! compiled for their instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod plain;
+
+use half::{bf16, f16};
+
+pub(super) use plain::Plain;
+
+/// The most lanes a vector has.
+pub(super) const MAX_LANES: usize = 16;
+
+/// A set of vector registers of `f32` lanes. A value of the type proves that the processor has them.
+///
+/// # Safety
+/// The `load*` and `store*` methods read and write as many elements behind their pointer as they say.
+/// `max` and `min` return the second operand when either is NaN.
+pub(super) trait Simd: Copy + Send + Sync {
+    /// One register.
+    type V: Copy;
+    /// Lanes in a register.
+    const LANES: usize;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `2^n` for integers `n` in -126..=127.
+    fn pow2(self, n: Self::V) -> Self::V;
+    /// `if a < b { x } else { y }`, lane by lane.
+    fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// The sum of the lanes, in a fixed order.
+    fn sum(self, a: Self::V) -> f32;
+    /// The greatest lane.
+    fn greatest(self, a: Self::V) -> f32;
+    /// Transposes the square whose rows are the `LANES` registers of `rows`.
+    fn transpose(self, rows: &mut [Self::V]);
+
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// The first `n < LANES` lanes; the rest are zero.
+    unsafe fn load_head(self, from: *const f32, n: usize) -> Self::V;
+    unsafe fn load_f16(self, from: *const f16) -> Self::V;
+    unsafe fn load_bf16(self, from: *const bf16) -> Self::V;
+    unsafe fn store(self, to: *mut f32, a: Self::V);
+    /// The first `n < LANES` lanes.
+    unsafe fn store_head(self, to: *mut f32, n: usize, a: Self::V);
+
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+}
+
+/// What a weight may be stored as; computed with as `f32`.
+pub(super) trait Element: Copy + Send + Sync + 'static {
+    const ZERO: Self;
+    /// # Safety
+    /// Reads `S::LANES` elements.
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V;
+
+    /// # Safety
+    /// Reads `n < S::LANES` elements.
+    #[inline(always)]
+    unsafe fn load_head<S: Simd>(s: S, from: *const Self, n: usize) -> S::V {
+        let mut lanes = [Self::ZERO; MAX_LANES];
+        // SAFETY: `n` elements are readable and fit the array, which holds `S::LANES` or more.
+        unsafe {
+            core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), n);
+            Self::load(s, lanes.as_ptr())
+        }
+    }
+}
+
+impl Element for f32 {
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        unsafe { s.load(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_head<S: Simd>(s: S, from: *const Self, n: usize) -> S::V {
+        unsafe { s.load_head(from, n) }
+    }
+}
+
+impl Element for f16 {
+    const ZERO: Self = f16::ZERO;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        unsafe { s.load_f16(from) }
+    }
+}
+
+impl Element for bf16 {
+    const ZERO: Self = bf16::ZERO;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        unsafe { s.load_bf16(from) }
+    }
+}
+
+/// A computation to be compiled for every instruction set. `run` must be `#[inline(always)]`.
+pub(super) trait Kernel {
+    type Output;
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// An instruction set that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The widest that this processor has.
+    fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
+                let wide = is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl");
+                return if wide { Self::Avx512 } else { Self::Avx2 };
+            }
+        }
+        Self::Plain
+    }
+
+    /// The level that kernels run at.
+    #[inline]
+    pub(super) fn current() -> Self {
+        #[cfg(test)]
+        if let Some(level) = testing::LEVEL.get() {
+            return level;
+        }
+        static LEVEL: std::sync::LazyLock<Level> = std::sync::LazyLock::new(Level::detect);
+        *LEVEL
+    }
+}
+
+/// Runs `kernel` with the widest registers of this processor.
+#[inline]
+pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn avx512<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: this function's own features.
+            kernel.run(unsafe { avx512::Avx512::new() })
+        }
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn avx2<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: this function's own features.
+            kernel.run(unsafe { avx2::Avx2::new() })
+        }
+        match Level::current() {
+            // SAFETY: `Level::detect` found these features.
+            Level::Avx512 => return unsafe { avx512(kernel) },
+            Level::Avx2 => return unsafe { avx2(kernel) },
+            Level::Plain => {}
+        }
+    }
+    kernel.run(Plain)
+}
+
+/// Tests run every kernel at every level that the machine has.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::Level;
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(in super::super) static LEVEL: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    /// Runs `test` once per level, on `threads` threads of its own.
+    pub(in super::super) fn at_every_level<R: Send>(
+        threads: usize,
+        test: impl Fn() -> R + Send + Sync,
+    ) -> Vec<R> {
+        let mut levels = vec![Level::Plain];
+        #[cfg(target_arch = "x86_64")]
+        levels.extend(
+            [Level::Avx2, Level::Avx512]
+                .into_iter()
+                .filter(|level| *level <= Level::detect()),
+        );
+        levels
+            .into_iter()
+            .map(|level| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .start_handler(move |_| LEVEL.set(Some(level)))
+                    .build()
+                    .expect("a pool of a few threads")
+                    .install(&test)
+            })
+            .collect()
+    }
+}
