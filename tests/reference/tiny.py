@@ -271,6 +271,7 @@ def rope_buffers(tower_config):
 
 
 def write_tensors(path, tensors):
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().contiguous() for k, v in sorted(tensors.items())}, path, {"format": "pt"})
 
 
