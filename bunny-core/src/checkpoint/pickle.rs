@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use super::error::{PickleError, one_line};
-use machine::{Id, Pickle, Value};
+use values::{Id, Pickle, Value};
 
 mod archive;
 mod legacy;
 mod machine;
+mod values;
 mod view;
 
 pub(super) use view::View;

@@ -14,43 +14,44 @@ use bytes::Bytes;
 use super::error::{CheckpointError, IndexError, one_line};
 use super::{index, pickle, safetensors};
 
-/// A number type in which files store tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A number type in which files store tensors. The order is that in which the safetensors library
+/// lays tensors out, from the last to the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StoredDtype {
-    /// 64-bit float.
-    F64,
-    /// 32-bit float.
-    F32,
+    /// One byte, 0 or 1.
+    Bool,
+    /// 8-bit integer without sign.
+    U8,
+    /// 8-bit integer.
+    I8,
+    /// 16-bit integer.
+    I16,
     /// 16-bit float of IEEE 754.
     F16,
     /// 16-bit float with the exponent of 32 bits.
     BF16,
-    /// 64-bit integer.
-    I64,
     /// 32-bit integer.
     I32,
-    /// 16-bit integer.
-    I16,
-    /// 8-bit integer.
-    I8,
-    /// 8-bit integer without sign.
-    U8,
-    /// One byte, 0 or 1.
-    Bool,
+    /// 32-bit float.
+    F32,
+    /// 64-bit float.
+    F64,
+    /// 64-bit integer.
+    I64,
 }
 
 impl StoredDtype {
     const ALL: [Self; 10] = [
-        Self::F64,
-        Self::F32,
+        Self::Bool,
+        Self::U8,
+        Self::I8,
+        Self::I16,
         Self::F16,
         Self::BF16,
-        Self::I64,
         Self::I32,
-        Self::I16,
-        Self::I8,
-        Self::U8,
-        Self::Bool,
+        Self::F32,
+        Self::F64,
+        Self::I64,
     ];
 
     /// Bytes of one number.
@@ -408,4 +409,4 @@ fn map(path: &Path) -> Result<Bytes, CheckpointError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

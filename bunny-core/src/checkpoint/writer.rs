@@ -318,9 +318,10 @@ where
     B: AsRef<[u8]>,
     E: From<CheckpointError>,
 {
-    // Wide numbers first, so that every tensor lies at a multiple of its number's size.
+    // As the safetensors library sorts them: wide numbers first, so that every tensor lies at a
+    // multiple of its number's size.
     let mut tensors = tensors.to_vec();
-    tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.size()));
+    tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
 
     let mut temporary = Temporary::new(path)?;
     temporary

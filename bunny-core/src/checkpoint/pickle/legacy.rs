@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use super::super::error::{PickleError, one_line};
 use super::Storages;
-use super::machine::{self, Id, Pickle, Value};
+use super::machine;
+use super::values::{Id, Pickle, Value};
 
 /// The first pickle, from its second byte on (the first is an opcode, then a protocol's number):
 /// torch's magic number as an integer of ten bytes.

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use super::super::error::{PickleError, one_line};
-use super::super::reader::StoredDtype;
+use super::super::error::PickleError;
+use super::values::{Global, Id, Pickle, Record, Storage, Value};
 
 /// The longest pickle that is read; 200 bytes a tensor are usual.
 const PICKLE_LIMIT: usize = 64 << 20;
@@ -16,136 +16,6 @@ const PICKLE_LIMIT: usize = 64 << 20;
 const VALUES_LIMIT: usize = 4 << 20;
 /// The most dimensions of a tensor; models have up to five.
 const DIMENSIONS_LIMIT: usize = 8;
-
-/// The number of a value in its pickle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Id(u32);
-
-/// What a pickle can build.
-#[derive(Debug)]
-pub(super) enum Value<'a> {
-    None,
-    Bool(bool),
-    Int(i64),
-    /// A number or run of bytes that nothing here looks into.
-    Opaque(&'static str),
-    Text(&'a str),
-    Tuple(Vec<Id>),
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Global(Global),
-    Storage(Storage<'a>),
-    Tensor(Box<Record<'a>>),
-}
-
-/// What a pickle may ask for by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Storage(StoredDtype),
-    Dtype,
-}
-
-/// A run of numbers outside the pickle.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Storage<'a> {
-    pub key: &'a str,
-    pub dtype: StoredDtype,
-    pub elements: u64,
-}
-
-/// A tensor as the pickle describes it, not yet checked.
-#[derive(Debug)]
-pub(super) struct Record<'a> {
-    pub storage: Storage<'a>,
-    pub offset: i64,
-    pub shape: Vec<i64>,
-    pub strides: Vec<i64>,
-    /// A conjugated or negated view, whose stored numbers are not its own.
-    pub lazy: bool,
-}
-
-/// What a pickle has built.
-#[derive(Debug)]
-pub(super) struct Pickle<'a> {
-    values: Vec<Value<'a>>,
-    /// The object that was pickled.
-    pub root: Id,
-    /// Where the pickle ends.
-    pub end: usize,
-}
-
-impl<'a> Pickle<'a> {
-    pub fn value(&self, id: Id) -> &Value<'a> {
-        &self.values[id.0 as usize]
-    }
-
-    pub fn text(&self, id: Id) -> Option<&'a str> {
-        match *self.value(id) {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Every storage it refers to, some several times.
-    pub fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
-        self.values.iter().filter_map(|value| match value {
-            Value::Storage(storage) => Some(storage),
-            _ => None,
-        })
-    }
-}
-
-impl Value<'_> {
-    /// What it is, for a message.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::None => "None",
-            Self::Bool(_) => "a truth value",
-            Self::Int(_) => "a whole number",
-            Self::Opaque(kind) => kind,
-            Self::Text(_) => "text",
-            Self::Tuple(_) => "a tuple",
-            Self::List(_) => "a list",
-            Self::Dict(_) => "a dictionary",
-            Self::Global(_) => "a type",
-            Self::Storage(_) => "a bare storage",
-            Self::Tensor(_) => "a tensor",
-        }
-    }
-}
-
-impl Global {
-    fn named(module: &str, name: &str) -> Result<Self, PickleError> {
-        use StoredDtype::*;
-        Ok(match (module, name) {
-            ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
-            ("torch", "DoubleStorage") => Self::Storage(F64),
-            ("torch", "FloatStorage") => Self::Storage(F32),
-            ("torch", "HalfStorage") => Self::Storage(F16),
-            ("torch", "BFloat16Storage") => Self::Storage(BF16),
-            ("torch", "LongStorage") => Self::Storage(I64),
-            ("torch", "IntStorage") => Self::Storage(I32),
-            ("torch", "ShortStorage") => Self::Storage(I16),
-            ("torch", "CharStorage") => Self::Storage(I8),
-            ("torch", "ByteStorage") => Self::Storage(U8),
-            ("torch", "BoolStorage") => Self::Storage(Bool),
-            (
-                "torch",
-                "float64" | "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int16"
-                | "int8" | "uint8" | "bool",
-            ) => Self::Dtype,
-            _ => {
-                let (module, name) = (one_line(module), one_line(name));
-                return Err(PickleError::Global { module, name });
-            }
-        })
-    }
-}
 
 /// Runs the pickle that starts at byte `start`.
 pub(super) fn run(bytes: &[u8], start: usize) -> Result<Pickle<'_>, PickleError> {
@@ -176,11 +46,7 @@ pub(super) fn run(bytes: &[u8], start: usize) -> Result<Pickle<'_>, PickleError>
         }
         error => error,
     })?;
-    Ok(Pickle {
-        values: machine.values,
-        root,
-        end: machine.at,
-    })
+    Ok(Pickle::new(machine.values, root, machine.at))
 }
 
 const NONE: Id = Id(0);
@@ -225,8 +91,6 @@ mod op {
     pub const EMPTY_LIST: u8 = b']';
     pub const EMPTY_DICT: u8 = b'}';
     pub const EMPTY_TUPLE: u8 = b')';
-    pub const BINBYTES: u8 = b'B';
-    pub const SHORT_BINBYTES: u8 = b'C';
     pub const PROTO: u8 = 0x80;
     pub const TUPLE1: u8 = 0x85;
     pub const TUPLE2: u8 = 0x86;
@@ -235,7 +99,6 @@ mod op {
     pub const NEWFALSE: u8 = 0x89;
     pub const LONG1: u8 = 0x8a;
     pub const SHORT_BINUNICODE: u8 = 0x8c;
-    pub const BINUNICODE8: u8 = 0x8d;
     pub const STACK_GLOBAL: u8 = 0x93;
     pub const MEMOIZE: u8 = 0x94;
     pub const FRAME: u8 = 0x95;
@@ -304,20 +167,6 @@ impl<'a> Machine<'a> {
             op::BINUNICODE => {
                 let length = u32::from_le_bytes(self.array()?);
                 self.text(length.into())?;
-            }
-            op::BINUNICODE8 => {
-                let length = u64::from_le_bytes(self.array()?);
-                self.text(length)?;
-            }
-            op::SHORT_BINBYTES => {
-                let [length] = self.array()?;
-                self.skip(length.into())?;
-                self.push(Value::Opaque("bytes"));
-            }
-            op::BINBYTES => {
-                let length = u32::from_le_bytes(self.array()?);
-                self.skip(length.into())?;
-                self.push(Value::Opaque("bytes"));
             }
 
             op::BINPUT => {

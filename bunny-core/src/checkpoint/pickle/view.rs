@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::error::{PickleError, one_line};
 use super::super::reader::StoredDtype;
 use super::Storages;
-use super::machine::Record;
+use super::values::Record;
 
 /// A tensor that lies within its storage, at any strides. Sizes are counted in elements.
 #[derive(Debug)]
