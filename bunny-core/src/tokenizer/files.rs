@@ -1,0 +1,345 @@
+//! A tokenizer from its files, with what `transformers` reads out of them.
+//!
+//! `tokenizer.json` is the tokenizer itself; `vocab.json` with `merges.txt` is its older form, to
+//! which the class named in `tokenizer_config.json` adds how text is cut. Added tokens come from
+//! `tokenizer_config.json` (`added_tokens_decoder`) or, before there was such a field, from
+//! `added_tokens.json`, special tokens then from `special_tokens_map.json`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
+
+use super::{SpecialTokens, Tokenizer, TokenizerError};
+
+type LibraryError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How Qwen2 cuts text into words; the other classes cut like GPT-2.
+const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+impl Tokenizer {
+    /// Reads a model's folder: `tokenizer.json`, else `vocab.json` with `merges.txt`; beside them,
+    /// where there are, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`.
+    ///
+    /// # Errors
+    /// A file that is missing, unreadable or not what it should be.
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let folder = folder.as_ref();
+        let mut config = Config::from_folder(folder)?;
+        let path = folder.join("tokenizer.json");
+        if path.exists() {
+            let json = fs::read(&path).map_err(|source| TokenizerError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            let inner =
+                tokenizers::Tokenizer::from_bytes(json).map_err(|source| TokenizerError::Load {
+                    path: path.clone(),
+                    source,
+                })?;
+            return config.finish(inner, path);
+        }
+        let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
+        if !(vocabulary.exists() && merges.exists()) {
+            return Err(TokenizerError::NotFound {
+                folder: folder.to_owned(),
+            });
+        }
+        config.read_added_tokens(&folder.join("added_tokens.json"))?;
+        let inner = config.byte_level(folder, &vocabulary, &merges)?;
+        config.finish(inner, vocabulary)
+    }
+
+    /// The same from memory: the text of `tokenizer.json` and, if there is one, of
+    /// `tokenizer_config.json`.
+    pub fn from_json(
+        tokenizer: &str,
+        tokenizer_config: Option<&str>,
+    ) -> Result<Self, TokenizerError> {
+        let path = PathBuf::from("tokenizer.json");
+        let fields = match tokenizer_config {
+            None => Map::new(),
+            Some(json) => serde_json::from_str(json).map_err(|source| TokenizerError::Json {
+                path: "tokenizer_config.json".into(),
+                source,
+            })?,
+        };
+        let inner = tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|source| {
+            TokenizerError::Load {
+                path: path.clone(),
+                source,
+            }
+        })?;
+        Config { fields }.finish(inner, path)
+    }
+}
+
+/// `tokenizer_config.json`, completed from the older files.
+struct Config {
+    fields: Map<String, Value>,
+}
+
+impl Config {
+    fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
+        let mut fields = read_map(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+        if !fields.contains_key("added_tokens_decoder") {
+            // As transformers: the older map counts for folders without the newer field alone.
+            fields.extend(read_map(&folder.join("special_tokens_map.json"))?.unwrap_or_default());
+        }
+        Ok(Self { fields })
+    }
+
+    /// `added_tokens.json` maps token to id; the newer field, if there, says more.
+    fn read_added_tokens(&mut self, path: &Path) -> Result<(), TokenizerError> {
+        if self.fields.contains_key("added_tokens_decoder") {
+            return Ok(());
+        }
+        if let Some(added) = read_map(path)? {
+            let by_id = added
+                .into_iter()
+                .map(|(token, id)| (id.to_string(), Value::String(token)));
+            self.fields.insert(
+                "added_tokens_decoder".to_owned(),
+                by_id.collect::<Map<_, _>>().into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn class(&self) -> &str {
+        let class = self
+            .fields
+            .get("tokenizer_class")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        class.strip_suffix("Fast").unwrap_or(class)
+    }
+
+    fn flag(&self, name: &str, default: bool) -> bool {
+        self.fields
+            .get(name)
+            .and_then(Value::as_bool)
+            .unwrap_or(default)
+    }
+
+    /// A special token of the file; one that is not named there is the class's.
+    fn token(&self, name: &str) -> Option<&str> {
+        match (self.fields.get(name), self.class(), name) {
+            (Some(value), ..) => content(value),
+            (
+                None,
+                "GPT2Tokenizer" | "CodeGenTokenizer",
+                "bos_token" | "eos_token" | "unk_token",
+            ) => Some("<|endoftext|>"),
+            (None, "Qwen2Tokenizer", "eos_token" | "unk_token" | "pad_token") => {
+                Some("<|endoftext|>")
+            }
+            (None, "LlamaTokenizer", "bos_token") => Some("<s>"),
+            (None, "LlamaTokenizer", "eos_token") => Some("</s>"),
+            (None, "LlamaTokenizer", "unk_token") => Some("<unk>"),
+            _ => None,
+        }
+    }
+
+    /// The tokenizer of `vocab.json` and `merges.txt`: byte-level BPE, cut as the class cuts.
+    fn byte_level(
+        &self,
+        folder: &Path,
+        vocabulary: &Path,
+        merges: &Path,
+    ) -> Result<tokenizers::Tokenizer, TokenizerError> {
+        let refused = |source: LibraryError| TokenizerError::Load {
+            path: vocabulary.to_owned(),
+            source,
+        };
+        let name = |path: &Path| path.to_string_lossy().into_owned();
+        let bpe = BPE::from_file(&name(vocabulary), &name(merges))
+            .build()
+            .map_err(refused)?;
+        let mut inner = tokenizers::Tokenizer::new(bpe);
+        match self.class() {
+            "GPT2Tokenizer" | "CodeGenTokenizer" => {
+                inner.with_pre_tokenizer(Some(ByteLevel::new(
+                    self.flag("add_prefix_space", false),
+                    true,
+                    true,
+                )));
+            }
+            "Qwen2Tokenizer" => {
+                let words = Split::new(
+                    SplitPattern::Regex(QWEN2_WORDS.to_owned()),
+                    SplitDelimiterBehavior::Isolated,
+                    false,
+                )
+                .map_err(refused)?;
+                let bytes = ByteLevel::new(self.flag("add_prefix_space", false), true, false);
+                inner.with_normalizer(Some(NFC));
+                inner.with_pre_tokenizer(Some(Sequence::new(vec![words.into(), bytes.into()])));
+            }
+            class => {
+                let path = folder.join("tokenizer_config.json");
+                return Err(TokenizerError::UnknownClass {
+                    path,
+                    class: class.to_owned(),
+                });
+            }
+        }
+        inner.with_decoder(Some(ByteLevel::default()));
+        Ok(inner)
+    }
+
+    /// Adds what `transformers` adds when it opens a tokenizer, in its order.
+    fn finish(
+        self,
+        mut inner: tokenizers::Tokenizer,
+        path: PathBuf,
+    ) -> Result<Tokenizer, TokenizerError> {
+        let refused = |source: LibraryError| TokenizerError::Load {
+            path: path.clone(),
+            source,
+        };
+        inner.with_truncation(None).map_err(refused)?;
+        inner.with_padding(None);
+        self.add_tokens(&mut inner, &path)?;
+        if let Some(PreTokenizerWrapper::ByteLevel(byte_level)) = inner.get_pre_tokenizer() {
+            let byte_level = byte_level.add_prefix_space(self.flag("add_prefix_space", false));
+            inner.with_pre_tokenizer(Some(byte_level));
+        }
+        let id = |name| self.token(name).and_then(|token| inner.token_to_id(token));
+        let special_tokens = SpecialTokens {
+            bos: id("bos_token"),
+            eos: id("eos_token"),
+            unk: id("unk_token"),
+            pad: id("pad_token"),
+        };
+        if self.class() == "LlamaTokenizer" {
+            // This class goes by its flags, whatever tokenizer.json says.
+            let processor = self.llama_processor(special_tokens).map_err(refused)?;
+            inner.with_post_processor(processor);
+        }
+        Ok(Tokenizer {
+            inner,
+            literal: OnceLock::new(),
+            special_tokens,
+        })
+    }
+
+    fn llama_processor(
+        &self,
+        special_tokens: SpecialTokens,
+    ) -> Result<Option<TemplateProcessing>, LibraryError> {
+        let bos = self
+            .token("bos_token")
+            .zip(special_tokens.bos)
+            .filter(|_| self.flag("add_bos_token", true));
+        let eos = self
+            .token("eos_token")
+            .zip(special_tokens.eos)
+            .filter(|_| self.flag("add_eos_token", false));
+        if bos.is_none() && eos.is_none() {
+            return Ok(None);
+        }
+        let mut single: Vec<String> = bos.iter().map(|(token, _)| format!("{token}:0")).collect();
+        single.push("$A:0".to_owned());
+        single.extend(eos.iter().map(|(token, _)| format!("{token}:0")));
+        let specials: Vec<(String, u32)> = bos
+            .into_iter()
+            .chain(eos)
+            .map(|(token, id)| (token.to_owned(), id))
+            .collect();
+        Ok(Some(
+            TemplateProcessing::builder()
+                .try_single(single)?
+                .special_tokens(specials)
+                .build()?,
+        ))
+    }
+
+    fn add_tokens(
+        &self,
+        inner: &mut tokenizers::Tokenizer,
+        path: &Path,
+    ) -> Result<(), TokenizerError> {
+        let special: Vec<&str> = ["bos_token", "eos_token", "unk_token", "pad_token"]
+            .into_iter()
+            .filter_map(|name| self.token(name))
+            .chain(
+                self.fields
+                    .get("additional_special_tokens")
+                    .into_iter()
+                    .flat_map(contents),
+            )
+            .collect();
+        let mut decoder: Vec<(u32, &Value)> = self
+            .fields
+            .get("added_tokens_decoder")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .filter_map(|(id, token)| Some((id.parse().ok()?, token)))
+            .collect();
+        decoder.sort_by_key(|(id, _)| *id);
+        for (id, value) in decoder {
+            let Some(token) = content(value) else {
+                continue;
+            };
+            let flag =
+                |name: &str, default| value.get(name).and_then(Value::as_bool).unwrap_or(default);
+            let is_special = flag("special", false) || special.contains(&token);
+            let added = AddedToken::from(token, is_special)
+                .single_word(flag("single_word", false))
+                .lstrip(flag("lstrip", false))
+                .rstrip(flag("rstrip", false))
+                .normalized(flag("normalized", !is_special));
+            inner.add_tokens(&[added]);
+            let found = inner.token_to_id(token);
+            if found != Some(id) {
+                let token = token.to_owned();
+                return Err(TokenizerError::MisplacedToken {
+                    path: path.to_owned(),
+                    token,
+                    id,
+                    found,
+                });
+            }
+        }
+        for token in special {
+            if !inner.get_added_vocabulary().is_special_token(token) {
+                inner.add_special_tokens(&[AddedToken::from(token, true)]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A token is written as its text, or as an object that holds it.
+fn content(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+fn contents(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_array().into_iter().flatten().filter_map(content)
+}
+
+fn read_map(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(path).map_err(|source| TokenizerError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let map = serde_json::from_str(&text).map_err(|source| TokenizerError::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Some(map))
+}
