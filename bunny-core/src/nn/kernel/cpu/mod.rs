@@ -3,7 +3,10 @@
 //! Each is written once over [`simd`]'s registers and compiled for AVX-512, AVX2 and plain code; the processor decides
 //! at run time. No result depends on the number of threads.
 
+mod activation;
 mod linear;
+mod math;
+mod parallel;
 mod product;
 mod rows;
 mod scratch;
@@ -12,4 +15,8 @@ mod simd;
 mod testing;
 mod tile;
 
+pub use activation::{
+    gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, quick_gelu, quick_gelu_backward,
+    silu, silu_backward, silu_mul, silu_mul_backward,
+};
 pub use linear::{WeightRef, linear, linear_backward_input, linear_backward_weight};

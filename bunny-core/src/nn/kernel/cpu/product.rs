@@ -4,10 +4,10 @@
 //! part of the right operand block by block (converting it to `f32` on the way), and multiply it with every panel.
 //! The order of each sum depends on [`DEPTH`] alone, so the result is the same on any number of threads.
 
+use super::parallel;
 use super::scratch::{Scratch, Shared};
 use super::simd::{Element, Kernel, Level, MAX_LANES, Simd, dispatch};
 use super::tile::{Left, Tile, multiply};
-use rayon::prelude::*;
 
 /// Depth of a block: what is summed in registers before it is added to the result.
 const DEPTH: usize = 256;
@@ -88,7 +88,7 @@ impl<E: Element> Product<'_, E> {
             let panels = rows.div_ceil(mr);
             let mut packed = Scratch::new(panels * mr * self.k);
             let left = Shared::new(packed.as_mut_slice());
-            (0..panels).into_par_iter().for_each(|panel| {
+            parallel::for_each(panels, |panel| {
                 let here = (mr).min(rows - panel * mr);
                 // SAFETY: every task writes its own panel in each block.
                 unsafe { self.pack_left(first + panel * mr, here, mr, panel, panels, left.get()) };
@@ -99,7 +99,7 @@ impl<E: Element> Product<'_, E> {
                 .div_ceil(chunks)
                 .clamp(1, panels.div_ceil(6));
             let part = panels.div_ceil(parts);
-            (0..chunks * parts).into_par_iter().for_each(|task| {
+            parallel::for_each(chunks * parts, |task| {
                 let (chunk, part_index) = (task / parts, task % parts);
                 let panel_range =
                     (part_index * part).min(panels)..((part_index + 1) * part).min(panels);

@@ -1,8 +1,8 @@
 //! Products with few rows, as in decoding: the weight streams through once, at the speed of memory.
 
+use super::parallel;
 use super::scratch::Shared;
 use super::simd::{Element, Kernel, Simd, dispatch};
-use rayon::prelude::*;
 
 /// Bytes of weight that one task streams.
 const TASK_BYTES: usize = 256 << 10;
@@ -24,7 +24,7 @@ pub(super) fn stream<E: Element>(
     assert!(bias.is_none_or(|bias| bias.len() == out), "bias");
     let columns = (TASK_BYTES / size_of::<E>() / inner.max(1)).next_multiple_of(STREAMS);
     let result = Shared::new(y);
-    (0..out.div_ceil(columns)).into_par_iter().for_each(|task| {
+    parallel::for_each(out.div_ceil(columns), |task| {
         let columns = task * columns..out.min((task + 1) * columns);
         dispatch(Stream {
             x,

@@ -47,4 +47,13 @@ impl<T> Shared<T> {
     pub(super) fn get(self) -> *mut T {
         self.0
     }
+
+    /// `n` elements from `at` on.
+    ///
+    /// # Safety
+    /// They exist, and nobody else holds them meanwhile.
+    pub(super) unsafe fn part<'a>(self, at: usize, n: usize) -> &'a mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { core::slice::from_raw_parts_mut(self.0.add(at), n) }
+    }
 }

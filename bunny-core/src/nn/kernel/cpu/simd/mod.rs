@@ -62,6 +62,33 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// The first `n < LANES` lanes.
     unsafe fn store_head(self, to: *mut f32, n: usize, a: Self::V);
 
+    /// The lanes at `at` of a slice; zeros beyond its end.
+    #[inline(always)]
+    fn get(self, from: &[f32], at: usize) -> Self::V {
+        let n = from.len() - at;
+        // SAFETY: `n` elements remain.
+        unsafe {
+            if n >= Self::LANES {
+                self.load(from.as_ptr().add(at))
+            } else {
+                self.load_head(from.as_ptr().add(at), n)
+            }
+        }
+    }
+    /// Writes the lanes at `at` of a slice; those beyond its end are dropped.
+    #[inline(always)]
+    fn set(self, to: &mut [f32], at: usize, a: Self::V) {
+        let n = to.len() - at;
+        // SAFETY: `n` elements remain.
+        unsafe {
+            if n >= Self::LANES {
+                self.store(to.as_mut_ptr().add(at), a);
+            } else {
+                self.store_head(to.as_mut_ptr().add(at), n, a);
+            }
+        }
+    }
+
     #[inline(always)]
     fn zero(self) -> Self::V {
         self.splat(0.0)
