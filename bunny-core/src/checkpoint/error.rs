@@ -457,6 +457,15 @@ pub enum AdapterError {
         /// The tensor.
         tensor: String,
     },
+    /// A matrix is there under two names.
+    #[error("tensor `{tensor}` is also there under its name in torch; leave one of them out")]
+    Twice {
+        /// The tensor.
+        tensor: String,
+    },
+    /// The folder has a configuration and no matrices.
+    #[error("no adapter_model.safetensors or adapter_model.bin here; save the adapter again")]
+    NoWeights,
     /// One matrix of a pair is missing.
     #[error("`{target}` lacks its {missing}; save the adapter again")]
     Unpaired {
