@@ -1,0 +1,99 @@
+"""How long transformers and PEFT take for one LoRA step of a Bunny of true shape, beside bunny if asked.
+
+    python benches/peers/training.py --rounds 2 --bunny target/release/bunny-cli
+
+One row of 768 positions, 729 of them a picture's; adapters of rank 128 on every linear layer of the
+language model, the projector learning too, the tower frozen, activations recomputed. A step is the
+tower, the forward and backward pass, clipping at 1.0, and AdamW.
+"""
+
+import argparse
+import json
+import time
+
+import common
+from common import BEFORE, PICTURE, PROMPT
+
+
+def worker(args):
+    """One process: builds the model and times whole steps."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.set_num_threads(args.threads)
+    dtype = common.dtype_of(args.worker)
+    begun = time.perf_counter()
+    language, tower, projector = common.build(args.arch, dtype, args.layers)
+    language.config.use_cache = False
+    family = common.LANGUAGE[args.arch]["family"]
+    adapted = get_peft_model(
+        language,
+        LoraConfig(
+            r=128,
+            lora_alpha=256,
+            lora_dropout=0.05,
+            bias="none",
+            task_type="CAUSAL_LM",
+            target_modules=common.LINEARS[family],
+        ),
+    )
+    adapted.train()
+    language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    projector.requires_grad_(True)
+    adapters = [p for p in adapted.parameters() if p.requires_grad]
+    learners = adapters + list(projector.parameters())
+    optimizer = torch.optim.AdamW(
+        [{"params": adapters, "lr": 2e-4}, {"params": list(projector.parameters()), "lr": 2e-5}],
+        weight_decay=0.0,
+        foreach=False,
+    )
+    out = {"dtype": args.worker, "threads": args.threads, "load_seconds": time.perf_counter() - begun}
+    pixels = torch.randn(1, 3, 384, 384).to(dtype)
+    ids = torch.randint(0, 50000, (1, PROMPT - PICTURE))
+    labels = torch.cat([torch.full((1, BEFORE + PICTURE), -100), ids[:, BEFORE:]], 1)
+
+    def step():
+        with torch.no_grad():
+            features = tower(pixel_values=pixels).last_hidden_state
+        text = language.get_input_embeddings()(ids)
+        embeds = torch.cat([text[:, :BEFORE], projector(features), text[:, BEFORE:]], 1)
+        loss = adapted(inputs_embeds=embeds, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learners, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    for _ in range(args.warm_up):
+        loss = step()
+    seconds = []
+    for _ in range(args.repeats):
+        start = time.perf_counter()
+        loss = step()
+        seconds.append(time.perf_counter() - start)
+    out |= {
+        "train_step_seconds": min(seconds),
+        "train_step_seconds_all": seconds,
+        "train_tokens_per_second": PROMPT / min(seconds),
+        "trainable_parameters": sum(p.numel() for p in learners),
+        "loss": loss,
+    }
+    print(json.dumps(out | {"peak_memory_bytes": common.peak_memory()}))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common.arguments(parser)
+    args = parser.parse_args()
+    if args.worker:
+        return worker(args)
+    columns = [
+        ("LoRA step", "train_step_seconds", 1, "s", False),
+        ("", "train_tokens_per_second", 1, "tok/s", True),
+        ("peak memory", "peak_memory_bytes", 2**-30, "GiB", False),
+    ]
+    common.report(args, common.in_turns(args, ["--train"]), columns)
+
+
+if __name__ == "__main__":
+    main()
