@@ -47,6 +47,24 @@ fn exp_normal<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(polynomial(s, r, p), s.pow2(n))
 }
 
+/// `2^x` for `x` up to 127, `-inf` included; zero where it is subnormal.
+#[inline(always)]
+pub(super) fn exp2_bounded<S: Simd>(s: S, x: S::V) -> S::V {
+    let n = s.round(x);
+    // The coefficients of `exp_normal` times powers of ln 2.
+    let p = [
+        1.0,
+        0.693147181,
+        0.240226507,
+        0.0555038101,
+        0.00961810325,
+        0.00133813025,
+        0.00015444884,
+    ];
+    let y = s.mul(polynomial(s, s.sub(x, n), p), s.pow2(n));
+    s.select_lt(x, s.splat(-126.0), s.zero(), y)
+}
+
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
 pub(super) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {

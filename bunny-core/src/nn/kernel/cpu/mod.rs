@@ -4,6 +4,7 @@
 //! at run time. No result depends on the number of threads.
 
 mod activation;
+mod attention;
 mod linear;
 mod math;
 mod parallel;
@@ -19,4 +20,5 @@ pub use activation::{
     gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, quick_gelu, quick_gelu_backward,
     silu, silu_backward, silu_mul, silu_mul_backward,
 };
+pub use attention::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention};
 pub use linear::{WeightRef, linear, linear_backward_input, linear_backward_weight};

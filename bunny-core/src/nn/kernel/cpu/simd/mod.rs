@@ -178,6 +178,17 @@ impl Level {
         Self::Plain
     }
 
+    /// Lanes of its registers.
+    pub(super) fn lanes(self) -> usize {
+        match self {
+            Self::Plain => Plain::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::Avx512::LANES,
+        }
+    }
+
     /// The level that kernels run at.
     #[inline]
     pub(super) fn current() -> Self {
