@@ -53,6 +53,71 @@ pub enum DataError {
         /// What the JSON reader found.
         source: serde_json::Error,
     },
+    /// A Parquet file cannot be read.
+    #[error("{}: not readable as Parquet: {what}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What its reader found.
+        what: String,
+    },
+    /// A tar file is broken or cut short.
+    #[error("{}: byte {offset}: {what}", path.display())]
+    Tar {
+        /// The file.
+        path: PathBuf,
+        /// Where, from the start of the file.
+        offset: u64,
+        /// What was found.
+        what: &'static str,
+    },
+    /// There is no picture of this name.
+    #[error("{}: there is no picture `{name}` in it", path.display())]
+    NoPicture {
+        /// The folder or archive.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+    },
+    /// What should be a picture is none.
+    #[error("{}: `{name}` is not a picture that can be read", path.display())]
+    NotAPicture {
+        /// The folder or archive.
+        path: PathBuf,
+        /// The picture's name.
+        name: String,
+    },
+    /// A recipe is not the TOML of one.
+    #[error("{}: line {line}: {what}", path.display())]
+    Toml {
+        /// The recipe.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A recipe contradicts itself.
+    #[error("recipe {recipe}: {field}: {what}")]
+    Recipe {
+        /// The recipe's name.
+        recipe: String,
+        /// The field or the source.
+        field: String,
+        /// What it has to be.
+        what: &'static str,
+    },
+    /// The inputs of a mix differ from what its recipe expects of them.
+    #[error(
+        "recipe {recipe}: {}; look at the inputs, or accept these counts",
+        Listed(differences)
+    )]
+    Counts {
+        /// The recipe's name.
+        recipe: String,
+        /// Each difference.
+        differences: Vec<CountDifference>,
+    },
     /// A record was asked for that the file does not hold.
     #[error("{}: there is no record {index}: the file holds {len}", path.display())]
     NoSuchRecord {
@@ -71,6 +136,45 @@ pub enum DataError {
         /// What it has to be.
         what: &'static str,
     },
+}
+
+/// One count that differs from what a recipe expects.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CountDifference {
+    /// The source's name in the recipe.
+    pub source: String,
+    /// What was counted.
+    pub what: String,
+    /// How many were found.
+    pub found: usize,
+    /// The counts that the recipe allows.
+    pub expected: Vec<usize>,
+}
+
+impl std::fmt::Display for CountDifference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let expected: Vec<String> = self.expected.iter().map(usize::to_string).collect();
+        write!(
+            f,
+            "{}: {} {}, expected {}",
+            self.source,
+            self.found,
+            self.what,
+            expected.join(" or ")
+        )
+    }
+}
+
+/// Differences, one after another on one line.
+struct Listed<'a>(&'a [CountDifference]);
+
+impl std::fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, difference) in self.0.iter().enumerate() {
+            write!(f, "{}{difference}", if at == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
 }
 
 impl DataError {

@@ -15,6 +15,18 @@ pub(crate) fn mix_all(words: &[u64]) -> u64 {
     words.iter().fold(0, |hash, word| mix(hash ^ mix(*word)))
 }
 
+/// A word from bytes, length included.
+pub(crate) fn mix_bytes(seed: u64, bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let hash = words.iter().fold(
+        mix(seed),
+        |hash, word| mix(hash ^ u64::from_le_bytes(*word)),
+    );
+    mix(hash ^ u64::from_le_bytes(last) ^ mix(bytes.len() as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +44,11 @@ mod tests {
                 0x06C4_5D18_8009_454F
             ]
         );
+    }
+
+    #[test]
+    fn bytes_differ_by_length_too() {
+        assert_ne!(mix_bytes(0, b"a"), mix_bytes(0, b"a\0"));
+        assert_ne!(mix_bytes(0, b""), mix_bytes(0, b"\0\0\0\0\0\0\0\0"));
     }
 }

@@ -5,7 +5,13 @@
 
 mod error;
 mod hash;
+pub mod images;
+pub mod mix;
 pub mod order;
 pub mod record;
+mod whole;
 
-pub use error::{DataError, Result};
+pub use error::{CountDifference, DataError, Result};
+
+/// Called by long work with what is done and what there is in all; a place for a progress bar.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);

@@ -10,6 +10,7 @@
 
 mod file;
 mod index;
+mod parquet;
 mod scan;
 
 use std::fmt;

@@ -1,15 +1,20 @@
 //! A file of records, opened without reading it into memory.
 
+use std::borrow::Cow;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap};
 
 use super::Record;
 use super::index::Index;
+use super::parquet::ParquetRows;
 use crate::error::{DataError, Result};
 
-/// A file of records with random access: a JSON array or JSON lines, mapped and indexed.
+/// A file of records with random access: a JSON array, JSON lines or Parquet.
+///
+/// JSON is mapped and its offset index kept beside it, as `<file>.idx`, where the folder lets us.
 ///
 /// Many threads may read one `RecordFile` at once, and many processes one file: they share the
 /// mapped pages. The file must not be cut short while it is open.
@@ -26,29 +31,44 @@ use crate::error::{DataError, Result};
 #[derive(Debug)]
 pub struct RecordFile {
     path: PathBuf,
-    map: Mmap,
-    index: Index,
+    layout: Layout,
+}
+
+#[derive(Debug)]
+enum Layout {
+    Json { map: Mmap, index: Index },
+    Parquet(ParquetRows),
 }
 
 impl RecordFile {
-    /// Opens `path`, building the index of its records on the first open (see the module `index`).
+    /// Opens `path`; the first open of a JSON file goes over it once to index it.
     ///
     /// # Errors
-    /// [`DataError::Io`], [`DataError::NotRecords`] for a file of another kind, and
-    /// [`DataError::Structure`] for one whose array or lines are broken or cut short.
+    /// [`DataError::Io`], [`DataError::NotRecords`] for a file of another kind,
+    /// [`DataError::Structure`] for JSON whose array or lines are broken or cut short, and
+    /// [`DataError::Parquet`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut file = File::open(path).map_err(DataError::io(path, "open"))?;
-        let index = Index::of(path, &mut file)?;
-        // SAFETY: the mapping is read-only and every access is bounds-checked; that nobody cuts the
-        // file short under a running reader is asked for in the type's documentation.
-        let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
-        // Only advice: records are read in shuffled order, so reading ahead would be wasted.
-        let _ = map.advise(Advice::Random);
+        let mut magic = Vec::new();
+        (&file)
+            .take(4)
+            .read_to_end(&mut magic)
+            .map_err(DataError::io(path, "read"))?;
+        let layout = if magic == b"PAR1" {
+            Layout::Parquet(ParquetRows::open(path, &file)?)
+        } else {
+            let index = Index::of(path, &mut file)?;
+            // SAFETY: the mapping is read-only and every access is bounds-checked; that nobody cuts
+            // the file short under a running reader is asked for in the type's documentation.
+            let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
+            // Only advice: records are read in shuffled order, so reading ahead would be wasted.
+            let _ = map.advise(Advice::Random);
+            Layout::Json { map, index }
+        };
         Ok(Self {
             path: path.to_owned(),
-            map,
-            index,
+            layout,
         })
     }
 
@@ -59,7 +79,10 @@ impl RecordFile {
 
     /// How many records there are.
     pub fn len(&self) -> usize {
-        self.index.len()
+        match &self.layout {
+            Layout::Json { index, .. } => index.len(),
+            Layout::Parquet(rows) => rows.len(),
+        }
     }
 
     /// Whether there are none.
@@ -67,12 +90,46 @@ impl RecordFile {
         self.len() == 0
     }
 
+    /// Whether any record is as quick to reach as the next one; not so in Parquet.
+    pub fn is_random_access(&self) -> bool {
+        matches!(self.layout, Layout::Json { .. })
+    }
+
     /// Record `index`, from 0.
     ///
     /// # Errors
-    /// [`DataError::NoSuchRecord`], or [`DataError::Record`] when its JSON is not a record.
+    /// [`DataError::NoSuchRecord`], [`DataError::Record`] when its JSON is not a record, and
+    /// [`DataError::Parquet`].
     pub fn get(&self, index: usize) -> Result<Record> {
-        let raw = self.raw(index)?;
+        self.parse(index, &self.raw(index)?)
+    }
+
+    /// The JSON text of record `index`: the bytes of a JSON file as they stand in it.
+    ///
+    /// # Errors
+    /// [`DataError::NoSuchRecord`] and [`DataError::Parquet`].
+    pub fn raw(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        let raw = match &self.layout {
+            Layout::Json { map, index: spans } => spans.span(index).and_then(|span| {
+                let start = usize::try_from(span.start).ok()?;
+                map.get(start..start.checked_add(span.len as usize)?)
+                    .map(Cow::Borrowed)
+            }),
+            Layout::Parquet(rows) => rows.raw(index)?.map(Cow::Owned),
+        };
+        raw.ok_or_else(|| DataError::NoSuchRecord {
+            path: self.path.clone(),
+            index,
+            len: self.len(),
+        })
+    }
+
+    /// Reads `raw`, the text of record `index`, as something else than a [`Record`], or as one.
+    pub(crate) fn parse<'a, T: serde::Deserialize<'a>>(
+        &self,
+        index: usize,
+        raw: &'a [u8],
+    ) -> Result<T> {
         serde_json::from_slice(raw).map_err(|source| DataError::Record {
             path: self.path.clone(),
             index,
@@ -81,27 +138,12 @@ impl RecordFile {
         })
     }
 
-    /// The bytes of record `index` as they stand in the file.
-    ///
-    /// # Errors
-    /// [`DataError::NoSuchRecord`].
-    pub fn raw(&self, index: usize) -> Result<&[u8]> {
-        self.index
-            .span(index)
-            .and_then(|span| {
-                let start = usize::try_from(span.start).ok()?;
-                self.map.get(start..start.checked_add(span.len as usize)?)
-            })
-            .ok_or_else(|| DataError::NoSuchRecord {
-                path: self.path.clone(),
-                index,
-                len: self.len(),
-            })
-    }
-
-    /// Where record `index` starts in the file.
-    pub(crate) fn offset(&self, index: usize) -> u64 {
-        self.index.span(index).map_or(0, |span| span.start)
+    /// Where record `index` starts in the file; its row in Parquet.
+    fn offset(&self, index: usize) -> u64 {
+        match &self.layout {
+            Layout::Json { index: spans, .. } => spans.span(index).map_or(0, |span| span.start),
+            Layout::Parquet(_) => index as u64,
+        }
     }
 }
 

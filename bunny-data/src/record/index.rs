@@ -11,7 +11,7 @@
 //! ```
 
 use std::fs::{File, Metadata};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::scan::{Layout, Scanner, Span, is_space};
 use crate::error::{DataError, Result};
+use crate::whole::WholeFile;
 
 const MAGIC: &[u8; 8] = b"BUNNYIDX";
 const FORMAT_VERSION: u32 = 1;
@@ -50,8 +51,8 @@ impl Index {
             return Ok(index);
         }
         let bytes = build(path, file, &stamp)?;
-        if let Err(error) = write_whole(&beside, &bytes) {
-            tracing::debug!("{}: the index stays in memory: {error}", beside.display());
+        if let Err(error) = WholeFile::write(&beside, &bytes) {
+            tracing::debug!("the index stays in memory: {error}");
         }
         Ok(Self(Bytes::Built(bytes)))
     }
@@ -223,16 +224,4 @@ fn fill(file: &mut File, chunk: &mut [u8]) -> std::io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-/// Writes a file whole or not at all: a temporary neighbour, synced, then renamed.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }

@@ -1,0 +1,272 @@
+//! Where pictures come from: a folder, a tar, or the shards of a webdataset.
+
+mod check;
+mod tar;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use memmap2::{Advice, Mmap};
+use rayon::prelude::*;
+
+use crate::error::{DataError, Result};
+use crate::hash::mix_bytes;
+
+pub use check::{PictureCheck, PictureFault, dimensions, faults};
+
+/// Where pictures come from; a record's `image` paths are names in it.
+#[derive(Debug)]
+pub struct ImageSource {
+    path: PathBuf,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Folder,
+    Shards(Shards),
+}
+
+/// Tar files, mapped, and where each of their members stands.
+#[derive(Debug)]
+struct Shards {
+    files: Vec<(PathBuf, Mmap)>,
+    /// In order of `name`.
+    members: Vec<Member>,
+    /// The one folder all members are in, if there is one: `images` in an archive of `images/`.
+    top: Option<String>,
+}
+
+/// Thirty-two bytes a picture, whatever its name: a million take 32 MB.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    name: NameHash,
+    shard: u32,
+    start: usize,
+    len: usize,
+}
+
+/// 128 bits of a name: of a billion names no two are expected to share one.
+type NameHash = (u64, u64);
+
+fn name_hash(name: &str) -> NameHash {
+    (mix_bytes(1, name.as_bytes()), mix_bytes(2, name.as_bytes()))
+}
+
+impl ImageSource {
+    /// Opens a folder (`images`), a tar file (`images.tar`) or shards of a webdataset
+    /// (`shards/{00000..00231}.tar`, or `shards/*.tar`). The members of tar files are listed, once,
+    /// all shards at the same time; nothing is unpacked.
+    ///
+    /// # Errors
+    /// [`DataError::Io`], and [`DataError::Tar`] for an archive that is broken or cut short.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let kind = if path.is_dir() {
+            Kind::Folder
+        } else {
+            Kind::Shards(Shards::open(&expand(path)?)?)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+        })
+    }
+
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is a picture of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.kind {
+            Kind::Folder => inside(name).is_some_and(|name| self.path.join(name).is_file()),
+            Kind::Shards(shards) => shards.find(name).is_some(),
+        }
+    }
+
+    /// The bytes of a picture, as they are in its file.
+    ///
+    /// # Errors
+    /// [`DataError::NoPicture`] when there is none of this name or the name leads out of the
+    /// folder, and [`DataError::Io`].
+    pub fn read(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        let none = || DataError::NoPicture {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        };
+        match &self.kind {
+            Kind::Folder => {
+                let path = self.path.join(inside(name).ok_or_else(none)?);
+                match std::fs::read(&path) {
+                    Ok(bytes) => Ok(Cow::Owned(bytes)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(none()),
+                    Err(error) => Err(DataError::io(&path, "read")(error)),
+                }
+            }
+            Kind::Shards(shards) => shards.find(name).map(Cow::Borrowed).ok_or_else(none),
+        }
+    }
+}
+
+/// The name as a path that stays inside its folder, if it does.
+fn inside(name: &str) -> Option<&Path> {
+    let path = Path::new(name);
+    path.components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        .then_some(path)
+}
+
+impl Shards {
+    fn open(paths: &[PathBuf]) -> Result<Self> {
+        let opened: Vec<(PathBuf, Mmap, Vec<Member>, Top)> = paths
+            .par_iter()
+            .enumerate()
+            .map(|(shard, path)| Self::list(shard as u32, path))
+            .collect::<Result<_>>()?;
+        let mut shards = Self {
+            files: Vec::new(),
+            members: Vec::new(),
+            top: None,
+        };
+        let mut top = Top::Unknown;
+        for (path, map, members, its_top) in opened {
+            shards.files.push((path, map));
+            shards.members.extend(members);
+            top = top.and(its_top);
+        }
+        // Stable, so that of a name twice the later one is found, as unpacking would leave it.
+        shards.members.par_sort_by_key(|member| member.name);
+        if let Top::One(name) = top {
+            shards.top = Some(name);
+        }
+        Ok(shards)
+    }
+
+    fn list(shard: u32, path: &Path) -> Result<(PathBuf, Mmap, Vec<Member>, Top)> {
+        let file = File::open(path).map_err(DataError::io(path, "open"))?;
+        // SAFETY: read-only and bounds-checked; an archive must not be cut short while it is open.
+        let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
+        let _ = map.advise(Advice::Random);
+        let broken = |offset, what| DataError::Tar {
+            path: path.to_owned(),
+            offset,
+            what,
+        };
+        if map.starts_with(b"\x1F\x8B") || map.starts_with(b"\x28\xB5\x2F\xFD") {
+            return Err(broken(0, "the archive is compressed; unpack it first"));
+        }
+        let (mut members, mut top) = (Vec::new(), Top::Unknown);
+        tar::members(&map, |name, place| {
+            members.push(Member {
+                name: name_hash(name),
+                shard,
+                start: place.start,
+                len: place.len(),
+            });
+            top.see(name);
+        })
+        .map_err(|tar::BrokenTar { offset, what }| broken(offset as u64, what))?;
+        Ok((path.to_owned(), map, members, top))
+    }
+
+    fn find(&self, name: &str) -> Option<&[u8]> {
+        let name = name.strip_prefix("./").unwrap_or(name);
+        let below_top = || self.find_exact(&format!("{}/{name}", self.top.as_ref()?));
+        self.find_exact(name).or_else(below_top)
+    }
+
+    fn find_exact(&self, name: &str) -> Option<&[u8]> {
+        let name = name_hash(name);
+        let after = self.members.partition_point(|member| member.name <= name);
+        let member = self.members[..after]
+            .last()
+            .filter(|member| member.name == name)?;
+        self.files[member.shard as usize]
+            .1
+            .get(member.start..member.start + member.len)
+    }
+}
+
+/// The first folder of the members seen so far.
+#[derive(Debug)]
+enum Top {
+    Unknown,
+    One(String),
+    Several,
+}
+
+impl Top {
+    fn see(&mut self, name: &str) {
+        match (&*self, name.split_once('/')) {
+            (Self::Several, _) => {}
+            (Self::Unknown, Some((first, _))) => *self = Self::One(first.to_owned()),
+            (Self::One(one), Some((first, _))) if one == first => {}
+            _ => *self = Self::Several,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unknown, top) | (top, Self::Unknown) => top,
+            (Self::One(one), Self::One(other)) if one == other => Self::One(one),
+            _ => Self::Several,
+        }
+    }
+}
+
+/// The tar files a path stands for: itself, `{00..12}` counted out, or `*` looked up, in order.
+fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+    let nothing = |what| DataError::Io {
+        path: path.to_owned(),
+        action: "open",
+        source: io::Error::new(io::ErrorKind::NotFound, what),
+    };
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Err(nothing("it names no file"));
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if let Some((before, rest)) = name.split_once('{')
+        && let Some((range, after)) = rest.split_once('}')
+    {
+        let (first, last) = range
+            .split_once("..")
+            .and_then(|(first, last)| {
+                Some((first, first.parse::<u32>().ok()?, last.parse::<u32>().ok()?))
+            })
+            .filter(|(_, first, last)| first <= last && last - first < 1_000_000)
+            .map(|(digits, first, last)| ((digits.len(), first), last))
+            .ok_or_else(|| nothing("expected a range of shards, as in `{00000..00231}.tar`"))?;
+        let (width, first) = first;
+        return Ok((first..=last)
+            .map(|shard| folder.join(format!("{before}{shard:0width$}{after}")))
+            .collect());
+    }
+    if let Some((before, after)) = name.split_once('*') {
+        let listed = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(listed)
+            .map_err(DataError::io(listed, "read"))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| {
+                name.len() >= before.len() + after.len()
+                    && name.starts_with(before)
+                    && name.ends_with(after)
+            })
+            .map(|name| folder.join(name))
+            .collect();
+        paths.sort_unstable();
+        return if paths.is_empty() {
+            Err(nothing("no shard matches"))
+        } else {
+            Ok(paths)
+        };
+    }
+    Ok(vec![path.to_owned()])
+}

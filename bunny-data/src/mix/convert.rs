@@ -1,0 +1,140 @@
+//! One record of a source, as the text that stands in the mix.
+
+use memchr::memchr;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::boxes::convert_boxes;
+use super::{Source, SourceFormat};
+use crate::error::{DataError, Result};
+use crate::images::{ImageSource, dimensions};
+use crate::record::{Record, Turn};
+
+/// A record as Alpaca and WizardLM write it; `input` is more text for the instruction, often empty.
+#[derive(Debug, Deserialize)]
+struct Instruction {
+    instruction: String,
+    #[serde(default)]
+    input: Option<String>,
+    output: String,
+}
+
+impl Source {
+    /// Record `index`, read in the source's format, as a [`Record`].
+    pub(super) fn record(&self, index: usize) -> Result<Record> {
+        let raw = self.file.raw(index)?;
+        let mut record = match self.spec.format {
+            SourceFormat::Llava => self.file.parse(index, &raw)?,
+            SourceFormat::Alpaca => {
+                let Instruction {
+                    mut instruction,
+                    input,
+                    output,
+                } = self.file.parse(index, &raw)?;
+                if let Some(input) = input.filter(|input| !input.is_empty()) {
+                    instruction.push('\n');
+                    instruction.push_str(&input);
+                }
+                Record {
+                    id: format!("{}_{index}", self.spec.name),
+                    conversations: vec![Turn::human(instruction), Turn::gpt(output)],
+                    ..Record::default()
+                }
+            }
+        };
+        if let Some(prefix) = &self.spec.ids {
+            record.id = format!("{prefix}{index}");
+        }
+        Ok(record)
+    }
+
+    /// The text of record `index` in the mix. A record that nothing changes keeps its bytes, but for
+    /// the line breaks of indented files.
+    pub(super) fn render(&self, index: usize, images: Option<&ImageSource>) -> Result<Vec<u8>> {
+        let raw = self.file.raw(index)?;
+        // Read whether it changes or not: what is no record must not get into a mix.
+        let record = self.record(index)?;
+        let spec = &self.spec;
+        if spec.format == SourceFormat::Alpaca {
+            return Ok(json(&record));
+        }
+        if spec.ids.is_none() && spec.image_root.is_none() && spec.boxes.is_none() {
+            return Ok(one_line(&raw));
+        }
+        // Changed in place, so that whatever else a record and its turns have stays.
+        let mut value: Value = self.file.parse(index, &raw)?;
+        if spec.ids.is_some() {
+            value["id"] = record.id.clone().into();
+        }
+        if let Some(root) = &spec.image_root {
+            match &mut value["image"] {
+                Value::String(path) => path.insert_str(0, root),
+                Value::Array(paths) => paths.iter_mut().for_each(|path| {
+                    if let Value::String(path) = path {
+                        path.insert_str(0, root);
+                    }
+                }),
+                _ => {}
+            }
+            if value["image"].is_null() {
+                value
+                    .as_object_mut()
+                    .map(|fields| fields.shift_remove("image"));
+            }
+        }
+        if let (Some(boxes), Some(images), [name, ..]) = (spec.boxes, images, record.images()) {
+            let size = dimensions(&images.read(name)?).ok_or_else(|| DataError::NotAPicture {
+                path: images.path().to_owned(),
+                name: name.clone(),
+            })?;
+            for turn in value["conversations"].as_array_mut().into_iter().flatten() {
+                if let Value::String(text) = &mut turn["value"] {
+                    *text = convert_boxes(text, size, boxes.from, boxes.to);
+                }
+            }
+        }
+        Ok(json(&value))
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings, numbers and their lists always have a JSON text")
+}
+
+/// JSON on one line: white space outside strings goes if there are line breaks in it.
+pub(super) fn one_line(raw: &[u8]) -> Vec<u8> {
+    if memchr(b'\n', raw).is_none() {
+        return raw.to_vec();
+    }
+    let (mut line, mut in_string, mut escaped) = (Vec::with_capacity(raw.len()), false, false);
+    for byte in raw {
+        if in_string {
+            in_string = escaped || *byte != b'"';
+            escaped = !escaped && *byte == b'\\';
+        } else if byte.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = *byte == b'"';
+        }
+        line.push(*byte);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_takes_nothing_from_strings() {
+        let value = serde_json::json!({"a": "x \" y\\", "b": [1.50, "  ", {"c": "\n"}], "é": null});
+        let indented = serde_json::to_vec_pretty(&value).unwrap();
+        assert_eq!(one_line(&indented), serde_json::to_vec(&value).unwrap());
+        let spaced = br#"{"a": 1.50, "b": "x"}"#;
+        assert_eq!(
+            one_line(spaced),
+            spaced,
+            "without line breaks the bytes stay"
+        );
+    }
+}
