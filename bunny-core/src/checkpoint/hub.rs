@@ -1,0 +1,240 @@
+//! Models from a hub that speaks Hugging Face's routes, through the cache that Python shares.
+//!
+//! ```text
+//! hub/models--org--name/refs/main               the commit that a revision stands for
+//!                       blobs/<etag>            contents, each once
+//!                       snapshots/<commit>/...  links to them, by their names in the model
+//! ```
+//!
+//! A model is resolved to a commit; the files that are needed and not there yet are downloaded,
+//! each going on where an earlier attempt was cut, checked, and only then given its name.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub use error::HubError;
+pub use model_id::ModelId;
+pub use settings::{HubSettings, Patience};
+
+use cache::Cache;
+use client::{Client, Reach};
+
+mod cache;
+mod client;
+mod download;
+mod error;
+mod model_id;
+mod settings;
+
+/// The longest listing of a model's files that is read.
+const LISTING_LIMIT: u64 = 64 << 20;
+
+/// How far a download is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// The file, by its name in the model.
+    pub file: &'a str,
+    /// Which of the files it is, from 0.
+    pub number: usize,
+    /// How many files are needed.
+    pub files: usize,
+    /// Bytes of the file that are there.
+    pub done: u64,
+    /// Bytes of the file.
+    pub total: u64,
+}
+
+/// A hub and the cache of what came from it.
+#[derive(Debug)]
+pub struct Hub {
+    settings: HubSettings,
+    client: Client,
+    cache: Cache,
+}
+
+impl Hub {
+    /// A hub with these settings.
+    pub fn new(settings: HubSettings) -> Self {
+        let client = Client::new(&settings);
+        let cache = Cache::new(settings.cache.clone());
+        Self {
+            settings,
+            client,
+            cache,
+        }
+    }
+
+    /// The folder that holds the files of a model which `choose` picks from all its files' names;
+    /// often [`model_files`]. What is missing is downloaded, and `progress` is told.
+    ///
+    /// Without a connection, or offline by the settings, it is the folder of what was downloaded
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// A model that does not exist, is not open to this user or is not in the cache; a hub that
+    /// cannot be reached or answers with something else than it should; a file that arrives
+    /// damaged; a cache that cannot be written.
+    pub fn fetch(
+        &self,
+        model: &ModelId,
+        choose: impl Fn(&[String]) -> Vec<String>,
+        mut progress: impl FnMut(Progress<'_>),
+    ) -> Result<PathBuf, HubError> {
+        if self.settings.offline {
+            return self.cached(model, choose);
+        }
+        let listing = match self.listing(model) {
+            Err(HubError::Unreachable { url, reason }) => {
+                tracing::warn!("cannot reach {url} ({reason}); looking for {model} in the cache");
+                let unreachable = HubError::Unreachable { url, reason };
+                return self.cached(model, choose).map_err(|_| unreachable);
+            }
+            listing => listing?,
+        };
+        let files = choose(&listing.names());
+        if files.is_empty() {
+            return Err(HubError::NothingToFetch {
+                model: model.clone(),
+            });
+        }
+        for (number, file) in files.iter().enumerate() {
+            let mut progress = |done, total| {
+                progress(Progress {
+                    file,
+                    number,
+                    files: files.len(),
+                    done,
+                    total,
+                });
+            };
+            self.fetch_file(model, &listing.sha, file, &mut progress)?;
+        }
+        self.cache.point(model, &listing.sha)?;
+        Ok(self.cache.snapshot(model, &listing.sha))
+    }
+
+    /// What the cache has of a model.
+    fn cached(
+        &self,
+        model: &ModelId,
+        choose: impl Fn(&[String]) -> Vec<String>,
+    ) -> Result<PathBuf, HubError> {
+        self.cache
+            .resolve(model)
+            .filter(|snapshot| !choose(&cache::files(snapshot)).is_empty())
+            .ok_or_else(|| HubError::NotCached {
+                model: model.clone(),
+                cache: self.settings.cache.clone(),
+            })
+    }
+
+    /// The commit and the files of a model.
+    fn listing(&self, model: &ModelId) -> Result<Listing, HubError> {
+        let url = self.client.listing_url(model);
+        let reach = Reach { model, file: None };
+        let body = self.client.read(&url, reach, LISTING_LIMIT)?;
+        let odd = |reason: String| HubError::Answer {
+            url: url.clone(),
+            reason,
+        };
+        let listing: Listing =
+            serde_json::from_slice(&body).map_err(|error| odd(error.to_string()))?;
+        let is_commit = (7..=64).contains(&listing.sha.len())
+            && listing.sha.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_commit {
+            return Err(odd("its commit is no hash".to_string()));
+        }
+        Ok(listing)
+    }
+
+    fn fetch_file(
+        &self,
+        model: &ModelId,
+        commit: &str,
+        file: &str,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), HubError> {
+        if !cache::is_safe_path(file) {
+            return Err(HubError::UnsafeName {
+                model: model.clone(),
+                name: file.to_string(),
+            });
+        }
+        let pointer = self.cache.snapshot(model, commit).join(file);
+        if pointer.exists() {
+            return Ok(());
+        }
+        let url = self.client.file_url(model, commit, file);
+        let reach = Reach {
+            model,
+            file: Some(file),
+        };
+        let remote = self.client.describe(&url, reach)?;
+        let blob = self.cache.blob(model, &remote.etag);
+        let _lock = self.cache.lock(model, &remote.etag)?;
+        if !blob.exists() {
+            download::download(&self.client, &url, reach, &remote, &blob, progress)?;
+        }
+        cache::link(&blob, &pointer, file)
+    }
+}
+
+/// What a hub says of a model.
+#[derive(Deserialize)]
+struct Listing {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+impl Listing {
+    fn names(&self) -> Vec<String> {
+        self.siblings
+            .iter()
+            .map(|sibling| sibling.rfilename.clone())
+            .collect()
+    }
+}
+
+/// The files that a model, a tower, a projector or an adapter is loaded from, among all of a
+/// repository: configurations, tokenizers, and weights, of which safetensors are preferred.
+/// Anything in folders and the state of a training run are left out.
+pub fn model_files(names: &[String]) -> Vec<String> {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let model = has("model.safetensors") || has("model.safetensors.index.json");
+    let adapter = has("adapter_model.safetensors");
+    let others = has("non_lora_trainables.safetensors");
+    let needed = |name: &str| {
+        let Some((stem, ending)) = name.rsplit_once('.') else {
+            return false;
+        };
+        match ending {
+            "json" | "safetensors" => stem != "trainer_state",
+            "model" | "jinja" => true,
+            "txt" => matches!(stem, "merges" | "vocab"),
+            "bin" => match stem {
+                "adapter_model" => !adapter,
+                "non_lora_trainables" => !others,
+                "mm_projector" => true,
+                stem => stem.starts_with("pytorch_model") && !model,
+            },
+            _ => false,
+        }
+    };
+    let superseded = |name: &str| name == "pytorch_model.bin.index.json" && model;
+    names
+        .iter()
+        .filter(|name| !name.contains('/') && needed(name) && !superseded(name))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
