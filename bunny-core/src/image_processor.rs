@@ -5,7 +5,9 @@
 
 mod config;
 mod decode;
+mod gif;
 mod resize;
+mod tiff;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -37,11 +39,17 @@ pub enum ImageError {
     /// The bytes begin like none of the formats.
     #[error("not a picture of a known format: use PNG, JPEG, WebP, GIF, BMP or TIFF")]
     UnknownFormat,
-    /// The bytes are damaged, cut off, or of a kind that the decoder does not read.
+    /// The bytes are damaged or cut off.
     #[error("damaged or unsupported picture: {source}")]
     Decode {
         /// What the decoder said.
-        source: image::ImageError,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A kind of picture that is not read.
+    #[error("{what} is not supported: convert it to PNG")]
+    Unsupported {
+        /// What it is.
+        what: String,
     },
     /// The picture has no pixels.
     #[error("the picture has no pixels: {width}x{height}")]
@@ -52,7 +60,9 @@ pub enum ImageError {
         height: u32,
     },
     /// The picture is larger than the limit.
-    #[error("the picture is too large: {width}x{height} is more than {limit} pixels")]
+    #[error(
+        "the picture is too large: {width}x{height} is more than {limit} pixels, or than 65535 a side"
+    )]
     TooLarge {
         /// Columns.
         width: u32,
@@ -87,6 +97,14 @@ pub enum ImageError {
         /// What it should be.
         expected: &'static str,
     },
+}
+
+impl ImageError {
+    fn decode(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Decode {
+            source: source.into(),
+        }
+    }
 }
 
 /// What becomes of a picture that is not square: `image_aspect_ratio` of the reference.

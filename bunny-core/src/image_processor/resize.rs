@@ -1,6 +1,7 @@
 //! Pillow's bicubic resize of 8-bit RGB, to the bit.
 //!
-//! Two passes, along rows and then along columns, each rounded to bytes. The filter is the cubic
+//! Two passes, along rows and then along columns, each rounded to bytes. (Pillow 13 takes tall
+//! pictures the other way round; the models were trained when it did not.) The filter is the cubic
 //! convolution with a = −0.5, widened by the factor when a side shrinks; its weights are computed
 //! in f64, brought to sum 1, and applied as integers with 22 fractional bits (`Resample.c`).
 
