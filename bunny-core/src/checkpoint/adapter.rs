@@ -128,9 +128,9 @@ impl Adapter {
         self.others.as_ref()
     }
 
-    /// As [`others`](Self::others), for keeps.
-    pub fn into_others(self) -> Option<TensorFiles> {
-        self.others
+    /// Takes [`others`](Self::others) out, for keeps.
+    pub fn take_others(&mut self) -> Option<TensorFiles> {
+        self.others.take()
     }
 }
 

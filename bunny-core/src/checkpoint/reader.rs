@@ -126,6 +126,24 @@ enum Data {
     Strided(pickle::View),
 }
 
+/// The two formats.
+enum Kind {
+    Safetensors,
+    Pickle,
+}
+
+impl Kind {
+    fn of(path: &Path) -> Result<Self, CheckpointError> {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("safetensors") => Ok(Self::Safetensors),
+            Some("bin" | "pt" | "pth") => Ok(Self::Pickle),
+            _ => Err(CheckpointError::UnknownEnding {
+                path: path.to_path_buf(),
+            }),
+        }
+    }
+}
+
 /// The tensors of a folder, of a file, or of several.
 #[derive(Debug, Default)]
 pub struct TensorFiles {
@@ -176,16 +194,22 @@ impl TensorFiles {
     /// A file that cannot be read or is not whole, or holds anything but tensors.
     pub fn open_file(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let path = path.as_ref();
+        Kind::of(path)?;
+        Self::from_bytes(path, map(path)?)
+    }
+
+    /// As [`open_file`](Self::open_file), for a file that is in memory already; `path` tells what
+    /// kind of file it is, and names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_file`](Self::open_file).
+    pub fn from_bytes(path: impl AsRef<Path>, bytes: Bytes) -> Result<Self, CheckpointError> {
+        let file: Arc<Path> = path.as_ref().into();
         let mut files = Self::default();
-        let file: Arc<Path> = path.into();
-        match path.extension().and_then(|ending| ending.to_str()) {
-            Some("safetensors") => files.add_safetensors(&file, map(path)?)?,
-            Some("bin" | "pt" | "pth") => files.add_pickle(&file, map(path)?)?,
-            _ => {
-                return Err(CheckpointError::UnknownEnding {
-                    path: path.to_path_buf(),
-                });
-            }
+        match Kind::of(&file)? {
+            Kind::Safetensors => files.add_safetensors(&file, bytes)?,
+            Kind::Pickle => files.add_pickle(&file, bytes)?,
         }
         Ok(files)
     }

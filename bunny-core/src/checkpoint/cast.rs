@@ -1,0 +1,132 @@
+//! Stored bytes into the bytes of another number type, in parallel.
+
+use burn::tensor::{DType, bf16, f16};
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+
+/// Numbers per parallel piece: large enough to hide the hand-over, small enough to share evenly.
+const PIECE: usize = 1 << 16;
+
+/// A number type in which weights are stored.
+pub(crate) trait StoredFloat: bytemuck::Pod + Send + Sync {
+    /// Widens a run of numbers to f32.
+    fn widen(from: &[Self], to: &mut [f32]);
+    /// Rounds a run of numbers from f32, to nearest even.
+    fn narrow(from: &[f32], to: &mut [Self]);
+}
+
+impl StoredFloat for f32 {
+    fn widen(from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl StoredFloat for f64 {
+    fn widen(from: &[Self], to: &mut [f32]) {
+        to.iter_mut()
+            .zip(from)
+            .for_each(|(to, &from)| *to = from as f32);
+    }
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.iter_mut()
+            .zip(from)
+            .for_each(|(to, &from)| *to = f64::from(from));
+    }
+}
+
+impl StoredFloat for f16 {
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+impl StoredFloat for bf16 {
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+/// Calls `$function::<T>($($argument),*)` for the type `T` that `$dtype` names; `None` for a type
+/// in which no weight is stored.
+macro_rules! with_float {
+    ($dtype:expr, $function:ident($($argument:expr),*)) => {
+        match $dtype {
+            DType::F64 => Some($function::<f64>($($argument),*)),
+            DType::F32 => Some($function::<f32>($($argument),*)),
+            DType::F16 => Some($function::<f16>($($argument),*)),
+            DType::BF16 => Some($function::<bf16>($($argument),*)),
+            _ => None,
+        }
+    };
+}
+
+/// Little-endian numbers of type `dtype` as f32; `None` when `dtype` is no float.
+pub(crate) fn to_f32(bytes: &[u8], dtype: DType) -> Option<Vec<f32>> {
+    with_float!(dtype, widen_all(bytes))
+}
+
+/// f32 numbers as the bytes of type `dtype`; `None` when `dtype` is no float.
+pub(crate) fn from_f32(values: &[f32], dtype: DType) -> Option<Vec<u8>> {
+    with_float!(dtype, narrow_all(values))
+}
+
+fn widen_all<T: StoredFloat>(bytes: &[u8]) -> Vec<f32> {
+    let size = size_of::<T>();
+    let mut values = vec![0f32; bytes.len() / size];
+    values
+        .par_chunks_mut(PIECE)
+        .zip(bytes.par_chunks(PIECE * size))
+        .for_each(|(to, from)| match bytemuck::try_cast_slice::<u8, T>(from) {
+            Ok(from) => T::widen(from, to),
+            // A file may place a tensor at an odd offset; copy the piece to aligned memory.
+            Err(_) => T::widen(&bytemuck::pod_collect_to_vec::<u8, T>(from), to),
+        });
+    values
+}
+
+fn narrow_all<T: StoredFloat>(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0u8; size_of_val(values) / size_of::<f32>() * size_of::<T>()];
+    bytes
+        .par_chunks_mut(PIECE * size_of::<T>())
+        .zip(values.par_chunks(PIECE))
+        .for_each(|(to, from)| {
+            let mut narrow = vec![T::zeroed(); from.len()];
+            T::narrow(from, &mut narrow);
+            to.copy_from_slice(bytemuck::cast_slice(&narrow));
+        });
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_survives_the_way_to_f32_and_back() {
+        let halves: Vec<u8> = (0..=u16::MAX)
+            .filter(|&bits| !f16::from_bits(bits).is_nan() && !bf16::from_bits(bits).is_nan())
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for dtype in [DType::F16, DType::BF16] {
+            let wide = to_f32(&halves, dtype).unwrap();
+            assert_eq!(from_f32(&wide, dtype).unwrap(), halves, "{dtype:?}");
+        }
+    }
+
+    #[test]
+    fn odd_offsets_in_a_file_are_read_all_the_same() {
+        let bytes: Vec<u8> = std::iter::once(0)
+            .chain([1.5f32, -2.25, 1e-3].into_iter().flat_map(f32::to_le_bytes))
+            .collect();
+        assert_eq!(to_f32(&bytes[1..], DType::F32).unwrap(), [1.5, -2.25, 1e-3]);
+    }
+}

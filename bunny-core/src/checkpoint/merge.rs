@@ -1,0 +1,67 @@
+//! LoRA adapters merged into the weights they belong to.
+
+use gemm::{Parallelism, gemm};
+
+use super::{StoredTensor, adapter::Adapter, cast, weights::float_type};
+use crate::Error;
+
+/// Adds `scale · B A` of the adapter of layer `target` to that layer's weight, `[out, in]`, in f32.
+///
+/// # Errors
+/// When the adapter's shapes are not those of the weight, or it holds no floats.
+pub(super) fn add_adapter(
+    adapter: &Adapter,
+    target: &str,
+    weight: &mut [f32],
+    [output, input]: [usize; 2],
+) -> Result<(), Error> {
+    let Some([a, b]) = adapter.get(target) else {
+        return Ok(());
+    };
+    let rank = a.shape.first().copied().unwrap_or(0);
+    for (stored, wanted) in [(&a, [rank, input]), (&b, [output, rank])] {
+        if stored.shape != wanted {
+            return Err(Error::Mismatch {
+                place: stored.file.display().to_string(),
+                missing: Vec::new(),
+                misshapen: vec![format!(
+                    "{} is {:?}, expected {wanted:?}",
+                    stored.name, stored.shape
+                )],
+                unexpected: Vec::new(),
+            });
+        }
+    }
+    let widened = |stored: &StoredTensor| -> Result<Vec<f32>, Error> {
+        let dtype = float_type(stored)?;
+        Ok(cast::to_f32(&stored.bytes, dtype).expect("the type is a float"))
+    };
+    let (a, b) = (widened(&a)?, widened(&b)?);
+    assert_eq!(weight.len(), output * input);
+    // SAFETY: three whole row-major matrices: `weight` is [output, input], asserted here; `b` and
+    // `a` have the shapes checked above.
+    unsafe {
+        gemm(
+            output,
+            input,
+            rank,
+            weight.as_mut_ptr(),
+            1,
+            input as isize,
+            true,
+            b.as_ptr(),
+            1,
+            rank as isize,
+            a.as_ptr(),
+            1,
+            input as isize,
+            1.0,
+            adapter.config().scale() as f32,
+            false,
+            false,
+            false,
+            Parallelism::Rayon(0),
+        );
+    }
+    Ok(())
+}

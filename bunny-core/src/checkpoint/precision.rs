@@ -1,0 +1,52 @@
+//! In which number types a model is held and computed.
+
+use burn::tensor::DType;
+
+/// The number types of a model's weights and of its activations.
+///
+/// Norms, softmax, rotary angles, logits and losses are f32 whatever is chosen here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Precision {
+    /// The type in which the weights of products and embeddings are held.
+    pub weights: DType,
+    /// The type of the activations between them.
+    pub compute: DType,
+    /// The largest block of a token table, in bytes: tables are split into blocks of rows that
+    /// the device's buffers take.
+    pub table_limit: usize,
+}
+
+impl Precision {
+    /// f32 throughout: the type of every agreement with the reference.
+    pub const F32: Self = Self {
+        weights: DType::F32,
+        compute: DType::F32,
+        table_limit: usize::MAX,
+    };
+
+    /// Weights in `dtype`, activations in f32: what CPUs do best, since they read half the bytes
+    /// and multiply in full precision.
+    pub const fn weights_only(dtype: DType) -> Self {
+        Self {
+            weights: dtype,
+            ..Self::F32
+        }
+    }
+
+    /// Weights and activations in `dtype`: what GPUs do best.
+    pub const fn uniform(dtype: DType) -> Self {
+        Self {
+            weights: dtype,
+            compute: dtype,
+            ..Self::F32
+        }
+    }
+
+    /// The same with token tables split into blocks of at most `bytes`.
+    pub const fn with_table_limit(self, bytes: usize) -> Self {
+        Self {
+            table_limit: bytes,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Where a model's files are, and what they hold together.
+
+use std::path::{Path, PathBuf};
+
+use super::{TensorFiles, WeightSet, adapter::Adapter};
+use crate::{
+    Error, Fields,
+    config::{BunnyConfig, vision_tower_name},
+    image_processor::ImageProcessor,
+    tokenizer::Tokenizer,
+    vision::VisionConfig,
+};
+
+/// The folders a model is read from.
+///
+/// A model's folder may hold the whole of it (a merged model), or only a projector, or only what a
+/// LoRA run learnt; the last two need the language model they belong to.
+#[derive(Debug, Clone, Default)]
+pub struct ModelSource {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// The base language model's folder, where `model` lacks it.
+    pub base: Option<PathBuf>,
+    /// The vision tower: a folder, or a file of weights.
+    pub vision_tower: Option<PathBuf>,
+}
+
+/// A model whose files are open and whose weights can be read.
+#[derive(Debug)]
+pub struct OpenModel {
+    /// Its sizes and choices; the vocabulary is as large as the tokenizer.
+    pub config: BunnyConfig,
+    /// Its weights under their published names.
+    pub weights: WeightSet,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its image processor.
+    pub image_processor: ImageProcessor,
+    /// The folder its tokenizer files are in.
+    pub tokenizer_folder: PathBuf,
+}
+
+/// What a model's folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contents {
+    Merged,
+    Projector,
+    Adapter,
+}
+
+/// How every tensor of a tower is called in a merged checkpoint.
+const TOWER: &str = "model.vision_tower.vision_tower.";
+
+impl ModelSource {
+    /// A merged model in one folder.
+    pub fn merged(model: impl Into<PathBuf>) -> Self {
+        Self {
+            model: model.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The hub id of the vision tower that has to be fetched before this model can be opened, if
+    /// there is one: the tower is named in `config.json`, is no folder here, and its tensors are
+    /// not in the checkpoint.
+    ///
+    /// # Errors
+    /// When the model's files cannot be read.
+    pub fn wanted_tower(&self) -> Result<Option<String>, Error> {
+        let fields = Fields::read(self.model.join("config.json"))?;
+        let name = vision_tower_name(&fields)?;
+        if self.tower_path(name).is_some() {
+            return Ok(None);
+        }
+        let inside = self.contents() == Contents::Merged
+            && TensorFiles::open_folder(&self.model)?
+                .names()
+                .any(|tensor| tensor.starts_with(TOWER));
+        Ok((!inside).then(|| name.to_string()))
+    }
+
+    /// Opens the files and checks what can be checked without reading weights.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or a part of the model is nowhere to be found.
+    pub fn open(&self) -> Result<OpenModel, Error> {
+        let fields = Fields::read(self.model.join("config.json"))?;
+        let tower_path = self.tower_path(vision_tower_name(&fields)?);
+        let tower_folder = tower_path.as_deref().map(folder_of);
+        let mut config = BunnyConfig::from_fields(&fields, tower_folder)?;
+
+        let tokenizer_folder = self.tokenizer_folder();
+        let tokenizer = Tokenizer::from_folder(&tokenizer_folder)?;
+        config.decoder.vocab_size = tokenizer.vocab_size();
+
+        let image_processor =
+            match tower_folder.map(|folder| folder.join("preprocessor_config.json")) {
+                Some(file) if file.exists() => ImageProcessor::from_preprocessor_config(&file)?,
+                _ => match &config.vision {
+                    VisionConfig::Siglip(siglip) => ImageProcessor::siglip(siglip.image_size),
+                    VisionConfig::EvaClip(eva) => ImageProcessor::eva_clip(eva.image_size),
+                },
+            }
+            .with_aspect(config.image_aspect_ratio);
+
+        Ok(OpenModel {
+            weights: self.weights(&config, tower_path.as_deref())?,
+            config,
+            tokenizer,
+            image_processor,
+            tokenizer_folder,
+        })
+    }
+
+    /// All weights under their published names.
+    fn weights(&self, config: &BunnyConfig, tower: Option<&Path>) -> Result<WeightSet, Error> {
+        let contents = self.contents();
+        let place = self.model.display().to_string();
+        let mut weights = WeightSet::new(place).leaving_aside(config.vision.unused(TOWER));
+        let base = match contents {
+            Contents::Merged => &self.model,
+            Contents::Projector | Contents::Adapter => {
+                self.base.as_ref().ok_or_else(|| Error::Incomplete {
+                    folder: self.model.clone(),
+                    problem: format!(
+                        "holds only {}: name the language model's folder with --model-base",
+                        match contents {
+                            Contents::Projector => "a projector",
+                            _ => "an adapter",
+                        }
+                    ),
+                })?
+            }
+        };
+        match contents {
+            Contents::Merged => {}
+            Contents::Projector => weights = weights.with(projector(&self.model)?),
+            Contents::Adapter => {
+                let mut adapter = Adapter::open(&self.model)?;
+                if let Some(learnt) = adapter.take_others() {
+                    weights = weights.with(learnt);
+                }
+                weights = weights.with_adapter(adapter);
+            }
+        }
+        weights = weights.with(TensorFiles::open_folder(base)?);
+        if !weights.has_any(TOWER) {
+            let tower = tower.ok_or_else(|| Error::Incomplete {
+                folder: self.model.clone(),
+                problem: format!(
+                    "holds no vision tower, and `{}` is no folder here: name one with \
+                     --vision-tower",
+                    config.vision_tower
+                ),
+            })?;
+            weights = weights.with(open_tower(tower)?);
+        }
+        Ok(weights)
+    }
+
+    fn contents(&self) -> Contents {
+        let has = |file: &str| self.model.join(file).exists();
+        let whole = has("model.safetensors")
+            || has("model.safetensors.index.json")
+            || has("pytorch_model.bin")
+            || has("pytorch_model.bin.index.json");
+        if has("adapter_config.json") {
+            Contents::Adapter
+        } else if !whole && PROJECTOR_FILES.iter().any(|file| has(file)) {
+            Contents::Projector
+        } else {
+            Contents::Merged
+        }
+    }
+
+    /// The folder with tokenizer files: the model's own, else the base's.
+    fn tokenizer_folder(&self) -> PathBuf {
+        let files = ["tokenizer.json", "vocab.json", "tokenizer_config.json"];
+        let has_one = |folder: &Path| files.iter().any(|file| folder.join(file).exists());
+        match &self.base {
+            Some(base) if !has_one(&self.model) => base.clone(),
+            _ => self.model.clone(),
+        }
+    }
+
+    /// The tower's folder or file, if it is here: the one given, else the one `config.json` names,
+    /// as a path, or as a path beside the model.
+    fn tower_path(&self, name: &str) -> Option<PathBuf> {
+        self.vision_tower.clone().or_else(|| {
+            [self.model.join(name), PathBuf::from(name)]
+                .into_iter()
+                .find(|path| path.exists())
+        })
+    }
+}
+
+const PROJECTOR_FILES: [&str; 2] = ["mm_projector.safetensors", "mm_projector.bin"];
+
+/// The projector's tensors; files name them with varying prefixes.
+fn projector(folder: &Path) -> Result<TensorFiles, Error> {
+    let file = PROJECTOR_FILES
+        .iter()
+        .map(|file| folder.join(file))
+        .find(|file| file.exists())
+        .unwrap_or_else(|| folder.join(PROJECTOR_FILES[0]));
+    let renamed = TensorFiles::open_file(file)?.renamed(|name| {
+        let rest = name
+            .rsplit_once("mm_projector.")
+            .map_or(name, |(_, rest)| rest);
+        Some(format!("model.mm_projector.{rest}"))
+    })?;
+    Ok(renamed)
+}
+
+/// A tower's own files: SigLIP as `transformers` saves it, or EVA-CLIP's single `.pt`.
+fn open_tower(path: &Path) -> Result<TensorFiles, Error> {
+    let files = if path.is_file() {
+        TensorFiles::open_file(path)?
+    } else {
+        match single_pt(path) {
+            Some(file) => TensorFiles::open_file(file)?,
+            None => TensorFiles::open_folder(path)?,
+        }
+    };
+    let renamed = files.renamed(|name| {
+        let name = name.strip_prefix("module.").unwrap_or(name);
+        if let Some(rest) = name.strip_prefix("visual.") {
+            return Some(format!("{TOWER}model.{rest}"));
+        }
+        name.starts_with("vision_model.")
+            .then(|| format!("{TOWER}{name}"))
+    })?;
+    Ok(renamed)
+}
+
+/// The one `.pt` file of a folder that holds no weights in `transformers`' form.
+fn single_pt(folder: &Path) -> Option<PathBuf> {
+    let mut files = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "pt"));
+    let first = files.next()?;
+    files.next().is_none().then_some(first)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    if path.is_file() {
+        path.parent().unwrap_or(path)
+    } else {
+        path
+    }
+}

@@ -1,0 +1,257 @@
+//! A conversation with a model.
+
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use burn::tensor::{Tensor, backend::Backend};
+use image::RgbImage;
+
+use super::{
+    FinishReason, GenerationOptions, Picture, Pipeline, Sampler, Session, stop::StopFilter,
+};
+use crate::{
+    Error,
+    conversation::{Conversation, Message},
+    tokenizer::{Encoded, Token},
+};
+
+/// A conversation: its messages and pictures, and what the decoder has read of it.
+#[derive(Debug)]
+pub struct Chat<'a, B: Backend> {
+    pipeline: &'a Pipeline<B>,
+    conversation: Conversation,
+    pictures: Vec<Picture<B>>,
+    session: Session<B>,
+}
+
+/// An answer, and how it came to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The text, without the spaces around it.
+    pub text: String,
+    /// The tokens as they were chosen, the end of text included when the model said it.
+    pub ids: Vec<u32>,
+    /// The rendered conversation that was answered.
+    pub prompt: String,
+    /// Its tokens and picture slots.
+    pub prompt_tokens: Vec<Token>,
+    /// Why the answer ended.
+    pub finish: FinishReason,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Where the time of an answer went.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Timings {
+    /// Tower and projector.
+    pub vision: Duration,
+    /// Reading the prompt, up to the first token's scores.
+    pub prefill: Duration,
+    /// Positions read in that time; what an earlier turn read is not among them.
+    pub prefill_positions: usize,
+    /// All tokens after the first.
+    pub decode: Duration,
+    /// Tokens chosen in that time.
+    pub decode_tokens: usize,
+}
+
+impl<'a, B: Backend> Chat<'a, B> {
+    pub(super) fn new(pipeline: &'a Pipeline<B>) -> Self {
+        Self {
+            pipeline,
+            conversation: Conversation::new(pipeline.template),
+            pictures: Vec::new(),
+            session: Session::new(),
+        }
+    }
+
+    /// Another conversation instead, as under another template or system text. Its messages must
+    /// hold no pictures: those are given with [`Chat::ask`].
+    #[must_use]
+    pub fn with_conversation(mut self, conversation: Conversation) -> Self {
+        self.conversation = conversation;
+        self
+    }
+
+    /// The conversation so far.
+    pub fn conversation(&self) -> &Conversation {
+        &self.conversation
+    }
+
+    /// Forgets everything said and shown.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.pipeline);
+    }
+
+    /// Asks about the conversation so far and `pictures`, and gives the answer; `listen` hears its
+    /// text as it comes, whole characters at a time, and may end it.
+    ///
+    /// # Errors
+    /// When the conversation no longer fits the model's positions; it is then as it was before.
+    pub fn ask(
+        &mut self,
+        text: &str,
+        pictures: &[RgbImage],
+        options: &GenerationOptions,
+        mut listen: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer, Error> {
+        let message = pictures
+            .iter()
+            .fold(Message::user(text), |message, _| message.with_picture());
+        self.conversation.push(message)?;
+        let known = self.pictures.len();
+        let processor = &self.pipeline.image_processor;
+        self.pictures.extend(
+            pictures
+                .iter()
+                .map(|picture| Picture::new(processor.process(picture))),
+        );
+        match self.answer(options, &mut listen) {
+            Ok(answer) => {
+                self.conversation.push(Message::assistant(&answer.text))?;
+                Ok(answer)
+            }
+            Err(error) => {
+                self.conversation.pop();
+                self.pictures.truncate(known);
+                Err(error)
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        options: &GenerationOptions,
+        listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer, Error> {
+        let Pipeline {
+            model,
+            tokenizer,
+            device,
+            ..
+        } = self.pipeline;
+        let segments = self.conversation.segments(true);
+        let Encoded { tokens, .. } = tokenizer.encode(&segments)?;
+        let mut timings = Timings::default();
+
+        let started = Instant::now();
+        for picture in &mut self.pictures {
+            if !picture.is_encoded() {
+                picture.embeddings(model, device);
+                timings.vision = sync::<B>(device, started);
+            }
+        }
+        let started = Instant::now();
+        let (mut logits, read) = self.session.prefill(
+            model,
+            &tokens,
+            &mut self.pictures,
+            options.max_new_tokens,
+            device,
+        )?;
+        timings.prefill_positions = read;
+
+        let end = self.pipeline.end_of_text();
+        let mut chooser = Chooser::new(options, &tokens);
+        let mut stream = tokenizer.stream();
+        let mut filter = StopFilter::new(&options.stop);
+        let mut text = String::new();
+        let mut say = |new: &str| {
+            text.push_str(new);
+            if new.is_empty() {
+                ControlFlow::Continue(())
+            } else {
+                listen(new)
+            }
+        };
+        let mut decoding = started;
+        let finish = loop {
+            if chooser.chosen.len() == options.max_new_tokens {
+                break FinishReason::Length;
+            }
+            let id = chooser.choose(logits);
+            if chooser.chosen.len() == 1 {
+                timings.prefill = started.elapsed();
+                decoding = Instant::now();
+            }
+            if Some(id) == end {
+                break FinishReason::EndOfText;
+            }
+            if say(&filter.push(&stream.push(id)?)).is_break() {
+                break FinishReason::Interrupted;
+            }
+            if filter.stopped() {
+                break FinishReason::Stop;
+            }
+            if chooser.chosen.len() == options.max_new_tokens {
+                break FinishReason::Length;
+            }
+            logits = self.session.step(model, id, device);
+        };
+        if !filter.stopped() {
+            let rest = filter.push(&stream.finish()?) + &filter.finish();
+            // The answer has ended either way.
+            let _ = say(&rest);
+        }
+        timings.decode = decoding.elapsed();
+        timings.decode_tokens = chooser.chosen.len().saturating_sub(1);
+        Ok(Answer {
+            text: text.trim().to_string(),
+            ids: chooser.chosen,
+            prompt: self.conversation.render(true),
+            prompt_tokens: tokens,
+            finish,
+            timings,
+        })
+    }
+}
+
+/// Chooses tokens, and remembers what was seen.
+struct Chooser {
+    sampler: Sampler,
+    greedy: bool,
+    seen: Vec<u32>,
+    chosen: Vec<u32>,
+}
+
+impl Chooser {
+    fn new(options: &GenerationOptions, prompt: &[Token]) -> Self {
+        let seen = prompt.iter().map(|token| match token {
+            Token::Text(id) => *id,
+            // The reference has 0 in a picture's place when it looks for repetitions.
+            Token::Picture(_) => 0,
+        });
+        Self {
+            sampler: Sampler::new(options),
+            greedy: options.is_plain_greedy(),
+            seen: seen.collect(),
+            chosen: Vec::new(),
+        }
+    }
+
+    /// Chooses by scores `[1, vocab]`; the one place where a token leaves the device.
+    fn choose<B: Backend>(&mut self, logits: Tensor<B, 2>) -> u32 {
+        let id = if self.greedy {
+            let best = logits.argmax(1).into_data();
+            best.iter::<u32>()
+                .next()
+                .expect("a row has a highest score")
+        } else {
+            let mut logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+            self.sampler.sample(&mut logits, &self.seen)
+        };
+        self.seen.push(id);
+        self.chosen.push(id);
+        id
+    }
+}
+
+/// Waits for the device, and gives the time since `started`. A device that cannot wait has failed,
+/// which the next read-back reports.
+fn sync<B: Backend>(device: &B::Device, started: Instant) -> Duration {
+    let _ = B::sync(device);
+    started.elapsed()
+}

@@ -1,0 +1,34 @@
+//! StableLM-2: sequential blocks under LayerNorms with biases, gated SiLU MLP, a quarter rotated.
+
+use crate::{checkpoint::NameTable, error::ConfigError, fields::Fields};
+
+use super::config::{DecoderConfig, common_fields, probability, rope_number};
+
+/// Reads both spellings: of the hub's present configurations, and of the older StableLMEpoch code
+/// that the reference vendors.
+pub(super) fn decoder_config(fields: &Fields) -> Result<DecoderConfig, ConfigError> {
+    for feature in ["qk_layernorm", "use_parallel_residual"] {
+        if fields.boolean(feature, false)? {
+            return Err(ConfigError::NotSupported {
+                file: fields.file().into(),
+                feature: format!("`{feature}`"),
+            });
+        }
+    }
+    let config = common_fields(fields, DecoderConfig::stablelm_2_1_6b())?;
+    let rotary = fields.number("rope_pct", 0.25)?;
+    Ok(DecoderConfig {
+        norm_eps: fields.number("layer_norm_eps", fields.number("norm_eps", 1e-5)?)?,
+        rotary_dim: (rope_number(fields, "partial_rotary_factor", rotary)? * config.head_dim as f64)
+            as usize,
+        qkv_bias: fields.boolean("use_qkv_bias", true)?,
+        residual_dropout: probability(fields, "hidden_dropout", 0.0)?,
+        attention_dropout: probability(fields, "attention_dropout", 0.0)?,
+        ..config
+    })
+}
+
+pub(super) static NAMES: NameTable = NameTable {
+    renames: &[],
+    unused: &["*.rotary_emb.inv_freq"],
+};

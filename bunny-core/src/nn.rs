@@ -1,0 +1,26 @@
+//! The layers that all parts of a Bunny are made of.
+//!
+//! Every product with a weight goes through [`Linear`], every attention through [`attention()`],
+//! every nonlinearity through [`Activation`]; the kernels that make them fast stand behind
+//! these, in `kernel`.
+
+mod activation;
+mod attention;
+mod dropout;
+mod embedding;
+mod kernel;
+mod kv_cache;
+mod linear;
+mod mode;
+mod norm;
+mod rope;
+
+pub use activation::Activation;
+pub use attention::{AttentionMask, Mask, attention};
+pub use dropout::dropout;
+pub use embedding::{Embedding, LmHead, TokenTable};
+pub use kv_cache::{KvCache, LayerCache};
+pub use linear::{Linear, Lora};
+pub use mode::Mode;
+pub use norm::Norm;
+pub use rope::{Positions, Rope};

@@ -1,0 +1,137 @@
+//! The layers' computations in burn's operations: for any backend, with gradients.
+
+use burn::tensor::{DType, Tensor, activation, backend::Backend};
+
+use crate::nn::{Activation, AttentionMask};
+
+/// `y = x Wᵀ + b`.
+///
+/// # Shapes
+/// `[rows, in]`, `[out, in]`, `[out]` → `[rows, out]`
+pub fn linear<B: Backend>(
+    input: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 2> {
+    let weight = weight.cast(input.dtype());
+    let output = input.matmul(weight.transpose());
+    match bias {
+        Some(bias) => output + bias.unsqueeze(),
+        None => output,
+    }
+}
+
+/// Takes mean and variance out of each row; f32 in, f32 out.
+pub fn layer_norm<B: Backend, const D: usize>(
+    input: Tensor<B, D>,
+    weight: Tensor<B, 1>,
+    bias: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, D> {
+    let centred = input.clone() - input.mean_dim(D - 1);
+    let variance = centred.clone().powi_scalar(2).mean_dim(D - 1);
+    centred / variance.add_scalar(epsilon).sqrt() * weight.unsqueeze() + bias.unsqueeze()
+}
+
+/// Takes the root mean square out of each row; f32 in, f32 out.
+pub fn rms_norm<B: Backend, const D: usize>(
+    input: Tensor<B, D>,
+    weight: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, D> {
+    let square = input.clone().powi_scalar(2).mean_dim(D - 1);
+    input / square.add_scalar(epsilon).sqrt() * weight.unsqueeze()
+}
+
+/// Applies a nonlinearity to every element.
+pub fn activate<B: Backend, const D: usize>(kind: Activation, input: Tensor<B, D>) -> Tensor<B, D> {
+    match kind {
+        // (1 + tanh(u)) / 2 = sigmoid(2u), which is cheaper and never overflows.
+        Activation::GeluTanh => {
+            const TWICE_ROOT: f64 = 1.595_769_121_605_730_8; // 2 * sqrt(2 / pi)
+            let square = input.clone().powi_scalar(2);
+            let twice = input.clone() * square.mul_scalar(0.044715).add_scalar(1.0);
+            input * activation::sigmoid(twice.mul_scalar(TWICE_ROOT))
+        }
+        Activation::Gelu => activation::gelu(input),
+        Activation::Silu => activation::silu(input),
+    }
+}
+
+/// Rotates pairs of channels `(i, i + rotary_dim / 2)` of each head (half-split style); channels
+/// beyond `rotary_dim` pass.
+///
+/// # Shapes
+/// `[batch, heads, seq, head_dim]`, angles `[batch | 1, 1, seq, rotary_dim / 2]` (f32)
+pub fn rotate<B: Backend>(
+    input: Tensor<B, 4>,
+    cos: Tensor<B, 4>,
+    sin: Tensor<B, 4>,
+) -> Tensor<B, 4> {
+    let dtype = input.dtype();
+    let head_dim = input.dims()[3];
+    let half = cos.dims()[3];
+    let part = |from: usize, to: usize| input.clone().narrow(3, from, to - from);
+    let first = part(0, half).cast(DType::F32);
+    let second = part(half, 2 * half).cast(DType::F32);
+    let rotated = [
+        first.clone() * cos.clone() - second.clone() * sin.clone(),
+        second * cos + first * sin,
+    ];
+    let mut parts: Vec<_> = rotated.into_iter().map(|part| part.cast(dtype)).collect();
+    if 2 * half < head_dim {
+        parts.push(part(2 * half, head_dim));
+    }
+    Tensor::cat(parts, 3)
+}
+
+/// Queries handled at a time: bounds the scores held at once.
+const QUERY_CHUNK: usize = 512;
+
+/// Softmax of scaled scores, times the values; scores and softmax in f32.
+///
+/// # Shapes
+/// queries `[batch, heads, q, head_dim]`, keys and values `[batch, kv_heads, kv, head_dim]` →
+/// `[batch, q, heads * head_dim]`
+pub fn attention<B: Backend>(
+    query: Tensor<B, 4>,
+    key: Tensor<B, 4>,
+    value: Tensor<B, 4>,
+    mask: &AttentionMask<B>,
+    scale: f64,
+) -> Tensor<B, 3> {
+    let dtype = query.dtype();
+    let [batch, heads, queries, head_dim] = query.dims();
+    let [_, kv_heads, keys, _] = key.dims();
+    let group = heads / kv_heads;
+    // Scores that overflow a half (Phi-2's do) must not be formed in one.
+    let key = key.cast(DType::F32).swap_dims(2, 3); // [batch, kv_heads, head_dim, kv]
+    let value = value.cast(DType::F32);
+    let query = query.cast(DType::F32).mul_scalar(scale);
+    let chunks = (0..queries).step_by(QUERY_CHUNK).map(|first| {
+        let count = QUERY_CHUNK.min(queries - first);
+        // Each key head serves its group of query heads as more rows of one product.
+        let query = query.clone().narrow(2, first, count).reshape([
+            batch,
+            kv_heads,
+            group * count,
+            head_dim,
+        ]);
+        let mut scores = query
+            .matmul(key.clone())
+            .reshape([batch, heads, count, keys]);
+        if let Some(hidden) = mask.hidden() {
+            let hidden = hidden.narrow(2, first, count);
+            scores = scores.mask_fill(hidden.expand([batch, heads, count, keys]), f32::MIN);
+        }
+        activation::softmax(scores, 3)
+            .reshape([batch, kv_heads, group * count, keys])
+            .matmul(value.clone())
+            .reshape([batch, heads, count, head_dim])
+    });
+    let outputs = Tensor::cat(chunks.collect(), 2); // [batch, heads, q, head_dim]
+    outputs
+        .swap_dims(1, 2)
+        .reshape([batch, queries, heads * head_dim])
+        .cast(dtype)
+}

@@ -1,0 +1,48 @@
+//! The vision towers: pixels to one feature vector per patch.
+
+mod config;
+mod eva_clip;
+mod patches;
+mod siglip;
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, backend::Backend},
+};
+
+pub use config::VisionConfig;
+pub use eva_clip::{EvaClip, EvaClipConfig};
+pub use siglip::{Siglip, SiglipConfig};
+
+use crate::checkpoint::Builder;
+
+/// A vision tower of any kind.
+#[derive(Module, Debug)]
+pub enum VisionTower<B: Backend> {
+    /// SigLIP.
+    Siglip(Siglip<B>),
+    /// EVA02-CLIP.
+    EvaClip(EvaClip<B>),
+}
+
+impl<B: Backend> VisionTower<B> {
+    /// A tower whose parameters are those below `builder`.
+    pub fn new(config: &VisionConfig, builder: &Builder<'_, B>) -> Self {
+        match config {
+            VisionConfig::Siglip(config) => Self::Siglip(Siglip::new(config, builder)),
+            VisionConfig::EvaClip(config) => Self::EvaClip(EvaClip::new(config, builder)),
+        }
+    }
+
+    /// The features of pictures: the output of the last layer but one, which is what Bunny uses of
+    /// either tower.
+    ///
+    /// # Shapes
+    /// pixels `[pictures, 3, size, size]` → `[pictures, patches, hidden]`
+    pub fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
+        match self {
+            Self::Siglip(tower) => tower.forward(pixels),
+            Self::EvaClip(tower) => tower.forward(pixels),
+        }
+    }
+}

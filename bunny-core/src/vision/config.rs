@@ -1,0 +1,132 @@
+//! Which tower a checkpoint has, and how large.
+
+use std::path::Path;
+
+use super::{EvaClipConfig, SiglipConfig};
+use crate::{error::ConfigError, fields::Fields};
+
+/// The sizes of a vision tower.
+#[derive(Debug, Clone, PartialEq)]
+pub enum VisionConfig {
+    /// SigLIP.
+    Siglip(SiglipConfig),
+    /// EVA02-CLIP.
+    EvaClip(EvaClipConfig),
+}
+
+impl VisionConfig {
+    /// The tower called `name`: from the `config.json` in its folder when there is one, else with
+    /// the published sizes.
+    ///
+    /// The folder's configuration says which kind of tower it is. Without one the last part of the
+    /// name does (never the folders above it, which the reference also searches).
+    pub(crate) fn of(
+        fields: &Fields,
+        name: &str,
+        folder: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let file = folder.map(|folder| folder.join("config.json"));
+        if let Some(file) = file.filter(|file| file.exists()) {
+            return Self::read(&file);
+        }
+        let last = name
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or(name);
+        let last = last.to_lowercase();
+        if last.contains("siglip") {
+            Ok(Self::Siglip(SiglipConfig::so400m_patch14_384()))
+        } else if last.contains("eva") {
+            Ok(Self::EvaClip(EvaClipConfig::eva02_l_14_336()))
+        } else {
+            Err(fields.invalid(
+                "mm_vision_tower",
+                format!(
+                    "names `{name}`, which is neither a folder with a config.json nor a SigLIP or \
+                     EVA-CLIP tower"
+                ),
+            ))
+        }
+    }
+
+    /// Reads a tower's own `config.json`.
+    ///
+    /// # Errors
+    /// When it is unreadable, of an unknown kind, or has sizes out of range.
+    pub fn read(file: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let fields = Fields::read(file)?;
+        match fields.string("model_type")? {
+            Some("siglip_vision_model") => Ok(Self::Siglip(SiglipConfig::of(&fields)?)),
+            // The configuration of a whole SigLIP has the tower's inside.
+            Some("siglip") => match fields.object("vision_config")? {
+                Some(vision) => Ok(Self::Siglip(SiglipConfig::of(&vision)?)),
+                None => Err(fields.invalid("vision_config", "is missing")),
+            },
+            None if fields.get("vision_cfg").is_some() => {
+                Ok(Self::EvaClip(EvaClipConfig::of(&fields)?))
+            }
+            other => Err(fields.invalid(
+                "model_type",
+                format!(
+                    "is {}: a tower has `siglip_vision_model`, `siglip` or EVA-CLIP's `vision_cfg`",
+                    other.map_or("missing".into(), |name| format!("`{name}`"))
+                ),
+            )),
+        }
+    }
+
+    /// How the names of tensors start that a whole tower holds and Bunny never reads, `tower` being
+    /// in front of all of the tower's.
+    pub(crate) fn unused(&self, tower: &str) -> Vec<String> {
+        let starts: Vec<String> = match self {
+            Self::Siglip(config) => vec![
+                format!("vision_model.encoder.layers.{}.", config.layers_used()),
+                "vision_model.head.".into(),
+                "vision_model.embeddings.position_ids".into(),
+            ],
+            Self::EvaClip(config) => vec![
+                format!("model.blocks.{}.", config.layers_used()),
+                "model.norm.".into(),
+                "model.head.".into(),
+                "model.rope.".into(),
+            ],
+        };
+        starts
+            .into_iter()
+            .map(|start| format!("{tower}{start}"))
+            .collect()
+    }
+
+    /// Channels of the features.
+    pub fn hidden_size(&self) -> usize {
+        match self {
+            Self::Siglip(config) => config.hidden_size,
+            Self::EvaClip(config) => config.width,
+        }
+    }
+
+    /// Side of the square picture, in pixels.
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::Siglip(config) => config.image_size,
+            Self::EvaClip(config) => config.image_size,
+        }
+    }
+
+    /// Features of a picture: how many positions it takes in the decoder.
+    pub fn tokens(&self) -> usize {
+        match self {
+            Self::Siglip(config) => config.tokens(),
+            Self::EvaClip(config) => config.tokens(),
+        }
+    }
+
+    /// How many parameters take part.
+    pub fn parameters(&self) -> u64 {
+        match self {
+            Self::Siglip(config) => config.parameters(),
+            Self::EvaClip(config) => config.parameters(),
+        }
+    }
+}

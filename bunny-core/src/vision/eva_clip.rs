@@ -1,0 +1,396 @@
+//! EVA02-CLIP's vision transformer: sub-LN blocks with SwiGLU and two-dimensional rotary positions.
+//!
+//! Bunny skips the last block and the final norm, and drops the class token (the reference's
+//! `EVAVisionTransformer.forward_features` with `return_all_features`).
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, TensorData, backend::Backend},
+};
+
+use super::patches::PatchEmbedding;
+use crate::{
+    checkpoint::{Builder, Initial},
+    error::ConfigError,
+    fields::Fields,
+    nn::{Activation, AttentionMask, Linear, Mask, Mode, Norm, attention},
+};
+
+/// The sizes of an EVA-CLIP tower (`vision_cfg` of EVA-CLIP's model configurations).
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaClipConfig {
+    /// Channels of the features.
+    pub width: usize,
+    /// Blocks of the whole tower, the last one included.
+    pub layers: usize,
+    /// Channels of a head.
+    pub head_width: usize,
+    /// Channels inside the MLPs.
+    pub intermediate_size: usize,
+    /// Side of the square picture, in pixels.
+    pub image_size: usize,
+    /// Side of a patch, in pixels.
+    pub patch_size: usize,
+    /// Side of the grid, in patches, whose positions the rotary angles are stretched over.
+    pub rope_grid: usize,
+}
+
+/// Added to the variance in every norm.
+const EPSILON: f64 = 1e-6;
+/// Base of the rotary frequencies.
+const THETA: f32 = 10_000.0;
+
+impl EvaClipConfig {
+    /// `EVA02_CLIP_L_336_psz14_s6B`.
+    pub fn eva02_l_14_336() -> Self {
+        Self {
+            width: 1024,
+            layers: 24,
+            head_width: 64,
+            intermediate_size: 2730,
+            image_size: 336,
+            patch_size: 14,
+            rope_grid: 16,
+        }
+    }
+
+    /// Reads a model configuration in EVA-CLIP's own form.
+    pub(super) fn of(fields: &Fields) -> Result<Self, ConfigError> {
+        let published = Self::eva02_l_14_336();
+        let cfg = fields
+            .object("vision_cfg")?
+            .ok_or_else(|| fields.invalid("vision_cfg", "is missing"))?;
+        for needed in ["rope", "naiveswiglu", "subln"] {
+            if !cfg.boolean(needed, true)? {
+                return Err(ConfigError::NotSupported {
+                    file: cfg.file().into(),
+                    feature: format!("an EVA-CLIP tower without `{needed}`"),
+                });
+            }
+        }
+        if cfg.boolean("postnorm", false)? {
+            return Err(ConfigError::NotSupported {
+                file: cfg.file().into(),
+                feature: "an EVA-CLIP tower with `postnorm`".into(),
+            });
+        }
+        let size = |field, default| cfg.count(field, default, 1 << 20);
+        let width = size("width", published.width)?;
+        let image_size = size("image_size", published.image_size)?;
+        let patch_size = size("patch_size", published.patch_size)?;
+        let grid = image_size / patch_size;
+        let config = Self {
+            width,
+            layers: cfg.count("layers", published.layers, 1024)?,
+            head_width: size("head_width", published.head_width)?,
+            intermediate_size: (cfg.number("mlp_ratio", 2.6667)? * width as f64) as usize,
+            image_size,
+            patch_size,
+            rope_grid: if cfg.boolean("intp_freq", true)? {
+                size("pt_hw_seq_len", published.rope_grid)?
+            } else {
+                grid
+            },
+        };
+        if config.patch_size > config.image_size {
+            return Err(cfg.invalid("patch_size", "must not exceed image_size"));
+        }
+        if config.layers < 2 {
+            return Err(cfg.invalid("layers", "must be at least 2: the last one is skipped"));
+        }
+        if !config.width.is_multiple_of(config.head_width) || !config.head_width.is_multiple_of(4) {
+            return Err(cfg.invalid("head_width", "must divide width and be a multiple of 4"));
+        }
+        Ok(config)
+    }
+
+    /// Patches along one side.
+    fn grid(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+
+    /// Patches of a picture, which is also the number of features.
+    pub fn tokens(&self) -> usize {
+        self.grid() * self.grid()
+    }
+
+    /// The blocks that take part.
+    pub fn layers_used(&self) -> usize {
+        self.layers - 1
+    }
+
+    /// How many parameters take part.
+    pub fn parameters(&self) -> u64 {
+        let (width, wide) = (self.width as u64, self.intermediate_size as u64);
+        let patch = (3 * self.patch_size * self.patch_size) as u64;
+        let attention = 4 * width * width + 3 * width + 2 * width; // biases on q, v and proj; a norm
+        let mlp = 2 * (width + 1) * wide + 2 * wide + (wide + 1) * width;
+        (patch + 1) * width
+            + width
+            + (self.tokens() as u64 + 1) * width
+            + self.layers_used() as u64 * (attention + mlp + 4 * width)
+    }
+}
+
+/// The tower; its fields are called as in published files.
+#[derive(Module, Debug)]
+pub struct EvaClip<B: Backend> {
+    /// Everything; the wrapper is the reference's.
+    pub model: EvaTransformer<B>,
+}
+
+/// Patches, class token, positions and blocks.
+#[derive(Module, Debug)]
+pub struct EvaTransformer<B: Backend> {
+    /// `[1, 1, width]`.
+    pub cls_token: Param<Tensor<B, 3>>,
+    /// `[1, 1 + patches, width]`.
+    pub pos_embed: Param<Tensor<B, 3>>,
+    /// Patches to vectors.
+    pub patch_embed: EvaPatchEmbed<B>,
+    /// The blocks that take part.
+    pub blocks: Vec<EvaBlock<B>>,
+    /// `[1, 1, patches, head_width]`, each angle twice in a row.
+    cos: Tensor<B, 4>,
+    sin: Tensor<B, 4>,
+}
+
+/// Patches to vectors.
+#[derive(Module, Debug)]
+pub struct EvaPatchEmbed<B: Backend> {
+    /// The convolution.
+    pub proj: PatchEmbedding<B>,
+}
+
+impl<B: Backend> EvaClip<B> {
+    /// A tower whose parameters are those below `builder`.
+    pub fn new(config: &EvaClipConfig, builder: &Builder<'_, B>) -> Self {
+        let width = config.width;
+        let builder = builder.child("model");
+        let [cos, sin] = rotary_tables(config, &builder);
+        Self {
+            model: EvaTransformer {
+                cls_token: builder.addend("cls_token", [1, 1, width], Initial::Normal(0.02)),
+                pos_embed: builder.addend(
+                    "pos_embed",
+                    [1, config.tokens() + 1, width],
+                    Initial::Normal(0.02),
+                ),
+                patch_embed: EvaPatchEmbed {
+                    proj: PatchEmbedding::new(
+                        &builder.child("patch_embed").child("proj"),
+                        width,
+                        config.patch_size,
+                    ),
+                },
+                blocks: (0..config.layers_used())
+                    .map(|block| EvaBlock::new(config, &builder.child("blocks").child(block)))
+                    .collect(),
+                cos,
+                sin,
+            },
+        }
+    }
+
+    /// The output of the last block but one, without the class token.
+    ///
+    /// # Shapes
+    /// `[pictures, 3, size, size]` → `[pictures, patches, width]`
+    pub fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
+        let model = &self.model;
+        let patches = model.patch_embed.proj.forward(pixels);
+        let [pictures, tokens, width] = patches.dims();
+        let class = model.cls_token.val().expand([pictures, 1, width]);
+        let mut hidden = Tensor::cat(vec![class, patches], 1) + model.pos_embed.val();
+        let mask = AttentionMask::new(
+            Mask::Full,
+            pictures,
+            tokens + 1,
+            tokens + 1,
+            &hidden.device(),
+        );
+        for block in &model.blocks {
+            hidden = block.forward(hidden, &mask, &model.cos, &model.sin);
+        }
+        hidden.narrow(1, 1, tokens)
+    }
+}
+
+/// One pre-norm block with norms inside attention and MLP.
+#[derive(Module, Debug)]
+pub struct EvaBlock<B: Backend> {
+    /// Before attention.
+    pub norm1: Norm<B>,
+    /// Attention.
+    pub attn: EvaAttention<B>,
+    /// Before the MLP.
+    pub norm2: Norm<B>,
+    /// The MLP.
+    pub mlp: EvaMlp<B>,
+}
+
+/// Multi-head attention; the key projection has no bias.
+#[derive(Module, Debug)]
+pub struct EvaAttention<B: Backend> {
+    /// Queries; files call the bias `q_bias`.
+    pub q_proj: Linear<B>,
+    /// Keys.
+    pub k_proj: Linear<B>,
+    /// Values; files call the bias `v_bias`.
+    pub v_proj: Linear<B>,
+    /// Before the output projection.
+    pub inner_attn_ln: Norm<B>,
+    /// Back to the residual stream.
+    pub proj: Linear<B>,
+    head_width: usize,
+}
+
+/// `w3(norm(silu(w1 x) * w2 x))`.
+#[derive(Module, Debug)]
+pub struct EvaMlp<B: Backend> {
+    /// The gate.
+    pub w1: Linear<B>,
+    /// What is gated.
+    pub w2: Linear<B>,
+    /// Before the last product.
+    pub ffn_ln: Norm<B>,
+    /// Back to the residual stream.
+    pub w3: Linear<B>,
+}
+
+impl<B: Backend> EvaBlock<B> {
+    fn new(config: &EvaClipConfig, builder: &Builder<'_, B>) -> Self {
+        let (width, wide) = (config.width, config.intermediate_size);
+        let attn = builder.child("attn");
+        let mlp = builder.child("mlp");
+        Self {
+            norm1: Norm::layer_norm(&builder.child("norm1"), width, EPSILON),
+            attn: EvaAttention {
+                q_proj: Linear::new(&attn.child("q_proj"), width, width, true),
+                k_proj: Linear::new(&attn.child("k_proj"), width, width, false),
+                v_proj: Linear::new(&attn.child("v_proj"), width, width, true),
+                inner_attn_ln: Norm::layer_norm(&attn.child("inner_attn_ln"), width, EPSILON),
+                proj: Linear::new(&attn.child("proj"), width, width, true),
+                head_width: config.head_width,
+            },
+            norm2: Norm::layer_norm(&builder.child("norm2"), width, EPSILON),
+            mlp: EvaMlp {
+                w1: Linear::new(&mlp.child("w1"), width, wide, true),
+                w2: Linear::new(&mlp.child("w2"), width, wide, true),
+                ffn_ln: Norm::layer_norm(&mlp.child("ffn_ln"), wide, EPSILON),
+                w3: Linear::new(&mlp.child("w3"), wide, width, true),
+            },
+        }
+    }
+
+    /// # Shapes
+    /// `[pictures, 1 + patches, width]` → the same
+    fn forward(
+        &self,
+        hidden: Tensor<B, 3>,
+        mask: &AttentionMask<B>,
+        cos: &Tensor<B, 4>,
+        sin: &Tensor<B, 4>,
+    ) -> Tensor<B, 3> {
+        let normed = self.norm1.forward(hidden.clone());
+        let hidden = hidden + self.attn.forward(normed, mask, cos, sin);
+        let normed = self.norm2.forward(hidden.clone());
+        hidden + self.mlp.forward(normed)
+    }
+}
+
+impl<B: Backend> EvaAttention<B> {
+    /// # Shapes
+    /// `[pictures, 1 + patches, width]` → the same
+    fn forward(
+        &self,
+        input: Tensor<B, 3>,
+        mask: &AttentionMask<B>,
+        cos: &Tensor<B, 4>,
+        sin: &Tensor<B, 4>,
+    ) -> Tensor<B, 3> {
+        let mode = Mode::INFERENCE;
+        let [pictures, tokens, width] = input.dims();
+        let heads = |projected: Tensor<B, 3>| {
+            projected
+                .reshape([pictures, tokens, width / self.head_width, self.head_width])
+                .swap_dims(1, 2) // [pictures, heads, 1 + patches, head_width]
+        };
+        let query = heads(self.q_proj.forward(input.clone(), &mode));
+        let key = heads(self.k_proj.forward(input.clone(), &mode));
+        let value = heads(self.v_proj.forward(input, &mode));
+        let attended = attention(
+            rotate_patches(query, cos, sin),
+            rotate_patches(key, cos, sin),
+            value,
+            mask,
+        );
+        self.proj
+            .forward(self.inner_attn_ln.forward(attended), &mode)
+    }
+}
+
+impl<B: Backend> EvaMlp<B> {
+    /// # Shapes
+    /// `[pictures, 1 + patches, width]` → the same
+    fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        let mode = Mode::INFERENCE;
+        let gate = Activation::Silu.apply(self.w1.forward(input.clone(), &mode));
+        let wide = gate * self.w2.forward(input, &mode);
+        self.w3.forward(self.ffn_ln.forward(wide), &mode)
+    }
+}
+
+/// Rotates adjacent channels of every token but the class token.
+///
+/// # Shapes
+/// `[pictures, heads, 1 + patches, head_width]` → the same
+fn rotate_patches<B: Backend>(
+    input: Tensor<B, 4>,
+    cos: &Tensor<B, 4>,
+    sin: &Tensor<B, 4>,
+) -> Tensor<B, 4> {
+    let [pictures, heads, tokens, width] = input.dims();
+    let class = input.clone().narrow(2, 0, 1);
+    let patches = input.narrow(2, 1, tokens - 1);
+    let pairs: Tensor<B, 5> = patches
+        .clone()
+        .reshape([pictures, heads, tokens - 1, width / 2, 2]);
+    let (even, odd) = (pairs.clone().narrow(4, 0, 1), pairs.narrow(4, 1, 1));
+    let turned = Tensor::cat(vec![odd.neg(), even], 4).reshape(patches.shape());
+    let rotated = patches * cos.clone() + turned * sin.clone();
+    Tensor::cat(vec![class, rotated], 2)
+}
+
+/// Cosines and sines for every patch: the row's angles in a head's first half of channels, the
+/// column's in the second, each frequency in two adjacent channels, positions stretched from the
+/// grid the tower was pre-trained on.
+///
+/// ```text
+/// channels:  row·f0 row·f0 row·f1 row·f1 … | column·f0 column·f0 …
+/// ```
+fn rotary_tables<B: Backend>(
+    config: &EvaClipConfig,
+    builder: &Builder<'_, B>,
+) -> [Tensor<B, 4>; 2] {
+    let (grid, half) = (config.grid(), config.head_width / 2);
+    let position = |at: usize| at as f32 / grid as f32 * config.rope_grid as f32;
+    let angle = move |at: usize, channel: usize| {
+        position(at) / THETA.powf((channel / 2 * 2) as f32 / half as f32)
+    };
+    let angles = (0..grid).flat_map(|row| {
+        (0..grid).flat_map(move |column| {
+            (0..half)
+                .map(move |channel| angle(row, channel))
+                .chain((0..half).map(move |channel| angle(column, channel)))
+        })
+    });
+    let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(f32::sin_cos).unzip();
+    let shape = [1, 1, config.tokens(), config.head_width];
+    [cos, sin].map(|table| {
+        Tensor::from_data(
+            TensorData::new(table, shape),
+            (builder.device(), builder.precision().compute),
+        )
+    })
+}

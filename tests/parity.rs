@@ -1,0 +1,401 @@
+//! The models against the Python reference, part by part and token by token.
+//!
+//! `tests/reference/models.py` made the checkpoints and what is expected of them, with torch,
+//! transformers, timm and peft. Everything here goes through the production path: checkpoints are
+//! opened as a user's are, and pictures are decoded from their files.
+#![recursion_limit = "256"]
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use bunny_core::{
+    checkpoint::{ModelSource, Precision},
+    generate::{GenerationOptions, Picture, Pipeline, batch, score},
+    image_processor::{DecodeOptions, decode_file},
+    nn::{Mask, Mode, Positions},
+    tokenizer::Token,
+};
+use burn::tensor::{Tensor, backend::Backend};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// Largest difference allowed in f32, relative to the largest number of the tensor: sums of
+/// thousands of products in another order differ by about 1e-6, and layers add up.
+const F32: f32 = 1e-4;
+
+/// A case: its folder, and the parts its checkpoint is spread over.
+struct Case {
+    folder: PathBuf,
+    source: ModelSource,
+    tensors: Vec<u8>,
+    expected: Value,
+}
+
+impl Case {
+    fn open(name: &str) -> Self {
+        let folder = fixtures().join(name);
+        let inside = |part: &str| Some(folder.join(part)).filter(|path| path.exists());
+        let model = ["bunny-lora", "bunny-pretrain"]
+            .into_iter()
+            .find_map(inside);
+        let tower = ["siglip-tower", "eva-clip-tower"]
+            .into_iter()
+            .find_map(inside);
+        let source = match model {
+            Some(model) => ModelSource {
+                model,
+                base: inside("base"),
+                vision_tower: tower,
+            },
+            None => ModelSource::merged(&folder),
+        };
+        Self {
+            source,
+            tensors: std::fs::read(folder.join("expected.safetensors")).unwrap(),
+            expected: serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap())
+                .unwrap(),
+            folder,
+        }
+    }
+
+    fn pipeline<B: Backend>(&self, precision: Precision) -> Pipeline<B> {
+        Pipeline::load(&self.source, precision, B::Device::default()).unwrap()
+    }
+
+    fn turns(&self) -> &[Value] {
+        self.expected["turns"].as_array().unwrap()
+    }
+
+    /// An expected tensor, or `None` where this case does not keep it.
+    fn tensor(&self, name: &str) -> Option<Vec<f32>> {
+        let tensors = SafeTensors::deserialize(&self.tensors).unwrap();
+        let data = tensors.tensor(name).ok()?.data();
+        let (numbers, rest) = data.as_chunks::<4>();
+        assert!(rest.is_empty());
+        Some(
+            numbers
+                .iter()
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect(),
+        )
+    }
+
+    fn picture<B: Backend>(&self, pipeline: &Pipeline<B>, turn: &Value) -> Vec<Picture<B>> {
+        self.image(turn)
+            .iter()
+            .map(|picture| Picture::new(pipeline.image_processor.process(picture)))
+            .collect()
+    }
+
+    fn image(&self, turn: &Value) -> Vec<image::RgbImage> {
+        let picture = turn["picture"].as_str();
+        let file = picture.map(|name| self.folder.parent().unwrap().join(name));
+        file.map(|file| decode_file(file, DecodeOptions::default()).unwrap())
+            .into_iter()
+            .collect()
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models")
+}
+
+fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// The largest difference, relative to the largest expected number.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected
+        .iter()
+        .fold(0f32, |largest, value| largest.max(value.abs()));
+    let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    // A NaN must not pass as small.
+    off.fold(0f32, |worst, off| {
+        if off > worst || off.is_nan() {
+            off
+        } else {
+            worst
+        }
+    }) / largest
+}
+
+fn assert_near(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    let off = difference(found, expected);
+    assert!(off < tolerance, "{what} is off by {off}");
+}
+
+fn tokens(turn: &Value) -> Vec<Token> {
+    let mut pictures = 0;
+    let ids = turn["input_ids"].as_array().unwrap();
+    ids.iter()
+        .map(|id| match id.as_i64().unwrap() {
+            -200 => {
+                pictures += 1;
+                Token::Picture(pictures - 1)
+            }
+            id => Token::Text(id as u32),
+        })
+        .collect()
+}
+
+fn ids(list: &Value) -> Vec<u32> {
+    let list = list.as_array().unwrap();
+    list.iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn greedy(case: &Case) -> GenerationOptions {
+    GenerationOptions {
+        max_new_tokens: case.expected["max_new_tokens"].as_u64().unwrap() as usize,
+        ..Default::default()
+    }
+}
+
+/// Pixels, tower, projector, every decoder layer and the logits of a first turn with a picture.
+fn parts_agree<B: Backend>(name: &str, tolerance: f32) {
+    let case = Case::open(name);
+    let pipeline = case.pipeline::<B>(Precision::F32);
+    let (model, device) = (&pipeline.model, &pipeline.device);
+    let turn = &case.turns()[0];
+    let near = |what: &str, found: Vec<f32>| {
+        if let Some(expected) = case.tensor(what) {
+            assert_near(&format!("{name}: {what}"), &found, &expected, tolerance);
+        }
+    };
+    let pixels = pipeline.image_processor.process(&case.image(turn)[0]);
+    if let Some(expected) = case.tensor("wide.pixels") {
+        assert_eq!(pixels.data, expected, "{name}: pixels");
+    }
+    let shape = [1, 3, pixels.height, pixels.width];
+    let input = Tensor::from_data(burn::tensor::TensorData::new(pixels.data, shape), device);
+    let features = model.vision_tower.forward(input);
+    near("wide.tower", values(features.clone()));
+    let projected = model.mm_projector.forward(features, &Mode::INFERENCE);
+    near("wide.projected", values(projected.clone()));
+
+    let stack = &model.language_model.model;
+    let embeds = model.embed(&tokens(turn), vec![projected], device).unwrap();
+    let positions = Positions::consecutive(0, embeds.dims()[1]);
+    let around = stack.surroundings(&embeds, &positions, Mask::CAUSAL, 0, &Mode::INFERENCE);
+    let mut hidden = stack.enter(embeds, &Mode::INFERENCE);
+    near("wide.0.hidden.0", values(hidden.clone()));
+    for (at, layer) in stack.layers.iter().enumerate() {
+        hidden = layer.forward(hidden, None, &around);
+        near(&format!("wide.0.hidden.{}", at + 1), values(hidden.clone()));
+    }
+    let normed = stack.norm.forward(hidden);
+    near("wide.0.normed", values(normed.clone()));
+    let logits = values(model.language_model.logits(normed.squeeze_dim::<2>(0)));
+    near("wide.0.logits", logits);
+}
+
+/// Whole conversations: rendered prompts, their ids, greedy answers and their text.
+fn conversations_agree<B: Backend>(name: &str) {
+    let case = Case::open(name);
+    let pipeline = case.pipeline::<B>(Precision::F32);
+    let mut chat = pipeline.chat();
+    for turn in case.turns() {
+        let place = format!("{name}: {}", turn["name"]);
+        let first = turn["name"]
+            .as_str()
+            .is_some_and(|name| name.ends_with(".0"));
+        let pictures = if first {
+            chat.clear();
+            case.image(turn)
+        } else {
+            Vec::new()
+        };
+        let mut heard = String::new();
+        let answer = chat
+            .ask(question(turn), &pictures, &greedy(&case), |text| {
+                heard.push_str(text);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(answer.prompt, turn["prompt"].as_str().unwrap(), "{place}");
+        assert_eq!(answer.prompt_tokens, tokens(turn), "{place}");
+        assert_eq!(answer.ids, ids(&turn["generated_ids"]), "{place}");
+        assert_eq!(
+            answer.text,
+            turn["generated_text"].as_str().unwrap(),
+            "{place}"
+        );
+        assert_eq!(heard.trim(), answer.text, "{place}: what was streamed");
+    }
+}
+
+/// What the person says in a turn.
+fn question(turn: &Value) -> &str {
+    let prompt = turn["prompt"].as_str().unwrap();
+    let (_, last) = prompt.rsplit_once("USER: ").unwrap();
+    let text = last.strip_suffix(" ASSISTANT:").unwrap();
+    text.strip_prefix("<image>\n").unwrap_or(text)
+}
+
+/// A batch of prompts of unequal lengths, padded on the left, answers as each of them alone.
+fn batches_agree<B: Backend>(name: &str) {
+    let case = Case::open(name);
+    let pipeline = case.pipeline::<B>(Precision::F32);
+    let turns: Vec<&Value> = case.turns().iter().collect();
+    let mut prompts: Vec<batch::Prompt<B>> = turns
+        .iter()
+        .map(|turn| batch::Prompt {
+            tokens: tokens(turn),
+            pictures: case.picture(&pipeline, turn),
+        })
+        .collect();
+    let end = pipeline.end_of_text();
+    let (model, device) = (&pipeline.model, &pipeline.device);
+    let answers = batch::generate(model, &mut prompts, &greedy(&case), end, device).unwrap();
+    for (turn, answer) in turns.iter().zip(answers) {
+        assert_eq!(
+            answer,
+            ids(&turn["generated_ids"]),
+            "{name}: {}",
+            turn["name"]
+        );
+    }
+}
+
+/// The scores of a given answer are the reference's logits, normalised.
+fn scores_agree<B: Backend>(name: &str) {
+    let case = Case::open(name);
+    let Some(logits) = case.tensor("wide.0.logits") else {
+        return;
+    };
+    let pipeline = case.pipeline::<B>(Precision::F32);
+    let turn = &case.turns()[0];
+    let tokens = tokens(turn);
+    let places: Vec<usize> = (tokens.len() - 8..tokens.len()).collect();
+    let mut pictures = case.picture(&pipeline, turn);
+    let (model, device) = (&pipeline.model, &pipeline.device);
+    let scores = score(model, &tokens, &places, &mut pictures, device).unwrap();
+    assert_eq!(scores.len(), places.len());
+    let vocab = pipeline.tokenizer.vocab_size();
+    for token in scores {
+        let position = model.positions(&tokens[..token.place]) - 1;
+        let row = &logits[position * vocab..][..vocab];
+        let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+        let expected = f64::from(row[token.id as usize]) - sum.ln();
+        assert!(
+            (f64::from(token.log_probability) - expected).abs() < 1e-3,
+            "{name}: {token:?}"
+        );
+    }
+}
+
+/// Whatever is in the cache already, the answer is the same.
+fn cache_changes_nothing<B: Backend>(name: &str) {
+    let case = Case::open(name);
+    let pipeline = case.pipeline::<B>(Precision::F32);
+    let (model, device) = (&pipeline.model, &pipeline.device);
+    let turn = &case.turns()[0];
+    let tokens = tokens(turn);
+    let mut pictures = case.picture(&pipeline, turn);
+    let features = vec![pictures[0].embeddings(model, device)];
+    let embeds = model.embed(&tokens, features, device).unwrap();
+    let whole = model.forward(embeds.clone(), &[], None, &Mode::INFERENCE);
+    let [_, seq, hidden] = whole.dims();
+    for cut in [1, seq / 2, seq - 1] {
+        let mut cache = model.new_cache(1, seq, device);
+        let parts = [(0, cut), (cut, seq)].map(|(from, to)| {
+            let part = embeds.clone().slice([0..1, from..to, 0..hidden]);
+            model.forward(part, &[], Some(&mut cache), &Mode::INFERENCE)
+        });
+        let pieces = values(Tensor::cat(parts.to_vec(), 1));
+        assert_near(
+            &format!("{name}: cut at {cut}"),
+            &pieces,
+            &values(whole.clone()),
+            F32,
+        );
+    }
+}
+
+/// Token tables split into many blocks give what whole ones give.
+fn split_tables_agree<B: Backend>(name: &str) {
+    let case = Case::open(name);
+    let precision = Precision::F32.with_table_limit(100 * 48 * 4);
+    let pipeline = case.pipeline::<B>(precision);
+    let table = &pipeline.model.language_model.model.embed_tokens.weight;
+    assert!(table.blocks.len() > 2, "{} blocks", table.blocks.len());
+    let turn = &case.turns()[0];
+    let mut pictures = case.picture(&pipeline, turn);
+    let features = vec![pictures[0].embeddings(&pipeline.model, &pipeline.device)];
+    let model = &pipeline.model;
+    let embeds = model
+        .embed(&tokens(turn), features, &pipeline.device)
+        .unwrap();
+    let hidden = model.forward(embeds, &[], None, &Mode::INFERENCE);
+    let expected = case.tensor("wide.0.last_logits").unwrap();
+    assert_near(name, &values(model.last_logits(hidden)), &expected, F32);
+}
+
+macro_rules! parity {
+    ($backend:ident, $type:ty) => {
+        mod $backend {
+            type B = $type;
+
+            #[test]
+            fn every_part_agrees_with_the_reference() {
+                for case in super::CASES {
+                    super::parts_agree::<B>(case, super::F32);
+                }
+            }
+
+            #[test]
+            fn conversations_agree_token_by_token() {
+                for case in super::CASES {
+                    super::conversations_agree::<B>(case);
+                }
+            }
+
+            #[test]
+            fn a_batch_answers_as_each_prompt_alone() {
+                for case in super::CASES {
+                    super::batches_agree::<B>(case);
+                }
+            }
+
+            #[test]
+            fn scores_are_the_references_log_probabilities() {
+                for case in super::CASES {
+                    super::scores_agree::<B>(case);
+                }
+            }
+
+            #[test]
+            fn a_cache_changes_nothing() {
+                for case in super::CASES {
+                    super::cache_changes_nothing::<B>(case);
+                }
+            }
+
+            #[test]
+            fn split_tables_change_nothing() {
+                super::split_tables_agree::<B>("phi-siglip");
+            }
+        }
+    };
+}
+
+const CASES: [&str; 8] = [
+    "phi-siglip",
+    "phi-siglip-bf16",
+    "phi-siglip-lora",
+    "phi2-siglip-trimmed",
+    "phi-eva-pretrained",
+    "stablelm-eva",
+    "stablelm-siglip",
+    "stablelm-siglip-lora",
+];
+
+#[cfg(feature = "flex")]
+parity!(flex, burn_flex::Flex);
+#[cfg(feature = "ndarray")]
+parity!(ndarray, burn_ndarray::NdArray);
+#[cfg(feature = "wgpu")]
+parity!(wgpu, burn_wgpu::Wgpu);
