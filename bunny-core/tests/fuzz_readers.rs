@@ -246,9 +246,12 @@ fn damaged_indices_are_refused_or_whole() {
         let path = entry.unwrap().path();
         fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
     }
+    let index = folder.path().join("model.safetensors.index.json");
     let seeds = seeds(&["model.safetensors.index.json"]);
     fuzz("index", &seeds, |_, file| {
-        fs::write(folder.path().join("model.safetensors.index.json"), file).unwrap();
+        // Removed first: some file systems bring a file that is overwritten to the disk at once.
+        let _ = fs::remove_file(&index);
+        fs::write(&index, file).unwrap();
         is_read(TensorFiles::open_folder(folder.path()))
     });
 }
