@@ -5,10 +5,14 @@
 
 mod error;
 mod hash;
+mod html;
 pub mod images;
 pub mod mix;
 pub mod order;
+pub mod preview;
 pub mod record;
+pub mod stats;
+pub mod validate;
 mod whole;
 
 pub use error::{CountDifference, DataError, Result};

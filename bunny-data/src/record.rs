@@ -12,6 +12,7 @@ mod file;
 mod index;
 mod parquet;
 mod scan;
+mod write;
 
 use std::fmt;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 pub use file::RecordFile;
+pub(crate) use write::{RecordWriter, one_line};
 
 /// What stands in a turn where a picture goes.
 pub const IMAGE_PLACEHOLDER: &str = "<image>";

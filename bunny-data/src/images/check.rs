@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// What is wrong with one picture.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "fault", rename_all = "snake_case")]
 pub enum PictureFault {
     /// The file ends before the picture does.
     Truncated,

@@ -1,6 +1,5 @@
 //! One record of a source, as the text that stands in the mix.
 
-use memchr::memchr;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -8,7 +7,7 @@ use super::boxes::convert_boxes;
 use super::{Source, SourceFormat};
 use crate::error::{DataError, Result};
 use crate::images::{ImageSource, dimensions};
-use crate::record::{Record, Turn};
+use crate::record::{Record, Turn, one_line};
 
 /// A record as Alpaca and WizardLM write it; `input` is more text for the instruction, often empty.
 #[derive(Debug, Deserialize)]
@@ -99,42 +98,4 @@ impl Source {
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings, numbers and their lists always have a JSON text")
-}
-
-/// JSON on one line: white space outside strings goes if there are line breaks in it.
-pub(super) fn one_line(raw: &[u8]) -> Vec<u8> {
-    if memchr(b'\n', raw).is_none() {
-        return raw.to_vec();
-    }
-    let (mut line, mut in_string, mut escaped) = (Vec::with_capacity(raw.len()), false, false);
-    for byte in raw {
-        if in_string {
-            in_string = escaped || *byte != b'"';
-            escaped = !escaped && *byte == b'\\';
-        } else if byte.is_ascii_whitespace() {
-            continue;
-        } else {
-            in_string = *byte == b'"';
-        }
-        line.push(*byte);
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_line_takes_nothing_from_strings() {
-        let value = serde_json::json!({"a": "x \" y\\", "b": [1.50, "  ", {"c": "\n"}], "é": null});
-        let indented = serde_json::to_vec_pretty(&value).unwrap();
-        assert_eq!(one_line(&indented), serde_json::to_vec(&value).unwrap());
-        let spaced = br#"{"a": 1.50, "b": "x"}"#;
-        assert_eq!(
-            one_line(spaced),
-            spaced,
-            "without line breaks the bytes stay"
-        );
-    }
 }

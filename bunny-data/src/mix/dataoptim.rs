@@ -131,10 +131,25 @@ mod tests {
     fn the_registry_has_what_the_readme_totals() {
         // Twenty datasets in 21 files. An earlier README of DataOptim totals its fourteen at 6.37
         // million samples; the latest says 11.2 million of all twenty, where its rows add up to 10.97.
-        assert_eq!(DATASETS.iter().map(|dataset| dataset.files.len()).sum::<usize>(), 21);
-        let later = ["TextOCR-GPT4V", "VGQA", "DocVQA", "DVQA", "ShareGPT4V", "LLaVA-v1.5"];
-        let early: Vec<_> =
-            DATASETS.iter().filter(|dataset| !later.contains(&dataset.name)).collect();
+        assert_eq!(
+            DATASETS
+                .iter()
+                .map(|dataset| dataset.files.len())
+                .sum::<usize>(),
+            21
+        );
+        let later = [
+            "TextOCR-GPT4V",
+            "VGQA",
+            "DocVQA",
+            "DVQA",
+            "ShareGPT4V",
+            "LLaVA-v1.5",
+        ];
+        let early: Vec<_> = DATASETS
+            .iter()
+            .filter(|dataset| !later.contains(&dataset.name))
+            .collect();
         assert_eq!(early.len(), 14);
         let samples: u64 = early.iter().map(|dataset| dataset.samples).sum();
         assert_eq!((samples + 5_000) / 10_000, 637);

@@ -13,7 +13,7 @@ use crate::Progress;
 use crate::error::{CountDifference, DataError, Result};
 use crate::hash::mix_all;
 use crate::order::shuffled;
-use crate::record::RecordFile;
+use crate::record::{RecordFile, RecordWriter};
 use crate::whole::WholeFile;
 
 /// Records rendered together, in parallel; what of the mix is in memory at any time.
@@ -79,9 +79,6 @@ impl Mix {
     ) -> Result<Manifest> {
         self.check_counts(accept_counts)?;
         let out = out.as_ref();
-        let lines = out
-            .extension()
-            .is_some_and(|extension| extension == "jsonl");
         let mut file = WholeFile::create(out)?;
         let spooled = self.spooled(out)?;
         let mut hashing = Hashing {
@@ -89,7 +86,7 @@ impl Mix {
             hash: Sha256::new(),
             bytes: 0,
         };
-        self.write_records(&mut hashing, lines, &spooled.sources, out, progress)?;
+        self.write_records(&mut hashing, &spooled.sources, out, progress)?;
         let (hash, bytes) = (hashing.hash, hashing.bytes);
         let manifest = Manifest {
             format_version: 1,
@@ -120,7 +117,6 @@ impl Mix {
     fn write_records(
         &self,
         out: &mut impl Write,
-        lines: bool,
         spooled: &[Option<Source>],
         name: &Path,
         progress: Progress<'_>,
@@ -151,27 +147,19 @@ impl Mix {
                 .render(index, self.images.as_ref())
         };
         let written = |result: io::Result<()>| result.map_err(DataError::io(name, "write"));
-        let (open, between, close): (&[u8], &[u8], &[u8]) = if lines {
-            (b"", b"\n", b"\n")
-        } else {
-            (b"[\n", b",\n", b"\n]\n")
-        };
-        written(out.write_all(open))?;
+        let mut records = RecordWriter::new(out, name);
         let mut done = 0;
         in_pieces(total, PIECE, render, |record| {
-            if done > 0 {
-                written(out.write_all(between))?;
-            }
             done += 1;
             if done % PIECE == 0 || done == total {
                 progress(done as u64, total as u64);
             }
-            written(out.write_all(&record))
+            written(records.push(&record))
         })?;
-        if total > 0 || !lines {
-            written(out.write_all(close))?;
-        }
-        written(out.flush())
+        records
+            .finish()
+            .map(|_| ())
+            .map_err(DataError::io(name, "write"))
     }
 
     /// Shuffled reading needs quick access to any record: what is not, as Parquet, becomes JSON
@@ -308,7 +296,7 @@ mod tests {
         let mix = Mix::open(recipe, folder.path(), None).unwrap();
         let mut full = File::options().write(true).open("/dev/full").unwrap();
         let error = mix
-            .write_records(&mut full, false, &[None], Path::new("out.json"), &|_, _| {})
+            .write_records(&mut full, &[None], Path::new("out.json"), &|_, _| {})
             .unwrap_err();
         assert!(
             matches!(&error, DataError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),

@@ -1,0 +1,135 @@
+//! A page of records with their pictures, to look at a dataset with one's own eyes.
+
+use std::fmt::Write;
+use std::io::Cursor;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use image::codecs::jpeg::JpegEncoder;
+use image::{ImageReader, ImageResult, Limits};
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::html;
+use crate::images::ImageSource;
+use crate::order::shuffled;
+use crate::record::RecordFile;
+
+/// What to show.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PreviewOptions<'a> {
+    /// How many records.
+    pub count: usize,
+    /// Which ones, by chance.
+    pub seed: u64,
+    /// Where the pictures are; without it only their names are shown.
+    pub images: Option<&'a ImageSource>,
+    /// The longer side of a picture on the page, in pixels.
+    pub thumbnail: u32,
+}
+
+impl Default for PreviewOptions<'_> {
+    fn default() -> Self {
+        Self {
+            count: 50,
+            seed: 0,
+            images: None,
+            thumbnail: 256,
+        }
+    }
+}
+
+/// A page of sampled records, in the order of the file. It needs nothing but itself: pictures are
+/// small JPEGs inside it. What cannot be read or shown is said in its place.
+///
+/// # Errors
+/// What keeps the file from being read at all.
+pub fn preview(file: &RecordFile, options: &PreviewOptions<'_>) -> Result<String> {
+    let len = file.len() as u64;
+    let mut chosen: Vec<u64> = (0..len.min(options.count as u64))
+        .map(|at| shuffled(at, len, options.seed))
+        .collect();
+    chosen.sort_unstable();
+    let articles: Vec<String> = chosen
+        .par_iter()
+        .map(|index| article(file, *index as usize, options))
+        .collect();
+    let title = file
+        .path()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let body = format!(
+        "<p>{} of {len} records, seed {}</p>\n{}",
+        chosen.len(),
+        options.seed,
+        articles.concat()
+    );
+    Ok(html::page(&title, &body))
+}
+
+fn article(file: &RecordFile, index: usize, options: &PreviewOptions<'_>) -> String {
+    let record = match file.get(index) {
+        Ok(record) => record,
+        Err(error) => {
+            return format!(
+                "<article><p class=\"note\">{}</p></article>\n",
+                html::escape(&error.to_string())
+            );
+        }
+    };
+    let mut article = format!("<article><h2>{index} · {}</h2>\n", html::escape(&record.id));
+    // Below: writing to a String cannot fail.
+    for name in record.images() {
+        let shown = match options
+            .images
+            .map(|images| thumbnail(images, name, options.thumbnail))
+        {
+            Some(Ok(picture)) => picture,
+            Some(Err(why)) => format!("<p class=\"note\">{}</p>", html::escape(&why)),
+            None => String::new(),
+        };
+        let _ = writeln!(article, "{shown}<p><code>{}</code></p>", html::escape(name));
+    }
+    for turn in &record.conversations {
+        let (from, value) = (html::escape(turn.from.as_str()), html::escape(&turn.value));
+        let _ = writeln!(article, "<p class=\"turn\"><b>{from}</b> {value}</p>");
+    }
+    article + "</article>\n"
+}
+
+/// The picture as an `<img>` that holds its own bytes, or a note on why it cannot be shown.
+fn shown(images: &ImageSource, name: &str, side: u32) -> String {
+    let note = |why: &dyn std::fmt::Display| {
+        format!(
+            "<p class=\"note\">{}</p>",
+            html::escape(&format!("{name}: {why}"))
+        )
+    };
+    match images.read(name).map(|bytes| thumbnail(&bytes, side)) {
+        Ok(Ok((width, height, jpeg))) => format!(
+            "<img title=\"{width} × {height}\" alt=\"{}\" src=\"data:image/jpeg;base64,{}\">",
+            html::escape(name),
+            STANDARD.encode(jpeg)
+        ),
+        Ok(Err(error)) => note(&error),
+        Err(error) => note(&error),
+    }
+}
+
+/// A picture's width and height, and a JPEG of it whose longer side is at most `side`.
+fn thumbnail(bytes: &[u8], side: u32) -> ImageResult<(u32, u32, Vec<u8>)> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    reader.limits(Limits::default());
+    let picture = reader.decode()?;
+    let (width, height) = (picture.width(), picture.height());
+    let small = if width.max(height) > side {
+        picture.thumbnail(side, side)
+    } else {
+        picture
+    };
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&small.to_rgb8())?;
+    Ok((width, height, jpeg))
+}
