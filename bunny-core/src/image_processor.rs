@@ -14,6 +14,8 @@ use std::str::FromStr;
 
 use image::RgbImage;
 
+use resize::Side;
+
 pub use decode::{DecodeOptions, decode, decode_file};
 
 /// What can go wrong with a picture or with a processor's configuration.
@@ -215,20 +217,16 @@ impl ImageProcessor {
     pub fn process(&self, picture: &RgbImage) -> Pixels {
         let canvas = Canvas::new(picture, self.aspect, self.padding());
         let (width, height) = self.resized(canvas.width, canvas.height);
-        let bytes = resize::bicubic(&canvas, width, height);
-        let (left, top) = (self.crop(width), self.crop(height));
+        let bytes = resize::bicubic(&canvas, &self.side(width), &self.side(height));
         let tables = self.tables();
-        let plane = self.size * self.size;
-        let mut data = vec![0.0; 3 * plane];
-        for (channel, (plane, table)) in
-            data.chunks_exact_mut(plane.max(1)).zip(&tables).enumerate()
-        {
-            for (y, out) in plane.chunks_exact_mut(self.size).enumerate() {
-                let row = &bytes[((top + y) * width + left) * 3..][..self.size * 3];
-                for (out, pixel) in out.iter_mut().zip(row.as_chunks::<3>().0) {
-                    *out = table[usize::from(pixel[channel])];
-                }
-            }
+        let pixels = bytes.as_chunks::<3>().0;
+        let mut data = Vec::with_capacity(3 * pixels.len());
+        for (channel, table) in tables.iter().enumerate() {
+            data.extend(
+                pixels
+                    .iter()
+                    .map(|pixel| table[usize::from(pixel[channel])]),
+            );
         }
         Pixels {
             data,
@@ -252,12 +250,16 @@ impl ImageProcessor {
         }
     }
 
-    /// Where the middle begins on a side.
-    fn crop(&self, side: usize) -> usize {
-        let rest = side - self.size;
-        match self.kind {
+    /// A side of the resized picture, of which the middle is made.
+    fn side(&self, length: usize) -> Side {
+        let rest = length - self.size;
+        let start = match self.kind {
             Kind::EvaClip => (rest as f64 / 2.0).round_ties_even() as usize,
             Kind::Siglip | Kind::Clip => rest / 2,
+        };
+        Side {
+            length,
+            made: start..start + self.size,
         }
     }
 
@@ -330,14 +332,20 @@ impl<'a> Canvas<'a> {
             .filter(|y| *y < self.picture.height() as usize)
     }
 
-    /// Lays out a row of the canvas: `[width, 3]`, with that row of the picture in its place.
-    fn read_row(&self, picture_row: Option<usize>, row: &mut Vec<u8>) {
-        row.clear();
-        row.extend(self.color.iter().cycle().take(self.width * 3));
-        if let Some(y) = picture_row {
-            let bytes = self.picture.width() as usize * 3;
-            row[self.left * 3..][..bytes]
-                .copy_from_slice(&self.picture.as_raw()[y * bytes..][..bytes]);
+    /// A row of the canvas: `[width, 3]`, with that row of the picture in its place.
+    fn row<'r>(&'r self, picture_row: Option<usize>, scratch: &'r mut Vec<u8>) -> &'r [u8] {
+        let bytes = self.picture.width() as usize * 3;
+        let picture_row = picture_row.map(|y| &self.picture.as_raw()[y * bytes..][..bytes]);
+        match picture_row {
+            Some(row) if bytes == self.width * 3 => row,
+            _ => {
+                scratch.resize(self.width * 3, 0);
+                scratch.as_chunks_mut().0.fill(self.color);
+                if let Some(row) = picture_row {
+                    scratch[self.left * 3..][..bytes].copy_from_slice(row);
+                }
+                scratch
+            }
         }
     }
 }

@@ -4,6 +4,11 @@
 //! pictures the other way round; the models were trained when it did not.) The filter is the cubic
 //! convolution with a = −0.5, widened by the factor when a side shrinks; its weights are computed
 //! in f64, brought to sum 1, and applied as integers with 22 fractional bits (`Resample.c`).
+//!
+//! A weight is kept as two numbers of 16 bits, `high · 2¹¹ + low`: processors multiply and add
+//! such numbers several times as fast as whole ones, and the sums are the same.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -11,27 +16,37 @@ use super::Canvas;
 
 /// Fractional bits of a weight: 32, less 8 for the bytes and 2 for what overshoots.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
+/// Bits in the lower part of a weight.
+const LOW_BITS: u32 = 11;
+/// Taps are padded with weights of 0 to a multiple of these, so that no loop has a rest.
+const LANES: usize = 16;
 const CHANNELS: usize = 3;
+const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
-/// The weights with which `size_out` places are made from `size_in`.
+/// The weights with which some places of `size_out` are made from `size_in`.
 struct Filter {
     /// First place read, for every place made.
     starts: Vec<usize>,
-    /// `[size_out, taps]`; weights that a place at the border lacks are 0 at the end.
-    weights: Vec<i32>,
+    /// `[places, taps]`, the upper parts of the weights.
+    high: Vec<i16>,
+    /// `[places, taps]`, the lower parts.
+    low: Vec<i16>,
     taps: usize,
 }
 
 impl Filter {
-    fn new(size_in: usize, size_out: usize) -> Self {
+    fn new(size_in: usize, size_out: usize, places: Range<usize>) -> Self {
         let scale = size_in as f64 / size_out as f64;
         let stretch = scale.max(1.0);
         let support = 2.0 * stretch;
-        let taps = (support.ceil() as usize * 2 + 1).min(size_in);
-        let mut starts = Vec::with_capacity(size_out);
-        let mut weights = vec![0; size_out * taps];
+        let taps = (support.ceil() as usize * 2 + 1)
+            .min(size_in)
+            .next_multiple_of(LANES);
+        let count = places.len() * taps;
+        let (mut high, mut low) = (vec![0; count], vec![0; count]);
+        let mut starts = Vec::with_capacity(places.len());
         let mut exact = Vec::with_capacity(taps);
-        for (place, weights) in weights.chunks_exact_mut(taps).enumerate() {
+        for (row, place) in places.enumerate() {
             let center = (place as f64 + 0.5) * scale;
             // Casts cut towards 0 (and negative ones to 0), as in C followed by its clamp.
             let start = (center - support + 0.5) as usize;
@@ -40,25 +55,21 @@ impl Filter {
             exact.clear();
             exact.extend((start..end).map(|x| cubic((x as f64 - center + 0.5) * inverse)));
             let sum: f64 = exact.iter().sum();
-            for (weight, exact) in weights.iter_mut().zip(&exact) {
+            for (tap, exact) in exact.iter().enumerate() {
                 let exact = if sum != 0.0 { exact / sum } else { *exact };
                 let fixed = exact * f64::from(1 << PRECISION_BITS);
-                *weight = (fixed + 0.5f64.copysign(exact)) as i32;
+                let weight = (fixed + 0.5f64.copysign(exact)) as i32;
+                high[row * taps + tap] = (weight >> LOW_BITS) as i16;
+                low[row * taps + tap] = (weight & ((1 << LOW_BITS) - 1)) as i16;
             }
-            // A place at the end is read in full width from further left, its weights moved along.
-            let moved = (start + taps).saturating_sub(size_in);
-            weights.rotate_right(moved);
-            starts.push(start - moved);
+            starts.push(start);
         }
         Self {
             starts,
-            weights,
+            high,
+            low,
             taps,
         }
-    }
-
-    fn weights(&self, place: usize) -> &[i32] {
-        &self.weights[place * self.taps..][..self.taps]
     }
 }
 
@@ -75,87 +86,130 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// Rounds a sum of weighted bytes that started at one half.
-fn clip(sum: i32) -> u8 {
+/// Rounds a weighted sum, given in parts; they may wrap, the whole fits.
+fn round(high: i32, low: i32) -> u8 {
+    let sum = HALF.wrapping_add(high << LOW_BITS).wrapping_add(low);
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
-
-/// Resizes to `width` × `height`: interleaved RGB, `[height, width, 3]`.
-pub(super) fn bicubic(canvas: &Canvas<'_>, width: usize, height: usize) -> Vec<u8> {
-    let rows = resize_rows(canvas, width);
-    if canvas.height == height {
-        rows
-    } else {
-        resize_columns(&rows, width, canvas.height, height)
-    }
+/// A side of the result: its length, and which part of it is made.
+pub(super) struct Side {
+    pub(super) length: usize,
+    pub(super) made: Range<usize>,
 }
 
-/// `[canvas.height, canvas.width, 3]` → `[canvas.height, width, 3]`.
-fn resize_rows(canvas: &Canvas<'_>, width: usize) -> Vec<u8> {
-    let filter = (canvas.width != width).then(|| Filter::new(canvas.width, width));
-    let make = |row: &mut Vec<u8>, y: Option<usize>, out: &mut [u8]| {
-        canvas.read_row(y, row);
+/// Resizes a canvas and cuts the made part out: interleaved RGB, `[rows made, columns made, 3]`.
+pub(super) fn bicubic(canvas: &Canvas<'_>, columns: &Side, rows: &Side) -> Vec<u8> {
+    let width = columns.made.len();
+    let wide = resize_rows(canvas, columns);
+    if canvas.height == rows.length {
+        let stride = width * CHANNELS;
+        return wide[rows.made.start * stride..rows.made.end * stride].to_vec();
+    }
+    resize_columns(
+        &wide,
+        width,
+        Filter::new(canvas.height, rows.length, rows.made.clone()),
+    )
+}
+
+/// `[canvas.height, canvas.width, 3]` → `[canvas.height, columns made, 3]`.
+fn resize_rows(canvas: &Canvas<'_>, columns: &Side) -> Vec<u8> {
+    let stride = columns.made.len() * CHANNELS;
+    let filter = (canvas.width != columns.length)
+        .then(|| Filter::new(canvas.width, columns.length, columns.made.clone()));
+    let make = |scratch: &mut (Vec<u8>, Vec<i16>), y: Option<usize>, out: &mut [u8]| {
+        let (row, planes) = scratch;
+        let row = canvas.row(y, row);
         match &filter {
-            Some(filter) => resize_row(row, filter, out),
-            None => out.copy_from_slice(row),
+            None => out.copy_from_slice(&row[columns.made.start * CHANNELS..][..stride]),
+            Some(filter) => {
+                split_channels(row, filter.taps, planes);
+                resize_row(planes, filter, out);
+            }
         }
     };
-    let stride = width * CHANNELS;
     // Rows of the canvas outside the picture are all alike: made once, then copied.
     let mut margin = vec![0; stride];
     if canvas.has_margin_rows() {
-        make(&mut Vec::new(), None, &mut margin);
+        make(&mut Default::default(), None, &mut margin);
     }
     let mut rows = vec![0; canvas.height * stride];
-    rows.par_chunks_exact_mut(stride)
+    let each = rows
+        .par_chunks_exact_mut(stride)
         .enumerate()
-        .with_min_len(8)
-        .for_each_init(Vec::new, |row, (y, out)| match canvas.picture_row(y) {
-            Some(y) => make(row, Some(y), out),
+        .with_min_len(8);
+    each.for_each_init(Default::default, |scratch, (y, out)| {
+        match canvas.picture_row(y) {
+            Some(y) => make(scratch, Some(y), out),
             None => out.copy_from_slice(&margin),
-        });
+        }
+    });
     rows
 }
 
-fn resize_row(row: &[u8], filter: &Filter, out: &mut [u8]) {
-    let (pixels, _) = row.as_chunks::<CHANNELS>();
-    let (out, _) = out.as_chunks_mut::<CHANNELS>();
-    for (place, out) in out.iter_mut().enumerate() {
-        let mut sums = [HALF; CHANNELS];
-        for (pixel, weight) in pixels[filter.starts[place]..]
-            .iter()
-            .zip(filter.weights(place))
-        {
-            for (sum, byte) in sums.iter_mut().zip(pixel) {
-                *sum += i32::from(*byte) * weight;
-            }
-        }
-        *out = sums.map(clip);
+/// `[width, 3]` → `[3, width + margin]`: the margin is there to be read with weights of 0.
+fn split_channels(row: &[u8], margin: usize, planes: &mut Vec<i16>) {
+    let width = row.len() / CHANNELS;
+    planes.clear();
+    planes.resize(CHANNELS * (width + margin), 0);
+    let (red, rest) = planes.split_at_mut(width + margin);
+    let (green, blue) = rest.split_at_mut(width + margin);
+    for (((pixel, red), green), blue) in row
+        .as_chunks::<CHANNELS>()
+        .0
+        .iter()
+        .zip(red)
+        .zip(green)
+        .zip(blue)
+    {
+        (*red, *green, *blue) = (pixel[0].into(), pixel[1].into(), pixel[2].into());
     }
 }
 
-/// `[height_in, width, 3]` → `[height_out, width, 3]`.
-fn resize_columns(rows: &[u8], width: usize, height_in: usize, height_out: usize) -> Vec<u8> {
-    let filter = Filter::new(height_in, height_out);
+fn resize_row(planes: &[i16], filter: &Filter, out: &mut [u8]) {
+    let plane = planes.len() / CHANNELS;
+    for (place, out) in out.as_chunks_mut::<CHANNELS>().0.iter_mut().enumerate() {
+        let high = &filter.high[place * filter.taps..][..filter.taps];
+        let low = &filter.low[place * filter.taps..][..filter.taps];
+        for (channel, out) in out.iter_mut().enumerate() {
+            let bytes = &planes[channel * plane + filter.starts[place]..][..filter.taps];
+            *out = round(dot(bytes, high), dot(bytes, low));
+        }
+    }
+}
+
+/// The sum of products, modulo 2³². In this form compilers see multiply-and-add of 16 bits.
+fn dot(bytes: &[i16], weights: &[i16]) -> i32 {
+    let products = bytes
+        .iter()
+        .zip(weights)
+        .map(|(byte, weight)| i32::from(*byte) * i32::from(*weight));
+    products.fold(0, i32::wrapping_add)
+}
+
+/// `[height, width, 3]` → `[rows made, width, 3]`.
+fn resize_columns(wide: &[u8], width: usize, filter: Filter) -> Vec<u8> {
     let stride = width * CHANNELS;
-    let mut columns = vec![0; height_out * stride];
-    columns
-        .par_chunks_exact_mut(stride)
-        .enumerate()
-        .for_each_init(Vec::new, |sums, (y, out)| {
-            sums.clear();
-            sums.resize(stride, HALF);
-            let read = rows[filter.starts[y] * stride..].chunks_exact(stride);
-            for (row, weight) in read.zip(filter.weights(y)) {
-                for (sum, byte) in sums.iter_mut().zip(row) {
-                    *sum += i32::from(*byte) * weight;
-                }
+    let mut made = vec![0; filter.starts.len() * stride];
+    let each = made.par_chunks_exact_mut(stride.max(1)).enumerate();
+    each.for_each_init(Vec::new, |sums: &mut Vec<i32>, (y, out)| {
+        sums.clear();
+        sums.resize(stride, HALF);
+        let read = wide[filter.starts[y] * stride..].chunks_exact(stride);
+        let weights = y * filter.taps..(y + 1) * filter.taps;
+        let weights = filter.high[weights.clone()]
+            .iter()
+            .zip(&filter.low[weights]);
+        for (row, (high, low)) in read.zip(weights) {
+            let weight = (i32::from(*high) << LOW_BITS) + i32::from(*low);
+            for (sum, byte) in sums.iter_mut().zip(row) {
+                *sum += i32::from(*byte) * weight;
             }
-            for (out, sum) in out.iter_mut().zip(sums.iter()) {
-                *out = clip(*sum);
-            }
-        });
-    columns
+        }
+        for (out, sum) in out.iter_mut().zip(sums.iter()) {
+            *out = (sum >> PRECISION_BITS).clamp(0, 255) as u8;
+        }
+    });
+    made
 }
