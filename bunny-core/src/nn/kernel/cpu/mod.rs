@@ -5,10 +5,13 @@
 
 mod activation;
 mod attention;
+mod cross_entropy;
 mod linear;
 mod math;
+mod norm;
 mod parallel;
 mod product;
+mod rope;
 mod rows;
 mod scratch;
 mod simd;
@@ -21,4 +24,7 @@ pub use activation::{
     silu, silu_backward, silu_mul, silu_mul_backward,
 };
 pub use attention::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention};
+pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{WeightRef, linear, linear_backward_input, linear_backward_weight};
+pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
+pub use rope::{RopeShape, Rotation, rope, rope_interleaved};

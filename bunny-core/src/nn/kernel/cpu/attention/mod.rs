@@ -55,12 +55,26 @@ impl AttentionStrides {
         }
     }
 
-    fn at(&self, batch: usize, head: usize, row: usize) -> usize {
+    pub(super) fn at(&self, batch: usize, head: usize, row: usize) -> usize {
         batch * self.batch + head * self.head + row * self.row
     }
 
+    /// Whether two of so many rows of `width` share an element.
+    pub(super) fn overlap(&self, batch: usize, heads: usize, rows: usize, width: usize) -> bool {
+        let mut steps = [(self.batch, batch), (self.head, heads), (self.row, rows)];
+        steps.sort_unstable();
+        let mut reach = width;
+        for (step, count) in steps.into_iter().filter(|(_, count)| *count > 1) {
+            if step < reach {
+                return true;
+            }
+            reach += step * (count - 1);
+        }
+        false
+    }
+
     /// Elements from the first to the last, so many of each.
-    fn extent(&self, batch: usize, heads: usize, rows: usize, head_dim: usize) -> usize {
+    pub(super) fn extent(&self, batch: usize, heads: usize, rows: usize, head_dim: usize) -> usize {
         if batch * heads * rows == 0 {
             0
         } else {
@@ -239,6 +253,17 @@ pub fn attention(
             ("k", k.data.len(), k.strides),
             ("v", v.data.len(), v.strides),
         ],
+    );
+    let AttentionShape {
+        batch,
+        query_heads,
+        query_len,
+        head_dim,
+        ..
+    } = shape;
+    assert!(
+        !out_strides.overlap(batch, query_heads, query_len, head_dim),
+        "out: rows lie over one another"
     );
     mask.check(&shape);
     if let Some(lse) = &lse {

@@ -95,6 +95,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn first(self, a: __m256) -> f32 {
+        unsafe { _mm256_cvtss_f32(a) }
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [__m256]) {
         let rows: &mut [__m256; 8] = rows.try_into().expect("eight rows");
         unsafe {

@@ -84,6 +84,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn first(self, a: __m512) -> f32 {
+        unsafe { _mm512_cvtss_f32(a) }
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [__m512]) {
         let rows: &mut [__m512; 16] = rows.try_into().expect("sixteen rows");
         unsafe {

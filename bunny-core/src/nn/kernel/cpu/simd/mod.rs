@@ -50,6 +50,8 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn sum(self, a: Self::V) -> f32;
     /// The greatest lane.
     fn greatest(self, a: Self::V) -> f32;
+    /// The first lane.
+    fn first(self, a: Self::V) -> f32;
     /// Transposes the square whose rows are the `LANES` registers of `rows`.
     fn transpose(self, rows: &mut [Self::V]);
 

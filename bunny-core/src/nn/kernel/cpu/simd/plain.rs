@@ -89,6 +89,11 @@ impl Simd for Plain {
         a[0].max(a[2]).max(a[1].max(a[3]))
     }
     #[inline(always)]
+    fn first(self, a: V) -> f32 {
+        a[0]
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [V]) {
         for i in 0..4 {
             for j in 0..i {
