@@ -3,6 +3,9 @@
 //! No tensor framework stands behind this crate. Everything in it is exact and seeded: the same
 //! input and options give the same bytes, whatever the number of threads.
 
+pub mod coreset;
+pub mod embeddings;
+pub mod engine;
 mod error;
 mod hash;
 mod html;
@@ -16,6 +19,7 @@ pub mod validate;
 mod whole;
 
 pub use error::{CountDifference, DataError, Result};
+pub use whole::write_whole;
 
 /// Called by long work with what is done and what there is in all; a place for a progress bar.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);

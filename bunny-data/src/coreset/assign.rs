@@ -1,0 +1,351 @@
+//! The nearest centroid of every row, exactly.
+//!
+//! Rows are multiplied with a tile of centroids at a time, and the scores are read while they are
+//! still in the cache. Only centroids whose float32 score comes within the rounding error of the
+//! best one are kept as candidates; where there is more than one, float64 decides.
+
+use rayon::prelude::*;
+
+use super::centroids::Centroids;
+use super::numeric::{at_least, dot, max_biased, product_error};
+use super::options::Geometry;
+use super::tiles::Tiles;
+
+/// Rows that can be read as float32.
+pub(crate) trait Rows: Sync {
+    /// How many.
+    fn len(&self) -> usize;
+    /// Numbers in a row.
+    fn dims(&self) -> usize;
+    /// Copies rows into `out`.
+    fn load(&self, rows: std::ops::Range<usize>, out: &mut [f32]);
+}
+
+/// Float32 rows in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) dims: usize,
+}
+
+impl Rows for Plain<'_> {
+    fn len(&self) -> usize {
+        self.values.len() / self.dims
+    }
+
+    fn dims(&self) -> usize {
+        self.dims
+    }
+
+    fn load(&self, rows: std::ops::Range<usize>, out: &mut [f32]) {
+        out.copy_from_slice(&self.values[rows.start * self.dims..rows.end * self.dims]);
+    }
+}
+
+/// How many rows and centroids are multiplied at a time. No result depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileSize {
+    /// Rows of a tile.
+    pub rows: usize,
+    /// Centroids, or other rows, of a tile.
+    pub columns: usize,
+}
+
+impl Default for TileSize {
+    /// 128 × 256 scores take 128 KiB of a second-level cache, beside 256 KiB of rows and 512 KiB of
+    /// centroids at 512 numbers.
+    fn default() -> Self {
+        Self {
+            rows: 128,
+            columns: 256,
+        }
+    }
+}
+
+/// Centroids laid out to find the nearest one.
+#[derive(Debug)]
+pub(crate) struct Nearest {
+    /// `[count, dims]`: the centroids, of unit length in spherical geometry.
+    vectors: Vec<f32>,
+    tiles: Tiles,
+    /// `-‖c‖² / 2` (Euclidean) or 0: added to `x · c`, the nearest centroid scores highest.
+    offsets: Vec<f64>,
+    biases: Vec<f32>,
+    dims: usize,
+    longest: f64,
+    tile: TileSize,
+}
+
+/// What one thread needs beside its rows.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace {
+    rows: Vec<f32>,
+    scores: Vec<f32>,
+    best: Vec<Best>,
+}
+
+/// The candidates of one row: every centroid whose score is at least `floor`.
+#[derive(Debug, Default)]
+struct Best {
+    score: f32,
+    floor: f32,
+    slack: f64,
+    candidates: Vec<(u32, f32)>,
+}
+
+impl Best {
+    fn reset(&mut self, slack: f64) {
+        self.score = f32::NEG_INFINITY;
+        self.floor = f32::NEG_INFINITY;
+        self.slack = slack;
+        self.candidates.clear();
+    }
+
+    fn raise(&mut self, score: f32) {
+        if score > self.score {
+            self.score = score;
+            let floor = ((f64::from(score) - self.slack) as f32).next_down();
+            self.floor = floor;
+            self.candidates.retain(|(_, score)| *score >= floor);
+        }
+    }
+}
+
+impl Nearest {
+    pub(crate) fn new(centroids: &Centroids, tile: TileSize) -> Self {
+        let dims = centroids.dims();
+        let mut vectors = centroids.values().to_vec();
+        let offsets: Vec<f64> = match centroids.geometry() {
+            Geometry::Euclidean => vectors.chunks(dims).map(|c| -dot(c, c) / 2.0).collect(),
+            Geometry::Spherical => {
+                vectors.par_chunks_mut(dims).for_each(|vector| {
+                    let norm = dot(vector, vector).sqrt();
+                    if norm > 0.0 {
+                        super::numeric::scale(vector, 1.0 / norm);
+                    }
+                });
+                vec![0.0; centroids.len()]
+            }
+        };
+        let longest = vectors
+            .chunks(dims)
+            .map(|c| dot(c, c).sqrt())
+            .fold(0.0, f64::max);
+        Self {
+            tiles: Tiles::new(&vectors, dims, tile.columns),
+            biases: offsets.iter().map(|offset| *offset as f32).collect(),
+            vectors,
+            offsets,
+            dims,
+            longest,
+            tile,
+        }
+    }
+
+    /// Bytes that `count` centroids take here.
+    pub(crate) fn bytes(count: u64, dims: usize) -> u64 {
+        count * (2 * 4 * dims as u64 + 12)
+    }
+
+    /// The score that decides: the nearest centroid has the highest, and of equal ones the first
+    /// wins.
+    pub(crate) fn score(&self, row: &[f32], centroid: usize) -> f64 {
+        let vector = &self.vectors[centroid * self.dims..(centroid + 1) * self.dims];
+        dot(row, vector) + self.offsets[centroid]
+    }
+
+    /// Twice the error of a float32 score of this row.
+    fn slack(&self, row: &[f32]) -> f64 {
+        let norm = dot(row, row).sqrt();
+        // The offset is rounded, and the sum with it: each by half a unit.
+        2.0 * (product_error(self.dims, norm, self.longest)
+            + product_error(0, self.longest, self.longest))
+    }
+
+    /// The nearest centroid of each of `rows` (`[labels, dims]`).
+    pub(crate) fn assign(&self, rows: &[f32], labels: &mut [u32], work: &mut Workspace) {
+        work.scores.resize(self.tile.rows * self.tile.columns, 0.0);
+        for (rows, labels) in rows
+            .chunks(self.tile.rows * self.dims)
+            .zip(labels.chunks_mut(self.tile.rows))
+        {
+            self.assign_tile(rows, labels, &mut work.scores, &mut work.best);
+        }
+    }
+
+    fn assign_tile(
+        &self,
+        rows: &[f32],
+        labels: &mut [u32],
+        scores: &mut [f32],
+        best: &mut Vec<Best>,
+    ) {
+        best.resize_with(self.tile.rows, Best::default);
+        for (row, best) in rows.chunks(self.dims).zip(best.iter_mut()) {
+            best.reset(self.slack(row));
+        }
+        for tile in 0..self.tiles.len() {
+            self.tiles.products(tile, rows, scores);
+            let range = self.tiles.range(tile);
+            let biases = &self.biases[range.clone()];
+            for (scores, best) in scores
+                .chunks(range.len())
+                .zip(best.iter_mut())
+                .take(labels.len())
+            {
+                let highest = max_biased(scores, biases);
+                if highest >= best.floor {
+                    best.raise(highest);
+                    at_least(
+                        scores,
+                        biases,
+                        best.floor,
+                        range.start as u32,
+                        &mut best.candidates,
+                    );
+                }
+            }
+        }
+        for ((row, label), best) in rows.chunks(self.dims).zip(labels).zip(best) {
+            *label = self.decide(row, &best.candidates);
+        }
+    }
+
+    fn decide(&self, row: &[f32], candidates: &[(u32, f32)]) -> u32 {
+        match candidates {
+            [(only, _)] => *only,
+            _ => {
+                let mut best = (0, f64::NEG_INFINITY);
+                // Tiles are seen in order, so the first of equal scores is the lowest centroid.
+                for (centroid, _) in candidates {
+                    let score = self.score(row, *centroid as usize);
+                    if score > best.1 {
+                        best = (*centroid, score);
+                    }
+                }
+                best.0
+            }
+        }
+    }
+
+    /// The `count` nearest centroids of each of `rows` (`[n, dims]`), nearest first: `[n, count]`.
+    pub(crate) fn nearest(&self, rows: &[f32], count: usize, work: &mut Workspace) -> Vec<u32> {
+        let all = self.offsets.len();
+        let count = count.min(all);
+        let mut found = Vec::with_capacity(rows.len() / self.dims * count);
+        let mut scores = vec![0.0; self.tile.rows * all];
+        work.scores.resize(self.tile.rows * self.tile.columns, 0.0);
+        for rows in rows.chunks(self.tile.rows * self.dims) {
+            for tile in 0..self.tiles.len() {
+                let range = self.tiles.range(tile);
+                self.tiles.products(tile, rows, &mut work.scores);
+                for (scores, part) in scores
+                    .chunks_mut(all)
+                    .zip(work.scores.chunks(range.len()))
+                    .take(rows.len() / self.dims)
+                {
+                    scores[range.clone()].copy_from_slice(part);
+                }
+            }
+            for (row, scores) in rows.chunks(self.dims).zip(scores.chunks_mut(all)) {
+                for (score, bias) in scores.iter_mut().zip(&self.biases) {
+                    *score += bias;
+                }
+                let mut sorted = scores.to_vec();
+                let (_, last, _) = sorted.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
+                let floor = f64::from(*last) - self.slack(row);
+                let mut candidates: Vec<(f64, u32)> = (0..all)
+                    .filter(|i| f64::from(scores[*i]) >= floor)
+                    .map(|i| (self.score(row, i), i as u32))
+                    .collect();
+                candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                found.extend(candidates[..count].iter().map(|(_, centroid)| centroid));
+            }
+        }
+        found
+    }
+
+    /// The nearest centroid of all rows, on all threads of the pool this runs in.
+    pub(crate) fn assign_all(&self, rows: &impl Rows) -> Vec<u32> {
+        let mut labels = vec![0; rows.len()];
+        labels
+            .par_chunks_mut(self.tile.rows)
+            .enumerate()
+            .for_each_init(Workspace::default, |work, (tile, labels)| {
+                let start = tile * self.tile.rows;
+                let mut values = std::mem::take(&mut work.rows);
+                values.resize(labels.len() * self.dims, 0.0);
+                rows.load(start..start + labels.len(), &mut values);
+                self.assign(&values, labels, work);
+                work.rows = values;
+            });
+        labels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::mix_all;
+
+    fn vectors(seed: u64, count: usize, dims: usize) -> Vec<f32> {
+        (0..count * dims)
+            .map(|i| (mix_all(&[seed, i as u64]) >> 40) as f32 / (1 << 23) as f32 - 1.0)
+            .collect()
+    }
+
+    /// Every score in float64, the first of equal ones.
+    fn by_hand(rows: &[f32], centroids: &Centroids) -> Vec<u32> {
+        let nearest = Nearest::new(centroids, TileSize::default());
+        rows.chunks(centroids.dims())
+            .map(|row| {
+                let scores: Vec<f64> = (0..centroids.len())
+                    .map(|c| nearest.score(row, c))
+                    .collect();
+                let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                scores.iter().position(|score| *score == best).unwrap() as u32
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_nearest_is_that_of_float64_for_every_tile_size_and_number_of_threads() {
+        let dims = 19;
+        for geometry in [Geometry::Euclidean, Geometry::Spherical] {
+            let mut values = vectors(1, 70, dims);
+            // Ties: the same centroid twice, and one a hair away.
+            values.copy_within(0..dims, 65 * dims);
+            values.copy_within(dims..2 * dims, 66 * dims);
+            values[66 * dims] = values[dims].next_up();
+            let centroids = Centroids::new(values.clone(), dims, geometry);
+            let mut rows = vectors(2, 150, dims);
+            rows.extend_from_slice(&values);
+            let expected = by_hand(&rows, &centroids);
+            assert!(
+                !expected.contains(&65),
+                "of two equal centroids the first wins"
+            );
+            let all = Plain {
+                values: &rows,
+                dims,
+            };
+            for tile in [(1, 1), (7, 16), (128, 256), (33, 70)] {
+                let tile = TileSize {
+                    rows: tile.0,
+                    columns: tile.1,
+                };
+                let nearest = Nearest::new(&centroids, tile);
+                for threads in [1, 2, 7] {
+                    let pool = rayon::ThreadPoolBuilder::new()
+                        .num_threads(threads)
+                        .build()
+                        .unwrap();
+                    assert_eq!(pool.install(|| nearest.assign_all(&all)), expected);
+                }
+                let several = nearest.nearest(&rows, 3, &mut Workspace::default());
+                let firsts: Vec<u32> = several.iter().step_by(3).copied().collect();
+                assert_eq!(firsts, expected);
+            }
+        }
+    }
+}

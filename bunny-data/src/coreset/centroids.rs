@@ -1,0 +1,119 @@
+//! Centroids: read from and written to `.npy` files.
+
+use std::io::Write;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::error::{CoresetError, Result};
+use super::files::write_whole;
+use super::numeric::dot;
+use super::options::Geometry;
+use crate::embeddings::{Dtype, MatrixFile, NpyHeader};
+
+/// The centres of clusters, and what "near" means to them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Centroids {
+    values: Vec<f32>,
+    dims: usize,
+    geometry: Geometry,
+}
+
+impl Centroids {
+    /// Centroids from their numbers, `[count, dims]`.
+    ///
+    /// # Panics
+    /// Where the numbers are no whole rows.
+    pub fn new(values: Vec<f32>, dims: usize, geometry: Geometry) -> Self {
+        assert!(dims > 0 && values.len().is_multiple_of(dims), "whole rows");
+        Self {
+            values,
+            dims,
+            geometry,
+        }
+    }
+
+    /// Reads a `.npy` file of float16 or float32 rows.
+    ///
+    /// # Errors
+    /// When the file is broken, is empty, has rows of another width than `dims`, or holds a number
+    /// that is not finite, naming the row.
+    pub fn read(path: impl AsRef<Path>, dims: usize, geometry: Geometry) -> Result<Self> {
+        let path = path.as_ref();
+        let file = MatrixFile::npy(path)?;
+        if file.dims != dims {
+            return Err(CoresetError::format(
+                path,
+                format!(
+                    "centroids of {} numbers, and the rows have {dims}",
+                    file.dims
+                ),
+            ));
+        }
+        if file.rows == 0 || file.rows > u64::from(u32::MAX) {
+            return Err(CoresetError::format(
+                path,
+                "between 1 and 2^32 - 1 centroids are needed",
+            ));
+        }
+        let matrix = file.map()?;
+        let mut values = vec![0.0; matrix.rows() * dims];
+        matrix.load(0..matrix.rows(), &mut values);
+        let bad = values.par_chunks(dims).position_first(|row| {
+            // NaN fails the comparison too.
+            !(dot(row, row).sqrt() <= super::scan::LONGEST)
+        });
+        if let Some(row) = bad {
+            return Err(CoresetError::row(
+                path,
+                row as u64,
+                "a centroid that is not finite, or longer than any embedding",
+            ));
+        }
+        Ok(Self::new(values, dims, geometry))
+    }
+
+    /// Writes a `.npy` file of float32 rows.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        write_whole(path, |out| {
+            let header = NpyHeader::write(Dtype::Float32, self.len() as u64, self.dims);
+            out.write_all(&header)
+                .and_then(|()| out.write_all(bytemuck::cast_slice(&self.values)))
+                .map_err(CoresetError::io(path, "write"))
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dims
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Numbers in a row.
+    pub fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// All numbers, `[count, dims]`.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// One centroid.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.dims..(index + 1) * self.dims]
+    }
+
+    /// What "near" means.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+}

@@ -1,0 +1,187 @@
+//! The second reading of a set: every row goes to its nearest centroid, and to that cluster's
+//! bucket, in one pass.
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::assign::{Nearest, Workspace};
+use super::bucket::{Buckets, RunWriter, Tag, run_path};
+use super::centroids::Centroids;
+use super::error::Result;
+use super::files::{Records, write_whole};
+use super::options::{Geometry, Search};
+use super::scan::scores_path;
+use super::two_level::TwoLevel;
+use crate::embeddings::{EmbeddingSet, Matrix};
+use crate::engine::{Task, Worker};
+use crate::hash::mix_all;
+
+/// One row in so many shows how often the approximate search agrees with the exact one.
+const CHECKED: u64 = 256;
+
+/// Writes the run of a part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Divide {
+    pub(crate) set: EmbeddingSet,
+    pub(crate) centroids: PathBuf,
+    pub(crate) geometry: Geometry,
+    pub(crate) search: Search,
+    pub(crate) buckets: Buckets,
+    pub(crate) scores: PathBuf,
+    pub(crate) folder: PathBuf,
+}
+
+/// What dividing a part found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divided {
+    /// Rows that went to a bucket.
+    pub rows: u64,
+    /// Rows whose approximate centroid was held against the exact one.
+    pub checked: u64,
+    /// Those for which they agree.
+    pub agreeing: u64,
+}
+
+impl Divided {
+    /// Adds what another part found.
+    pub fn merge(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.checked += other.checked;
+        self.agreeing += other.agreeing;
+    }
+}
+
+/// How the nearest centroid is found.
+enum Searcher {
+    Exact(Nearest),
+    TwoLevel(TwoLevel),
+}
+
+impl Task for Divide {
+    const NAME: &'static str = "assign";
+    type Output = Divided;
+
+    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Divided> {
+        let centroids = Centroids::read(&self.centroids, self.set.dims, self.geometry)?;
+        let searcher = match self.search {
+            Search::Exact => Searcher::Exact(Nearest::new(&centroids, worker.tile)),
+            Search::TwoLevel { probes } => {
+                Searcher::TwoLevel(TwoLevel::new(&centroids, probes as usize, worker.tile))
+            }
+        };
+        drop(centroids);
+        let scores: Records<f64> = Records::open(&scores_path(&self.scores, part))?;
+        let mut found = Divided::default();
+        let mut seen = 0;
+        let path = run_path(&self.folder, part);
+        write_whole(&path, |out| {
+            let mut run = RunWriter::new(out, &path, self.buckets, self.set.row_bytes());
+            // An eighth of the memory for the mapped rows of a chunk.
+            let chunk = (worker.memory / 8 / self.set.row_bytes() as u64).clamp(1024, 1 << 18);
+            for shard in &self.set.shards[self.set.parts()[part].clone()] {
+                let image = shard.image.map()?;
+                for start in (0..image.rows()).step_by(chunk as usize) {
+                    let end = image.rows().min(start + chunk as usize);
+                    let labels =
+                        self.labels(&searcher, &image, start..end, shard.first_row, worker);
+                    let mut rows = Vec::with_capacity(end - start);
+                    let mut tags = Vec::with_capacity(end - start);
+                    for (i, (label, agreement)) in labels.into_iter().enumerate() {
+                        let score = scores[seen + i];
+                        if score.is_nan() {
+                            continue;
+                        }
+                        if let Some(agrees) = agreement {
+                            found.checked += 1;
+                            found.agreeing += u64::from(agrees);
+                        }
+                        rows.push(start + i);
+                        tags.push(Tag {
+                            row: shard.first_row + (start + i) as u64,
+                            score,
+                            cluster: label,
+                            padding: 0,
+                        });
+                    }
+                    run.chunk(&tags, |i| image.bytes(rows[i]..rows[i] + 1))?;
+                    found.rows += tags.len() as u64;
+                    image.release(start..end);
+                    seen += end - start;
+                }
+            }
+            run.finish()
+        })?;
+        Ok(found)
+    }
+}
+
+impl Divide {
+    /// The centroid of each row, and for some whether the exact search agrees. Rows that are left
+    /// out get one too, which means nothing.
+    fn labels(
+        &self,
+        searcher: &Searcher,
+        image: &Matrix,
+        rows: std::ops::Range<usize>,
+        first_row: u64,
+        worker: &Worker<'_>,
+    ) -> Vec<(u32, Option<bool>)> {
+        let dims = self.set.dims;
+        // The approximate search wants many rows at once, to share a group of centroids.
+        let block = match searcher {
+            Searcher::Exact(_) => worker.tile.rows,
+            Searcher::TwoLevel(_) => 4096.max(worker.tile.rows),
+        };
+        rows.clone()
+            .into_par_iter()
+            .step_by(block)
+            .map_init(
+                || (Workspace::default(), Vec::new()),
+                |(work, values), start| {
+                    let here = start..rows.end.min(start + block);
+                    values.resize(here.len() * dims, 0.0);
+                    image.load(here.clone(), values);
+                    clear_unusable(values, dims);
+                    let mut labels = vec![0; here.len()];
+                    let agreement = match searcher {
+                        Searcher::Exact(nearest) => {
+                            nearest.assign(values, &mut labels, work);
+                            vec![None; here.len()]
+                        }
+                        Searcher::TwoLevel(two) => {
+                            two.assign(values, &mut labels, work);
+                            let mut exact = [0];
+                            here.clone()
+                                .zip(values.chunks(dims))
+                                .zip(&labels)
+                                .map(|((row, values), label)| {
+                                    let row = first_row + row as u64;
+                                    mix_all(&[row]).is_multiple_of(CHECKED).then(|| {
+                                        two.exact().assign(values, &mut exact, work);
+                                        exact[0] == *label
+                                    })
+                                })
+                                .collect()
+                        }
+                    };
+                    worker.progress.advance(here.len() as u64);
+                    labels.into_iter().zip(agreement).collect::<Vec<_>>()
+                },
+            )
+            .flatten_iter()
+            .collect()
+    }
+}
+
+/// Zeroes rows that hold NaN or infinity or are out of range: they were found before and are left
+/// out, but must not disturb the rows beside them.
+fn clear_unusable(values: &mut [f32], dims: usize) {
+    for row in values.chunks_mut(dims) {
+        // NaN fails the comparison too.
+        if !(super::numeric::dot(row, row).sqrt() <= super::scan::LONGEST) {
+            row.fill(0.0);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What a selection leaves: keys in three forms, and the pretraining file.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use serde::{Deserialize, Serialize};
+
+use super::draw::for_each_key;
+use super::error::{CoresetError, Result};
+use super::files::{Records, Scratch, Whole};
+use super::kept::Kept;
+use crate::embeddings::EmbeddingSet;
+use crate::embeddings::npy::header_bytes;
+use crate::engine::Worker;
+
+/// What the human says in every record of Bunny-pretrain-LAION-2M. Training reads the picture
+/// alone: the plain template drops the words.
+const PROMPT: &str = "<image>\nProvide a brief description of the given image.";
+
+/// Rows of a batch of the Parquet file.
+const BATCH: usize = 8192;
+
+/// What is written beside the keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputOptions {
+    /// The folder of the images, `KEY.jpg` each: with it and captions, `pretrain.json` is written.
+    pub images: Option<PathBuf>,
+    /// What becomes of keys whose image is not in that folder.
+    pub missing_images: MissingImages,
+}
+
+/// What becomes of keys whose image is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingImages {
+    /// The first one ends the run.
+    #[default]
+    Error,
+    /// They are left out of `pretrain.json` and counted in the report.
+    Skip,
+}
+
+/// The files that were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Their names in the output folder.
+    pub files: Vec<String>,
+    /// Rows in them.
+    pub rows: u64,
+    /// Keys whose image is missing.
+    pub missing_images: u64,
+}
+
+/// One record of the pretraining file.
+#[derive(Serialize)]
+struct Pretrain<'a> {
+    id: &'a str,
+    image: String,
+    conversations: [Turn<'a>; 2],
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    from: &'static str,
+    value: &'a str,
+}
+
+/// Writes all files for the chosen rows, each whole.
+pub(crate) fn write(
+    set: &EmbeddingSet,
+    chosen: &Path,
+    out: &Path,
+    options: &OutputOptions,
+    work: &Path,
+    worker: &Worker<'_>,
+) -> Result<Written> {
+    let records: Records<Kept> = Records::open(chosen)?;
+    worker.progress.begin("output", records.len() as u64);
+    let mut keys = Whole::create(&out.join("keys.txt"))?;
+    let mut table = Table::create(&out.join("kept.parquet"))?;
+    let pretrain = match (&options.images, &set.caption_column) {
+        (Some(_), None) => {
+            return Err(CoresetError::option(
+                "--images",
+                "the set has no captions for a pretraining file: name their column with \
+                 --caption-column",
+            ));
+        }
+        (Some(folder), Some(_)) => Some((Whole::create(&out.join("pretrain.json"))?, folder)),
+        (None, _) => None,
+    };
+    let in_memory = worker.memory as usize / 8;
+    let mut uids: Option<Scratch<[u64; 2]>> = Some(Scratch::zeros(records.len(), in_memory, work)?);
+    let mut written = Written {
+        rows: records.len() as u64,
+        ..Written::default()
+    };
+    let mut json = pretrain.map(|(whole, folder)| (whole, folder, 0_u64));
+    for shard in 0..set.shards.len() {
+        for_each_key(
+            set,
+            shard,
+            &records,
+            json.is_some(),
+            |index, key, caption| {
+                worker.progress.advance(1);
+                keys.put(key.as_bytes())?;
+                keys.put(b"\n")?;
+                table.push(key, &records[index])?;
+                match (&mut uids, uid(key)) {
+                    (Some(uids), Some(uid)) => uids[index] = uid,
+                    (uids, _) => *uids = None,
+                }
+                let Some((whole, folder, count)) = &mut json else {
+                    return Ok(());
+                };
+                let image = format!("{key}.jpg");
+                if !folder.join(&image).is_file() {
+                    if options.missing_images == MissingImages::Error {
+                        return Err(CoresetError::layout(
+                            folder.join(&image),
+                            "this image is missing; leave such keys out with --missing-images skip",
+                        ));
+                    }
+                    written.missing_images += 1;
+                    return Ok(());
+                }
+                whole.put(if *count == 0 { b"[\n" } else { b",\n" })?;
+                *count += 1;
+                let record = Pretrain {
+                    id: key,
+                    image,
+                    conversations: [
+                        Turn {
+                            from: "human",
+                            value: PROMPT,
+                        },
+                        Turn {
+                            from: "gpt",
+                            value: caption,
+                        },
+                    ],
+                };
+                let path = whole.path().to_owned();
+                serde_json::to_writer(&mut whole.out, &record)
+                    .map_err(|error| CoresetError::io(path, "write")(error.into()))
+            },
+        )?;
+    }
+    keys.commit()?;
+    table.finish()?;
+    written.files = vec!["keys.txt".into(), "kept.parquet".into()];
+    if let Some((mut whole, _, count)) = json {
+        whole.put(if count == 0 { b"[]\n" } else { b"\n]\n" })?;
+        whole.commit()?;
+        written.files.push("pretrain.json".into());
+    }
+    if let Some(mut uids) = uids.filter(|uids| !uids.is_empty()) {
+        uids.sort_unstable();
+        let mut whole = Whole::create(&out.join("datacomp.npy"))?;
+        let descr = "[('f0', '<u8'), ('f1', '<u8')]";
+        whole.put(&header_bytes(descr, &format!("({},)", uids.len())))?;
+        whole.put(bytemuck::cast_slice(&uids))?;
+        whole.commit()?;
+        written.files.push("datacomp.npy".into());
+    }
+    Ok(written)
+}
+
+/// The two words of a DataComp uid, 32 hexadecimal digits.
+fn uid(key: &str) -> Option<[u64; 2]> {
+    let digits = key.len() == 32 && key.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let half = |digits| u64::from_str_radix(digits, 16).ok();
+    digits
+        .then(|| Some([half(&key[..16])?, half(&key[16..])?]))
+        .flatten()
+}
+
+/// The Parquet file, a batch at a time.
+struct Table {
+    writer: ArrowWriter<Whole>,
+    path: PathBuf,
+    keys: Vec<String>,
+    rows: Vec<Kept>,
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Table {
+    fn create(path: &Path) -> Result<Self> {
+        let properties = WriterProperties::builder()
+            // Not the library's version: the same rows are to give the same bytes.
+            .set_created_by("bunny".to_owned())
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .build();
+        let schema = batch(&[], &[])
+            .map_err(CoresetError::parquet(path))?
+            .schema();
+        Ok(Self {
+            writer: ArrowWriter::try_new(Whole::create(path)?, schema, Some(properties))
+                .map_err(CoresetError::parquet(path))?,
+            path: path.to_owned(),
+            keys: Vec::with_capacity(BATCH),
+            rows: Vec::with_capacity(BATCH),
+        })
+    }
+
+    fn push(&mut self, key: &str, kept: &Kept) -> Result<()> {
+        self.keys.push(key.to_owned());
+        self.rows.push(*kept);
+        if self.rows.len() < BATCH {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        batch(&self.keys, &self.rows)
+            .and_then(|batch| self.writer.write(&batch))
+            .map_err(CoresetError::parquet(&self.path))?;
+        self.keys.clear();
+        self.rows.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        self.writer
+            .into_inner()
+            .map_err(CoresetError::parquet(&self.path))?
+            .commit()
+    }
+}
+
+fn batch(keys: &[String], rows: &[Kept]) -> Result<RecordBatch, parquet::errors::ParquetError> {
+    let words = |of: fn(&Kept) -> u64| Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)));
+    let reals =
+        |of: fn(&Kept) -> f64| Arc::new(Float64Array::from_iter_values(rows.iter().map(of)));
+    let columns: [(&str, ArrayRef); 8] = [
+        ("key", Arc::new(StringArray::from_iter_values(keys))),
+        ("row", words(|kept| kept.row)),
+        (
+            "cluster",
+            Arc::new(UInt32Array::from_iter_values(
+                rows.iter().map(|kept| kept.cluster),
+            )),
+        ),
+        ("component", words(|kept| kept.component)),
+        ("component_size", words(|kept| kept.size)),
+        ("image_text_cosine", reals(|kept| kept.score)),
+        ("image_centroid_cosine", reals(|kept| kept.centroid)),
+        ("centroid_distance", reals(|kept| kept.distance)),
+    ];
+    Ok(RecordBatch::try_from_iter(columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_two_words_of_hexadecimal_digits() {
+        assert_eq!(
+            uid("0000000000000010ffffffffffffffff"),
+            Some([16, u64::MAX])
+        );
+        assert_eq!(uid("0000000000000010ffffffffffffff+f"), None);
+        assert_eq!(uid("0006418798"), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! All similar pairs of a cluster, exactly, in tiles of the upper triangle.
+//!
+//! ```text
+//!            panel      rest
+//!          ┌────────┬───────────┐
+//!    panel │ ◥      │ block by  │   the panel's rows are laid out once, as large as memory
+//!          └────────┤ block     │   allows; the rest is read block by block; then the next
+//!            rest   │ ◥         │   panel is taken from the rest
+//!                   └───────────┘
+//! ```
+//! Where pairs are only wanted to join sets, most of the work of a cluster of near copies can be
+//! left out: after each panel, the rest is sorted by its sets so far, and tiles whose rows are all
+//! of one set are skipped.
+
+use rayon::prelude::*;
+
+use super::numeric::{at_least, product_error};
+use super::tiles::Tiles;
+use crate::engine::Worker;
+
+/// The distinct rows of a cluster.
+pub(crate) trait Units: Sync {
+    /// Numbers in a row.
+    fn dims(&self) -> usize;
+    /// Copies one row, scaled so that a product is the similarity.
+    fn load(&self, unit: u32, out: &mut [f32]);
+    /// The length of the longest row as loaded.
+    fn longest(&self) -> f64;
+    /// Whether a similarity joins; this is what the borderline ones are decided by.
+    fn similar(&self, a: u32, b: u32) -> bool;
+    /// The similarity above which pairs join.
+    fn threshold(&self) -> f64;
+}
+
+/// Takes the similar pairs.
+pub(crate) trait Sink: Sync {
+    /// A pair that is similar; called from many threads, in no order.
+    fn pair(&self, a: u32, b: u32);
+    /// Whether this pair would change nothing.
+    fn known(&self, a: u32, b: u32) -> bool;
+    /// The set of a unit, where pairs within a set change nothing.
+    fn set(&self, unit: u32) -> Option<u32>;
+}
+
+/// Rows of the first panel; each following one is twice as long, until memory ends it.
+const FIRST_PANEL: usize = 256;
+
+/// Calls the sink with every similar pair, those known excepted.
+pub(crate) fn for_each_similar(
+    units: &impl Units,
+    sink: &impl Sink,
+    order: &mut [u32],
+    worker: &Worker<'_>,
+) {
+    let dims = units.dims();
+    let error = product_error(dims, units.longest(), units.longest());
+    let search = Search {
+        units,
+        sink,
+        dims,
+        certain: next_above(units.threshold() + error),
+        possible: next_below(units.threshold() - error),
+        zeros: vec![0.0; worker.tile.columns],
+    };
+    // Rows and their layout, in a quarter of the memory.
+    let most = (worker.memory as usize / 4 / (8 * dims)).max(FIRST_PANEL);
+    let mut tiles = Tiles::new(&[], dims, worker.tile.columns);
+    let mut values = Vec::new();
+    let mut rest = order;
+    let mut length = FIRST_PANEL;
+    while !rest.is_empty() {
+        let (panel, after) = rest.split_at_mut(length.min(rest.len()));
+        values.resize(panel.len() * dims, 0.0);
+        values
+            .par_chunks_mut(dims)
+            .zip(&*panel)
+            .for_each(|(row, unit)| units.load(*unit, row));
+        tiles.fill(&values);
+        search.within(panel, &values, &tiles, worker.tile.rows);
+        search.against(panel, &tiles, after, worker.tile.rows);
+        if sink.set(panel[0]).is_some() && after.len() > worker.tile.columns {
+            after.par_sort_unstable_by_key(|unit| (sink.set(*unit), *unit));
+        }
+        rest = after;
+        length = (length * 2).min(most);
+    }
+}
+
+/// What one thread needs: the scores of a tile, and those of a row that may be similar.
+type Work = (Vec<f32>, Vec<(u32, f32)>);
+
+struct Search<'a, U, S> {
+    units: &'a U,
+    sink: &'a S,
+    dims: usize,
+    /// Products of at least this are similar, and products below `possible` are not.
+    certain: f32,
+    possible: f32,
+    zeros: Vec<f32>,
+}
+
+impl<U: Units, S: Sink> Search<'_, U, S> {
+    /// The pairs of a panel.
+    fn within(&self, panel: &[u32], values: &[f32], tiles: &Tiles, block: usize) {
+        (0..panel.len())
+            .into_par_iter()
+            .step_by(block)
+            .for_each_init(Work::default, |work, start| {
+                let rows = start..panel.len().min(start + block);
+                let values = &values[rows.start * self.dims..rows.end * self.dims];
+                for tile in 0..tiles.len() {
+                    let columns = tiles.range(tile);
+                    if columns.start >= rows.end {
+                        break;
+                    }
+                    self.tile(
+                        tiles,
+                        tile,
+                        &panel[columns.clone()],
+                        values,
+                        &panel[rows.clone()],
+                        work,
+                        |row, column| columns.start + column < rows.start + row,
+                    );
+                }
+            });
+    }
+
+    /// The pairs of a panel's rows with the rows after it.
+    fn against(&self, panel: &[u32], tiles: &Tiles, rest: &[u32], block: usize) {
+        let sets: Vec<Option<u32>> = (0..tiles.len())
+            .map(|tile| self.one_set(&panel[tiles.range(tile)]))
+            .collect();
+        rest.par_chunks(block).for_each_init(
+            || (Work::default(), Vec::new()),
+            |(work, values), rows| {
+                let set = self.one_set(rows);
+                let known = |tile: usize| set.is_some() && sets[tile] == set;
+                if (0..tiles.len()).all(known) {
+                    return;
+                }
+                values.resize(rows.len() * self.dims, 0.0);
+                for (row, values) in rows.iter().zip(values.chunks_mut(self.dims)) {
+                    self.units.load(*row, values);
+                }
+                for tile in (0..tiles.len()).filter(|tile| !known(*tile)) {
+                    let columns = &panel[tiles.range(tile)];
+                    self.tile(tiles, tile, columns, values, rows, work, |_, _| true);
+                }
+            },
+        );
+    }
+
+    /// The set that all of these are in.
+    fn one_set(&self, units: &[u32]) -> Option<u32> {
+        let set = self.sink.set(units[0])?;
+        let same = units.iter().all(|unit| self.sink.set(*unit) == Some(set));
+        same.then_some(set)
+    }
+
+    /// One tile's products, and the pairs among them that `wanted(row, column)`.
+    #[allow(clippy::too_many_arguments)]
+    fn tile(
+        &self,
+        tiles: &Tiles,
+        tile: usize,
+        columns: &[u32],
+        values: &[f32],
+        rows: &[u32],
+        work: &mut Work,
+        wanted: impl Fn(usize, usize) -> bool,
+    ) {
+        let (scores, found) = work;
+        scores.resize(rows.len() * columns.len(), 0.0);
+        tiles.products(tile, values, scores);
+        for (row, scores) in scores.chunks(columns.len()).take(rows.len()).enumerate() {
+            found.clear();
+            let zeros = &self.zeros[..columns.len()];
+            if at_least(scores, zeros, self.possible, 0, found) == 0 {
+                continue;
+            }
+            for (column, product) in found.iter() {
+                let column = *column as usize;
+                let (a, b) = (columns[column], rows[row]);
+                if wanted(row, column)
+                    && !self.sink.known(a, b)
+                    && (*product >= self.certain || self.units.similar(a, b))
+                {
+                    self.sink.pair(a, b);
+                }
+            }
+        }
+    }
+}
+
+fn next_above(value: f64) -> f32 {
+    (value as f32).next_up()
+}
+
+fn next_below(value: f64) -> f32 {
+    (value as f32).next_down()
+}

@@ -1,0 +1,141 @@
+//! Step 1 over buckets: the rows of each cluster are gathered, and one of each group of duplicates
+//! is written down.
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::bucket::{Bucket, Buckets};
+use super::centroids::Centroids;
+use super::cluster::{Cluster, Found};
+use super::error::Result;
+use super::files::{Scratch, write_records, write_whole};
+use super::histogram::Sizes;
+use super::kept::kept_path;
+use super::options::{DuplicateOptions, Geometry};
+use crate::embeddings::Dtype;
+use crate::engine::{Task, Worker};
+
+/// Writes the survivors of a bucket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Reduce {
+    pub(crate) runs: PathBuf,
+    pub(crate) parts: usize,
+    pub(crate) buckets: Buckets,
+    pub(crate) centroids: PathBuf,
+    pub(crate) geometry: Geometry,
+    pub(crate) dims: usize,
+    pub(crate) dtype: Dtype,
+    pub(crate) options: DuplicateOptions,
+    pub(crate) seed: u64,
+    pub(crate) folder: PathBuf,
+}
+
+/// What reducing a bucket found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reduced {
+    /// Rows of the bucket.
+    pub rows: u64,
+    /// Rows that stayed.
+    pub kept: u64,
+    /// Rows that have the same bits as one before them.
+    pub identical: u64,
+    /// Rows in a cluster.
+    pub clusters: Sizes,
+    /// Rows in a group of duplicates.
+    pub components: Sizes,
+}
+
+impl Reduced {
+    /// Adds what another bucket found.
+    pub fn merge(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.kept += other.kept;
+        self.identical += other.identical;
+        self.clusters.merge(&other.clusters);
+        self.components.merge(&other.components);
+    }
+}
+
+impl Task for Reduce {
+    const NAME: &'static str = "duplicates";
+    type Output = Reduced;
+
+    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Reduced> {
+        let centroids = Centroids::read(&self.centroids, self.dims, self.geometry)?;
+        let bucket = Bucket::open(&self.runs, self.parts, part, self.dims, self.dtype)?;
+        let clusters = self.buckets.clusters(part);
+        let in_memory = worker.memory as usize / 8;
+        let (order, ends) = by_cluster(&bucket, &clusters, in_memory, &self.folder)?;
+        let cluster = |i: usize| Cluster {
+            bucket: &bucket,
+            rows: &order[if i == 0 { 0 } else { ends[i - 1] }..ends[i]],
+            number: clusters.start + i as u32,
+            centroid: centroids.row(clusters.start as usize + i),
+        };
+        let reduce = |i: usize| {
+            let cluster = cluster(i);
+            let found = cluster.reduce(&self.options, self.seed, &self.folder, worker);
+            worker.progress.advance(cluster.rows.len() as u64);
+            found
+        };
+
+        // Small clusters side by side, each on one thread; large ones one after the other, each on
+        // all of them, since each takes its share of the memory.
+        let large = (in_memory / (4 * self.dims) / (8 * rayon::current_num_threads())).max(256);
+        let is_large = |i: &usize| cluster(*i).rows.len() > large;
+        let mut found: Vec<Option<Found>> = (0..clusters.len()).map(|_| None).collect();
+        for i in (0..clusters.len()).filter(is_large) {
+            found[i] = Some(reduce(i)?);
+        }
+        found
+            .par_iter_mut()
+            .enumerate()
+            .filter(|(_, found)| found.is_none())
+            .try_for_each(|(i, found)| reduce(i).map(|new| *found = Some(new)))?;
+
+        let mut summary = Reduced {
+            rows: bucket.len() as u64,
+            ..Reduced::default()
+        };
+        let mut kept = Vec::new();
+        for (i, found) in found.into_iter().flatten().enumerate() {
+            summary.clusters.add(cluster(i).rows.len() as u64);
+            summary.components.merge(&found.components);
+            summary.identical += found.identical;
+            kept.extend(found.kept);
+        }
+        summary.kept = kept.len() as u64;
+        kept.par_sort_unstable_by_key(|kept| kept.row);
+        let path = kept_path(&self.folder, part);
+        write_whole(&path, |out| write_records(out, &path, &kept))?;
+        bucket.release();
+        Ok(summary)
+    }
+}
+
+/// The rows of a bucket sorted by cluster, in their order within each, and where each ends.
+fn by_cluster(
+    bucket: &Bucket,
+    clusters: &std::ops::Range<u32>,
+    in_memory: usize,
+    folder: &std::path::Path,
+) -> Result<(Scratch<u64>, Vec<usize>)> {
+    let mut ends = vec![0; clusters.len()];
+    bucket.for_each_tag(|_, tag| ends[(tag.cluster - clusters.start) as usize] += 1);
+    let mut next = Vec::with_capacity(ends.len());
+    let mut sum = 0;
+    for end in &mut ends {
+        next.push(sum);
+        sum += *end;
+        *end = sum;
+    }
+    let mut order = Scratch::zeros(bucket.len(), in_memory, folder)?;
+    bucket.for_each_tag(|index, tag| {
+        let place = &mut next[(tag.cluster - clusters.start) as usize];
+        order[*place] = index as u64;
+        *place += 1;
+    });
+    Ok((order, ends))
+}

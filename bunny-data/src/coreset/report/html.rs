@@ -1,0 +1,227 @@
+//! The report as one page: no script, no outside file, charts as inline SVG.
+
+use std::fmt::Write;
+
+use super::Report;
+use crate::coreset::histogram::{Cosines, Sizes};
+use crate::coreset::windows::Ranked;
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;\
+padding:0 1rem;color:#222;background:#fff}table{border-collapse:collapse;width:100%}\
+td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right}\
+td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto}\
+rect{fill:#9db4c8}rect.in{fill:#c2410c}text{font-size:11px;fill:#555}\
+.warning{border-left:4px solid #c2410c;padding-left:.8rem}\
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}\
+text{fill:#aaa}}";
+
+/// One bar of a chart.
+struct Bar {
+    label: String,
+    count: u64,
+    inside: bool,
+}
+
+/// The whole page.
+pub(super) fn page(report: &Report) -> String {
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Coreset of {} rows</title><style>{STYLE}</style>\n\
+         <h1>Coreset: {} of {} rows</h1>\n",
+        grouped(report.scanned.rows),
+        grouped(report.written.rows),
+        grouped(report.scanned.rows),
+    );
+    for warning in report.warnings() {
+        let _ = writeln!(page, "<p class=\"warning\">{}</p>", escaped(&warning));
+    }
+    page.push_str(
+        "<table><tr><th>after</th><th>rows</th><th>of the set</th><th>the paper's rows</th>\
+         <th>of 2.05 billion</th></tr>\n",
+    );
+    for step in report.steps() {
+        let _ = writeln!(
+            page,
+            "<tr><td>{}</td><td>{}</td><td>{:.3} %</td><td>{} M</td><td>{:.3} %</td></tr>",
+            step.name,
+            grouped(step.kept),
+            100.0 * step.fraction,
+            (step.paper_kept / 1e6).round(),
+            100.0 * step.paper_fraction,
+        );
+    }
+    page.push_str("</table>\n");
+    let reduced = &report.reduced;
+    let _ = writeln!(
+        page,
+        "<h2>Clusters</h2><p>{} clusters, the largest of {} rows.</p>{}",
+        grouped(report.clusters),
+        grouped(reduced.clusters.greatest),
+        chart(
+            "Rows in a cluster, against clusters",
+            &sizes(&reduced.clusters)
+        ),
+    );
+    let _ = writeln!(
+        page,
+        "<h2>Groups of duplicates</h2><p>{} groups, the largest of {} rows; {} rows have the same \
+         bits as one before them.</p>{}",
+        grouped(reduced.kept),
+        grouped(reduced.components.greatest),
+        grouped(reduced.identical),
+        chart(
+            "Rows in a group, against groups",
+            &sizes(&reduced.components)
+        ),
+    );
+    let _ = writeln!(
+        page,
+        "<h2>Image and text</h2><p>{}</p>{}",
+        window(&report.score),
+        chart(
+            "Cosine of image and text, against rows",
+            &cosines(&report.score)
+        ),
+    );
+    let _ = writeln!(
+        page,
+        "<h2>Image and centroid</h2><p>{}</p>{}",
+        window(&report.centroid),
+        chart(
+            "Cosine of image and centroid, against rows",
+            &cosines(&report.centroid)
+        ),
+    );
+    if let Ok(options) = serde_json::to_string_pretty(&report.options) {
+        let _ = writeln!(page, "<h2>Options</h2><pre>{}</pre>", escaped(&options));
+    }
+    page.push_str("</html>\n");
+    page
+}
+
+fn window(ranked: &Ranked) -> String {
+    let kept = format!(
+        "{} of {} rows kept",
+        grouped(ranked.kept),
+        grouped(ranked.rows)
+    );
+    match ranked.bounds {
+        [Some(from), Some(to)] => format!("{kept}, from {from:.4} to {to:.4} (orange)."),
+        [Some(from), None] => format!("{kept}, from {from:.4} on (orange)."),
+        _ => format!("{kept}."),
+    }
+}
+
+fn sizes(sizes: &Sizes) -> Vec<Bar> {
+    sizes
+        .counts
+        .iter()
+        .enumerate()
+        .map(|(bin, count)| Bar {
+            label: match bin {
+                0 => "0".to_owned(),
+                _ => grouped(1 << (bin - 1)),
+            },
+            count: *count,
+            inside: false,
+        })
+        .collect()
+}
+
+/// The bars of the values that occur; those within the window stand out.
+fn cosines(ranked: &Ranked) -> Vec<Bar> {
+    let counts = &ranked.values.counts;
+    let used = |count: &u64| *count > 0;
+    let (Some(first), Some(last)) = (counts.iter().position(used), counts.iter().rposition(used))
+    else {
+        return Vec::new();
+    };
+    let bounds = ranked.bounds.map(|bound| bound.unwrap_or(f64::NAN));
+    let (low, high) = (bounds[0].min(bounds[1]), bounds[0].max(bounds[1]));
+    (first..=last)
+        .map(|bin| {
+            let floor = Cosines::floor(bin);
+            Bar {
+                label: format!("{floor:.3}"),
+                count: counts[bin],
+                inside: floor + Cosines::width() > low && floor <= high,
+            }
+        })
+        .collect()
+}
+
+/// A bar chart.
+fn chart(title: &str, bars: &[Bar]) -> String {
+    const WIDTH: f64 = 720.0;
+    const HEIGHT: f64 = 180.0;
+    let greatest = bars.iter().map(|bar| bar.count).max().unwrap_or(0);
+    if greatest == 0 {
+        return "<p>Nothing to show.</p>".to_owned();
+    }
+    let step = WIDTH / bars.len() as f64;
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\"><title>{title}</title>\
+         <text x=\"0\" y=\"12\">{title}; the highest bar is {}</text>",
+        HEIGHT + 40.0,
+        grouped(greatest)
+    );
+    // About ten labels, whatever the number of bars.
+    let labelled = bars.len().div_ceil(10);
+    for (i, bar) in bars.iter().enumerate() {
+        let height = HEIGHT * bar.count as f64 / greatest as f64;
+        let _ = write!(
+            svg,
+            "<rect{} x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{height:.2}\">\
+             <title>{}: {}</title></rect>",
+            if bar.inside { " class=\"in\"" } else { "" },
+            i as f64 * step,
+            HEIGHT + 20.0 - height,
+            (step - 0.5).max(0.5),
+            bar.label,
+            grouped(bar.count)
+        );
+        if i % labelled == 0 {
+            let _ = write!(
+                svg,
+                "<text x=\"{:.2}\" y=\"{}\">{}</text>",
+                i as f64 * step,
+                HEIGHT + 34.0,
+                bar.label
+            );
+        }
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+/// A number with commas between thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!(grouped(7), "7");
+        assert_eq!(grouped(123), "123");
+        assert_eq!(grouped(2_053_332_591), "2,053,332,591");
+    }
+}

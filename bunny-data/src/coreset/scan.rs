@@ -1,0 +1,288 @@
+//! The first look at every number of a set: rows that cannot be used, and the similarity of each
+//! image and its caption.
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::content::content_hash;
+use super::error::{CoresetError, Result};
+use super::files::{write_records, write_whole};
+use super::histogram::Cosines;
+use super::numeric::dot;
+use super::options::{Invalid, Similarity};
+use crate::embeddings::{EmbeddingSet, Matrix, columns};
+use crate::engine::{Task, Worker};
+use crate::hash::mix_all;
+
+/// Rows shorter than this have no direction that float32 could tell.
+pub(super) const SHORTEST: f64 = 1e-6;
+
+/// Rows longer than this are no embeddings; their products still fit float32 with room.
+pub(super) const LONGEST: f64 = 1e6;
+
+/// Rows looked at by one thread at a time.
+const BLOCK: usize = 1024;
+
+/// Reads every row of a part, and writes the score of each: NaN for a row that is left out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Scan {
+    pub(crate) set: EmbeddingSet,
+    pub(crate) invalid: Invalid,
+    pub(crate) similarity: Similarity,
+    pub(crate) needs_scores: bool,
+    pub(crate) folder: PathBuf,
+}
+
+/// What a part's scan found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scanned {
+    /// Rows of the part.
+    pub rows: u64,
+    /// Rows left out because they cannot be used.
+    pub dropped: u64,
+    /// The first few of them, with what is wrong.
+    pub faults: Vec<String>,
+    /// A hash of all image and text rows and of the metadata's scores.
+    pub content: u64,
+    /// The scores of the other rows.
+    pub scores: Cosines,
+    /// The sum of the scores of images with their own captions, and with the captions of the rows
+    /// after them: about equal where images and captions are out of step.
+    pub own: f64,
+    /// See `own`.
+    pub shifted: f64,
+}
+
+impl Scanned {
+    /// Adds what another part's scan found.
+    pub fn merge(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.dropped += other.dropped;
+        self.faults.extend(other.faults);
+        self.faults.truncate(FAULTS);
+        self.content = mix_all(&[self.content, other.content]);
+        self.scores.merge(&other.scores);
+        self.own += other.own;
+        self.shifted += other.shifted;
+    }
+}
+
+/// Faults that are kept for the report.
+const FAULTS: usize = 20;
+
+/// What is found in a block of rows.
+struct Block {
+    scores: Vec<f64>,
+    fault: Option<(usize, &'static str)>,
+    hash: u64,
+    own: f64,
+    shifted: f64,
+}
+
+/// The path of a part's scores: one float64 a row.
+pub(crate) fn scores_path(folder: &std::path::Path, part: usize) -> PathBuf {
+    folder.join(format!("scores-{part:05}.f64"))
+}
+
+impl Task for Scan {
+    const NAME: &'static str = "scan";
+    type Output = Scanned;
+
+    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Scanned> {
+        let mut found = Scanned::default();
+        let mut scores = Vec::new();
+        for shard in &self.set.shards[self.set.parts()[part].clone()] {
+            let image = shard.image.map()?;
+            let text = match &shard.text {
+                Some(text) if self.set.score_column.is_none() => Some((text.map()?, &text.path)),
+                _ => None,
+            };
+            let given = match (&self.set.score_column, &shard.metadata) {
+                (Some(column), Some(path)) => {
+                    let mut given = Vec::with_capacity(shard.rows() as usize);
+                    columns::for_each_batch(path, &[column], |_, batch| {
+                        given.extend(columns::scores(path, batch, column)?);
+                        Ok(())
+                    })?;
+                    Some((given, path))
+                }
+                _ => None,
+            };
+            if self.needs_scores && text.is_none() && given.is_none() {
+                return Err(CoresetError::layout(
+                    &self.set.folder,
+                    "no text embeddings: name a column of similarities with --score-column, or \
+                     give --score-window none",
+                ));
+            }
+            let blocks = self.blocks(
+                &image,
+                text.as_ref().map(|(text, _)| text),
+                given.as_ref().map(|(given, _)| &given[..]),
+                worker,
+            );
+            for (index, block) in blocks.into_iter().enumerate() {
+                found.content = mix_all(&[found.content, block.hash]);
+                found.own += block.own;
+                found.shifted += block.shifted;
+                let first = index * BLOCK;
+                if let Some((row, what)) = block.fault {
+                    // Each block names its first fault; the rest is counted by their scores.
+                    let path = match (what, &text, &given) {
+                        (TEXT_FINITE | TEXT_LENGTH, Some((_, path)), _) => path,
+                        (GIVEN, _, Some((_, path))) => path,
+                        _ => &shard.image.path,
+                    };
+                    let fault = CoresetError::row(
+                        path,
+                        (first + row) as u64,
+                        format!("{what}; leave such rows out with --invalid drop"),
+                    );
+                    if self.invalid == Invalid::Error {
+                        return Err(fault);
+                    }
+                    if found.faults.len() < FAULTS {
+                        found.faults.push(format!(
+                            "{}: row {}: {what}",
+                            path.display(),
+                            first + row
+                        ));
+                    }
+                }
+                for score in &block.scores {
+                    if score.is_nan() {
+                        found.dropped += 1;
+                    } else {
+                        found.scores.add(*score);
+                    }
+                }
+                scores.extend(block.scores);
+            }
+        }
+        found.rows = scores.len() as u64;
+        let path = scores_path(&self.folder, part);
+        write_whole(&path, |out| write_records(out, &path, &scores))?;
+        Ok(found)
+    }
+}
+
+const IMAGE_FINITE: &str = "the image embedding holds a number that is not finite";
+const IMAGE_LENGTH: &str = "the image embedding has no usable length (zero or over a million)";
+const TEXT_FINITE: &str = "the text embedding holds a number that is not finite";
+const TEXT_LENGTH: &str = "the text embedding has no usable length (zero or over a million)";
+const GIVEN: &str = "the score is missing or not finite";
+
+impl Scan {
+    fn blocks(
+        &self,
+        image: &Matrix,
+        text: Option<&Matrix>,
+        given: Option<&[f64]>,
+        worker: &Worker<'_>,
+    ) -> Vec<Block> {
+        let dims = self.set.dims;
+        (0..image.rows().div_ceil(BLOCK))
+            .into_par_iter()
+            .map_init(
+                || (vec![0.0; BLOCK * dims], vec![0.0; BLOCK * dims]),
+                |(images, texts), index| {
+                    let range = index * BLOCK..image.rows().min((index + 1) * BLOCK);
+                    let rows = range.len();
+                    let images = &mut images[..rows * dims];
+                    image.load(range.clone(), images);
+                    let mut hash = content_hash(image.bytes(range.clone()));
+                    if let Some(text) = text {
+                        text.load(range.clone(), &mut texts[..rows * dims]);
+                        hash = mix_all(&[hash, content_hash(text.bytes(range.clone()))]);
+                    }
+                    if let Some(given) = given {
+                        hash = mix_all(&[
+                            hash,
+                            content_hash(bytemuck::cast_slice(&given[range.clone()])),
+                        ]);
+                    }
+                    let mut block = Block {
+                        scores: Vec::with_capacity(rows),
+                        fault: None,
+                        hash,
+                        own: 0.0,
+                        shifted: 0.0,
+                    };
+                    for row in 0..rows {
+                        let place = row * dims..(row + 1) * dims;
+                        let other = text.map(|_| &texts[place.clone()]);
+                        let given = given.map(|given| given[range.start + row]);
+                        match self.score(&images[place.clone()], other, given) {
+                            Ok(score) => block.scores.push(score),
+                            Err(what) => {
+                                block.fault.get_or_insert((row, what));
+                                block.scores.push(f64::NAN);
+                            }
+                        }
+                        // A sixteenth of the rows tells whether captions are out of step.
+                        if row % 16 == 0 && row + 1 < rows && text.is_some() {
+                            let next = &texts[place.end..place.end + dims];
+                            if let Ok(shifted) = self.score(&images[place], Some(next), None)
+                                && !block.scores[row].is_nan()
+                            {
+                                block.own += block.scores[row];
+                                block.shifted += shifted;
+                            }
+                        }
+                    }
+                    image.release(range.clone());
+                    if let Some(text) = text {
+                        text.release(range.clone());
+                    }
+                    worker.progress.advance(rows as u64);
+                    block
+                },
+            )
+            .collect()
+    }
+
+    /// The similarity of an image and its caption, or what is wrong with them. Sets without
+    /// captions score 0 throughout.
+    fn score(
+        &self,
+        image: &[f32],
+        text: Option<&[f32]>,
+        given: Option<f64>,
+    ) -> std::result::Result<f64, &'static str> {
+        let image_norm = length(image, IMAGE_FINITE, IMAGE_LENGTH)?;
+        let score = match (given, text) {
+            (Some(given), _) => given,
+            (None, Some(text)) => {
+                let text_norm = length(text, TEXT_FINITE, TEXT_LENGTH)?;
+                match self.similarity {
+                    Similarity::Cosine => dot(image, text) / (image_norm * text_norm),
+                    Similarity::Dot => dot(image, text),
+                }
+            }
+            (None, None) => 0.0,
+        };
+        if score.is_finite() {
+            Ok(score)
+        } else {
+            Err(GIVEN)
+        }
+    }
+}
+
+/// The length of a usable row.
+fn length(
+    row: &[f32],
+    not_finite: &'static str,
+    no_length: &'static str,
+) -> std::result::Result<f64, &'static str> {
+    let norm = dot(row, row).sqrt();
+    if !norm.is_finite() {
+        Err(not_finite)
+    } else if (SHORTEST..=LONGEST).contains(&norm) {
+        Ok(norm)
+    } else {
+        Err(no_length)
+    }
+}

@@ -1,0 +1,275 @@
+//! Sets of CLIP embeddings on disk: which files belong together, and what they hold.
+//!
+//! Three layouts are known:
+//! ```text
+//! clip-retrieval   img_emb/img_emb_N.npy  text_emb/text_emb_N.npy  metadata/metadata_N.parquet
+//! DataComp         X.npz (l14_img, l14_txt, ...)  X.parquet (uid, text, ...)
+//! Parquet          X.parquet with list columns of embeddings
+//! ```
+//! Row `i` of the files of one shard is the same sample. Shards stand in the numeric order of
+//! their names, whatever the width of the numbers; rows are numbered through from 0.
+
+pub(crate) mod columns;
+mod layout;
+pub(crate) mod matrix;
+pub(crate) mod npy;
+mod npz;
+mod unpack;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::matrix::{Matrix, MatrixFile, Storage};
+pub use self::npy::{Dtype, NpyHeader};
+pub use self::npz::Archive;
+use crate::coreset::error::{CoresetError, Result};
+
+/// Rows that are worked on as one part; a shard is never split.
+const PART_ROWS: u64 = 1 << 20;
+
+/// Which columns and arrays hold what. `None` takes the usual names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddingOptions {
+    /// The metadata column of the keys; otherwise the first of `key`, `uid`, `image_path`, `id`.
+    /// Sets without metadata use the row number.
+    pub key_column: Option<String>,
+    /// The metadata column of the captions; otherwise the first of `caption`, `text`, `TEXT`.
+    pub caption_column: Option<String>,
+    /// A metadata column that holds the image-text similarity; otherwise it is computed from the
+    /// embeddings.
+    pub score_column: Option<String>,
+    /// The array (`.npz`) or column (Parquet) of the image embeddings.
+    pub image_array: Option<String>,
+    /// The array (`.npz`) or column (Parquet) of the text embeddings.
+    pub text_array: Option<String>,
+}
+
+/// The files of one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// The image embeddings, `[rows, dims]`.
+    pub image: MatrixFile,
+    /// The text embeddings, `[rows, dims]`.
+    pub text: Option<MatrixFile>,
+    /// The Parquet file of the keys and captions.
+    pub metadata: Option<PathBuf>,
+    /// The number of this shard's first row in the set.
+    pub first_row: u64,
+}
+
+impl Shard {
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.image.rows
+    }
+}
+
+/// A set of embeddings: its shards, all headers and row counts checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbeddingSet {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The shards, in the order of their rows.
+    pub shards: Vec<Shard>,
+    /// Numbers in a row, of images and of texts.
+    pub dims: usize,
+    /// The type of the image embeddings.
+    pub dtype: Dtype,
+    /// The column of the keys, if there is metadata.
+    pub key_column: Option<String>,
+    /// The column of the captions, if there is one.
+    pub caption_column: Option<String>,
+    /// The column of the image-text scores, if it was asked for.
+    pub score_column: Option<String>,
+}
+
+impl EmbeddingSet {
+    /// Opens a folder and checks that its files belong together: numbering, row counts, widths and
+    /// types. The numbers themselves are not read yet.
+    ///
+    /// # Errors
+    /// Naming the file that is missing, broken, or does not fit its shard.
+    pub fn open(folder: impl AsRef<Path>, options: &EmbeddingOptions) -> Result<Self> {
+        let folder = folder.as_ref();
+        let shards = layout::find(folder, options)?;
+        let first = &shards[0].image;
+        let (dims, dtype) = (first.dims, first.dtype);
+        for shard in &shards {
+            if shard.image.dtype != dtype {
+                return Err(CoresetError::format(
+                    &shard.image.path,
+                    format!(
+                        "{:?} numbers, but {} has {dtype:?}",
+                        shard.image.dtype,
+                        first.path.display()
+                    ),
+                ));
+            }
+            for matrix in [Some(&shard.image), shard.text.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                if matrix.dims != dims {
+                    return Err(CoresetError::Dims {
+                        path: matrix.path.clone(),
+                        dims: matrix.dims,
+                        other: first.path.clone(),
+                        other_dims: dims,
+                    });
+                }
+                if matrix.rows != shard.rows() {
+                    return Err(CoresetError::RowCount {
+                        path: matrix.path.clone(),
+                        rows: matrix.rows,
+                        other: shard.image.path.clone(),
+                        other_rows: shard.rows(),
+                    });
+                }
+            }
+        }
+        let mut set = Self {
+            folder: folder.to_owned(),
+            shards,
+            dims,
+            dtype,
+            key_column: None,
+            caption_column: None,
+            score_column: options.score_column.clone(),
+        };
+        set.check_metadata(options)?;
+        if set.rows() == 0 {
+            return Err(CoresetError::layout(folder, "no rows in any of its files"));
+        }
+        Ok(set)
+    }
+
+    /// Chooses the metadata columns, and checks that every file has them and as many rows as its
+    /// shard.
+    fn check_metadata(&mut self, options: &EmbeddingOptions) -> Result<()> {
+        for (index, shard) in self.shards.iter().enumerate() {
+            let Some(path) = &shard.metadata else {
+                let asked = options
+                    .key_column
+                    .as_ref()
+                    .or(options.caption_column.as_ref());
+                if let Some(name) = asked.or(options.score_column.as_ref()) {
+                    return Err(CoresetError::layout(
+                        &self.folder,
+                        format!("no metadata to take the column {name} from"),
+                    ));
+                }
+                continue;
+            };
+            let footer = columns::footer(path)?;
+            if footer.rows != shard.rows() {
+                return Err(CoresetError::RowCount {
+                    path: path.clone(),
+                    rows: footer.rows,
+                    other: shard.image.path.clone(),
+                    other_rows: shard.rows(),
+                });
+            }
+            if index == 0 {
+                let first_of = |asked: &Option<String>, usual: &[&str]| {
+                    asked.clone().or_else(|| {
+                        let found = usual.iter().find(|name| footer.has(name));
+                        found.map(|name| (*name).to_owned())
+                    })
+                };
+                let usual = ["key", "uid", "image_path", "id"];
+                self.key_column = first_of(&options.key_column, &usual);
+                self.caption_column =
+                    first_of(&options.caption_column, &["caption", "text", "TEXT"]);
+                if self.key_column.is_none() {
+                    return Err(CoresetError::format(
+                        path,
+                        format!(
+                            "none of its columns ({}) is a usual key: name it with --key-column",
+                            footer.names()
+                        ),
+                    ));
+                }
+            }
+            for name in [&self.key_column, &self.caption_column, &self.score_column]
+                .into_iter()
+                .flatten()
+            {
+                if !footer.has(name) {
+                    return Err(CoresetError::format(
+                        path,
+                        format!("no column {name}; it has {}", footer.names()),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of rows in all shards.
+    pub fn rows(&self) -> u64 {
+        self.shards
+            .last()
+            .map_or(0, |shard| shard.first_row + shard.rows())
+    }
+
+    /// Bytes of one image row.
+    pub fn row_bytes(&self) -> usize {
+        self.dims * self.dtype.size()
+    }
+
+    /// The shards of each part: neighbours, grouped so that many small files do not become as many
+    /// small tasks. Depends on the set alone.
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        let mut parts = Vec::new();
+        let (mut start, mut rows) = (0, 0);
+        for (index, shard) in self.shards.iter().enumerate() {
+            rows += shard.rows();
+            if rows >= PART_ROWS || index + 1 == self.shards.len() {
+                parts.push(start..index + 1);
+                (start, rows) = (index + 1, 0);
+            }
+        }
+        parts
+    }
+
+    /// The shard that holds a row, and the row's place in it.
+    ///
+    /// # Panics
+    /// Where there is no such row.
+    pub fn locate(&self, row: u64) -> (usize, u64) {
+        assert!(row < self.rows(), "row {row} of {}", self.rows());
+        // Empty shards share their first row with the next one, which sorts after them.
+        let shard = self.shards.partition_point(|shard| shard.first_row <= row) - 1;
+        (shard, row - self.shards[shard].first_row)
+    }
+
+    /// Bytes that [`Self::unpack`] writes: nothing for `.npy` files and stored archives.
+    pub fn packed_bytes(&self) -> u64 {
+        self.shards
+            .iter()
+            .flat_map(|shard| [Some(&shard.image), shard.text.as_ref()])
+            .flatten()
+            .filter(|matrix| !matches!(matrix.storage, Storage::Plain { .. }))
+            .map(MatrixFile::bytes)
+            .sum()
+    }
+
+    /// Writes every matrix that cannot be mapped where it lies (deflated archives, Parquet columns)
+    /// as a `.npy` file into `folder`, once, and refers to that.
+    ///
+    /// # Errors
+    /// When a row is broken, naming it, or a file cannot be written.
+    pub fn unpack(mut self, folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            unpack::unpack(&mut shard.image, folder, &format!("image-{index:06}.npy"))?;
+            if let Some(text) = &mut shard.text {
+                unpack::unpack(text, folder, &format!("text-{index:06}.npy"))?;
+            }
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,299 @@
+//! Which files of a folder form a shard, in each of the known layouts.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::matrix::{MatrixFile, Storage};
+use super::{Archive, EmbeddingOptions, Shard, columns};
+use crate::coreset::error::{CoresetError, Result};
+
+/// The shards of a folder, at least one, in order.
+pub(super) fn find(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shard>> {
+    let mut shards = if folder.join("img_emb").is_dir() {
+        clip_retrieval(folder)?
+    } else {
+        let archives = files(folder, "npz")?;
+        if archives.is_empty() {
+            parquet(folder, options)?
+        } else {
+            archives
+                .into_iter()
+                .map(|path| archive_shard(path, options))
+                .collect::<Result<_>>()?
+        }
+    };
+    if shards.is_empty() {
+        return Err(CoresetError::layout(
+            folder,
+            "no embeddings here: expected img_emb/*.npy with text_emb/ and metadata/, \
+             or *.npz with *.parquet, or *.parquet with embedding columns",
+        ));
+    }
+    let mut next = 0;
+    for shard in &mut shards {
+        shard.first_row = next;
+        next += shard.rows();
+    }
+    Ok(shards)
+}
+
+fn clip_retrieval(folder: &Path) -> Result<Vec<Shard>> {
+    let images = files(&folder.join("img_emb"), "npy")?;
+    let beside = |name: &str, extension| -> Result<Option<Vec<PathBuf>>> {
+        let other = folder.join(name);
+        if !other.is_dir() {
+            return Ok(None);
+        }
+        let found = files(&other, extension)?;
+        pair(&images, &found, &other)?;
+        Ok(Some(found))
+    };
+    let texts = beside("text_emb", "npy")?;
+    let metadata = beside("metadata", "parquet")?;
+    images
+        .iter()
+        .enumerate()
+        .map(|(index, image)| {
+            let text = texts.as_ref().map(|texts| &texts[index]);
+            Ok(Shard {
+                image: MatrixFile::npy(image)?,
+                text: text.map(MatrixFile::npy).transpose()?,
+                metadata: metadata.as_ref().map(|files| files[index].clone()),
+                first_row: 0,
+            })
+        })
+        .collect()
+}
+
+/// Fails unless both lists hold the same numbers.
+fn pair(images: &[PathBuf], others: &[PathBuf], folder: &Path) -> Result<()> {
+    let number = |path: &PathBuf| order(path).1;
+    for image in images {
+        if !others.iter().any(|other| number(other) == number(image)) {
+            return Err(CoresetError::layout(
+                folder,
+                format!("no file that belongs to {}", image.display()),
+            ));
+        }
+    }
+    match others
+        .iter()
+        .find(|other| !images.iter().any(|image| number(image) == number(other)))
+    {
+        Some(extra) => Err(CoresetError::layout(
+            extra,
+            "no file of this number in img_emb",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn archive_shard(path: PathBuf, options: &EmbeddingOptions) -> Result<Shard> {
+    let archive = Archive::open(&path)?;
+    let names: Vec<&str> = archive.names().collect();
+    let pick = |asked: &Option<String>, usual: &str, suffixes: [&str; 2], flag| {
+        if let Some(name) = asked {
+            return Ok(Some(name.clone()));
+        }
+        if names.contains(&usual) {
+            return Ok(Some(usual.to_owned()));
+        }
+        let mut fitting = names
+            .iter()
+            .filter(|name| suffixes.iter().any(|suffix| name.ends_with(suffix)));
+        match (fitting.next(), fitting.next()) {
+            (None, _) => Ok(None),
+            (Some(name), None) => Ok(Some((*name).to_owned())),
+            _ => Err(CoresetError::format(
+                &path,
+                format!(
+                    "several arrays fit ({}): name one with {flag}",
+                    names.join(", ")
+                ),
+            )),
+        }
+    };
+    let image = pick(
+        &options.image_array,
+        "l14_img",
+        ["img", "image"],
+        "--image-array",
+    )?;
+    let text = pick(
+        &options.text_array,
+        "l14_txt",
+        ["txt", "text"],
+        "--text-array",
+    )?;
+    let Some(image) = image else {
+        return Err(CoresetError::format(
+            &path,
+            format!(
+                "none of its arrays ({}) is a usual image embedding: name it with --image-array",
+                names.join(", ")
+            ),
+        ));
+    };
+    let metadata = path.with_extension("parquet");
+    Ok(Shard {
+        image: archive.array(&image)?,
+        text: text.map(|text| archive.array(&text)).transpose()?,
+        metadata: metadata.is_file().then_some(metadata),
+        first_row: 0,
+    })
+}
+
+fn parquet(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shard>> {
+    let pick = |footer: &columns::Footer, asked: &Option<String>, usual: &[&str]| {
+        asked.clone().or_else(|| {
+            let found = usual.iter().find(|name| footer.has(name));
+            found.map(|name| (*name).to_owned())
+        })
+    };
+    files(folder, "parquet")?
+        .into_iter()
+        .map(|path| {
+            let footer = columns::footer(&path)?;
+            let images = ["image_embedding", "img_emb", "image_emb", "embedding"];
+            let texts = ["text_embedding", "text_emb", "txt_emb"];
+            let Some(image) = pick(&footer, &options.image_array, &images) else {
+                return Err(CoresetError::format(
+                    &path,
+                    format!(
+                        "none of its columns ({}) is a usual image embedding: name it with \
+                         --image-array",
+                        footer.names()
+                    ),
+                ));
+            };
+            let text = pick(&footer, &options.text_array, &texts);
+            Ok(Shard {
+                image: column(&path, &footer, image)?,
+                text: text.map(|text| column(&path, &footer, text)).transpose()?,
+                metadata: Some(path),
+                first_row: 0,
+            })
+        })
+        .collect()
+}
+
+fn column(path: &Path, footer: &columns::Footer, name: String) -> Result<MatrixFile> {
+    let kind = footer.columns.iter().find(|(column, _)| *column == name);
+    let dtype = kind.and_then(|(_, kind)| columns::embedding_type(kind));
+    let Some(dtype) = dtype else {
+        return Err(CoresetError::format(
+            path,
+            match kind {
+                Some((_, kind)) => {
+                    format!("column {name} is {kind}, not lists of float16 or float32")
+                }
+                None => format!("no column {name}; it has {}", footer.names()),
+            },
+        ));
+    };
+    Ok(MatrixFile {
+        path: path.to_owned(),
+        dtype,
+        rows: footer.rows,
+        dims: columns::embedding_width(path, &name)?,
+        storage: Storage::Column { name },
+    })
+}
+
+/// The files of a folder with this extension, in order; two of the same number are an error.
+fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(CoresetError::io(folder, "open"))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(CoresetError::io(folder, "read"))?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension() == Some(OsStr::new(extension)) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort_by_cached_key(|path| order(path));
+    for pair in found.windows(2) {
+        let (a, b) = (order(&pair[0]), order(&pair[1]));
+        if a.1.is_some() && (&a.0, a.1) == (&b.0, b.1) {
+            return Err(CoresetError::layout(
+                &pair[1],
+                format!("the same number as {}", pair[0].display()),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// What files are sorted by: the text before their number, the number, the whole name.
+/// `img_emb_9` comes before `img_emb_10`; hexadecimal names, as DataComp's, stand as they are.
+fn order(path: &Path) -> (String, Option<u64>, String) {
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let digits = stem.len() - stem.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let (text, number) = stem.split_at(stem.len() - digits);
+    let is_name = text.is_empty() || text.ends_with(['_', '-', '.']);
+    match number.parse() {
+        Ok(number) if is_name => (text.to_owned(), Some(number), stem),
+        _ => (stem.clone(), None, stem),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_by_their_number_whatever_its_width() {
+        let mut names = [
+            "img_emb_10.npy",
+            "img_emb_9.npy",
+            "img_emb_0.npy",
+            "img_emb_0100.npy",
+        ];
+        names.sort_by_cached_key(|name| order(Path::new(name)));
+        assert_eq!(
+            names,
+            [
+                "img_emb_0.npy",
+                "img_emb_9.npy",
+                "img_emb_10.npy",
+                "img_emb_0100.npy"
+            ]
+        );
+        // A hexadecimal name is no number, even where it ends in digits.
+        assert_eq!(order(Path::new("00ab12.npz")).1, None);
+        assert_eq!(order(Path::new("00012.npz")).1, Some(12));
+    }
+
+    #[test]
+    fn a_missing_or_doubled_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let touch = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mut bytes = super::super::NpyHeader::write(super::super::Dtype::Float16, 1, 2);
+            bytes.extend([0, 60, 0, 60]);
+            std::fs::write(path, bytes).unwrap();
+        };
+        touch("img_emb/img_emb_0.npy");
+        touch("img_emb/img_emb_1.npy");
+        touch("text_emb/text_emb_00.npy");
+        let error = find(dir.path(), &EmbeddingOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("img_emb_1.npy"), "{error}");
+        touch("text_emb/text_emb_01.npy");
+        assert_eq!(
+            find(dir.path(), &EmbeddingOptions::default())
+                .unwrap()
+                .len(),
+            2
+        );
+        touch("text_emb/text_emb_1.npy");
+        let error = find(dir.path(), &EmbeddingOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("the same number"), "{error}");
+    }
+}

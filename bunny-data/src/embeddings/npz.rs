@@ -1,0 +1,238 @@
+//! The arrays of a `.npz` archive: a zip file whose members are `.npy` files, stored or deflated.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flate2::read::DeflateDecoder;
+
+use super::matrix::{MatrixFile, Storage, check_length, map_file};
+use super::npy::NpyHeader;
+use crate::coreset::error::{CoresetError, Result};
+
+/// One member of an archive.
+#[derive(Debug)]
+struct Member {
+    name: String,
+    deflated: bool,
+    compressed: u64,
+    length: u64,
+    local_header: u64,
+}
+
+/// The names of the two-dimensional float arrays of an archive are not known before their headers
+/// are read, so the caller chooses among all `names` and reads one.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    map: memmap2::Mmap,
+    members: Vec<Member>,
+}
+
+impl Archive {
+    /// Reads the directory of an archive.
+    ///
+    /// # Errors
+    /// [`CoresetError::Format`] for anything that is not a whole zip file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(CoresetError::io(path, "open"))?;
+        let length = file
+            .metadata()
+            .map_err(CoresetError::io(path, "read"))?
+            .len();
+        if length == 0 {
+            return Err(CoresetError::format(
+                path,
+                "an empty file, not a .npz archive",
+            ));
+        }
+        let map = map_file(&file, path)?;
+        let members = directory(&map, path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            members,
+        })
+    }
+
+    /// The names of the arrays, without `.npy`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.members
+            .iter()
+            .map(|member| member.name.strip_suffix(".npy").unwrap_or(&member.name))
+    }
+
+    /// Reads the header of one array.
+    ///
+    /// # Errors
+    /// When there is no such array, or it is no embedding matrix.
+    pub fn array(&self, name: &str) -> Result<MatrixFile> {
+        let index = self.names().position(|other| other == name);
+        let Some(index) = index else {
+            return Err(CoresetError::format(
+                &self.path,
+                format!(
+                    "no array {name}; it holds {}",
+                    self.names().collect::<Vec<_>>().join(", ")
+                ),
+            ));
+        };
+        let member = &self.members[index];
+        let place = self.path.join(&member.name);
+        let (start, bytes) = self.data(member, &place)?;
+        if !member.deflated {
+            let header = NpyHeader::parse(bytes, &place)?;
+            return MatrixFile::at(&header, self.path.clone(), &place, start, member.length);
+        }
+        let mut head = Vec::new();
+        DeflateDecoder::new(bytes)
+            .take(NpyHeader::PREFIX as u64)
+            .read_to_end(&mut head)
+            .map_err(CoresetError::io(&place, "inflate"))?;
+        let header = NpyHeader::parse(&head, &place)?;
+        check_length(&header, &place, member.length)?;
+        Ok(MatrixFile {
+            path: self.path.clone(),
+            storage: Storage::Deflated {
+                offset: start,
+                compressed: member.compressed,
+                length: member.length,
+            },
+            dtype: header.dtype,
+            rows: header.rows,
+            dims: header.dims,
+        })
+    }
+
+    /// Where a member's bytes start, and the bytes.
+    fn data(&self, member: &Member, place: &Path) -> Result<(u64, &[u8])> {
+        let bytes: &[u8] = &self.map;
+        let broken = || CoresetError::format(place, "the archive is cut short here");
+        let header = slice(bytes, member.local_header, 30).ok_or_else(broken)?;
+        if !header.starts_with(b"PK\x03\x04") {
+            return Err(CoresetError::format(
+                place,
+                "the archive's directory points at something else",
+            ));
+        }
+        let start =
+            member.local_header + 30 + u64::from(le16(header, 26)) + u64::from(le16(header, 28));
+        let data = slice(bytes, start, member.compressed).ok_or_else(broken)?;
+        Ok((start, data))
+    }
+}
+
+/// The members that the central directory lists.
+fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
+    let wrong = |what: &'static str| CoresetError::format(path, what);
+    let cut = || wrong("the directory of the archive is cut short");
+    // The end record is 22 bytes and a comment of at most 65,535.
+    let earliest = bytes.len().saturating_sub(22 + 0xffff);
+    let end = (earliest..bytes.len().saturating_sub(21))
+        .rev()
+        .find(|at| bytes[*at..].starts_with(b"PK\x05\x06"))
+        .ok_or_else(|| wrong("not a .npz archive, or cut short: its directory is missing"))?;
+    let mut count = u64::from(le16(&bytes[end..], 10));
+    let mut at = u64::from(le32(&bytes[end..], 16));
+    if count == 0xffff || at == 0xffff_ffff {
+        let locator = end
+            .checked_sub(20)
+            .map(|at| &bytes[at..end])
+            .filter(|locator| locator.starts_with(b"PK\x06\x07"))
+            .ok_or_else(cut)?;
+        let end64 = slice(bytes, le64(locator, 8), 56)
+            .filter(|record| record.starts_with(b"PK\x06\x06"))
+            .ok_or_else(cut)?;
+        count = le64(end64, 32);
+        at = le64(end64, 48);
+    }
+    let mut members = Vec::new();
+    for _ in 0..count {
+        let header = slice(bytes, at, 46)
+            .filter(|header| header.starts_with(b"PK\x01\x02"))
+            .ok_or_else(cut)?;
+        let (name, extra, comment) = (le16(header, 28), le16(header, 30), le16(header, 32));
+        let name_bytes = slice(bytes, at + 46, u64::from(name)).ok_or_else(cut)?;
+        let extra_bytes =
+            slice(bytes, at + 46 + u64::from(name), u64::from(extra)).ok_or_else(cut)?;
+        let place = path.join(String::from_utf8_lossy(name_bytes).as_ref());
+        if le16(header, 8) & 1 != 0 {
+            return Err(CoresetError::format(place, "encrypted"));
+        }
+        let deflated = match le16(header, 10) {
+            0 => false,
+            8 => true,
+            _ => {
+                return Err(CoresetError::format(
+                    place,
+                    "neither stored nor deflated: write it with numpy.savez",
+                ));
+            }
+        };
+        let mut member = Member {
+            name: String::from_utf8_lossy(name_bytes).into_owned(),
+            deflated,
+            compressed: u64::from(le32(header, 20)),
+            length: u64::from(le32(header, 24)),
+            local_header: u64::from(le32(header, 42)),
+        };
+        zip64(&mut member, extra_bytes).ok_or_else(cut)?;
+        if !deflated && member.compressed != member.length {
+            return Err(CoresetError::format(
+                place,
+                "stored with two different lengths",
+            ));
+        }
+        // Deflate never shrinks below 1/1032.
+        if deflated && member.length / 1040 > member.compressed {
+            return Err(CoresetError::format(place, "its length cannot be true"));
+        }
+        members.push(member);
+        at += 46 + u64::from(name) + u64::from(extra) + u64::from(comment);
+    }
+    Ok(members)
+}
+
+/// Takes the 64-bit fields of a member from its zip64 extra field; `None` where they are missing.
+fn zip64(member: &mut Member, mut extra: &[u8]) -> Option<()> {
+    let mut wanted = [
+        &mut member.length,
+        &mut member.compressed,
+        &mut member.local_header,
+    ]
+    .into_iter()
+    .filter(|field| **field == 0xffff_ffff)
+    .peekable();
+    while wanted.peek().is_some() {
+        let size = usize::from(le16(extra.get(..4)?, 2));
+        let body = extra.get(4..4 + size)?;
+        if le16(extra, 0) == 1 {
+            let (words, _) = body.as_chunks::<8>();
+            let mut words = words.iter();
+            for field in wanted {
+                *field = u64::from_le_bytes(*words.next()?);
+            }
+            return Some(());
+        }
+        extra = &extra[4 + size..];
+    }
+    Some(())
+}
+
+fn slice(bytes: &[u8], start: u64, length: u64) -> Option<&[u8]> {
+    let end = start.checked_add(length)?;
+    bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+}
+
+fn le16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn le64(bytes: &[u8], at: usize) -> u64 {
+    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
+}
