@@ -494,7 +494,9 @@ pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::new();
     for character in text.chars().take(LONGEST) {
         match character {
-            c if c.is_control() => line.extend(c.escape_default()),
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+                line.extend(c.escape_default());
+            }
             c => line.push(c),
         }
     }

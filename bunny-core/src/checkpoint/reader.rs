@@ -5,7 +5,6 @@
 //! tensors that are not contiguous, which are gathered when asked for.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,100 +12,12 @@ use bytes::Bytes;
 
 use super::error::{CheckpointError, IndexError, one_line};
 use super::{index, pickle, safetensors};
+use map::Map;
 
-/// A number type in which files store tensors. The order is that in which the safetensors library
-/// lays tensors out, from the last to the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StoredDtype {
-    /// One byte, 0 or 1.
-    Bool,
-    /// 8-bit integer without sign.
-    U8,
-    /// 8-bit integer.
-    I8,
-    /// 16-bit integer.
-    I16,
-    /// 16-bit float of IEEE 754.
-    F16,
-    /// 16-bit float with the exponent of 32 bits.
-    BF16,
-    /// 32-bit integer.
-    I32,
-    /// 32-bit float.
-    F32,
-    /// 64-bit float.
-    F64,
-    /// 64-bit integer.
-    I64,
-}
+mod map;
+mod stored;
 
-impl StoredDtype {
-    const ALL: [Self; 10] = [
-        Self::Bool,
-        Self::U8,
-        Self::I8,
-        Self::I16,
-        Self::F16,
-        Self::BF16,
-        Self::I32,
-        Self::F32,
-        Self::F64,
-        Self::I64,
-    ];
-
-    /// Bytes of one number.
-    pub fn size(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::BF16 | Self::I16 => 2,
-            Self::I8 | Self::U8 | Self::Bool => 1,
-        }
-    }
-
-    /// The name that safetensors files give it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F64 => "F64",
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-            Self::I64 => "I64",
-            Self::I32 => "I32",
-            Self::I16 => "I16",
-            Self::I8 => "I8",
-            Self::U8 => "U8",
-            Self::Bool => "BOOL",
-        }
-    }
-
-    pub(super) fn from_safetensors(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
-    }
-}
-
-/// A tensor as a file stores it.
-#[derive(Debug, Clone)]
-pub struct StoredTensor {
-    /// Its name in the file.
-    pub name: String,
-    /// The type of its numbers.
-    pub dtype: StoredDtype,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its numbers: little endian, contiguous, row-major; part of the mapped file where possible,
-    /// and then at whatever address the file places them.
-    pub bytes: Bytes,
-    /// The file it is from.
-    pub file: Arc<Path>,
-}
-
-impl StoredTensor {
-    /// Whether the bytes may be used in place as numbers of their type.
-    pub fn is_aligned(&self) -> bool {
-        self.bytes.as_ptr().addr().is_multiple_of(self.dtype.size())
-    }
-}
+pub use stored::{StoredDtype, StoredTensor};
 
 /// A tensor that has been found and checked, but not read.
 #[derive(Debug)]
@@ -151,6 +62,7 @@ pub struct TensorFiles {
     metadata: BTreeMap<String, String>,
     skipped: Vec<String>,
     unlisted: Vec<String>,
+    maps: Vec<Map>,
 }
 
 impl TensorFiles {
@@ -195,7 +107,10 @@ impl TensorFiles {
     pub fn open_file(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let path = path.as_ref();
         Kind::of(path)?;
-        Self::from_bytes(path, map(path)?)
+        let map = Map::open(path)?;
+        let mut files = Self::from_bytes(path, map.bytes())?;
+        files.maps.push(map);
+        Ok(files)
     }
 
     /// As [`open_file`](Self::open_file), for a file that is in memory already; `path` tells what
@@ -224,14 +139,11 @@ impl TensorFiles {
     ) -> Result<Self, CheckpointError> {
         let mut all = Self::default();
         for path in paths {
-            let one = Self::open_file(path)?;
-            for (name, entry) in one.tensors {
+            let mut one = Self::open_file(path)?;
+            for (name, entry) in std::mem::take(&mut one.tensors) {
                 all.add(name, entry)?;
             }
-            for (key, value) in one.metadata {
-                all.metadata.entry(key).or_insert(value);
-            }
-            all.skipped.extend(one.skipped);
+            all.add_remarks(one);
         }
         Ok(all)
     }
@@ -244,12 +156,13 @@ impl TensorFiles {
             path: path.to_path_buf(),
             fault,
         };
-        let shards = index::parse(&map(path)?).map_err(fault)?;
+        let shards = index::parse(Map::open(path)?.as_ref()).map_err(fault)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut all = Self::default();
         for (shard, names) in shards {
             let shard_path = folder.join(&shard);
             if !shard_path.exists() {
+                let shard = one_line(&shard);
                 return Err(fault(IndexError::MissingShard { shard }));
             }
             let mut one = Self::open_file(&shard_path)?;
@@ -261,18 +174,17 @@ impl TensorFiles {
                 }
             }
             if let Some(first) = missing.first() {
-                let (tensor, more) = (one_line(first), missing.len() - 1);
+                let (shard, tensor) = (one_line(&shard), one_line(first));
+                let more = missing.len() - 1;
                 return Err(fault(IndexError::MissingTensor {
                     shard,
                     tensor,
                     more,
                 }));
             }
-            all.unlisted.extend(one.tensors.into_keys());
-            for (key, value) in one.metadata {
-                all.metadata.entry(key).or_insert(value);
-            }
-            all.skipped.extend(one.skipped);
+            all.unlisted
+                .extend(std::mem::take(&mut one.tensors).into_keys());
+            all.add_remarks(one);
         }
         Ok(all)
     }
@@ -353,6 +265,22 @@ impl TensorFiles {
         Ok(renamed)
     }
 
+    /// Has the system read all files while the program goes on. Worth it before most tensors are
+    /// going to be used: from a cold disk, pages that are touched one by one come several times
+    /// slower.
+    pub fn read_ahead(&self) {
+        self.maps.iter().for_each(Map::read_ahead);
+    }
+
+    /// Takes over what another file has beside its tensors.
+    fn add_remarks(&mut self, other: Self) {
+        for (key, value) in other.metadata {
+            self.metadata.entry(key).or_insert(value);
+        }
+        self.skipped.extend(other.skipped);
+        self.maps.extend(other.maps);
+    }
+
     fn add(&mut self, name: String, entry: Entry) -> Result<(), CheckpointError> {
         if let Some(first) = self.tensors.get(&name) {
             return Err(CheckpointError::DuplicateTensor {
@@ -416,20 +344,6 @@ impl TensorFiles {
         self.skipped = state.skipped;
         Ok(())
     }
-}
-
-/// Maps a file into memory.
-fn map(path: &Path) -> Result<Bytes, CheckpointError> {
-    let io = |fault| CheckpointError::Io {
-        path: path.to_path_buf(),
-        fault,
-    };
-    let file = File::open(path).map_err(io)?;
-    // SAFETY: the mapping is read-only and lives as long as the `Bytes`. A file of weights that
-    // is cut or rewritten while it is in use faults or changes under the reader, here as in every
-    // program that maps weights; this crate's own writer never does so, it renames.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-    Ok(Bytes::from_owner(map))
 }
 
 #[cfg(test)]

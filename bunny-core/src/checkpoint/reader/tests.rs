@@ -97,6 +97,17 @@ fn tensors_of_archives_and_safetensors_may_be_used_in_place() {
 }
 
 #[test]
+fn reading_ahead_changes_nothing_but_the_time() {
+    let files = open(&fixture("sharded")).unwrap();
+    let before = files.get("model.layers.4.weight").unwrap();
+    files.read_ahead();
+    assert_eq!(
+        files.get("model.layers.4.weight").unwrap().bytes,
+        before.bytes
+    );
+}
+
+#[test]
 fn a_tensor_at_an_odd_place_is_read_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("odd.safetensors");
