@@ -23,7 +23,9 @@ pub use activation::{
     gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, quick_gelu, quick_gelu_backward,
     silu, silu_backward, silu_mul, silu_mul_backward,
 };
-pub use attention::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention};
+pub use attention::{
+    AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention,
+};
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{WeightRef, linear, linear_backward_input, linear_backward_weight};
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};

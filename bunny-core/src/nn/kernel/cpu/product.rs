@@ -7,7 +7,7 @@
 use super::parallel;
 use super::scratch::{Scratch, Shared};
 use super::simd::{Element, Kernel, Level, MAX_LANES, Simd, dispatch};
-use super::tile::{Left, Tile, multiply};
+use super::tile::{Left, Right, Tile, multiply};
 
 /// Depth of a block: what is summed in registers before it is added to the result.
 const DEPTH: usize = 256;
@@ -223,15 +223,11 @@ impl<E: Element> Chunk<'_, E> {
                             depth: MR,
                         };
                         let tile = [[s.zero(); NV]; MR];
-                        let tile = multiply::<S, MR, NV, false>(
-                            s,
-                            depth,
-                            left,
-                            right.as_ptr(),
-                            nr,
-                            0,
-                            tile,
-                        );
+                        let packed = Right {
+                            from: right.as_ptr(),
+                            depth: nr,
+                        };
+                        let tile = multiply::<S, MR, NV, false>(s, depth, left, packed, 0, tile);
                         let to = self.out.get().add((self.first + panel * MR) * n + column);
                         match start {
                             Start::Bias(bias) if k0 == 0 => {

@@ -7,7 +7,7 @@ use super::super::math::exp;
 use super::super::parallel;
 use super::super::scratch::Shared;
 use super::super::simd::{Kernel, Simd, dispatch};
-use super::super::tile::{Left, multiply};
+use super::super::tile::{Left, Right, multiply};
 use super::Call;
 
 /// Keys of a task.
@@ -153,27 +153,23 @@ impl Kernel for Part<'_> {
             // SAFETY: `count` rows of `d` values, checked; the last vector is cut to what is left.
             unsafe {
                 let from = values.as_ptr().add(column);
-                let row = v.strides.row;
-                if column + 4 * S::LANES <= d {
-                    let [tile] = multiply::<S, 1, 4, false>(
-                        s,
-                        count,
-                        weights,
-                        from,
-                        row,
-                        0,
-                        [[s.zero(); 4]],
-                    );
+                let right = Right {
+                    from,
+                    depth: v.strides.row,
+                };
+                let left = d - column;
+                if left >= 4 * S::LANES {
+                    let [tile] =
+                        multiply::<S, 1, 4, false>(s, count, weights, right, 0, [[s.zero(); 4]]);
                     for (j, sum) in tile.into_iter().enumerate() {
                         s.set(sums, column + j * S::LANES, sum);
                     }
                     column += 4 * S::LANES;
                 } else {
-                    let left = S::LANES.min(d - column);
-                    let [[sum]] = if left == S::LANES {
-                        multiply::<S, 1, 1, false>(s, count, weights, from, row, 0, [[s.zero()]])
+                    let [[sum]] = if left >= S::LANES {
+                        multiply::<S, 1, 1, false>(s, count, weights, right, 0, [[s.zero()]])
                     } else {
-                        multiply::<S, 1, 1, true>(s, count, weights, from, row, left, [[s.zero()]])
+                        multiply::<S, 1, 1, true>(s, count, weights, right, left, [[s.zero()]])
                     };
                     s.set(sums, column, sum);
                     column += S::LANES;

@@ -1,11 +1,15 @@
 //! Attention without a matrix of scores: the softmax is taken as the keys go by (Dao et al., *FlashAttention*, 2022).
 
+mod backward;
+mod block;
 mod decode;
 mod forward;
 #[cfg(test)]
 mod tests;
 
 use super::scratch::Shared;
+
+pub use backward::AttentionGradient;
 
 /// Sizes of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

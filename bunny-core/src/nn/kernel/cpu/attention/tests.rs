@@ -239,3 +239,153 @@ fn great_scores_do_not_overflow() {
         }
     });
 }
+
+#[test]
+fn gradients_agree_with_finite_differences_of_the_definition() {
+    at_every_level(2, || {
+        for (heads, lens, head_dim) in [
+            ((1, 1), (1, 1), 3),
+            ((2, 1), (6, 9), 8),
+            ((2, 2), (11, 11), 17),
+            ((4, 2), (60, 140), 5),
+        ] {
+            let mut case = Case::new(2, heads, lens, head_dim);
+            let AttentionShape {
+                batch,
+                query_heads,
+                query_len,
+                kv_len,
+                ..
+            } = case.shape;
+            let starts = [1, kv_len - query_len + 2];
+            let mask = AttentionMask::Causal {
+                starts: Some(&starts),
+            };
+            let sees = |b: usize, i: usize, j: usize| j <= kv_len - query_len + i && j >= starts[b];
+            let (out, lse) = case.run(mask);
+            let dout = noise(out.len(), 4);
+            let [mut dq, mut dk, mut dv] =
+                [query_heads * query_len, heads.1 * kv_len, heads.1 * kv_len]
+                    .map(|n| vec![f32::NAN; batch * n * head_dim]);
+            AttentionGradient {
+                q: AttentionView {
+                    data: &case.q,
+                    strides: case.q_strides,
+                },
+                k: AttentionView {
+                    data: &case.k,
+                    strides: case.k_strides,
+                },
+                v: AttentionView {
+                    data: &case.v,
+                    strides: case.v_strides,
+                },
+                out: AttentionView {
+                    data: &out,
+                    strides: case.out_strides,
+                },
+                lse: &lse,
+                dout: AttentionView {
+                    data: &dout,
+                    strides: case.out_strides,
+                },
+                shape: case.shape,
+                scale: case.scale,
+                mask,
+            }
+            .compute(&mut dq, &mut dk, &mut dv);
+            let loss = |case: &Case| -> f64 {
+                case.expected(sees)
+                    .0
+                    .iter()
+                    .zip(&dout)
+                    .map(|(o, dout)| o * f64::from(*dout))
+                    .sum()
+            };
+            type Input = fn(&mut Case) -> (&mut Vec<f32>, AttentionStrides);
+            let inputs: [(Input, &[f32], usize, usize); 3] = [
+                (
+                    |case| (&mut case.q, case.q_strides),
+                    &dq,
+                    query_heads,
+                    query_len,
+                ),
+                (|case| (&mut case.k, case.k_strides), &dk, heads.1, kv_len),
+                (|case| (&mut case.v, case.v_strides), &dv, heads.1, kv_len),
+            ];
+            for (which, (input, gradient, heads, rows)) in inputs.into_iter().enumerate() {
+                // Every element of the small cases, some of the large one.
+                for at in (0..gradient.len()).step_by(gradient.len().div_ceil(100)) {
+                    let (row, p) = (at / head_dim, at % head_dim);
+                    let place =
+                        input(&mut case)
+                            .1
+                            .at(row / rows / heads, row / rows % heads, row % rows)
+                            + p;
+                    let kept = input(&mut case).0[place];
+                    let mut moved = |by: f32| {
+                        input(&mut case).0[place] = kept + by;
+                        // What f32 made of the step.
+                        (loss(&case), f64::from(kept + by))
+                    };
+                    let (up, down) = (moved(1e-3), moved(-1e-3));
+                    input(&mut case).0[place] = kept;
+                    let expected = (up.0 - down.0) / (up.1 - down.1);
+                    let error = (f64::from(gradient[at]) - expected).abs();
+                    // The third derivative leaves about 1e-6 of a difference this wide.
+                    assert!(
+                        error < 2e-5,
+                        "input {which} at {at}: {} for {expected}",
+                        gradient[at]
+                    );
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn gradients_are_the_same_bits_on_any_number_of_threads() {
+    let run = |threads| {
+        at_every_level(threads, || {
+            let case = Case::new(2, (4, 2), (100, 150), 24);
+            let mask = AttentionMask::Causal { starts: None };
+            let (out, lse) = case.run(mask);
+            let mut gradients = [
+                vec![0.0; case.q.len()],
+                vec![0.0; case.v.len()],
+                vec![0.0; case.v.len()],
+            ];
+            let [dq, dk, dv] = &mut gradients;
+            AttentionGradient {
+                q: AttentionView {
+                    data: &case.q,
+                    strides: case.q_strides,
+                },
+                k: AttentionView {
+                    data: &case.k,
+                    strides: case.k_strides,
+                },
+                v: AttentionView {
+                    data: &case.v,
+                    strides: case.v_strides,
+                },
+                out: AttentionView {
+                    data: &out,
+                    strides: case.out_strides,
+                },
+                lse: &lse,
+                dout: AttentionView {
+                    data: &case.q,
+                    strides: case.q_strides,
+                },
+                shape: case.shape,
+                scale: case.scale,
+                mask,
+            }
+            .compute(dq, dk, dv);
+            gradients
+        })
+    };
+    assert_eq!(run(1), run(5));
+}
