@@ -106,6 +106,18 @@ def dtype_of(name):
     return {"f32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
+def timed(name, work, args):
+    """Seconds of each repeat of `work`, after warm-up, said as they come."""
+    out = []
+    for i in range(args.warm_up + args.repeats):
+        begun = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - begun
+        print(f"  {name} {seconds:.2f} s" + (" (warm-up)" if i < args.warm_up else ""), file=sys.stderr, flush=True)
+        out.append(seconds)
+    return out[args.warm_up :]
+
+
 def peak_memory():
     """Bytes of the largest resident set of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

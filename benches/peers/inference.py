@@ -17,18 +17,6 @@ from common import BEFORE, PICTURE, PROMPT
 PARTS = ("vision", "prefill", "decode")
 
 
-def timed(work, args):
-    """Seconds of each repeat, after warm-up."""
-    for _ in range(args.warm_up):
-        work()
-    out = []
-    for _ in range(args.repeats):
-        begun = time.perf_counter()
-        work()
-        out.append(time.perf_counter() - begun)
-    return out
-
-
 def worker(args):
     """One process: builds the model and times the parts asked for."""
     import torch
@@ -43,14 +31,14 @@ def worker(args):
         encode = lambda: projector(tower(pixel_values=pixels).last_hidden_state)
         features = torch.randn(1, PICTURE, language.config.hidden_size).to(dtype)
         if "vision" in args.parts:
-            seconds = timed(encode, args)
+            seconds = common.timed("vision", encode, args)
             out |= {"vision_seconds": min(seconds), "vision_seconds_all": seconds}
         ids = torch.randint(0, 50000, (1, PROMPT - PICTURE))
         text = language.get_input_embeddings()(ids)
         embeds = torch.cat([text[:, :BEFORE], features, text[:, BEFORE:]], 1)
         prefill = lambda: language(inputs_embeds=embeds, use_cache=True, logits_to_keep=1)
         if "prefill" in args.parts:
-            seconds = timed(prefill, args)
+            seconds = common.timed("prefill", prefill, args)
             out |= {"prefill_tokens_per_second": PROMPT / min(seconds), "prefill_seconds_all": seconds}
         if "decode" in args.parts:
             seconds = decode(language, prefill(), args)

@@ -62,21 +62,14 @@ def worker(args):
         torch.nn.utils.clip_grad_norm_(learners, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return loss.item()
+        out["loss"] = loss.item()
 
-    for _ in range(args.warm_up):
-        loss = step()
-    seconds = []
-    for _ in range(args.repeats):
-        start = time.perf_counter()
-        loss = step()
-        seconds.append(time.perf_counter() - start)
+    seconds = common.timed("step", step, args)
     out |= {
         "train_step_seconds": min(seconds),
         "train_step_seconds_all": seconds,
         "train_tokens_per_second": PROMPT / min(seconds),
         "trainable_parameters": sum(p.numel() for p in learners),
-        "loss": loss,
     }
     print(json.dumps(out | {"peak_memory_bytes": common.peak_memory()}))
 
