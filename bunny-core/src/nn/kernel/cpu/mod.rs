@@ -9,6 +9,7 @@ mod cross_entropy;
 mod linear;
 mod math;
 mod norm;
+mod pack;
 mod parallel;
 mod product;
 mod rope;
@@ -27,6 +28,9 @@ pub use attention::{
     AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention,
 };
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
-pub use linear::{WeightRef, linear, linear_backward_input, linear_backward_weight};
+pub use linear::{
+    WeightRef, has_bf16_dot, linear, linear_backward_input, linear_backward_input_bf16_dot,
+    linear_backward_weight, linear_bf16_dot,
+};
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use rope::{RopeShape, Rotation, rope, rope_interleaved};

@@ -1,15 +1,16 @@
 //! Products of matrices with enough rows to be worth packing.
 //!
 //! The left operand is packed once into panels of a tile's height; tasks own column chunks of the result, pack their
-//! part of the right operand block by block (converting it to `f32` on the way), and multiply it with every panel.
+//! part of the right operand block by block (converting it on the way), and multiply it with every panel.
 //! The order of each sum depends on [`DEPTH`] alone, so the result is the same on any number of threads.
 
+use super::pack::{LeftSource, RightSource, grain};
 use super::parallel;
 use super::scratch::{Scratch, Shared};
-use super::simd::{Element, Kernel, Level, MAX_LANES, Simd, dispatch};
+use super::simd::{Element, Kernel, Level, Simd, dispatch, dispatch_pairs};
 use super::tile::{Left, Right, Tile, multiply};
 
-/// Depth of a block: what is summed in registers before it is added to the result.
+/// Words of a block along the sum: what is summed in registers before it is added to the result.
 const DEPTH: usize = 256;
 /// Panels of the right operand that a task holds packed.
 const PANELS: usize = 2;
@@ -68,52 +69,68 @@ fn tile_columns(level: Level) -> usize {
 }
 
 impl<E: Element> Product<'_, E> {
-    /// Computes into `y`, row-major.
-    pub(super) fn compute(self, y: &mut [f32]) {
-        assert_eq!(self.a.len(), self.m * self.k, "left operand");
-        assert_eq!(self.b.len(), self.n * self.k, "right operand");
-        assert_eq!(y.len(), self.m * self.n, "result");
+    /// Computes into `y`, row-major. With `PAIRS` both operands are rounded to `bf16`; sums are `f32` either way.
+    pub(super) fn compute<const PAIRS: bool>(self, y: &mut [f32]) {
+        let Self { m, n, k, .. } = self;
+        assert_eq!(self.a.len(), m * k, "left operand");
+        assert_eq!(self.b.len(), n * k, "right operand");
+        assert_eq!(y.len(), m * n, "result");
         if let Start::Bias(bias) = self.start {
-            assert_eq!(bias.len(), self.n, "bias");
+            assert_eq!(bias.len(), n, "bias");
         }
-        if self.k == 0 {
+        if k == 0 {
             return self.without_depth(y);
         }
+        let source = LeftSource {
+            data: self.a,
+            layout: self.a_layout,
+            m,
+            k,
+        };
+        let words = k.div_ceil(grain(PAIRS));
         let level = Level::current();
         let (mr, nr) = (tile_rows(level), tile_columns(level));
-        let rows_at_once = (LEFT_FLOATS / self.k / mr).max(8) * mr;
+        let rows_at_once = (LEFT_FLOATS / words / mr).max(8) * mr;
         let out = Shared::new(y);
-        for first in (0..self.m).step_by(rows_at_once) {
-            let rows = rows_at_once.min(self.m - first);
+        for first in (0..m).step_by(rows_at_once) {
+            let rows = rows_at_once.min(m - first);
             let panels = rows.div_ceil(mr);
-            let mut packed = Scratch::new(panels * mr * self.k);
+            // [block][panel][word][mr]
+            let mut packed = Scratch::new(panels * mr * words);
             let left = Shared::new(packed.as_mut_slice());
             parallel::for_each(panels, |panel| {
-                let here = (mr).min(rows - panel * mr);
-                // SAFETY: every task writes its own panel in each block.
-                unsafe { self.pack_left(first + panel * mr, here, mr, panel, panels, left.get()) };
+                let here = mr.min(rows - panel * mr);
+                for word in (0..words).step_by(DEPTH) {
+                    let depth = DEPTH.min(words - word);
+                    // SAFETY: this task's own panel of the block.
+                    let to = unsafe { left.part((panels * word + panel * depth) * mr, depth * mr) };
+                    source.pack::<PAIRS>(first + panel * mr, here, mr, word, to);
+                }
             });
             let columns = PANELS * nr;
-            let chunks = self.n.div_ceil(columns);
+            let chunks = n.div_ceil(columns);
             let parts = (4 * rayon::current_num_threads())
                 .div_ceil(chunks)
                 .clamp(1, panels.div_ceil(6));
             let part = panels.div_ceil(parts);
             parallel::for_each(chunks * parts, |task| {
-                let (chunk, part_index) = (task / parts, task % parts);
-                let panel_range =
-                    (part_index * part).min(panels)..((part_index + 1) * part).min(panels);
-                let column = chunk * columns;
-                dispatch(Chunk {
+                let (column, part_index) = (task / parts * columns, task % parts);
+                let start = (part_index * part).min(panels);
+                let chunk = Chunk::<E, PAIRS> {
                     product: self,
                     left: packed.as_ptr(),
                     panels,
-                    panel_range,
+                    panel_range: start..(start + part).min(panels),
                     first,
                     rows,
-                    columns: column..(column + columns).min(self.n),
+                    columns: column..(column + columns).min(n),
                     out,
-                });
+                };
+                if PAIRS {
+                    dispatch_pairs(chunk)
+                } else {
+                    dispatch(chunk)
+                }
             });
         }
     }
@@ -128,50 +145,10 @@ impl<E: Element> Product<'_, E> {
             Start::Bias(_) | Start::Present => {}
         }
     }
-
-    /// Packs `here <= mr` rows from `row` on as `[block][panel][depth][mr]`.
-    ///
-    /// # Safety
-    /// `to` holds all the panels; nobody else writes this one.
-    unsafe fn pack_left(
-        self,
-        row: usize,
-        here: usize,
-        mr: usize,
-        panel: usize,
-        panels: usize,
-        to: *mut f32,
-    ) {
-        for k0 in (0..self.k).step_by(DEPTH) {
-            let depth = DEPTH.min(self.k - k0);
-            // SAFETY: blocks before this one hold `panels * mr` floats for each of their depths.
-            let to = unsafe {
-                core::slice::from_raw_parts_mut(
-                    to.add((panels * k0 + panel * depth) * mr),
-                    depth * mr,
-                )
-            };
-            match self.a_layout {
-                Layout::AlongDepth => {
-                    for i in 0..here {
-                        let from = &self.a[(row + i) * self.k + k0..][..depth];
-                        for (to, from) in to[i..].iter_mut().step_by(mr).zip(from) {
-                            *to = *from;
-                        }
-                    }
-                }
-                Layout::AcrossDepth => {
-                    for (p, to) in to.chunks_exact_mut(mr).enumerate() {
-                        to[..here].copy_from_slice(&self.a[(k0 + p) * self.m + row..][..here]);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// A column chunk of the result, for some of the packed panels.
-struct Chunk<'a, E> {
+struct Chunk<'a, E, const PAIRS: bool> {
     product: Product<'a, E>,
     left: *const f32,
     panels: usize,
@@ -182,7 +159,7 @@ struct Chunk<'a, E> {
     out: Shared<f32>,
 }
 
-impl<E: Element> Kernel for Chunk<'_, E> {
+impl<E: Element, const PAIRS: bool> Kernel for Chunk<'_, E, PAIRS> {
     type Output = ();
 
     #[inline(always)]
@@ -198,20 +175,34 @@ impl<E: Element> Kernel for Chunk<'_, E> {
     }
 }
 
-impl<E: Element> Chunk<'_, E> {
+impl<E: Element, const PAIRS: bool> Chunk<'_, E, PAIRS> {
     /// # Safety
-    /// The panels are `MR` high, packed by [`Product::pack_left`]; nobody else writes this chunk of the result.
+    /// The panels are `MR` high, packed with the same `PAIRS`; nobody else writes this chunk of the result.
     #[inline(always)]
     unsafe fn compute<S: Simd, const MR: usize, const NV: usize>(self, s: S) {
-        let Product { n, k, start, .. } = self.product;
+        let Product {
+            n,
+            k,
+            b,
+            b_layout,
+            start,
+            ..
+        } = self.product;
+        let source = RightSource {
+            data: b,
+            layout: b_layout,
+            n,
+            k,
+        };
+        let words = k.div_ceil(grain(PAIRS));
         let nr = NV * S::LANES;
-        let mut right = Scratch::new(nr * DEPTH.min(k));
-        for k0 in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - k0);
+        let mut right = Scratch::new(nr * DEPTH.min(words));
+        for k0 in (0..words).step_by(DEPTH) {
+            let depth = DEPTH.min(words - k0);
             for column in self.columns.clone().step_by(nr) {
                 let width = nr.min(self.columns.end - column);
                 let right = &mut right.as_mut_slice()[..nr * depth];
-                pack_right::<S, E, NV>(s, &self.product, column, width, k0, right);
+                source.pack::<S, NV, PAIRS>(s, column, width, k0, right);
                 for panel in self.panel_range.clone() {
                     let here = MR.min(self.rows - panel * MR);
                     // SAFETY: the packed panel, the packed right operand, and this tile of the result.
@@ -227,7 +218,8 @@ impl<E: Element> Chunk<'_, E> {
                             from: right.as_ptr(),
                             depth: nr,
                         };
-                        let tile = multiply::<S, MR, NV, false>(s, depth, left, packed, 0, tile);
+                        let tile =
+                            multiply::<S, MR, NV, false, PAIRS>(s, depth, left, packed, 0, tile);
                         let to = self.out.get().add((self.first + panel * MR) * n + column);
                         match start {
                             Start::Bias(bias) if k0 == 0 => {
@@ -284,70 +276,6 @@ unsafe fn write<S: Simd, const MR: usize, const NV: usize>(
                         s.load_head(plus.add(i * row + column), n)
                     });
                     s.store_head(to, n, s.add(tile[i][j], plus));
-                }
-            }
-        }
-    }
-}
-
-/// Packs `width` columns of the right operand from `column` on, `to.len() / nr` deep from `k0` on, as `[depth][nr]`,
-/// with zeros beyond `width`.
-#[inline(always)]
-fn pack_right<S: Simd, E: Element, const NV: usize>(
-    s: S,
-    product: &Product<'_, E>,
-    column: usize,
-    width: usize,
-    k0: usize,
-    to: &mut [f32],
-) {
-    let lanes = S::LANES;
-    let nr = NV * lanes;
-    let depth = to.len() / nr;
-    let Product { n, k, b, .. } = *product;
-    assert!(column + width <= n && k0 + depth <= k && b.len() == n * k && width <= nr);
-    let (from, to) = (b.as_ptr(), to.as_mut_ptr());
-    for group in 0..NV {
-        let here = width.saturating_sub(group * lanes).min(lanes);
-        match product.b_layout {
-            Layout::AlongDepth => {
-                for p in (0..depth).step_by(lanes) {
-                    let deep = lanes.min(depth - p);
-                    let mut square = [s.zero(); MAX_LANES];
-                    for (i, row) in square[..lanes].iter_mut().enumerate() {
-                        if i < here {
-                            // SAFETY: row `column + group * lanes + i` of B, from `k0 + p` on; checked above.
-                            *row = unsafe {
-                                let from = from.add((column + group * lanes + i) * k + k0 + p);
-                                if deep == lanes {
-                                    E::load(s, from)
-                                } else {
-                                    E::load_head(s, from, deep)
-                                }
-                            };
-                        }
-                    }
-                    s.transpose(&mut square[..lanes]);
-                    for (i, row) in square[..lanes].iter().enumerate() {
-                        if i < deep {
-                            // SAFETY: depth `p + i` of the panel.
-                            unsafe { s.store(to.add((p + i) * nr + group * lanes), *row) };
-                        }
-                    }
-                }
-            }
-            Layout::AcrossDepth => {
-                for p in 0..depth {
-                    // SAFETY: row `k0 + p` of B, and depth `p` of the panel.
-                    unsafe {
-                        let from = from.add((k0 + p) * n + column + group * lanes);
-                        let row = match here {
-                            0 => s.zero(),
-                            _ if here == lanes => E::load(s, from),
-                            _ => E::load_head(s, from, here),
-                        };
-                        s.store(to.add(p * nr + group * lanes), row);
-                    }
                 }
             }
         }

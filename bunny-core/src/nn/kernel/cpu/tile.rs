@@ -20,12 +20,19 @@ pub(super) struct Right {
 /// `MR` rows times `NV` vectors of accumulators.
 pub(super) type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV]; MR];
 
-/// `tile + left · right` over `depth` steps. Of the last vector of `right` only `tail` lanes are read when `TAIL`.
+/// `tile + left · right` over `depth` steps. Of the last vector of `right` only `tail` lanes are read when `TAIL`. With
+/// `PAIRS` the operands are words of two `bf16`.
 ///
 /// # Safety
 /// All those elements are readable.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize, const TAIL: bool>(
+pub(super) unsafe fn multiply<
+    S: Simd,
+    const MR: usize,
+    const NV: usize,
+    const TAIL: bool,
+    const PAIRS: bool,
+>(
     s: S,
     depth: usize,
     left: Left,
@@ -50,7 +57,11 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize, const T
             // SAFETY: within the left operand, as the caller promises.
             let row = s.splat(unsafe { *left.from.add(i * left.row + p * left.depth) });
             for j in 0..NV {
-                tile[i][j] = s.mul_add(row, columns[j], tile[i][j]);
+                tile[i][j] = if PAIRS {
+                    s.pair_mul_add(row, columns[j], tile[i][j])
+                } else {
+                    s.mul_add(row, columns[j], tile[i][j])
+                };
             }
         }
     }
@@ -136,7 +147,7 @@ unsafe fn columns<S: Simd, const MR: usize, const NV: usize, const TAIL: bool>(
                 tile[i][j] = factor.map_or(here, |factor| s.mul(factor, here));
             }
         }
-        let tile = multiply::<S, MR, NV, TAIL>(s, depth, left, right, tail, tile);
+        let tile = multiply::<S, MR, NV, TAIL, false>(s, depth, left, right, tail, tile);
         for i in 0..MR {
             for j in 0..NV {
                 let to = to.add(i * to_row + j * S::LANES);

@@ -159,17 +159,30 @@ impl Kernel for Part<'_> {
                 };
                 let left = d - column;
                 if left >= 4 * S::LANES {
-                    let [tile] =
-                        multiply::<S, 1, 4, false>(s, count, weights, right, 0, [[s.zero(); 4]]);
+                    let [tile] = multiply::<S, 1, 4, false, false>(
+                        s,
+                        count,
+                        weights,
+                        right,
+                        0,
+                        [[s.zero(); 4]],
+                    );
                     for (j, sum) in tile.into_iter().enumerate() {
                         s.set(sums, column + j * S::LANES, sum);
                     }
                     column += 4 * S::LANES;
                 } else {
                     let [[sum]] = if left >= S::LANES {
-                        multiply::<S, 1, 1, false>(s, count, weights, right, 0, [[s.zero()]])
+                        multiply::<S, 1, 1, false, false>(s, count, weights, right, 0, [[s.zero()]])
                     } else {
-                        multiply::<S, 1, 1, true>(s, count, weights, right, left, [[s.zero()]])
+                        multiply::<S, 1, 1, true, false>(
+                            s,
+                            count,
+                            weights,
+                            right,
+                            left,
+                            [[s.zero()]],
+                        )
                     };
                     s.set(sums, column, sum);
                     column += S::LANES;

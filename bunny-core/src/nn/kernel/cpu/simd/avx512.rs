@@ -2,15 +2,16 @@
 
 use super::Simd;
 use core::arch::x86_64::*;
+use core::mem::transmute;
 use half::{bf16, f16};
 
-/// Proof that the processor has AVX-512 F, BW, DQ and VL.
+/// Proof that the processor has AVX-512 F, BW, DQ and VL, and BF16 too if `BF16`.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Avx512(());
+pub(in super::super) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// # Safety
-    /// The processor has AVX-512 F, BW, DQ and VL.
+    /// The processor has AVX-512 F, BW, DQ and VL, and BF16 too if `BF16`.
     #[inline(always)]
     pub(super) unsafe fn new() -> Self {
         Self(())
@@ -23,7 +24,7 @@ fn head(n: usize) -> __mmask16 {
 }
 
 // SAFETY of every block below: the token proves the features; pointers are the caller's promise.
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const LANES: usize = 16;
 
@@ -86,6 +87,32 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn first(self, a: __m512) -> f32 {
         unsafe { _mm512_cvtss_f32(a) }
+    }
+
+    #[inline(always)]
+    fn pair(self, low: __m512, high: __m512) -> __m512 {
+        if !BF16 {
+            return super::pair(self, low, high);
+        }
+        unsafe {
+            let [low, high] = [_mm512_cvtneps_pbh(low), _mm512_cvtneps_pbh(high)];
+            let low = _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(low));
+            let high = _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(high));
+            _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
+        }
+    }
+    #[inline(always)]
+    fn pair_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        if !BF16 {
+            return super::pair_mul_add(self, a, b, c);
+        }
+        unsafe {
+            _mm512_dpbf16_ps(
+                c,
+                transmute::<__m512, __m512bh>(a),
+                transmute::<__m512, __m512bh>(b),
+            )
+        }
     }
 
     #[inline(always)]

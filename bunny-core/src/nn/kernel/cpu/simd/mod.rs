@@ -52,6 +52,16 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn greatest(self, a: Self::V) -> f32;
     /// The first lane.
     fn first(self, a: Self::V) -> f32;
+    /// Words of two numbers rounded to `bf16`: `low` in the lower half, `high` in the upper.
+    #[inline(always)]
+    fn pair(self, low: Self::V, high: Self::V) -> Self::V {
+        pair(self, low, high)
+    }
+    /// `c` plus the products of both halves of the words `a` and `b`.
+    #[inline(always)]
+    fn pair_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        pair_mul_add(self, a, b, c)
+    }
     /// Transposes the square whose rows are the `LANES` registers of `rows`.
     fn transpose(self, rows: &mut [Self::V]);
 
@@ -95,6 +105,34 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn zero(self) -> Self::V {
         self.splat(0.0)
     }
+}
+
+/// [`Simd::pair`] without an instruction for it.
+#[inline(always)]
+fn pair<S: Simd>(s: S, low: S::V, high: S::V) -> S::V {
+    let (mut words, mut upper) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+    s.set(&mut words, 0, low);
+    s.set(&mut upper, 0, high);
+    for (word, high) in words.iter_mut().zip(upper) {
+        *word = super::pack::word(*word, high);
+    }
+    s.get(&words, 0)
+}
+
+/// [`Simd::pair_mul_add`] without an instruction for it.
+#[inline(always)]
+fn pair_mul_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
+    let (mut left, mut right, mut sums) =
+        ([0.0f32; MAX_LANES], [0.0f32; MAX_LANES], [0.0; MAX_LANES]);
+    s.set(&mut left, 0, a);
+    s.set(&mut right, 0, b);
+    s.set(&mut sums, 0, c);
+    for ((left, right), sum) in left.into_iter().zip(right).zip(&mut sums) {
+        let low = |x: f32| f32::from_bits(x.to_bits() << 16);
+        let high = |x: f32| f32::from_bits(x.to_bits() & 0xFFFF_0000);
+        *sum += low(left) * low(right) + high(left) * high(right);
+    }
+    s.get(&sums, 0)
 }
 
 /// What a weight may be stored as; computed with as `f32`.
@@ -187,7 +225,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2::Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => avx512::Avx512::LANES,
+            Self::Avx512 => avx512::Avx512::<false>::LANES,
         }
     }
 
@@ -211,7 +249,7 @@ pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         fn avx512<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: this function's own features.
-            kernel.run(unsafe { avx512::Avx512::new() })
+            kernel.run(unsafe { avx512::Avx512::<false>::new() })
         }
         #[target_feature(enable = "avx2,fma,f16c")]
         fn avx2<K: Kernel>(kernel: K) -> K::Output {
@@ -226,6 +264,36 @@ pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         }
     }
     kernel.run(Plain)
+}
+
+/// Whether this processor multiplies pairs of `bf16` (AVX512-BF16).
+pub(super) fn has_pairs() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        Level::current() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// [`dispatch`] for a kernel of [`Simd::pair_mul_add`]: with the instruction for it where there is one.
+#[inline]
+pub(super) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+        fn avx512<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: this function's own features.
+            kernel.run(unsafe { avx512::Avx512::<true>::new() })
+        }
+        if has_pairs() {
+            // SAFETY: just detected.
+            return unsafe { avx512(kernel) };
+        }
+    }
+    dispatch(kernel)
 }
 
 /// Tests run every kernel at every level that the machine has.

@@ -1,0 +1,149 @@
+//! The operands of a product, repacked in the order in which the register tile takes them.
+//!
+//! What is packed are words of 32 bits: a float, or with `PAIRS` two `bf16` that follow each other along the sum, the
+//! first in the lower half, as AVX512-BF16 multiplies them.
+
+use super::product::Layout;
+use super::simd::{Element, MAX_LANES, Simd};
+use half::bf16;
+
+/// Numbers along the sum that make a word.
+pub(super) const fn grain(pairs: bool) -> usize {
+    if pairs { 2 } else { 1 }
+}
+
+/// The word of two numbers, each rounded to `bf16`.
+#[inline(always)]
+pub(super) fn word(low: f32, high: f32) -> f32 {
+    let [low, high] = [low, high].map(|x| u32::from(bf16::from_f32(x).to_bits()));
+    f32::from_bits(low | high << 16)
+}
+
+/// A left operand, `m` rows with sums over `k`.
+#[derive(Clone, Copy)]
+pub(super) struct LeftSource<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) layout: Layout,
+    pub(super) m: usize,
+    pub(super) k: usize,
+}
+
+/// A right operand, `n` columns with sums over `k`.
+#[derive(Clone, Copy)]
+pub(super) struct RightSource<'a, E> {
+    pub(super) data: &'a [E],
+    pub(super) layout: Layout,
+    pub(super) n: usize,
+    pub(super) k: usize,
+}
+
+impl LeftSource<'_> {
+    /// Packs rows `row..row + rows` from word `word0` on as `[words][mr]`, as many words as `to` holds.
+    pub(super) fn pack<const PAIRS: bool>(
+        &self,
+        row: usize,
+        rows: usize,
+        mr: usize,
+        word0: usize,
+        to: &mut [f32],
+    ) {
+        if PAIRS {
+            let number = |i: usize, p: usize| match self.layout {
+                _ if p >= self.k => 0.0,
+                Layout::AlongDepth => self.data[(row + i) * self.k + p],
+                Layout::AcrossDepth => self.data[p * self.m + row + i],
+            };
+            for (p, to) in to.chunks_exact_mut(mr).enumerate() {
+                let p = 2 * (word0 + p);
+                for (i, to) in to[..rows].iter_mut().enumerate() {
+                    *to = word(number(i, p), number(i, p + 1));
+                }
+            }
+            return;
+        }
+        match self.layout {
+            Layout::AlongDepth => {
+                let depth = to.len() / mr;
+                for i in 0..rows {
+                    let from = &self.data[(row + i) * self.k + word0..][..depth];
+                    for (to, from) in to[i..].iter_mut().step_by(mr).zip(from) {
+                        *to = *from;
+                    }
+                }
+            }
+            Layout::AcrossDepth => {
+                for (p, to) in to.chunks_exact_mut(mr).enumerate() {
+                    to[..rows].copy_from_slice(&self.data[(word0 + p) * self.m + row..][..rows]);
+                }
+            }
+        }
+    }
+}
+
+impl<E: Element> RightSource<'_, E> {
+    /// Packs `width` columns from `column` on, from word `word0` on, as `[words][nr]` with zeros beyond `width`; as
+    /// many words as `to` holds.
+    #[inline(always)]
+    pub(super) fn pack<S: Simd, const NV: usize, const PAIRS: bool>(
+        &self,
+        s: S,
+        column: usize,
+        width: usize,
+        word0: usize,
+        to: &mut [f32],
+    ) {
+        let lanes = S::LANES;
+        let nr = NV * lanes;
+        let first = word0 * grain(PAIRS);
+        let depth = (to.len() / nr * grain(PAIRS)).min(self.k - first);
+        assert!(column + width <= self.n && self.data.len() == self.n * self.k && width <= nr);
+        for group in 0..NV {
+            let here = width.saturating_sub(group * lanes).min(lanes);
+            for p in (0..depth).step_by(lanes) {
+                let deep = lanes.min(depth - p);
+                // Depth `i` of these columns is row `i`.
+                let mut square = [s.zero(); MAX_LANES];
+                let square = &mut square[..lanes];
+                match self.layout {
+                    Layout::AlongDepth => {
+                        for (i, row) in square.iter_mut().enumerate().take(here) {
+                            let at = (column + group * lanes + i) * self.k + first + p;
+                            *row = self.load(s, at, deep);
+                        }
+                        s.transpose(square);
+                    }
+                    Layout::AcrossDepth => {
+                        for (i, row) in square.iter_mut().enumerate().take(deep) {
+                            let at = (first + p + i) * self.n + column + group * lanes;
+                            *row = self.load(s, at, here);
+                        }
+                    }
+                }
+                let to = &mut to[p / grain(PAIRS) * nr + group * lanes..];
+                for i in 0..deep.div_ceil(grain(PAIRS)) {
+                    let word = if PAIRS {
+                        s.pair(square[2 * i], square[2 * i + 1])
+                    } else {
+                        square[i]
+                    };
+                    s.set(to, i * nr, word);
+                }
+            }
+        }
+    }
+
+    /// `n` numbers from `at` on, zeros beyond. They must exist.
+    #[inline(always)]
+    fn load<S: Simd>(&self, s: S, at: usize, n: usize) -> S::V {
+        debug_assert!(at + n <= self.data.len() || n == 0);
+        // SAFETY: as `pack` asserts, columns and depths lie within the operand.
+        unsafe {
+            let from = self.data.as_ptr().wrapping_add(at);
+            match n {
+                0 => s.zero(),
+                _ if n == S::LANES => E::load(s, from),
+                _ => E::load_head(s, from, n),
+            }
+        }
+    }
+}
