@@ -47,6 +47,9 @@ pub enum ImageError {
         /// What the decoder said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A JPEG ends before its end of image.
+    #[error("the picture is cut off: its end is missing")]
+    CutOff,
     /// A kind of picture that is not read.
     #[error("{what} is not supported: convert it to PNG")]
     Unsupported {
@@ -117,6 +120,16 @@ pub enum Aspect {
     Pad,
     /// The processor takes it as it is: pre-training.
     Square,
+}
+
+impl Aspect {
+    /// The name in `config.json` and in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Aspect::Pad => "pad",
+            Aspect::Square => "square",
+        }
+    }
 }
 
 impl FromStr for Aspect {

@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bunny_core::image_processor::{Aspect, DecodeOptions, ImageProcessor, Pixels, decode_file};
+use bunny_core::image_processor::{
+    Aspect, DecodeOptions, ImageError, ImageProcessor, Kind, Pixels, decode, decode_file,
+};
 use image::RgbImage;
 use serde_json::Value;
 
@@ -175,4 +177,184 @@ fn every_byte_is_normalised_to_the_bit() {
         let found: Vec<u64> = found.iter().map(|value| value.to_bits().into()).collect();
         assert_eq!(found, expected, "{kind}");
     }
+}
+
+#[test]
+fn photographs_lie_as_taken_unless_upright_is_asked_for() {
+    let path = fixture("files/upright-6.jpg");
+    let lying = decode_file(&path, DecodeOptions::default()).unwrap();
+    let upright = decode_file(&path, DecodeOptions::upright()).unwrap();
+    assert_eq!(
+        (lying.dimensions(), upright.dimensions()),
+        ((10, 6), (6, 10))
+    );
+}
+
+#[test]
+fn pictures_that_are_cut_off_are_errors() {
+    for entry in entries("decoded.json") {
+        let name = text(&entry, "name");
+        let whole = bytes(&format!("files/{name}"));
+        for kept in (0..whole.len()).step_by(1 + whole.len() / 60) {
+            if let Ok(picture) = decode(&whole[..kept], DecodeOptions::default()) {
+                // What is missing is no pixel: a checksum, an end mark, a second frame, EXIF data.
+                let complete = decode(&whole, DecodeOptions::default()).unwrap();
+                assert!(
+                    !name.ends_with(".jpg") && picture == complete,
+                    "{name}: {kept} of {}",
+                    whole.len()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_picture_is_an_unknown_format() {
+    for bytes in [&b""[..], b"hello", &[0; 100], b"%PDF-1.4"] {
+        assert!(matches!(
+            decode(bytes, DecodeOptions::default()),
+            Err(ImageError::UnknownFormat)
+        ));
+    }
+}
+
+#[test]
+fn pictures_beyond_the_limit_are_refused_before_they_are_decoded() {
+    for entry in entries("decoded.json") {
+        let name = text(&entry, "name");
+        let pixels = (number(&entry, "width") * number(&entry, "height")) as u64;
+        let limited = DecodeOptions {
+            max_pixels: pixels - 1,
+            ..options(&entry)
+        };
+        let error = decode(&bytes(&format!("files/{name}")), limited).unwrap_err();
+        assert!(
+            matches!(error, ImageError::TooLarge { .. }),
+            "{name}: {error}"
+        );
+        assert!(
+            decode(
+                &bytes(&format!("files/{name}")),
+                DecodeOptions {
+                    max_pixels: pixels,
+                    ..limited
+                }
+            )
+            .is_ok(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn pictures_without_pixels_are_refused_and_processed_as_padding() {
+    let mut gif = bytes("files/palette.gif");
+    gif[6..10].fill(0);
+    let frame = gif
+        .windows(5)
+        .position(|bytes| bytes == [0x2c, 0, 0, 0, 0])
+        .unwrap();
+    gif[frame + 5..frame + 9].fill(0);
+    let error = decode(&gif, DecodeOptions::default()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ImageError::Empty {
+                width: 0,
+                height: 0
+            }
+        ),
+        "{error}"
+    );
+
+    for (width, height) in [(0, 0), (0, 5), (5, 0)] {
+        let pixels = ImageProcessor::siglip(8).process(&RgbImage::new(width, height));
+        assert!(
+            pixels
+                .data
+                .iter()
+                .all(|value| *value == (127.0 / 255.0 - 0.5) / 0.5),
+            "{width}x{height}"
+        );
+    }
+}
+
+#[test]
+fn thin_pictures_are_processed_without_making_what_the_crop_leaves_out() {
+    // Resized whole, this would have 336 x 3,360,000 pixels.
+    let thin = RgbImage::from_fn(3, 30_000, |_, y| image::Rgb([(y % 251) as u8; 3]));
+    let pixels = ImageProcessor::eva_clip(336)
+        .with_aspect(Aspect::Square)
+        .process(&thin);
+    assert_eq!(pixels.data.len(), 3 * 336 * 336);
+}
+
+#[test]
+fn errors_name_the_file() {
+    let missing = decode_file(fixture("files/none.png"), DecodeOptions::default()).unwrap_err();
+    assert!(missing.to_string().contains("none.png"), "{missing}");
+    let wrong = decode_file(fixture("decoded.json"), DecodeOptions::default()).unwrap_err();
+    assert!(
+        wrong.to_string().contains("decoded.json: not a picture"),
+        "{wrong}"
+    );
+}
+
+fn configured(json: &str) -> Result<ImageProcessor, ImageError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("preprocessor_config.json");
+    fs::write(&path, json).unwrap();
+    ImageProcessor::from_preprocessor_config(path)
+}
+
+#[test]
+fn published_configurations_give_the_processors_of_their_towers() {
+    // As google/siglip-so400m-patch14-384 and openai/clip-vit-large-patch14-336 have them.
+    let siglip = configured(
+        r#"{"do_normalize": true, "do_rescale": true, "do_resize": true, "image_mean": [0.5, 0.5, 0.5],
+            "image_processor_type": "SiglipImageProcessor", "image_std": [0.5, 0.5, 0.5],
+            "processor_class": "SiglipProcessor", "resample": 3, "rescale_factor": 0.00392156862745098,
+            "size": {"height": 384, "width": 384}}"#,
+    );
+    assert_eq!(siglip.unwrap(), ImageProcessor::siglip(384));
+    let clip = configured(
+        r#"{"crop_size": 336, "do_center_crop": true, "do_normalize": true, "do_resize": true,
+            "feature_extractor_type": "CLIPFeatureExtractor", "resample": 3, "size": 336,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_std": [0.26862954, 0.26130258, 0.27577711]}"#,
+    );
+    assert_eq!(
+        clip.unwrap(),
+        ImageProcessor {
+            kind: Kind::Clip,
+            ..ImageProcessor::eva_clip(336)
+        }
+    );
+}
+
+#[test]
+fn configurations_that_would_not_be_followed_are_errors_naming_the_field() {
+    for (field, setting) in [
+        ("resample", r#""resample": 2"#),
+        ("rescale_factor", r#""rescale_factor": 0.5"#),
+        ("do_normalize", r#""do_normalize": false"#),
+        ("do_center_crop", r#""do_center_crop": true"#),
+        ("size", r#""size": {"height": 384, "width": 512}"#),
+        ("size", r#""size": 0"#),
+        ("image_mean", r#""image_mean": [0.5]"#),
+    ] {
+        let json = format!(r#"{{"image_processor_type": "SiglipImageProcessor", {setting}}}"#);
+        match configured(&json) {
+            Err(ImageError::Config { field: found, .. }) => assert_eq!(found, field),
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+    let unknown = configured(r#"{"image_processor_type": "ViTImageProcessor"}"#).unwrap_err();
+    assert!(
+        unknown
+            .to_string()
+            .contains("`image_processor_type` is \"ViTImageProcessor\""),
+        "{unknown}"
+    );
 }

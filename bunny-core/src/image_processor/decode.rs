@@ -102,6 +102,9 @@ fn decode_common(
     format: ImageFormat,
     options: DecodeOptions,
 ) -> Result<RgbImage, ImageError> {
+    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+        return Err(ImageError::CutOff);
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(options.max_bytes());
@@ -123,6 +126,31 @@ fn decode_common(
         floor_bmp_16(bytes, &mut picture);
     }
     Ok(picture)
+}
+
+/// Whether a JPEG goes to its end of image. The decoder fills what is missing with grey; Pillow
+/// refuses, and so does this crate.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const MARKER: u8 = 0xff;
+    const START_OF_SCAN: u8 = 0xda;
+    const END_OF_IMAGE: u8 = 0xd9;
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    // Segments say how long they are; after the first scan an end is one of the image, since a
+    // scan has no such bytes. (A thumbnail inside a segment has an end of its own.)
+    while let [MARKER, kind, after @ ..] = rest {
+        match (*kind, after) {
+            (START_OF_SCAN, scan) => {
+                return scan.windows(2).any(|pair| pair == [MARKER, END_OF_IMAGE]);
+            }
+            (MARKER, _) => rest = &rest[1..],
+            (_, [high, low, ..]) => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = after.get(length..).unwrap_or_default();
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Drops alpha and brings 16 bits to 8: grey pictures are clipped at 255, all others lose their

@@ -15,7 +15,9 @@ use super::decode::{DecodeOptions, narrow_16, rgb_image};
 /// Decodes grey, palette, RGB and CMYK, with alpha or without. Orientation is always followed, as
 /// Pillow follows it on opening.
 pub(super) fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageError> {
-    let (bytes, is_palette) = as_indices(bytes);
+    let directory = Directory::read(bytes).unwrap_or_default();
+    directory.check(bytes.len(), options)?;
+    let (bytes, is_palette) = directory.as_indices(bytes);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = usize::try_from(options.max_bytes()).unwrap_or(usize::MAX);
     let decoder = Decoder::new(Cursor::new(bytes.as_ref())).map_err(ImageError::decode)?;
@@ -246,43 +248,121 @@ fn read_palette<R: Read + Seek>(
         .collect())
 }
 
-/// The decoder refuses palettes, so a file that has one is shown to it as grey: the same samples,
-/// with `PhotometricInterpretation` changed from 3 to 1.
-fn as_indices(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
-    match palette_tag(bytes) {
-        None => (Cow::Borrowed(bytes), false),
-        Some(at) => {
-            let mut grey = bytes.to_vec();
-            grey[at] = 1;
-            (Cow::Owned(grey), true)
+/// The tags of the first page, as far as they have to be known before the decoder reads them: it
+/// believes what they say of sizes, and it refuses palettes.
+#[derive(Default)]
+struct Directory {
+    tags: Vec<Entry>,
+    is_little: bool,
+}
+
+struct Entry {
+    tag: u16,
+    /// 1 to 16, which tells the size of a value.
+    kind: u16,
+    count: u32,
+    /// The value, if it is a single one of at most 32 bits; else where it lies.
+    value: u32,
+    /// Where in the file the value stands.
+    at: usize,
+}
+
+impl Directory {
+    /// `None` if the file ends before it.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        const ENTRY: usize = 12;
+        let is_little = bytes.starts_with(b"II");
+        let short = |at: usize| {
+            let pair = *bytes.get(at..)?.first_chunk()?;
+            Some(if is_little {
+                u16::from_le_bytes(pair)
+            } else {
+                u16::from_be_bytes(pair)
+            })
+        };
+        let long = |at: usize| {
+            let four = *bytes.get(at..)?.first_chunk()?;
+            Some(if is_little {
+                u32::from_le_bytes(four)
+            } else {
+                u32::from_be_bytes(four)
+            })
+        };
+        let start = usize::try_from(long(4)?).ok()?;
+        let count = usize::from(short(start)?);
+        let tags = (0..count).map(|number| {
+            let at = start + 2 + ENTRY * number;
+            let (tag, kind) = (short(at)?, short(at + 2)?);
+            let value = if kind == SHORT {
+                short(at + 8)?.into()
+            } else {
+                long(at + 8)?
+            };
+            Some(Entry {
+                tag,
+                kind,
+                count: long(at + 4)?,
+                value,
+                at: at + 8,
+            })
+        });
+        Some(Self {
+            tags: tags.collect::<Option<_>>()?,
+            is_little,
+        })
+    }
+
+    fn value(&self, tag: Tag) -> Option<u32> {
+        self.tags
+            .iter()
+            .find(|entry| entry.tag == tag.to_u16())
+            .map(|entry| entry.value)
+    }
+
+    /// Refuses sizes beyond the limits, and tags that are longer than the file.
+    fn check(&self, file: usize, options: DecodeOptions) -> Result<(), ImageError> {
+        if let (Some(width), Some(height)) =
+            (self.value(Tag::ImageWidth), self.value(Tag::ImageLength))
+        {
+            options.check(width, height)?;
         }
+        for Entry {
+            tag, kind, count, ..
+        } in &self.tags
+        {
+            let size: u64 = match kind {
+                3 | 8 => 2,
+                4 | 9 | 11 | 13 => 4,
+                5 | 10 | 12 | 16.. => 8,
+                _ => 1,
+            };
+            if size * u64::from(*count) > file as u64 {
+                return Err(ImageError::decode(format!(
+                    "TIFF tag {tag} is longer than the file"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A file that has a palette is shown to the decoder as grey, so that it gives the indices:
+    /// with `PhotometricInterpretation` changed from 3 to 1.
+    fn as_indices<'b>(&self, bytes: &'b [u8]) -> (Cow<'b, [u8]>, bool) {
+        const PALETTE: u32 = 3;
+        let is_palette = |entry: &&Entry| {
+            entry.tag == Tag::PhotometricInterpretation.to_u16() && entry.value == PALETTE
+        };
+        let Some(Entry {
+            kind: SHORT, at, ..
+        }) = self.tags.iter().find(is_palette)
+        else {
+            return (Cow::Borrowed(bytes), false);
+        };
+        let mut grey = bytes.to_vec();
+        grey[if self.is_little { *at } else { at + 1 }] = 1;
+        (Cow::Owned(grey), true)
     }
 }
 
-/// Where the byte of the first directory lies that says 3, a palette.
-fn palette_tag(bytes: &[u8]) -> Option<usize> {
-    const PHOTOMETRIC_INTERPRETATION: u16 = 262;
-    const PALETTE: u16 = 3;
-    let little = bytes.starts_with(b"II*\0");
-    let short = |at: usize| {
-        let pair = [*bytes.get(at)?, *bytes.get(at.checked_add(1)?)?];
-        Some(if little {
-            u16::from_le_bytes(pair)
-        } else {
-            u16::from_be_bytes(pair)
-        })
-    };
-    let (low, high) = (usize::from(short(4)?), usize::from(short(6)?));
-    let directory = if little {
-        high << 16 | low
-    } else {
-        low << 16 | high
-    };
-    let entries = usize::from(short(directory)?);
-    (0..entries)
-        .map(|entry| directory + 2 + 12 * entry)
-        .find_map(|entry| {
-            let holds = short(entry)? == PHOTOMETRIC_INTERPRETATION && short(entry + 8)? == PALETTE;
-            holds.then_some(if little { entry + 8 } else { entry + 9 })
-        })
-}
+/// The kind of 16-bit values.
+const SHORT: u16 = 3;
