@@ -82,8 +82,9 @@ fn article(file: &RecordFile, index: usize, options: &PreviewOptions<'_>) -> Str
     let mut article = format!("<article><h2>{index} · {}</h2>\n", html::escape(&record.id));
     // Below: writing to a String cannot fail.
     for name in record.images() {
-        let shown =
-            options.images.map_or(String::new(), |images| shown(images, name, options.thumbnail));
+        let shown = options.images.map_or(String::new(), |images| {
+            shown(images, name, options.thumbnail)
+        });
         let _ = writeln!(article, "{shown}<p><code>{}</code></p>", html::escape(name));
     }
     for turn in &record.conversations {

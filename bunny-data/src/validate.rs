@@ -187,6 +187,40 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotARecord { why } => write!(f, "not a record: {why}"),
+            Self::NoTurns => write!(f, "it has no turn"),
+            Self::UnknownRole { turn, role } => write!(f, "turn {turn}: unknown role `{role}`"),
+            Self::StartsWithAnswer => write!(f, "the first turn is an answer, and is left out"),
+            Self::NotAlternating { turn } => {
+                write!(f, "turn {turn}: the same side as the turn before")
+            }
+            Self::EndsWithoutAnswer => write!(f, "the last turn has no answer"),
+            Self::EmptyTurn { turn } => write!(f, "turn {turn}: empty"),
+            Self::PlaceholderCount {
+                placeholders,
+                pictures,
+            } => {
+                write!(f, "{placeholders} `<image>` for {pictures} pictures")
+            }
+            Self::PlaceholderWithoutPicture => write!(f, "`<image>` without a picture"),
+            Self::PlaceholderInAnswer { turn } => write!(f, "turn {turn}: `<image>` in an answer"),
+            Self::NotACaption => write!(f, "not a turn with `<image>` and its caption"),
+            Self::DuplicateId { first } => write!(f, "record {first} has the same id"),
+            Self::TooLong { tokens, limit } => write!(f, "{tokens} tokens, {limit} at most"),
+            Self::MissingPicture { path } => write!(f, "{path}: not there"),
+            Self::BadPicture { path, fault } => match fault {
+                PictureFault::Truncated => write!(f, "{path}: cut short"),
+                PictureFault::NotAPicture => write!(f, "{path}: not a picture"),
+                PictureFault::Mislabelled { is } => write!(f, "{path}: it is a {is}"),
+                PictureFault::Undecodable { why } => write!(f, "{path}: cannot be decoded: {why}"),
+            },
+        }
+    }
+}
+
 /// The kinds of [`Problem`]s that are no errors, which a fix may be told to drop as well.
 pub const WARNINGS: [&str; 5] = [
     "starts_with_answer",

@@ -65,14 +65,17 @@ impl WholeFile {
         };
         finish().map_err(DataError::io(&path, "write"))
     }
+}
 
-    /// Writes `bytes` as the whole of `path`.
-    pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-        let mut file = Self::create(path)?;
-        let written = file.write_all(bytes);
-        file.check(written)?;
-        file.finish()
-    }
+/// Writes `bytes` as the whole of `path`, which stands there whole or is left as it was.
+///
+/// # Errors
+/// [`DataError::Io`].
+pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let mut file = WholeFile::create(path.as_ref())?;
+    let written = file.write_all(bytes);
+    file.check(written)?;
+    file.finish()
 }
 
 impl Write for WholeFile {
@@ -99,7 +102,7 @@ mod tests {
         drop(file);
         assert_eq!(std::fs::read(&path).unwrap(), b"before");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        WholeFile::write(&path, b"after").unwrap();
+        write_whole(&path, b"after").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"after");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -107,7 +110,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn what_is_not_a_file_is_never_replaced() {
-        let error = WholeFile::write(Path::new("/dev/full"), b"x").unwrap_err();
+        let error = write_whole("/dev/full", b"x").unwrap_err();
         assert!(error.to_string().contains("/dev/full"), "{error}");
         assert!(!Path::new("/dev/full").is_file());
     }
@@ -118,7 +121,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
-        WholeFile::write(&ours, b"x").unwrap();
+        write_whole(&ours, b"x").unwrap();
         std::fs::write(&plain, b"x").unwrap();
         let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(&plain));

@@ -77,7 +77,7 @@ pub(crate) fn members(
         }
         at = end.div_ceil(BLOCK) * BLOCK;
     }
-    if tar.is_empty() || at < tar.len() {
+    if tar.is_empty() || at != tar.len() {
         return Err(BrokenTar {
             offset: at,
             what: "the archive is cut short",

@@ -14,7 +14,7 @@ use crate::error::{CountDifference, DataError, Result};
 use crate::hash::mix_all;
 use crate::order::shuffled;
 use crate::record::{RecordFile, RecordWriter};
-use crate::whole::WholeFile;
+use crate::whole::{WholeFile, write_whole};
 
 /// Records rendered together, in parallel; what of the mix is in memory at any time.
 const PIECE: usize = 8192;
@@ -109,7 +109,7 @@ impl Mix {
         let mut text = serde_json::to_vec_pretty(&manifest)
             .expect("strings, numbers and their lists always have a JSON text");
         text.push(b'\n');
-        WholeFile::write(&manifest_path(out), &text)?;
+        write_whole(manifest_path(out), &text)?;
         Ok(manifest)
     }
 

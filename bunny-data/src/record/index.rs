@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::scan::{Layout, Scanner, Span, is_space};
 use crate::error::{DataError, Result};
-use crate::whole::WholeFile;
+use crate::whole::write_whole;
 
 const MAGIC: &[u8; 8] = b"BUNNYIDX";
 const FORMAT_VERSION: u32 = 1;
@@ -51,7 +51,7 @@ impl Index {
             return Ok(index);
         }
         let bytes = build(path, file, &stamp)?;
-        if let Err(error) = WholeFile::write(&beside, &bytes) {
+        if let Err(error) = write_whole(&beside, &bytes) {
             tracing::debug!("the index stays in memory: {error}");
         }
         Ok(Self(Bytes::Built(bytes)))

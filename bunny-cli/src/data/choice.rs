@@ -1,0 +1,60 @@
+//! Words of the command line for the choices of a library, which names them in its files already.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::de::DeserializeOwned;
+
+/// Parses one of `words`, each the name that `T` has in JSON.
+pub fn choice<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| serde_json::from_value::<T>(word.into()))
+}
+
+/// Bytes: `8GB`, `512MiB`, `1.5G` or a plain number. Decimal units but for `KiB`, `MiB`, `GiB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim();
+    let unit = text[digits.len()..].trim().to_ascii_lowercase();
+    let factor = match unit.as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        _ => return Err("write bytes as 8GB, 512MiB or a plain number".to_owned()),
+    };
+    match digits.parse::<f64>() {
+        Ok(number) if number > 0.0 && number * factor < 1e18 => Ok((number * factor) as u64),
+        _ => Err("write bytes as 8GB, 512MiB or a plain number".to_owned()),
+    }
+}
+
+/// Bytes for people.
+pub fn show_bytes(bytes: f64) -> String {
+    let units = ["B", "KB", "MB", "GB", "TB", "PB"];
+    let power = (0..units.len() - 1)
+        .take_while(|power| bytes >= 1000_f64.powi(*power as i32 + 1))
+        .count();
+    let number = bytes / 1000_f64.powi(power as i32);
+    format!("{number:.prec$} {}", units[power], prec = usize::from(power > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(bytes("8GB"), Ok(8_000_000_000));
+        assert_eq!(bytes("1.5gib"), Ok(1_610_612_736));
+        assert_eq!(bytes("4096"), Ok(4096));
+        for wrong in ["", "GB", "-1GB", "8 parsecs", "1e30", "nan"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(show_bytes(3_154e9), "3.2 TB");
+        assert_eq!(show_bytes(12.0), "12 B");
+    }
+}

@@ -1,0 +1,91 @@
+//! `bunny-cli data mix`: one training file made of several, as a recipe says.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use bunny_data::DataError;
+use bunny_data::images::ImageSource;
+use bunny_data::mix::{Mix, MixRecipe};
+
+use super::bar::Bar;
+use crate::Format;
+
+/// Mixes datasets into one training file, as a recipe says, and checks their counts.
+///
+/// Example: bunny-cli data mix recipes/mixes/bunny-695k.toml --data downloads --out bunny_695k.json
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct MixArgs {
+    /// The recipe
+    recipe: PathBuf,
+    /// The folder that the recipe's paths start in
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    data: PathBuf,
+    /// The training file: a JSON array, or JSON lines where it is named .jsonl
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Where the pictures are; needed where a recipe converts boxes
+    #[arg(long, value_name = "PATH")]
+    images: Option<PathBuf>,
+    /// Go on where counts differ from the recipe's; the manifest says so
+    #[arg(long)]
+    accept_counts: bool,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the recipe or a source cannot be read, the mix cannot be written, or counts differ.
+pub fn run(args: MixArgs) -> Result<()> {
+    let recipe = MixRecipe::read(&args.recipe)?;
+    let images = args.images.as_ref().map(ImageSource::open).transpose()?;
+    let mix = Mix::open(recipe, &args.data, images)?;
+    let bar = Bar::new("mixing");
+    let written = mix.write(&args.out, args.accept_counts, &|done, total| {
+        bar.show(done, total)
+    });
+    drop(bar);
+    let manifest = match written {
+        Err(DataError::Counts {
+            recipe,
+            differences,
+        }) => {
+            for count in mix.counts() {
+                eprintln!(
+                    "{:<28} {:>9} records, {:>9} used",
+                    count.source, count.records, count.used
+                );
+            }
+            for difference in &differences {
+                eprintln!("{difference}");
+            }
+            bail!(
+                "recipe {recipe}: counts differ; look at the inputs, or go on with --accept-counts"
+            );
+        }
+        written => written?,
+    };
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string(&manifest)?),
+        Format::Text => {
+            for source in &manifest.sources {
+                println!(
+                    "{:<28} {:>9} records, {:>9} used",
+                    source.name, source.records, source.used
+                );
+            }
+            for difference in &manifest.differences {
+                println!("accepted: {difference}");
+            }
+            println!(
+                "{}: {} records",
+                args.out.display(),
+                manifest.output.records
+            );
+        }
+    }
+    Ok(())
+}
