@@ -35,7 +35,7 @@ struct GeluTanh;
 
 impl GeluTanh {
     /// `2 √(2/π)` and that times 0.044715: `2u = LINEAR x + CUBIC x³`.
-    const LINEAR: f32 = 1.595_769_1;
+    const LINEAR: f32 = 1.595_769;
     const CUBIC: f32 = 0.071_354_82;
 }
 
@@ -69,26 +69,6 @@ impl Function for Silu {
     }
 }
 
-/// `x σ(1.702 x)`, the form of CLIP.
-#[derive(Clone, Copy)]
-struct QuickGelu;
-
-impl QuickGelu {
-    const SCALE: f32 = 1.702;
-}
-
-impl Function for QuickGelu {
-    #[inline(always)]
-    fn value<S: Simd>(s: S, x: S::V) -> S::V {
-        s.mul(x, sigmoid(s, s.mul(x, s.splat(Self::SCALE))))
-    }
-    #[inline(always)]
-    fn derivative<S: Simd>(s: S, x: S::V) -> S::V {
-        let scaled = s.mul(x, s.splat(Self::SCALE));
-        gated_derivative(s, sigmoid_pair(s, scaled), scaled)
-    }
-}
-
 /// The derivative of `x σ(f(x))`, `σ + σ (1 - σ) x f'(x)`, given `(σ, 1 - σ)` and `x f'(x)`. The last is bounded where
 /// `σ (1 - σ)` has long vanished, or infinity times zero would make NaN.
 #[inline(always)]
@@ -115,16 +95,6 @@ pub fn gelu_tanh(x: &mut [f32]) {
 /// The gradient of [`gelu_tanh`]: `dx = dy · f'(x)`. Panics unless all are as long.
 pub fn gelu_tanh_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
     apply_backward::<GeluTanh>(x, dy, dx);
-}
-
-/// CLIP's `x σ(1.702 x)`, in place.
-pub fn quick_gelu(x: &mut [f32]) {
-    apply::<QuickGelu>(x);
-}
-
-/// The gradient of [`quick_gelu`]: `dx = dy · f'(x)`. Panics unless all are as long.
-pub fn quick_gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
-    apply_backward::<QuickGelu>(x, dy, dx);
 }
 
 /// SiLU, `x σ(x)`, in place.
@@ -329,12 +299,9 @@ mod tests {
     type InPlace = fn(&mut [f32]);
     type Backward = fn(&[f32], &[f32], &mut [f32]);
     type Oracle = fn(f64) -> f64;
-    const FORMS: [(&str, InPlace, Backward, Oracle); 4] = [
+    const FORMS: [(&str, InPlace, Backward, Oracle); 3] = [
         ("gelu_erf", gelu_erf, gelu_erf_backward, |x| x * cdf(x)),
         ("gelu_tanh", gelu_tanh, gelu_tanh_backward, gelu_tanh_f64),
-        ("quick_gelu", quick_gelu, quick_gelu_backward, |x| {
-            x * sigma(1.702 * x)
-        }),
         ("silu", silu, silu_backward, |x| x * sigma(x)),
     ];
 

@@ -416,7 +416,7 @@ mod tests {
             3,
         );
         assert_eq!(y, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
-        let mut y = vec![f32::NAN; 20 * 1];
+        let mut y = vec![f32::NAN; 20];
         linear(&[], WeightRef::F32(&[]), None, &mut y, 20, 0, 1);
         assert_eq!(y, [0.0; 20]);
     }

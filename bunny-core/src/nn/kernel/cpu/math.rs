@@ -54,12 +54,12 @@ pub(super) fn exp2_bounded<S: Simd>(s: S, x: S::V) -> S::V {
     // The coefficients of `exp_normal` times powers of ln 2.
     let p = [
         1.0,
-        0.693147181,
-        0.240226507,
-        0.0555038101,
-        0.00961810325,
-        0.00133813025,
-        0.00015444884,
+        std::f32::consts::LN_2,
+        0.240_226_5,
+        0.055_503_81,
+        0.009_618_103,
+        0.001_338_130_2,
+        1.544_488_4e-4,
     ];
     let y = s.mul(polynomial(s, s.sub(x, n), p), s.pow2(n));
     s.select_lt(x, s.splat(-126.0), s.zero(), y)
@@ -88,16 +88,16 @@ pub(super) fn sigmoid_pair<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
 pub(super) fn normal_cdf<S: Simd>(s: S, x: S::V) -> S::V {
     // -ln erfc(z / √2) = z P(z) for 0 <= z <= 8.5.
     let p = [
-        0.797_884_55,
+        0.797_884_5,
         0.318_310_45,
         0.036_331_24,
         -0.004_767_413_2,
-        -6.444_456_3e-5,
+        -6.444_456e-5,
         2.439_945_5e-4,
         -7.690_234e-5,
         1.478_415e-5,
         -1.959_153_7e-6,
-        1.799_545_9e-7,
+        1.799_546e-7,
         -1.096_679_9e-8,
         3.989_363e-10,
         -6.552_183e-12,
@@ -113,5 +113,5 @@ pub(super) fn normal_cdf<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(super) fn normal_density<S: Simd>(s: S, x: S::V) -> S::V {
     let e = exp_bounded(s, s.mul(s.mul(x, x), s.splat(-0.5)));
-    s.mul(e, s.splat(0.398_942_28))
+    s.mul(e, s.splat(0.398_942_3))
 }

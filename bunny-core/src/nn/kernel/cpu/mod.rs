@@ -3,6 +3,15 @@
 //! Each is written once over [`simd`]'s registers and compiled for AVX-512, AVX2 and plain code; the processor decides
 //! at run time. No result depends on the number of threads.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are arrays of a known size, whose loops unroll by index"
+)]
+#![allow(
+    clippy::too_many_arguments,
+    reason = "a kernel is called with its slices and their sizes"
+)]
+
 mod activation;
 mod attention;
 mod cross_entropy;
@@ -21,8 +30,8 @@ mod testing;
 mod tile;
 
 pub use activation::{
-    gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, quick_gelu, quick_gelu_backward,
-    silu, silu_backward, silu_mul, silu_mul_backward,
+    gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, silu, silu_backward, silu_mul,
+    silu_mul_backward,
 };
 pub use attention::{
     AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention,

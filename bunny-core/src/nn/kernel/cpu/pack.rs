@@ -5,7 +5,6 @@
 
 use super::product::Layout;
 use super::simd::{Element, MAX_LANES, Simd};
-use half::bf16;
 
 /// Numbers along the sum that make a word.
 pub(super) const fn grain(pairs: bool) -> usize {
@@ -15,8 +14,18 @@ pub(super) const fn grain(pairs: bool) -> usize {
 /// The word of two numbers, each rounded to `bf16`.
 #[inline(always)]
 pub(super) fn word(low: f32, high: f32) -> f32 {
-    let [low, high] = [low, high].map(|x| u32::from(bf16::from_f32(x).to_bits()));
-    f32::from_bits(low | high << 16)
+    f32::from_bits(rounded(low) >> 16 | rounded(high) & 0xFFFF_0000)
+}
+
+/// The bits of `x` rounded to the nearest `bf16`, ties to even, in the upper half. NaN stays so.
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        bits | 0x40_0000
+    } else {
+        bits + (0x7FFF + (bits >> 16 & 1))
+    }
 }
 
 /// A left operand, `m` rows with sums over `k`.
@@ -48,18 +57,7 @@ impl LeftSource<'_> {
         to: &mut [f32],
     ) {
         if PAIRS {
-            let number = |i: usize, p: usize| match self.layout {
-                _ if p >= self.k => 0.0,
-                Layout::AlongDepth => self.data[(row + i) * self.k + p],
-                Layout::AcrossDepth => self.data[p * self.m + row + i],
-            };
-            for (p, to) in to.chunks_exact_mut(mr).enumerate() {
-                let p = 2 * (word0 + p);
-                for (i, to) in to[..rows].iter_mut().enumerate() {
-                    *to = word(number(i, p), number(i, p + 1));
-                }
-            }
-            return;
+            return self.pack_pairs(row, rows, mr, 2 * word0, to);
         }
         match self.layout {
             Layout::AlongDepth => {
@@ -74,6 +72,33 @@ impl LeftSource<'_> {
             Layout::AcrossDepth => {
                 for (p, to) in to.chunks_exact_mut(mr).enumerate() {
                     to[..rows].copy_from_slice(&self.data[(word0 + p) * self.m + row..][..rows]);
+                }
+            }
+        }
+    }
+
+    /// [`Self::pack`] from depth `first` on, as pairs.
+    fn pack_pairs(&self, row: usize, rows: usize, mr: usize, first: usize, to: &mut [f32]) {
+        let depth = (2 * (to.len() / mr)).min(self.k - first);
+        match self.layout {
+            Layout::AlongDepth => {
+                for i in 0..rows {
+                    let from = &self.data[(row + i) * self.k + first..][..depth];
+                    let (pairs, rest) = from.as_chunks::<2>();
+                    let last = rest.first().map(|x| [*x, 0.0]);
+                    let pairs = pairs.iter().chain(&last);
+                    for (to, [low, high]) in to[i..].iter_mut().step_by(mr).zip(pairs) {
+                        *to = word(*low, *high);
+                    }
+                }
+            }
+            Layout::AcrossDepth => {
+                let lines = self.data[first * self.m..].chunks(2 * self.m);
+                for (to, lines) in to.chunks_exact_mut(mr).zip(lines) {
+                    let (low, high) = lines.split_at(self.m);
+                    for (i, to) in to[..rows].iter_mut().enumerate() {
+                        *to = word(low[row + i], high.get(row + i).copied().unwrap_or(0.0));
+                    }
                 }
             }
         }
@@ -143,6 +168,43 @@ impl<E: Element> RightSource<'_, E> {
                 0 => s.zero(),
                 _ if n == S::LANES => E::load(s, from),
                 _ => E::load_head(s, from, n),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn words_round_as_bf16_does() {
+        let numbers = [
+            0.0,
+            -0.0,
+            1.0,
+            1.003_906_3,
+            1.011_718_8,
+            -1.5e-40,
+            3.4e38,
+            f32::MAX,
+            f32::INFINITY,
+            f32::NAN,
+        ];
+        for low in numbers {
+            for high in numbers {
+                let bits = word(low, high).to_bits();
+                assert_eq!(
+                    (bits & 0xFFFF) as u16,
+                    bf16::from_f32(low).to_bits(),
+                    "{low}"
+                );
+                assert_eq!(
+                    (bits >> 16) as u16,
+                    bf16::from_f32(high).to_bits(),
+                    "{high}"
+                );
             }
         }
     }
