@@ -42,11 +42,13 @@ pub(crate) mod files;
 mod histogram;
 mod kept;
 mod kmeans;
+mod memory;
 mod numeric;
 mod options;
 mod output;
 mod pairs;
 mod pipeline;
+mod plan;
 mod reduce;
 mod report;
 mod scan;
@@ -63,12 +65,14 @@ pub use self::centroids::Centroids;
 pub use self::divide::Divided;
 pub use self::error::{CoresetError, Result};
 pub use self::histogram::{Cosines, Sizes};
+pub use self::memory::{assign, components, train, train_from};
 pub use self::options::{
     ClusterOptions, CoresetOptions, DuplicateOptions, Edge, Geometry, Group, Invalid, Keep, Median,
     Order, Scope, Search, Similarity, Start, Window, WindowOptions,
 };
 pub use self::output::{MissingImages, OutputOptions, Written};
 pub use self::pipeline::{DiskUse, Paths, machine_memory, select};
+pub use self::plan::{Calibration, Plan, PlanOptions, PlanStep, calibrate, plan};
 pub use self::reduce::Reduced;
 pub use self::report::{Report, Step};
 pub use self::scan::Scanned;

@@ -13,7 +13,9 @@ where
 
 /// Bytes: `8GB`, `512MiB`, `1.5G` or a plain number. Decimal units but for `KiB`, `MiB`, `GiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim();
+    let digits = text
+        .trim_end_matches(|c: char| c.is_ascii_alphabetic())
+        .trim();
     let unit = text[digits.len()..].trim().to_ascii_lowercase();
     let factor = match unit.as_str() {
         "" | "b" => 1.0,
@@ -39,7 +41,11 @@ pub fn show_bytes(bytes: f64) -> String {
         .take_while(|power| bytes >= 1000_f64.powi(*power as i32 + 1))
         .count();
     let number = bytes / 1000_f64.powi(power as i32);
-    format!("{number:.prec$} {}", units[power], prec = usize::from(power > 0))
+    format!(
+        "{number:.prec$} {}",
+        units[power],
+        prec = usize::from(power > 0)
+    )
 }
 
 #[cfg(test)]

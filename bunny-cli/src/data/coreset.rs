@@ -182,7 +182,9 @@ fn range(text: &str) -> Result<Range, String> {
     if text == "none" {
         return Ok(Range(None));
     }
-    let ends = text.split_once('-').and_then(|(from, to)| points(from).zip(points(to)));
+    let ends = text
+        .split_once('-')
+        .and_then(|(from, to)| points(from).zip(points(to)));
     match ends {
         Some((from, to)) if from < to && to <= 10_000 => Ok(Range(Some((from, to)))),
         _ => Err("a range of percent as 40-60 or 12.5-37.25, or none".to_owned()),
@@ -346,7 +348,9 @@ impl Progress for StageBar {
         let template = "{msg:10} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(total).with_style(style).with_message(stage.to_owned());
+        let bar = ProgressBar::new(total)
+            .with_style(style)
+            .with_message(stage.to_owned());
         if let Ok(mut current) = self.0.lock()
             && let Some(before) = current.replace(bar)
         {
@@ -383,7 +387,9 @@ mod tests {
         assert_eq!(range("12.5-37.25").unwrap().0, Some((1250, 3725)));
         assert_eq!(range("0-100").unwrap().0, Some((0, 10_000)));
         assert_eq!(range("none").unwrap().0, None);
-        for wrong in ["60-40", "40", "40-101", "1.234-5", "-1-5", "a-b", "40-40", ""] {
+        for wrong in [
+            "60-40", "40", "40-101", "1.234-5", "-1-5", "a-b", "40-40", "",
+        ] {
             assert!(range(wrong).is_err(), "{wrong}");
         }
     }

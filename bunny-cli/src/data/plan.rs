@@ -73,7 +73,11 @@ pub fn run(args: PlanArgs) -> Result<()> {
         dims: args.dim as usize,
         dtype: args.dtype,
         clusters: args.clusters,
-        rows_per_centroid: if args.iterations == 0 { 0 } else { args.rows_per_centroid },
+        rows_per_centroid: if args.iterations == 0 {
+            0
+        } else {
+            args.rows_per_centroid
+        },
         iterations: args.iterations,
         probes: args.probes,
         skew: args.skew.max(1.0),
@@ -92,7 +96,10 @@ pub fn run(args: PlanArgs) -> Result<()> {
         show_bytes(calibration.read),
         show_bytes(calibration.written)
     );
-    println!("{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}", "", "FLOP", "read", "written", "memory", "hours");
+    println!(
+        "{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}",
+        "", "FLOP", "read", "written", "memory", "hours"
+    );
     for step in &plan.steps {
         println!(
             "{:<12}{:>10.1e}{:>12}{:>12}{:>12}{:>12.2}",
@@ -105,8 +112,15 @@ pub fn run(args: PlanArgs) -> Result<()> {
         );
     }
     let hours = plan.steps.iter().map(|step| step.seconds).sum::<f64>() / 3600.0;
-    println!("{hours:.1} hours in all; work files {}", show_bytes(plan.disk.total() as f64));
-    let most = plan.steps.iter().map(|step| step.memory).fold(0.0, f64::max);
+    println!(
+        "{hours:.1} hours in all; work files {}",
+        show_bytes(plan.disk.total() as f64)
+    );
+    let most = plan
+        .steps
+        .iter()
+        .map(|step| step.memory)
+        .fold(0.0, f64::max);
     if 2.0 * most > budget as f64 {
         println!(
             "warning: searching the centroids takes --memory {}, and {} are given",

@@ -18,6 +18,7 @@ use bytemuck::{Pod, Zeroable};
 use memmap2::Mmap;
 
 use super::error::{CoresetError, Result};
+use super::files::Resident;
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::{map_file, release, to_f32};
 
@@ -175,6 +176,7 @@ pub(crate) struct Bucket {
     dims: usize,
     dtype: Dtype,
     len: usize,
+    resident: Resident,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -187,13 +189,14 @@ struct Segment {
 }
 
 impl Bucket {
-    /// Maps a bucket of the runs of so many parts.
+    /// Maps a bucket of the runs of so many parts; an eighth of the memory may be mapped pages.
     pub(crate) fn open(
         folder: &Path,
         parts: usize,
         bucket: usize,
         dims: usize,
         dtype: Dtype,
+        memory: u64,
     ) -> Result<Self> {
         let mut opened = Self {
             runs: Vec::with_capacity(parts),
@@ -201,6 +204,7 @@ impl Bucket {
             dims,
             dtype,
             len: 0,
+            resident: Resident::new(memory / 8),
         };
         for part in 0..parts {
             let path = run_path(folder, part);
@@ -279,6 +283,7 @@ impl Bucket {
     pub(crate) fn bytes(&self, index: usize) -> &[u8] {
         let (segment, i) = self.locate(index);
         let row = self.dims * self.dtype.size();
+        self.resident.count(row, || self.release());
         let start = segment.offset + segment.rows * size_of::<Tag>() + i * row;
         &self.runs[segment.run][start..start + row]
     }
@@ -350,7 +355,7 @@ mod tests {
                 .unwrap();
             }
             for bucket in 0..3 {
-                let found = Bucket::open(dir.path(), 3, bucket, 3, Dtype::Float16).unwrap();
+                let found = Bucket::open(dir.path(), 3, bucket, 3, Dtype::Float16, 1000).unwrap();
                 let expected: Vec<u64> = tags
                     .iter()
                     .filter(|tag| buckets.of(tag.cluster) == bucket)

@@ -12,6 +12,7 @@ use super::error::{CoresetError, Result};
 use super::files::Scratch;
 use super::histogram::Sizes;
 use super::kept::Kept;
+use super::memory::Joined;
 use super::numeric::{cosine, distance_squared, dot, ordered, scale};
 use super::options::{DuplicateOptions, Group, Keep, Median, Similarity};
 use super::pairs::{Sink, Units, for_each_similar};
@@ -406,23 +407,6 @@ impl Units for ClusterUnits<'_> {
 
     fn threshold(&self) -> f64 {
         self.options.threshold
-    }
-}
-
-/// Joins similar units.
-struct Joined<'a>(&'a UnionFind<'a>);
-
-impl Sink for Joined<'_> {
-    fn pair(&self, a: u32, b: u32) {
-        self.0.join(a, b);
-    }
-
-    fn known(&self, a: u32, b: u32) -> bool {
-        self.0.find(a) == self.0.find(b)
-    }
-
-    fn set(&self, unit: u32) -> Option<u32> {
-        Some(self.0.find(unit))
     }
 }
 

@@ -59,6 +59,9 @@ impl Task for Survive {
     }
 }
 
+/// Records read of a file before their pages are let go.
+const RELEASED: usize = 1 << 14;
+
 /// Merges the survivors of all buckets into one file in the order of their rows.
 pub(crate) fn merge(folder: &Path, buckets: usize, path: &Path) -> Result<()> {
     let files = (0..buckets)
@@ -72,6 +75,9 @@ pub(crate) fn merge(folder: &Path, buckets: usize, path: &Path) -> Result<()> {
             .collect();
         while let Some(Reverse((_, file, index))) = heads.pop() {
             write_records(out, path, &files[file][index..=index])?;
+            if index % RELEASED == RELEASED - 1 {
+                files[file].release(index + 1 - RELEASED..index);
+            }
             if let Some(kept) = files[file].get(index + 1) {
                 heads.push(Reverse((kept.row, file, index + 1)));
             }

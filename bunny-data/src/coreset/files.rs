@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytemuck::Pod;
 use memmap2::{Mmap, MmapMut};
@@ -197,6 +198,32 @@ impl<T: Pod> DerefMut for Scratch<T> {
         match self {
             Self::Memory(values) => values,
             Self::Disk(map, len) => &mut bytemuck::cast_slice_mut(map)[..*len],
+        }
+    }
+}
+
+/// Counts what is read of mapped files, to tell when enough pages have gathered to let go of them.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    read: AtomicU64,
+    limit: u64,
+}
+
+impl Resident {
+    /// Lets go after so many bytes.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self {
+            read: AtomicU64::new(0),
+            limit,
+        }
+    }
+
+    /// Counts bytes that are about to be read; calls `release` when it is time.
+    pub(crate) fn count(&self, bytes: usize, release: impl FnOnce()) {
+        let before = self.read.fetch_add(bytes as u64, Relaxed);
+        if before < self.limit && before + bytes as u64 >= self.limit {
+            release();
+            self.read.store(0, Relaxed);
         }
     }
 }

@@ -10,7 +10,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-use super::draw::for_each_key;
+use super::draw::{for_each_key, of_shard};
 use super::error::{CoresetError, Result};
 use super::files::{Records, Scratch, Whole};
 use super::kept::Kept;
@@ -151,6 +151,7 @@ pub(crate) fn write(
                     .map_err(|error| CoresetError::io(path, "write")(error.into()))
             },
         )?;
+        records.release(of_shard(&records, set, shard));
     }
     keys.commit()?;
     table.finish()?;
@@ -204,6 +205,7 @@ impl Table {
         let properties = WriterProperties::builder()
             // Not the library's version: the same rows are to give the same bytes.
             .set_created_by("bunny".to_owned())
+            .set_max_row_group_row_count(Some(1 << 17))
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
         let schema = batch(&[], &[])

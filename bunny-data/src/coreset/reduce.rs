@@ -64,7 +64,14 @@ impl Task for Reduce {
 
     fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Reduced> {
         let centroids = Centroids::read(&self.centroids, self.dims, self.geometry)?;
-        let bucket = Bucket::open(&self.runs, self.parts, part, self.dims, self.dtype)?;
+        let bucket = Bucket::open(
+            &self.runs,
+            self.parts,
+            part,
+            self.dims,
+            self.dtype,
+            worker.memory,
+        )?;
         let clusters = self.buckets.clusters(part);
         let in_memory = worker.memory as usize / 8;
         let (order, ends) = by_cluster(&bucket, &clusters, in_memory, &self.folder)?;

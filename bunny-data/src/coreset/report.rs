@@ -89,7 +89,7 @@ impl Report {
                 scanned.dropped, scanned.rows
             ));
         }
-        if scanned.shifted > 0.0 && scanned.own <= 1.05 * scanned.shifted {
+        if scanned.shifted > 0 && scanned.own as f64 <= 1.05 * scanned.shifted as f64 {
             warnings.push(
                 "images fit the captions of the next rows as well as their own: are the image and \
                  text files in the same order?"

@@ -48,11 +48,11 @@ pub struct Scanned {
     pub content: u64,
     /// The scores of the other rows.
     pub scores: Cosines,
-    /// The sum of the scores of images with their own captions, and with the captions of the rows
-    /// after them: about equal where images and captions are out of step.
-    pub own: f64,
-    /// See `own`.
-    pub shifted: f64,
+    /// The sum of the scores of some images with their own captions, in millionths.
+    pub own: i64,
+    /// The same with the captions of the rows after them: about equal to `own` where images and
+    /// captions are out of step.
+    pub shifted: i64,
 }
 
 impl Scanned {
@@ -75,10 +75,16 @@ const FAULTS: usize = 20;
 /// What is found in a block of rows.
 struct Block {
     scores: Vec<f64>,
-    fault: Option<(usize, &'static str)>,
+    /// The first few rows that cannot be used, and why.
+    faults: Vec<(usize, &'static str)>,
     hash: u64,
-    own: f64,
-    shifted: f64,
+    own: i64,
+    shifted: i64,
+}
+
+/// A score in millionths: sums of them are exact, in files too.
+fn millionths(score: f64) -> i64 {
+    (1e6 * score).round() as i64
 }
 
 /// The path of a part's scores: one float64 a row.
@@ -128,8 +134,7 @@ impl Task for Scan {
                 found.own += block.own;
                 found.shifted += block.shifted;
                 let first = index * BLOCK;
-                if let Some((row, what)) = block.fault {
-                    // Each block names its first fault; the rest is counted by their scores.
+                for (row, what) in block.faults {
                     let path = match (what, &text, &given) {
                         (TEXT_FINITE | TEXT_LENGTH, Some((_, path)), _) => path,
                         (GIVEN, _, Some((_, path))) => path,
@@ -205,10 +210,10 @@ impl Scan {
                     }
                     let mut block = Block {
                         scores: Vec::with_capacity(rows),
-                        fault: None,
+                        faults: Vec::new(),
                         hash,
-                        own: 0.0,
-                        shifted: 0.0,
+                        own: 0,
+                        shifted: 0,
                     };
                     for row in 0..rows {
                         let place = row * dims..(row + 1) * dims;
@@ -217,7 +222,9 @@ impl Scan {
                         match self.score(&images[place.clone()], other, given) {
                             Ok(score) => block.scores.push(score),
                             Err(what) => {
-                                block.fault.get_or_insert((row, what));
+                                if block.faults.len() < FAULTS {
+                                    block.faults.push((row, what));
+                                }
                                 block.scores.push(f64::NAN);
                             }
                         }
@@ -227,8 +234,8 @@ impl Scan {
                             if let Ok(shifted) = self.score(&images[place], Some(next), None)
                                 && !block.scores[row].is_nan()
                             {
-                                block.own += block.scores[row];
-                                block.shifted += shifted;
+                                block.own += millionths(block.scores[row]);
+                                block.shifted += millionths(shifted);
                             }
                         }
                     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::assign::Rows;
 use super::centroids::Centroids;
 use super::error::{CoresetError, Result};
-use super::files::{Records, Whole};
+use super::files::{Records, Resident, Whole};
 use super::kmeans;
 use super::options::ClusterOptions;
 use super::scan::scores_path;
@@ -17,19 +17,31 @@ use crate::hash::mix_all;
 /// Keeps the draws of samples apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"training");
 
-impl Rows for Matrix {
+/// The rows that centroids are trained on, mapped.
+struct Sample {
+    matrix: Matrix,
+    resident: Resident,
+}
+
+impl Rows for Sample {
     fn len(&self) -> usize {
-        self.rows()
+        self.matrix.rows()
     }
 
     fn dims(&self) -> usize {
-        self.width()
+        self.matrix.width()
     }
 
     fn load(&self, rows: std::ops::Range<usize>, out: &mut [f32]) {
-        Self::load(self, rows, out);
+        let bytes = std::mem::size_of_val(self.matrix.bytes(rows.clone()));
+        self.resident
+            .count(bytes, || self.matrix.release(0..self.matrix.rows()));
+        self.matrix.load(rows, out);
     }
 }
+
+/// Rows read here and there before their pages are let go: each may touch two of them.
+const SAMPLED_PAGES: u64 = 4096;
 
 /// What training takes.
 #[derive(Debug)]
@@ -65,7 +77,7 @@ impl Training<'_> {
         }
         let reached = (0..=rounds).rev().find(|round| path(*round).is_file());
         let mut round = reached.unwrap_or(0);
-        let mut sample = self.sample(round / self.options.iterations)?;
+        let mut sample = self.sample(round / self.options.iterations, worker.memory / 4)?;
         let mut centroids = match (reached, &self.options.start_from) {
             (Some(_), _) => self.read(&path(round))?,
             (None, Some(given)) => self.read(given)?,
@@ -87,7 +99,7 @@ impl Training<'_> {
             round = to;
             centroids.write(path(round))?;
             if round == epoch_end && round < rounds {
-                sample = self.sample(round / self.options.iterations)?;
+                sample = self.sample(round / self.options.iterations, worker.memory / 4)?;
             }
         }
         centroids.write(&finished)?;
@@ -100,7 +112,7 @@ impl Training<'_> {
 
     /// The sample of an epoch: the usable rows with the lowest hashes, in the order of the set, as
     /// a mapped file.
-    fn sample(&self, epoch: u32) -> Result<Matrix> {
+    fn sample(&self, epoch: u32, resident: u64) -> Result<Sample> {
         let path = self.folder.join(format!("sample-{epoch:03}.npy"));
         if !path.is_file() {
             let rows = self.sample_rows();
@@ -113,14 +125,19 @@ impl Training<'_> {
             })?;
             let mut whole = Whole::create(&path)?;
             whole.put(&NpyHeader::write(self.set.dtype, rows, self.set.dims))?;
-            let mut mapped: Option<(usize, Matrix)> = None;
+            let (mut mapped, mut read): (Option<(usize, Matrix)>, u64) = (None, 0);
             for row in chosen {
                 let (shard, row) = self.set.locate(row);
                 if mapped.as_ref().is_none_or(|(other, _)| *other != shard) {
                     mapped = Some((shard, self.set.shards[shard].image.map()?));
                 }
                 if let Some((_, matrix)) = &mapped {
-                    whole.put(matrix.bytes(row as usize..row as usize + 1))?;
+                    let row = row as usize..row as usize + 1;
+                    whole.put(matrix.bytes(row.clone()))?;
+                    read += 1;
+                    if read % SAMPLED_PAGES == 0 {
+                        matrix.release(0..row.end);
+                    }
                 }
             }
             whole.commit()?;
@@ -129,7 +146,10 @@ impl Training<'_> {
         let matrix = file.map()?;
         if (file.rows, file.dims, file.dtype) == (self.sample_rows(), self.set.dims, self.set.dtype)
         {
-            Ok(matrix)
+            Ok(Sample {
+                matrix,
+                resident: Resident::new(resident),
+            })
         } else {
             Err(CoresetError::format(
                 path,

@@ -1,0 +1,282 @@
+//! What a selection would cost on this machine, before it starts.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::assign::{Nearest, Plain};
+use super::centroids::Centroids;
+use super::content::content_hash;
+use super::error::{CoresetError, Result};
+use super::kept::Kept;
+use super::numeric::dot;
+use super::options::Geometry;
+use super::pipeline::DiskUse;
+use crate::embeddings::Dtype;
+use crate::embeddings::matrix::to_f32;
+use crate::engine::Worker;
+
+/// A selection that is planned.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanOptions {
+    /// Rows of the set.
+    pub rows: u64,
+    /// Numbers in a row.
+    pub dims: usize,
+    /// The type of the numbers.
+    pub dtype: Dtype,
+    /// Clusters.
+    pub clusters: u64,
+    /// Rows of a sample for each centroid; 0 where centroids are given.
+    pub rows_per_centroid: u64,
+    /// Rounds of k-means over the sample.
+    pub iterations: u64,
+    /// For two-level search, how many groups are searched.
+    pub probes: Option<u64>,
+    /// The sum of the squared sizes of clusters, as a multiple of that of equal ones.
+    pub skew: f64,
+}
+
+/// What this machine does in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Calibration {
+    /// Floating-point operations of the assignment.
+    pub flops: f64,
+    /// Bytes of embeddings looked through in memory.
+    pub scanned: f64,
+    /// Bytes written to the disk of the work files, synced.
+    pub written: f64,
+    /// Bytes read from it.
+    pub read: f64,
+}
+
+/// The cost of one step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanStep {
+    /// What the step is called.
+    pub name: &'static str,
+    /// Floating-point operations.
+    pub flop: f64,
+    /// Bytes read.
+    pub read: f64,
+    /// Bytes written.
+    pub written: f64,
+    /// Bytes of memory that the step cannot do without.
+    pub memory: f64,
+    /// Seconds on this machine.
+    pub seconds: f64,
+}
+
+/// The whole plan.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// What was planned.
+    pub options: PlanOptions,
+    /// What the machine does in a second.
+    pub calibration: Calibration,
+    /// The steps, in order.
+    pub steps: Vec<PlanStep>,
+    /// Bytes of disk for the work files.
+    pub disk: DiskUse,
+}
+
+/// Rows and centroids multiplied at a time while calibrating.
+const TRIAL: (usize, usize) = (4096, 1024);
+
+/// Bytes written and read while calibrating.
+const TRIAL_FILE: usize = 256 << 20;
+
+/// Measures this machine for a few seconds; a file of 256 MiB comes and goes in `folder`.
+///
+/// # Errors
+/// When that file cannot be written or read.
+pub fn calibrate(options: &PlanOptions, folder: &Path, worker: &Worker<'_>) -> Result<Calibration> {
+    let dims = options.dims;
+    let value = |i: usize| (crate::hash::mix(i as u64) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+    let rows: Vec<f32> = (0..TRIAL.0 * dims).map(value).collect();
+    let centroids = (0..TRIAL.1 * dims).map(|i| value(i + rows.len())).collect();
+    let nearest = Nearest::new(
+        &Centroids::new(centroids, dims, Geometry::Euclidean),
+        worker.tile,
+    );
+    let seconds = fastest(|| {
+        nearest
+            .assign_all(&Plain {
+                values: &rows,
+                dims,
+            })
+            .len()
+    });
+    let flops = 2.0 * (TRIAL.0 * TRIAL.1 * dims) as f64 / seconds;
+
+    let halves: Vec<u8> = vec![0x2e; TRIAL.0 * dims * options.dtype.size()];
+    let row = dims * options.dtype.size();
+    let seconds = fastest(|| {
+        halves
+            .par_chunks(row * 256)
+            .map(|block| {
+                let mut values = vec![0.0; block.len() / options.dtype.size()];
+                to_f32(block, options.dtype, &mut values);
+                let products: f64 = values.chunks(dims).map(|row| 1.5 * dot(row, row)).sum();
+                (products as usize) ^ content_hash(block) as usize
+            })
+            .reduce(|| 0, |a, b| a ^ b)
+    });
+    let scanned = halves.len() as f64 / seconds;
+    let (written, read) = disk(folder)?;
+    Ok(Calibration {
+        flops,
+        scanned,
+        written,
+        read,
+    })
+}
+
+/// The time of the fastest run within a second.
+fn fastest(mut run: impl FnMut() -> usize) -> f64 {
+    let begin = Instant::now();
+    let mut best = f64::INFINITY;
+    while begin.elapsed().as_secs_f64() < 1.0 {
+        let start = Instant::now();
+        std::hint::black_box(run());
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Bytes a second written, and read back from the disk rather than from the system's cache.
+fn disk(folder: &Path) -> Result<(f64, f64)> {
+    let io = |action| CoresetError::io(folder, action);
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write"))?;
+    let mut block: Vec<u8> = (0..1_u64 << 17)
+        .flat_map(|i| crate::hash::mix(i).to_le_bytes())
+        .collect();
+    let start = Instant::now();
+    for _ in 0..TRIAL_FILE / block.len() {
+        file.write_all(&block).map_err(io("write"))?;
+    }
+    file.as_file().sync_all().map_err(io("sync"))?;
+    let written = TRIAL_FILE as f64 / start.elapsed().as_secs_f64();
+    #[cfg(target_os = "linux")]
+    {
+        let _ = rustix::fs::fadvise(file.as_file(), 0, None, rustix::fs::Advice::DontNeed);
+    }
+    let mut reader = File::open(file.path()).map_err(io("open"))?;
+    let start = Instant::now();
+    while reader.read(&mut block).map_err(io("read"))? > 0 {}
+    Ok((written, TRIAL_FILE as f64 / start.elapsed().as_secs_f64()))
+}
+
+/// The cost of every step.
+pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
+    let (n, k, d) = (
+        options.rows as f64,
+        options.clusters as f64,
+        options.dims as f64,
+    );
+    let row = d * options.dtype.size() as f64;
+    let sample_rows = options
+        .rows_per_centroid
+        .saturating_mul(options.clusters)
+        .min(options.rows);
+    let sample = sample_rows as f64;
+    let centroids = 12.0 * k * d;
+    // Two levels: the centres of the groups, then the centroids of those searched.
+    let compared = options.probes.map_or(k, |probes| {
+        k.sqrt() * (1.0 + probes as f64).min(k.sqrt() + 1.0)
+    });
+    let step = |name, flop: f64, read: f64, written: f64, memory: f64, looked: f64| {
+        let computing = flop / calibration.flops + looked / calibration.scanned;
+        let moving = read / calibration.read + written / calibration.written;
+        PlanStep {
+            name,
+            flop,
+            read,
+            written,
+            memory,
+            // Reading and computing overlap.
+            seconds: computing.max(moving),
+        }
+    };
+    // The paper's share of rows left by the first step, in the records that are ranked.
+    let kept = 0.464 * n * size_of::<Kept>() as f64;
+    let steps = vec![
+        step("scan", 0.0, 2.0 * n * row, 8.0 * n, 0.0, 2.0 * n * row),
+        step(
+            "k-means",
+            2.0 * sample * k * d * options.iterations as f64,
+            sample * row * (1.0 + 2.0 * options.iterations as f64),
+            sample * row,
+            centroids,
+            0.0,
+        ),
+        step(
+            "assign",
+            2.0 * n * compared * d,
+            n * row,
+            n * (row + 24.0),
+            centroids,
+            0.0,
+        ),
+        step(
+            "duplicates",
+            n * (n / k) * d * options.skew,
+            n * (row + 24.0),
+            kept,
+            centroids / 3.0,
+            n * row,
+        ),
+        // Two counts, and for each boundary of two windows up to four passes over the records.
+        step("ranks", 0.0, 10.0 * kept, kept / 5.0, 0.0, 0.0),
+    ];
+    let disk = DiskUse::new(
+        0,
+        options.rows,
+        row as u64,
+        sample_rows,
+        4 * options.clusters * options.dims as u64,
+    );
+    Plan {
+        options,
+        calibration,
+        steps,
+        disk,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_papers_assignment_takes_as_many_operations_as_by_hand() {
+        let options = PlanOptions {
+            rows: 2_053_332_591,
+            dims: 768,
+            dtype: Dtype::Float16,
+            clusters: 100_000,
+            rows_per_centroid: 256,
+            iterations: 25,
+            probes: None,
+            skew: 1.0,
+        };
+        let calibration = Calibration {
+            flops: 450e9,
+            scanned: 1e9,
+            written: 1e9,
+            read: 1e9,
+        };
+        let plan = plan(options, calibration);
+        let assign = &plan.steps[2];
+        // 2 N k d = 3.15e17, 8.1 days at 450 GFLOP/s.
+        assert!((assign.flop / 3.154e17 - 1.0).abs() < 1e-3);
+        assert!((assign.seconds / 86_400.0 - 8.1).abs() < 0.05);
+        // N (N / k) d = 3.2e16 for pairs of equal clusters.
+        assert!((plan.steps[3].flop / 3.238e16 - 1.0).abs() < 1e-3);
+        assert!(plan.disk.buckets > 3_154_000_000_000);
+    }
+}

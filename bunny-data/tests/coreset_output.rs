@@ -1,0 +1,200 @@
+//! The files a selection leaves, and what it refuses.
+
+mod coreset_common;
+
+use std::fs;
+use std::path::Path;
+
+use bunny_data::coreset::{CoresetError, CoresetOptions, Invalid, MissingImages, OutputOptions};
+use bunny_data::record::RecordFile;
+use coreset_common::{Machine, fixture, options, run};
+
+fn copy_set(from: &Path, to: &Path) {
+    for folder in ["img_emb", "text_emb", "metadata"] {
+        fs::create_dir_all(to.join(folder)).unwrap();
+        for entry in fs::read_dir(from.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, to.join(folder).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_pretraining_file_is_that_of_bunny_and_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().join("images");
+    fs::create_dir(&images).unwrap();
+    let mut options = options("mixture");
+    options.windows.centroid = None;
+    let mut outputs = OutputOptions {
+        images: Some(images.clone()),
+        missing_images: MissingImages::Error,
+    };
+    let out = dir.path().join("out");
+    let select = |outputs: &OutputOptions| {
+        run(
+            &fixture("mixture"),
+            &out,
+            &options,
+            outputs,
+            Machine::default(),
+        )
+    };
+    let error = select(&outputs).unwrap_err().to_string();
+    assert!(
+        error.contains(".jpg") && error.contains("--missing-images skip"),
+        "{error}"
+    );
+
+    outputs.missing_images = MissingImages::Skip;
+    let report = select(&outputs).unwrap();
+    assert_eq!(report.written.missing_images, report.written.rows);
+    assert_eq!(
+        fs::read_to_string(out.join("pretrain.json")).unwrap(),
+        "[]\n"
+    );
+
+    let keys = fs::read_to_string(out.join("keys.txt")).unwrap();
+    for key in keys.lines() {
+        fs::write(images.join(format!("{key}.jpg")), "").unwrap();
+    }
+    outputs.missing_images = MissingImages::Error;
+    select(&outputs).unwrap();
+    let text = fs::read_to_string(out.join("pretrain.json")).unwrap();
+    let records: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(records.len(), keys.lines().count());
+    let key = keys.lines().next().unwrap();
+    assert_eq!(
+        records[0],
+        serde_json::json!({
+            "id": key,
+            "image": format!("{key}.jpg"),
+            "conversations": [
+                {"from": "human", "value": "<image>\nProvide a brief description of the given image."},
+                {"from": "gpt", "value": format!("a caption of “{key}”")},
+            ],
+        })
+    );
+    assert_eq!(
+        RecordFile::open(out.join("pretrain.json")).unwrap().len(),
+        records.len()
+    );
+    assert!(
+        fs::read_to_string(out.join("report.html"))
+            .unwrap()
+            .contains("<svg")
+    );
+}
+
+#[test]
+fn an_unusable_row_is_named_by_file_and_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options("broken");
+    options.invalid = Invalid::Error;
+    let outputs = OutputOptions::default();
+    let error = run(
+        &fixture("broken"),
+        dir.path(),
+        &options,
+        &outputs,
+        Machine::default(),
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains("img_emb_8.npy: row 5: the image embedding has no usable"),
+        "{error}"
+    );
+    options.invalid = Invalid::Drop;
+    let report = run(
+        &fixture("broken"),
+        dir.path(),
+        &options,
+        &outputs,
+        Machine::default(),
+    )
+    .unwrap();
+    assert_eq!((report.scanned.rows, report.scanned.dropped), (240, 4));
+    assert!(
+        report.scanned.faults[1].contains("text_emb_8.npy: row 77"),
+        "{:?}",
+        report.scanned
+    );
+    assert!(report.warnings()[0].contains("4 of 240"));
+}
+
+#[test]
+fn files_that_do_not_belong_together_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("set");
+    copy_set(&fixture("mixture"), &set);
+    let refused = || {
+        let options = CoresetOptions::default();
+        let outputs = OutputOptions::default();
+        run(
+            &set,
+            &dir.path().join("out"),
+            &options,
+            &outputs,
+            Machine::default(),
+        )
+        .unwrap_err()
+    };
+    let text = set.join("text_emb/text_emb_8.npy");
+    let kept = fs::read(&text).unwrap();
+    fs::copy(set.join("text_emb/text_emb_10.npy"), &text).unwrap();
+    assert!(matches!(refused(), CoresetError::RowCount { path, rows: 130, .. } if path == text));
+    fs::write(&text, &kept[..kept.len() - 1]).unwrap();
+    let error = refused().to_string();
+    assert!(
+        error.contains("text_emb_8.npy: cut short in row 149"),
+        "{error}"
+    );
+    fs::write(&text, kept).unwrap();
+    fs::remove_file(set.join("metadata/metadata_011.parquet")).unwrap();
+    assert!(refused().to_string().contains("img_emb_011.npy"));
+}
+
+#[test]
+fn what_does_not_fit_the_memory_is_said_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Machine {
+        memory: 1000,
+        ..Machine::default()
+    };
+    let outputs = OutputOptions::default();
+    let error = run(
+        &fixture("giant"),
+        dir.path(),
+        &options("giant"),
+        &outputs,
+        machine,
+    );
+    assert!(matches!(
+        error,
+        Err(CoresetError::Memory { budget: 1000, .. })
+    ));
+}
+
+#[test]
+fn a_search_in_two_levels_reports_how_often_it_agrees() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options("giant");
+    options.clusters.search = bunny_data::coreset::Search::TwoLevel { probes: 1 };
+    let outputs = OutputOptions::default();
+    let report = run(
+        &fixture("giant"),
+        dir.path(),
+        &options,
+        &outputs,
+        Machine::default(),
+    )
+    .unwrap();
+    assert!(report.divided.checked > 0 && report.divided.agreeing <= report.divided.checked);
+    assert!(
+        report
+            .warnings()
+            .iter()
+            .any(|line| line.contains("two levels"))
+    );
+}
