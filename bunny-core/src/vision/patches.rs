@@ -1,7 +1,7 @@
 //! A picture cut into patches, and the first product over them.
 
 use burn::{
-    module::{Module, Param},
+    module::{Module, Param, ParamId},
     tensor::{Tensor, backend::Backend},
 };
 
@@ -45,7 +45,10 @@ impl<B: Backend> PatchEmbedding<B> {
         let pixels_per_patch = channels * patch * patch;
         let patches = patches.reshape([pictures, rows * columns, pixels_per_patch]);
         let product = Linear {
-            weight: Param::from_tensor(weight.reshape([hidden, pixels_per_patch])),
+            weight: Param::initialized(
+                ParamId::new(),
+                weight.reshape([hidden, pixels_per_patch]),
+            ),
             bias: Some(self.bias.clone()),
             lora: None,
         };

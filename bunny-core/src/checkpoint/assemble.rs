@@ -1,0 +1,73 @@
+//! A model put together from parts that were published apart: where training starts.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    OpenModel, TensorFiles, WeightSet,
+    source::{TOWER, folder_of, image_processor, open_tower, projector},
+};
+use crate::{Error, Fields, config::BunnyConfig, tokenizer::Tokenizer};
+
+/// The parts of a model that is yet to be one.
+#[derive(Debug)]
+pub struct Parts {
+    /// The folder of the language model, or of a whole Bunny to go on from.
+    pub language_model: PathBuf,
+    /// The vision tower, a folder or a file of weights, where the folder above holds none.
+    pub vision_tower: Option<PathBuf>,
+    /// The projector's tensors under their published names, before those of the folder above.
+    pub projector: Option<TensorFiles>,
+}
+
+impl Parts {
+    /// Sizes and choices of the model that `fields`, its `config.json`, describes, the vocabulary
+    /// being the tokenizer's.
+    ///
+    /// # Errors
+    /// When `fields` describe no model, or there is no tokenizer.
+    pub fn configuration(&self, fields: &Fields) -> Result<(BunnyConfig, Tokenizer), Error> {
+        let tower_folder = self.vision_tower.as_deref().map(folder_of);
+        let mut config = BunnyConfig::from_fields(fields, tower_folder)?;
+        let tokenizer = Tokenizer::from_folder(&self.language_model)?;
+        config.decoder.vocab_size = tokenizer.vocab_size();
+        Ok((config, tokenizer))
+    }
+
+    /// Opens the files of the model that `fields`, its `config.json`, describes.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the tower is nowhere to be found.
+    pub fn open(self, fields: &Fields) -> Result<OpenModel, Error> {
+        let (config, tokenizer) = self.configuration(fields)?;
+        let image_processor =
+            image_processor(&config, self.vision_tower.as_deref().map(folder_of))?;
+        let place = self.language_model.display().to_string();
+        let mut weights = WeightSet::new(place).leaving_aside(config.vision.unused(TOWER));
+        if let Some(projector) = self.projector {
+            weights = weights.with(projector);
+        }
+        weights = weights.with(TensorFiles::open_folder(&self.language_model)?);
+        if !weights.has_any(TOWER) {
+            let tower = self.vision_tower.ok_or_else(|| Error::Incomplete {
+                folder: self.language_model.clone(),
+                problem: "holds no vision tower: name one with vision_tower".into(),
+            })?;
+            weights = weights.with(open_tower(&tower)?);
+        }
+        Ok(OpenModel {
+            config,
+            weights,
+            tokenizer,
+            image_processor,
+            tokenizer_folder: self.language_model,
+        })
+    }
+}
+
+/// A projector's tensors under their published names, from its folder or file.
+///
+/// # Errors
+/// When there is no such file, or it holds anything but tensors.
+pub fn open_projector(path: impl AsRef<Path>) -> Result<TensorFiles, Error> {
+    projector(path.as_ref())
+}

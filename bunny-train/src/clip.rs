@@ -1,0 +1,34 @@
+//! Clipping by the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does it.
+
+use burn::tensor::{ElementConversion, Tensor, backend::Backend};
+
+use crate::gradients::Gradients;
+
+/// The Euclidean norm of all gradients as one vector.
+pub fn global_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
+    // One number a learner on the device, and one read-back for all of them.
+    let squares: Vec<Tensor<B, 1>> = gradients
+        .iter()
+        .map(|gradient| gradient.clone().powi_scalar(2).sum())
+        .collect();
+    if squares.is_empty() {
+        return 0.0;
+    }
+    let squares = Tensor::cat(squares, 0).into_data();
+    squares
+        .iter::<f32>()
+        .map(|square| square.elem::<f64>())
+        .sum::<f64>()
+        .sqrt()
+}
+
+/// Scales gradients whose norm is above `max_norm` down to it; `None` clips nothing.
+pub fn clip<B: Backend>(gradients: Gradients<B>, norm: f64, max_norm: Option<f64>) -> Gradients<B> {
+    // torch's guard against a norm of zero, kept so that results agree to the last digit.
+    let factor = max_norm.map_or(1.0, |max_norm| max_norm / (norm + 1e-6));
+    if factor < 1.0 {
+        gradients.scaled(factor)
+    } else {
+        gradients
+    }
+}

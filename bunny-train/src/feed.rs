@@ -1,0 +1,218 @@
+//! Records to batches, on worker threads ahead of the step.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver},
+    },
+    thread::Scope,
+};
+
+use bunny_core::{
+    conversation::Template,
+    image_processor::{DecodeOptions, ImageError, ImageProcessor, Pixels, decode},
+    tokenizer::Tokenizer,
+};
+use bunny_data::{images::ImageSource, record::RecordFile};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    batch::{Batch, Layout},
+    error::TrainError,
+    labels::Sample,
+};
+
+/// What becomes of a record whose picture is missing or broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PicturePolicy {
+    /// The run stops, naming it.
+    #[default]
+    Error,
+    /// The record is left out, and counted.
+    Skip,
+}
+
+/// Records, and how they become batches.
+#[derive(Debug)]
+pub struct Dataset {
+    /// The records.
+    pub records: RecordFile,
+    /// Their pictures; `None` where no record may have one.
+    pub images: Option<ImageSource>,
+    /// How conversations are rendered.
+    pub template: Template,
+    /// Text to ids.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Pictures to pixels.
+    pub processor: ImageProcessor,
+    /// How samples become rows.
+    pub layout: Layout,
+    /// What becomes of records without their pictures.
+    pub policy: PicturePolicy,
+    /// How many records were left out for their pictures.
+    pub skipped: AtomicU64,
+}
+
+impl Dataset {
+    /// A record as it is learnt.
+    ///
+    /// # Errors
+    /// When the record cannot be read or learnt from.
+    pub fn sample(&self, index: usize) -> Result<Sample, TrainError> {
+        let record = self.records.get(index)?;
+        Sample::new(&record, self.template, &self.tokenizer).map_err(|source| TrainError::Sample {
+            file: self.records.path().to_path_buf(),
+            index,
+            id: record.id,
+            source,
+        })
+    }
+
+    /// These records as a batch.
+    ///
+    /// # Errors
+    /// As [`Dataset::sample`], and when a picture cannot be had and none may be skipped.
+    pub fn batch(&self, indices: &[usize]) -> Result<Batch, TrainError> {
+        let mut samples = Vec::with_capacity(indices.len());
+        for &index in indices {
+            let sample = self.sample(index)?;
+            match self.pictures(&sample) {
+                Ok(pictures) => samples.push((sample, pictures)),
+                Err(error) if self.policy == PicturePolicy::Skip => {
+                    self.skipped.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!("left out: {error}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Batch::collate(samples, self.layout))
+    }
+
+    fn pictures(&self, sample: &Sample) -> Result<Vec<Pixels>, TrainError> {
+        let wrong = |name: &str, problem| TrainError::Picture {
+            file: self.records.path().to_path_buf(),
+            id: sample.id.clone(),
+            name: name.to_owned(),
+            problem,
+        };
+        let pictures = sample.pictures.iter().map(|name| {
+            let images = self
+                .images
+                .as_ref()
+                .ok_or_else(|| wrong(name, PictureProblem::NoFolder))?;
+            let bytes = images
+                .read(name)
+                .map_err(|error| wrong(name, error.into()))?;
+            let picture = decode(&bytes, DecodeOptions::default())
+                .map_err(|error| wrong(name, error.into()))?;
+            Ok(self.processor.process(&picture))
+        });
+        pictures.collect()
+    }
+}
+
+/// Why a picture cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureProblem {
+    /// Nobody said where pictures are.
+    #[error("no image_folder is given")]
+    NoFolder,
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] bunny_data::DataError),
+    /// It cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] ImageError),
+}
+
+/// Batches in order, made by worker threads ahead of time.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    source: Source<'a>,
+    next: usize,
+}
+
+#[derive(Debug)]
+enum Source<'a> {
+    /// Made when asked for.
+    Direct {
+        dataset: &'a Dataset,
+        plan: Arc<dyn Plan + 'a>,
+    },
+    /// Worker w makes batches w, w + workers, ...
+    Workers(Vec<Receiver<Result<Batch, TrainError>>>),
+}
+
+/// Which records each batch of a run holds.
+pub trait Plan: Send + Sync + std::fmt::Debug {
+    /// How many batches there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The records of one.
+    fn records(&self, batch: usize) -> Vec<usize>;
+}
+
+/// Batches that each worker keeps ready.
+const READY: usize = 2;
+
+impl<'a> Feed<'a> {
+    /// Feeds the batches of `plan` from `first` on, made by `workers` threads; with none, each is
+    /// made when it is asked for.
+    pub fn new<'scope>(
+        scope: &'scope Scope<'scope, 'a>,
+        dataset: &'a Dataset,
+        plan: Arc<dyn Plan + 'a>,
+        first: usize,
+        workers: usize,
+    ) -> Self {
+        if workers == 0 {
+            let source = Source::Direct { dataset, plan };
+            return Self {
+                source,
+                next: first,
+            };
+        }
+        let receivers = (0..workers).map(|worker| {
+            let (sender, receiver) = mpsc::sync_channel(READY);
+            let plan = plan.clone();
+            scope.spawn(move || {
+                for batch in (first + worker..plan.len()).step_by(workers) {
+                    let made = dataset.batch(&plan.records(batch));
+                    let failed = made.is_err();
+                    // Nobody listens any more when the run has stopped.
+                    if sender.send(made).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            receiver
+        });
+        Self {
+            source: Source::Workers(receivers.collect()),
+            next: 0,
+        }
+    }
+
+    /// The next batch.
+    ///
+    /// # Errors
+    /// Those of making it.
+    pub fn next(&mut self) -> Result<Batch, TrainError> {
+        let at = self.next;
+        self.next += 1;
+        match &self.source {
+            Source::Direct { dataset, plan } => dataset.batch(&plan.records(at)),
+            Source::Workers(receivers) => receivers[at % receivers.len()]
+                .recv()
+                .map_err(|_| TrainError::Worker)?,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! AdamW with master weights in f32, whatever type the model holds what learns in.
+
+use std::collections::HashMap;
+
+use bunny_core::Bunny;
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{
+        DType, Tensor,
+        backend::{AutodiffBackend, Backend},
+    },
+};
+
+use crate::{
+    gradients::{Gradients, Slots},
+    stage::Learner,
+};
+
+/// The constants of AdamW; the defaults are the reference's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled decay of matrices, times the learning rate, a step.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+/// The learning rates of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Of the language model and its adapters.
+    pub language: f64,
+    /// Of the projector and an unfrozen tower.
+    pub projector: f64,
+}
+
+/// What the optimizer knows of one learner.
+#[derive(Debug, Clone)]
+pub struct State<B: Backend> {
+    /// The weights that small steps add up in, flat, f32.
+    pub master: Tensor<B, 1>,
+    /// Both moments, and how many updates made them; absent until a first gradient comes.
+    pub moments: Option<Moments<B>>,
+}
+
+/// Running means of a gradient and of its square.
+#[derive(Debug, Clone)]
+pub struct Moments<B: Backend> {
+    /// Of the gradient.
+    pub first: Tensor<B, 1>,
+    /// Of its square.
+    pub second: Tensor<B, 1>,
+    /// How many gradients went in.
+    pub updates: u64,
+}
+
+/// AdamW (Loshchilov and Hutter 2019) as `torch.optim.AdamW` computes it.
+#[derive(Debug, Clone)]
+pub struct AdamW<B: Backend> {
+    config: AdamWConfig,
+    /// In the order of the learners.
+    states: Vec<State<B>>,
+}
+
+impl<B: Backend> AdamW<B> {
+    /// An optimizer whose master weights are the model's own.
+    pub fn new<A: AutodiffBackend<InnerBackend = B>>(
+        config: AdamWConfig,
+        model: &Bunny<A>,
+        slots: &Slots,
+    ) -> Self {
+        struct Masters<'a, B: Backend> {
+            slots: &'a Slots,
+            found: HashMap<usize, Tensor<B, 1>>,
+        }
+
+        impl<A: AutodiffBackend> ModuleVisitor<A> for Masters<'_, A::InnerBackend> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+                if let Some(slot) = self.slots.get(param.id) {
+                    let flat = param.val().inner().flatten::<1>(0, D - 1);
+                    self.found.insert(slot, flat.cast(DType::F32));
+                }
+            }
+        }
+
+        let mut masters = Masters {
+            slots,
+            found: HashMap::new(),
+        };
+        model.visit(&mut masters);
+        let states = (0..slots.len()).filter_map(|slot| masters.found.remove(&slot));
+        Self {
+            config,
+            states: states
+                .map(|master| State {
+                    master,
+                    moments: None,
+                })
+                .collect(),
+        }
+    }
+
+    /// What is known of each learner, in their order.
+    pub fn states(&self) -> &[State<B>] {
+        &self.states
+    }
+
+    /// The same, to be put back by a run that goes on.
+    pub fn states_mut(&mut self) -> &mut [State<B>] {
+        &mut self.states
+    }
+
+    /// One step along `gradients`.
+    ///
+    /// A learner without a gradient takes a step by its moments, as if the gradient were zero; one
+    /// that has never had any stays as it is.
+    pub fn step(&mut self, gradients: &Gradients<B>, rates: Rates, learners: &[Learner]) {
+        for (slot, (state, learner)) in self.states.iter_mut().zip(learners).enumerate() {
+            let rate = match learner.beside {
+                true => rates.projector,
+                false => rates.language,
+            };
+            let decay = match learner.decayed {
+                true => self.config.weight_decay,
+                false => 0.0,
+            };
+            state.step(gradients.get(slot), rate, decay, &self.config);
+        }
+    }
+
+    /// Puts the master weights into the model, in the type it holds them in.
+    pub fn update<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        model: Bunny<A>,
+        slots: &Slots,
+    ) -> Bunny<A> {
+        struct Update<'a, B: Backend> {
+            slots: &'a Slots,
+            states: &'a [State<B>],
+        }
+
+        impl<A: AutodiffBackend> ModuleMapper<A> for Update<'_, A::InnerBackend> {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: Param<Tensor<A, D>>,
+            ) -> Param<Tensor<A, D>> {
+                let Some(slot) = self.slots.get(param.id) else {
+                    return param;
+                };
+                let (id, old) = (param.id, param.into_value());
+                let new = self.states[slot].master.clone();
+                let new = new.reshape(old.dims()).cast(old.dtype());
+                Param::initialized(id, Tensor::from_inner(new).require_grad())
+            }
+        }
+
+        model.map(&mut Update {
+            slots,
+            states: &self.states,
+        })
+    }
+}
+
+impl<B: Backend> State<B> {
+    fn step(
+        &mut self,
+        gradient: Option<&Tensor<B, 1>>,
+        rate: f64,
+        decay: f64,
+        config: &AdamWConfig,
+    ) {
+        let AdamWConfig { beta1, beta2, .. } = *config;
+        let (first, second, updates) = match (self.moments.take(), gradient) {
+            (None, None) => return,
+            (None, Some(gradient)) => (
+                gradient.clone().mul_scalar(1.0 - beta1),
+                gradient.clone().powi_scalar(2).mul_scalar(1.0 - beta2),
+                1,
+            ),
+            (Some(old), None) => (
+                old.first.mul_scalar(beta1),
+                old.second.mul_scalar(beta2),
+                old.updates + 1,
+            ),
+            (Some(old), Some(gradient)) => {
+                let square = gradient.clone().powi_scalar(2).mul_scalar(1.0 - beta2);
+                (
+                    old.first.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1),
+                    old.second.mul_scalar(beta2) + square,
+                    old.updates + 1,
+                )
+            }
+        };
+        let bias = |beta: f64| 1.0 - beta.powf(updates as f64);
+        let root = second.clone().sqrt().div_scalar(bias(beta2).sqrt());
+        let direction = first.clone() / root.add_scalar(config.epsilon);
+        let mut master = self.master.clone();
+        if decay != 0.0 {
+            master = master.mul_scalar(1.0 - rate * decay);
+        }
+        self.master = master - direction.mul_scalar(rate / bias(beta1));
+        self.moments = Some(Moments {
+            first,
+            second,
+            updates,
+        });
+    }
+}

@@ -1,0 +1,210 @@
+//! One micro-batch through the model and back.
+//!
+//! The way back is made of pieces, each with a graph of its own: the answers' scores in chunks
+//! ([`answer_loss`]), then the layers, either as one piece or, with gradient checkpointing, one at
+//! a time, then what comes before them. Between two pieces only a gradient is handed on.
+//!
+//! With checkpointing the layers first run without a graph, and their inputs are kept: one
+//! `[batch, seq, hidden]` a layer. On the way back each is run again, with a graph; its dropouts
+//! draw from the [`Mode`], so the second pass drops what the first one dropped.
+
+use bunny_core::{
+    Bunny,
+    image_processor::Pixels,
+    nn::{Mask, Mode, Positions},
+};
+use burn::{
+    module::AutodiffModule,
+    tensor::{
+        Int, Tensor, TensorData,
+        backend::{AutodiffBackend, Backend},
+    },
+};
+
+use crate::{
+    batch::{Batch, Piece, row_len},
+    gradients::{Gradients, Slots, collect, pull_back},
+    loss::answer_loss,
+    stage::Learns,
+};
+
+/// How micro-batches go through a model.
+#[derive(Debug, Clone)]
+pub struct Pass {
+    /// What learns.
+    pub learns: Learns,
+    /// Where its gradients go.
+    pub slots: Slots,
+    /// Keep the layers' inputs only, and run each layer again on the way back.
+    pub gradient_checkpointing: bool,
+}
+
+impl Pass {
+    /// The mean loss of a micro-batch's answers, `[1]`; its gradients are added to `sums`,
+    /// `weight` times. `None` when the micro-batch has no answers.
+    pub fn learn<B: AutodiffBackend>(
+        &self,
+        model: &Bunny<B>,
+        batch: &Batch,
+        mode: &Mode,
+        weight: f64,
+        sums: &mut Gradients<B::InnerBackend>,
+        device: &B::Device,
+    ) -> Option<Tensor<B::InnerBackend, 1>> {
+        if batch.answers.is_empty() {
+            return None;
+        }
+        let stack = &model.language_model.model;
+        let embeds = stack.enter(self.embed(model, batch, mode, device), mode);
+        let positions = Positions::consecutive(0, batch.width);
+        let around = stack.surroundings(&embeds, &positions, Mask::CAUSAL, 0, mode);
+        let below =
+            self.learns.language || (self.learns.before_decoder() && !batch.pictures.is_empty());
+        let layers_learn = self.learns.language || self.learns.lora;
+
+        if !self.gradient_checkpointing {
+            let mut hidden = embeds;
+            for layer in &stack.layers {
+                hidden = layer.forward(hidden, None, &around);
+            }
+            let top = hidden.clone().inner();
+            let loss = answer_loss::<B>(
+                &model.language_model,
+                top,
+                &batch.answers,
+                weight,
+                &self.slots,
+                sums,
+            );
+            if let Some(gradient) = loss.gradient.filter(|_| below || layers_learn) {
+                let mut gradients = pull_back(hidden, gradient);
+                collect(model, &mut gradients, weight, &self.slots, sums);
+            }
+            return Some(loss.mean);
+        }
+
+        let mut hidden = embeds.clone().inner();
+        let mut inputs = Vec::with_capacity(stack.layers.len());
+        {
+            let plain = stack.valid();
+            let around = plain.surroundings(&hidden, &positions, Mask::CAUSAL, 0, mode);
+            for layer in &plain.layers {
+                inputs.push(hidden.clone());
+                hidden = layer.forward(hidden, None, &around);
+            }
+        }
+        let loss = answer_loss::<B>(
+            &model.language_model,
+            hidden,
+            &batch.answers,
+            weight,
+            &self.slots,
+            sums,
+        );
+        if !(below || layers_learn) {
+            return Some(loss.mean);
+        }
+        let mut gradient = loss.gradient;
+        for layer in stack.layers.iter().rev() {
+            let (Some(input), Some(above)) = (inputs.pop(), gradient.take()) else {
+                break;
+            };
+            let input = Tensor::<B, 3>::from_inner(input).require_grad();
+            let output = layer.forward(input.clone(), None, &around);
+            let mut gradients = pull_back(output, above);
+            gradient = input.grad_remove(&mut gradients);
+            collect(layer, &mut gradients, weight, &self.slots, sums);
+        }
+        if let Some(gradient) = gradient.filter(|_| below) {
+            let mut gradients = pull_back(embeds, gradient);
+            collect(
+                &model.mm_projector,
+                &mut gradients,
+                weight,
+                &self.slots,
+                sums,
+            );
+            collect(
+                &model.vision_tower,
+                &mut gradients,
+                weight,
+                &self.slots,
+                sums,
+            );
+            collect(
+                &stack.embed_tokens,
+                &mut gradients,
+                weight,
+                &self.slots,
+                sums,
+            );
+        }
+        Some(loss.mean)
+    }
+
+    /// Rows of embeddings, words and pictures in their places, padded with zeros on the right.
+    /// Without pictures, tower and projector do not run.
+    ///
+    /// # Shapes
+    /// `[batch, width, hidden]`
+    fn embed<B: AutodiffBackend>(
+        &self,
+        model: &Bunny<B>,
+        batch: &Batch,
+        mode: &Mode,
+        device: &B::Device,
+    ) -> Tensor<B, 3> {
+        let compute = model.precision().compute;
+        let ids = TensorData::new(batch.ids.clone(), [batch.ids.len()]);
+        let ids: Tensor<B, 1, Int> = Tensor::from_data(ids, device);
+        let words = model.language_model.model.embed(ids).cast(compute); // [words, hidden]
+        let hidden = words.dims()[1];
+        let features = (!batch.pictures.is_empty()).then(|| {
+            let features = match self.learns.tower {
+                true => {
+                    let pixels = stacked::<B>(&batch.pictures, device).cast(compute);
+                    model.vision_tower.forward(pixels)
+                }
+                // A frozen tower runs where no graph is kept.
+                false => {
+                    let pixels = stacked::<B::InnerBackend>(&batch.pictures, device);
+                    let tower = model.vision_tower.valid();
+                    Tensor::from_inner(tower.forward(pixels.cast(compute)))
+                }
+            };
+            model.mm_projector.forward(features, mode) // [pictures, tokens, hidden]
+        });
+        let rows = batch.rows.iter().map(|row| {
+            let mut parts: Vec<Tensor<B, 2>> = Vec::with_capacity(row.len() + 1);
+            for piece in row {
+                match (piece, &features) {
+                    (Piece::Words(range), _) => {
+                        parts.push(words.clone().slice([range.clone(), 0..hidden]));
+                    }
+                    (Piece::Picture { picture, features }, Some(all)) => {
+                        let own =
+                            all.clone()
+                                .slice([*picture..picture + 1, 0..*features, 0..hidden]);
+                        parts.push(own.reshape([*features, hidden]));
+                    }
+                    (Piece::Picture { .. }, None) => {}
+                }
+            }
+            let padding = batch.width - row_len(row);
+            if padding > 0 {
+                parts.push(Tensor::zeros([padding, hidden], (device, compute)));
+            }
+            Tensor::cat(parts, 0)
+        });
+        Tensor::stack(rows.collect(), 0)
+    }
+}
+
+/// Pictures as one tensor, `[pictures, 3, height, width]`.
+fn stacked<B: Backend>(pictures: &[Pixels], device: &B::Device) -> Tensor<B, 4> {
+    let one = |picture: &Pixels| {
+        let shape = [1, 3, picture.height, picture.width];
+        Tensor::from_data(TensorData::new(picture.data.clone(), shape), device)
+    };
+    Tensor::cat(pictures.iter().map(one).collect(), 0)
+}

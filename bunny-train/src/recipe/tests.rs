@@ -1,0 +1,141 @@
+//! Recipes as people write them, and what is said of those that cannot be followed.
+
+use super::*;
+use crate::schedule::SchedulerKind;
+
+const BOTH: &str = r#"
+format_version = 1
+model_name_or_path = "base"
+vision_tower = "tower"
+seed = 3
+
+[pretrain]
+data_path = "captions.json"
+learning_rate = 5e-4
+
+[finetune]
+data_path = "talks.json"
+lora_enable = true
+lora_alpha = 256
+mm_projector_lr = 2e-5
+lr_scheduler_type = "cosine"
+"#;
+
+fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
+    let overrides: Vec<Override> = overrides.iter().map(|text| text.parse().unwrap()).collect();
+    Recipe::parse("small.toml", text, &overrides)
+}
+
+fn stage(recipe: &Recipe, kind: StageKind) -> &StageRecipe {
+    &recipe
+        .stages
+        .iter()
+        .find(|(found, _)| *found == kind)
+        .unwrap()
+        .1
+}
+
+#[test]
+fn keys_above_the_stages_are_for_both_and_stages_fill_in_their_own() {
+    let recipe = parse(BOTH, &[]).unwrap();
+    assert_eq!(recipe.name, "small");
+    let pretrain = stage(&recipe, StageKind::Pretrain);
+    assert_eq!(pretrain.model_name_or_path, "base");
+    assert_eq!(pretrain.seed, 3);
+    assert_eq!(pretrain.learns(), Learns::PRETRAIN);
+    assert_eq!(pretrain.version.as_deref(), Some("plain"));
+    assert_eq!(pretrain.image_aspect_ratio.as_deref(), Some("square"));
+    let finetune = stage(&recipe, StageKind::Finetune);
+    assert_eq!(finetune.learns(), Learns::LORA);
+    assert_eq!(finetune.version, None);
+    assert_eq!(finetune.image_aspect_ratio.as_deref(), Some("pad"));
+    assert_eq!(finetune.lora_alpha, 256.0);
+    assert_eq!(finetune.lr_scheduler_type, SchedulerKind::Cosine);
+}
+
+#[test]
+fn overrides_replace_values_of_one_stage_or_of_both() {
+    let recipe = parse(
+        BOTH,
+        &[
+            "finetune.learning_rate=1e-4",
+            "seed = 9",
+            "finetune.vision_tower=other/tower",
+        ],
+    )
+    .unwrap();
+    let finetune = stage(&recipe, StageKind::Finetune);
+    assert_eq!(finetune.learning_rate, 1e-4);
+    assert_eq!(finetune.vision_tower.as_deref(), Some("other/tower"));
+    let pretrain = stage(&recipe, StageKind::Pretrain);
+    assert_eq!((pretrain.learning_rate, pretrain.seed), (5e-4, 9));
+    assert_eq!(pretrain.vision_tower.as_deref(), Some("tower"));
+    for wrong in ["learning_rate", "polish.seed=1", "finetune.=1"] {
+        assert!(wrong.parse::<Override>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_cannot_be_followed_is_named_with_its_place() {
+    let fault = |text: &str, overrides: &[&str]| parse(text, overrides).unwrap_err().to_string();
+    assert_eq!(
+        fault(BOTH, &["finetune.learningrate=1"]),
+        "small.toml: finetune.learningrate: there is no such key; the nearest known one is \
+         `learning_rate`"
+    );
+    let place = |overrides: &[&str]| {
+        let fault = fault(BOTH, overrides);
+        fault.split(": ").nth(1).unwrap().to_owned()
+    };
+    assert_eq!(place(&["finetune.lora_r=eight"]), "finetune.lora_r");
+    assert_eq!(
+        place(&["pretrain.lr_scheduler_type=cosinus"]),
+        "pretrain.lr_scheduler_type"
+    );
+    assert_eq!(
+        place(&["finetune.loss_average=mean"]),
+        "finetune.loss_average"
+    );
+    assert_eq!(place(&["finetune.warmup_ratio=3"]), "finetune.warmup_ratio");
+    assert_eq!(
+        place(&["pretrain.lora_enable=true"]),
+        "pretrain.lora_enable"
+    );
+    assert_eq!(
+        place(&["pretrain.freeze_mm_mlp_adapter=true"]),
+        "pretrain.freeze_mm_mlp_adapter"
+    );
+    assert!(fault(&BOTH.replace("= 1\n", "= 2\n"), &[]).contains("reads up to 1"));
+    assert!(fault("format_version = 1\n[pretrain\n", &[]).starts_with("small.toml: line 2: "));
+    assert!(fault("format_version = 1", &[]).contains("neither [pretrain] nor [finetune]"));
+}
+
+#[test]
+fn every_key_has_a_place_in_the_list_of_known_ones() {
+    // The list is made by writing a stage; what is optional must not be missing from it.
+    let keys = StageRecipe::keys();
+    for key in [
+        "vision_tower",
+        "max_steps",
+        "init_adapter",
+        "save_total_limit",
+    ] {
+        assert!(keys.iter().any(|known| known == key), "{key}");
+    }
+    assert_eq!(keys.len(), 41);
+}
+
+#[test]
+fn published_recipes_can_be_followed() {
+    Recipe::built_in(&[]).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            Recipe::read(&path, &[]).unwrap();
+            count += 1;
+        }
+    }
+    assert_eq!(count, 7);
+}

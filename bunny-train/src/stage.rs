@@ -1,0 +1,137 @@
+//! What learns in a stage of training, and at which rates.
+
+use bunny_core::Bunny;
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    tensor::{Tensor, backend::AutodiffBackend},
+};
+
+use crate::names::{NamedParameter, Part, parameters};
+
+/// Which parts of the model learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Learns {
+    /// The projector.
+    pub projector: bool,
+    /// The adapters beside the language model's products.
+    pub lora: bool,
+    /// The language model itself: products, norms, embedding and head.
+    pub language: bool,
+    /// The vision tower.
+    pub tower: bool,
+}
+
+impl Learns {
+    /// Pre-training: the projector alone.
+    pub const PRETRAIN: Self = Self {
+        projector: true,
+        lora: false,
+        language: false,
+        tower: false,
+    };
+
+    /// Fine-tuning as the paper does it: adapters and projector.
+    pub const LORA: Self = Self {
+        lora: true,
+        ..Self::PRETRAIN
+    };
+
+    /// Fine-tuning of the whole language model and the projector.
+    pub const FULL: Self = Self {
+        language: true,
+        ..Self::PRETRAIN
+    };
+
+    /// Whether `part` learns.
+    pub fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Projector => self.projector,
+            Part::Lora => self.lora,
+            Part::Language => self.language,
+            Part::Tower => self.tower,
+        }
+    }
+
+    /// Whether nothing learns.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether anything learns that pictures go through before the decoder.
+    pub fn before_decoder(&self) -> bool {
+        self.projector || self.tower
+    }
+}
+
+/// A parameter that learns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learner {
+    /// Which one.
+    pub parameter: NamedParameter,
+    /// It learns at the projector's rate, where that has its own.
+    pub beside: bool,
+    /// It is decayed: matrices are, biases and norms are not.
+    pub decayed: bool,
+}
+
+impl Learner {
+    /// The name under which its state is kept: the published one, with the block of a token table
+    /// that is held in several.
+    pub fn key(&self) -> String {
+        match self.parameter.block {
+            0 => self.parameter.name.clone(),
+            block => format!("{}.block{block}", self.parameter.name),
+        }
+    }
+
+    /// How many numbers it has.
+    pub fn count(&self) -> usize {
+        self.parameter.shape.iter().product()
+    }
+}
+
+/// Lets the parts named by `learns` learn and freezes all else.
+///
+/// What learns is held in the type of the activations (norms stay f32): its master copy, which
+/// gathers small steps, is the optimizer's.
+pub fn prepare<B: AutodiffBackend>(model: Bunny<B>, learns: Learns) -> (Bunny<B>, Vec<Learner>) {
+    let learners: Vec<Learner> = parameters(&model)
+        .into_iter()
+        .filter(|parameter| learns.has(parameter.part))
+        .map(|parameter| Learner {
+            // As in the reference, an unfrozen tower learns at the projector's rate.
+            beside: matches!(parameter.part, Part::Projector | Part::Tower),
+            decayed: parameter.shape.len() > 1,
+            parameter,
+        })
+        .collect();
+    let compute = model.precision().compute;
+    let mut mapper = Thaw {
+        learners: &learners,
+        compute,
+    };
+    (model.map(&mut mapper), learners)
+}
+
+struct Thaw<'a> {
+    learners: &'a [Learner],
+    compute: burn::tensor::DType,
+}
+
+impl<B: AutodiffBackend> ModuleMapper<B> for Thaw<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let learns = self
+            .learners
+            .iter()
+            .any(|learner| learner.parameter.id == param.id);
+        let id = param.id;
+        let value = param.into_value().inner();
+        // A norm's weight and bias are vectors held in f32 whatever the model's type is.
+        let value = match learns && D > 1 {
+            true => value.cast(self.compute),
+            false => value,
+        };
+        let value = Tensor::from_inner(value);
+        Param::initialized(id, if learns { value.require_grad() } else { value })
+    }
+}
