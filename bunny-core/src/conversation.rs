@@ -6,54 +6,16 @@
 //! What a person typed stays text: neither `<image>` nor `<|endoftext|>` inside a message means
 //! anything.
 
+mod error;
+mod template;
+
 use std::fmt;
-use std::str::FromStr;
+
+pub use error::ConversationError;
+pub use template::Template;
 
 /// How a picture's place is written where a prompt is shown as text, and in datasets.
 pub const IMAGE_PLACEHOLDER: &str = "<image>";
-
-const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. \
-    The assistant gives helpful, detailed, and polite answers to the user's questions.";
-
-/// What can be wrong with a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConversationError {
-    /// No template has this name.
-    #[error("unknown template `{name}`: use bunny, phi3, minicpm, llama or plain")]
-    UnknownTemplate {
-        /// The name as given.
-        name: String,
-    },
-    /// The `from` of a record's sentence is neither `human` nor `gpt`.
-    #[error("unknown speaker `{from}` in sentence {index}: use human or gpt")]
-    UnknownSpeaker {
-        /// The speaker as given.
-        from: String,
-        /// Which sentence of the record, from 0.
-        index: usize,
-    },
-    /// Two messages of one role in a row, or an assistant that speaks first.
-    #[error(
-        "message {index} is the {role}'s, out of turn: user and assistant alternate, and the user begins"
-    )]
-    OutOfTurn {
-        /// Whose message it is.
-        role: Role,
-        /// Its place in the conversation, from 0.
-        index: usize,
-    },
-    /// The `plain` template learns from one picture and its caption, nothing else.
-    #[error(
-        "the plain template takes a sentence with `<image>` and one answer: this record has {sentences} sentences, {pictures} of them with `<image>`"
-    )]
-    NotACaption {
-        /// How many sentences the record has.
-        sentences: usize,
-        /// How many of them hold `<image>`.
-        pictures: usize,
-    },
-}
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,86 +32,6 @@ impl fmt::Display for Role {
             Role::User => "user",
             Role::Assistant => "assistant",
         })
-    }
-}
-
-/// The form of a prompt: `--version` and `--conv-mode` of the reference.
-///
-/// All but [`Plain`](Template::Plain) read `{system} USER: … ASSISTANT: …{end}USER: …`, with
-/// nothing between an answer's end of text and the next `USER`. They differ in that end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Template {
-    /// Phi-1.5, Phi-2, StableLM-2, Qwen1.5: answers end in `<|endoftext|>`.
-    #[default]
-    Bunny,
-    /// Phi-3: `<|endoftext|>` as well; its tokenizer may add a beginning of sequence.
-    Phi3,
-    /// MiniCPM: answers end in `</s>`.
-    MiniCpm,
-    /// Llama-3: answers end in `<|end_of_text|>`.
-    Llama,
-    /// Pre-training: a picture, its caption, a line break; no system text, roles or end of text.
-    Plain,
-}
-
-impl Template {
-    /// Every template.
-    pub const ALL: [Template; 5] = [
-        Template::Bunny,
-        Template::Phi3,
-        Template::MiniCpm,
-        Template::Llama,
-        Template::Plain,
-    ];
-
-    /// The name in recipes and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Template::Bunny => "bunny",
-            Template::Phi3 => "phi3",
-            Template::MiniCpm => "minicpm",
-            Template::Llama => "llama",
-            Template::Plain => "plain",
-        }
-    }
-
-    /// What stands before the first turn, unless the conversation brings its own.
-    pub fn system(self) -> &'static str {
-        if self == Template::Plain { "" } else { SYSTEM }
-    }
-
-    /// The special token that ends an answer, if answers have one.
-    pub fn end_of_text(self) -> Option<&'static str> {
-        match self {
-            Template::Bunny | Template::Phi3 => Some("<|endoftext|>"),
-            Template::MiniCpm => Some("</s>"),
-            Template::Llama => Some("<|end_of_text|>"),
-            Template::Plain => None,
-        }
-    }
-}
-
-impl fmt::Display for Template {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Template {
-    type Err = ConversationError;
-
-    /// `default` is the reference's other name for `bunny`. The reference takes any unknown name
-    /// for it as well, which ends in a loss of 0; here that is an error.
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "default" => Ok(Template::Bunny),
-            _ => Template::ALL
-                .into_iter()
-                .find(|template| template.name() == name)
-                .ok_or_else(|| ConversationError::UnknownTemplate {
-                    name: name.to_owned(),
-                }),
-        }
     }
 }
 
@@ -336,7 +218,7 @@ impl Conversation {
     /// # Errors
     /// If it is not this role's turn.
     pub fn push(&mut self, message: Message) -> Result<(), ConversationError> {
-        let turn = if self.messages.len() % 2 == 0 {
+        let turn = if self.messages.len().is_multiple_of(2) {
             Role::User
         } else {
             Role::Assistant

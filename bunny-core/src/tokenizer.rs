@@ -5,95 +5,22 @@
 //! chunk the words of the template and of the people are one text. Special tokens are what the
 //! template placed, and nothing that anybody typed.
 
+mod error;
 mod files;
 mod stream;
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use tokenizers::AddedToken;
 
 use crate::conversation::{IMAGE_PLACEHOLDER, Segment};
 
+pub use error::TokenizerError;
 pub use stream::TokenStream;
 
 /// The id that stands for a picture in the reference's `input_ids`.
 pub const IMAGE_TOKEN_INDEX: i64 = -200;
-
-/// What can go wrong between text and ids.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TokenizerError {
-    /// The folder holds no tokenizer that this crate reads.
-    #[error("{}: no tokenizer.json, nor vocab.json with merges.txt", folder.display())]
-    NotFound {
-        /// The folder searched.
-        folder: PathBuf,
-    },
-    /// A file could not be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file is not the JSON it should be.
-    #[error("{}: {source}", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        source: serde_json::Error,
-    },
-    /// The `tokenizers` library refused a file.
-    #[error("{}: not a usable tokenizer: {source}", path.display())]
-    Load {
-        /// The file.
-        path: PathBuf,
-        /// What the library said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// `vocab.json` and `merges.txt` alone do not say how text is cut; the class does.
-    #[error("{}: tokenizer_class `{class}` cannot be built from vocab.json and merges.txt: convert it to tokenizer.json", path.display())]
-    UnknownClass {
-        /// The `tokenizer_config.json`.
-        path: PathBuf,
-        /// Its `tokenizer_class`.
-        class: String,
-    },
-    /// An added token would get another id than the files say.
-    #[error("{}: added token `{token}` should be {id} and is {found:?}: the tokenizer's files do not belong together", path.display())]
-    MisplacedToken {
-        /// The tokenizer's file.
-        path: PathBuf,
-        /// The token.
-        token: String,
-        /// The id in `added_tokens_decoder` or `added_tokens.json`.
-        id: u32,
-        /// The id in the vocabulary.
-        found: Option<u32>,
-    },
-    /// A token that is needed is not in the vocabulary: most often a template of another family.
-    #[error("the vocabulary has no token `{token}`: is this the template of another model?")]
-    NoSuchToken {
-        /// The token.
-        token: String,
-    },
-    /// The `tokenizers` library failed on a text.
-    #[error("text could not be tokenised: {source}")]
-    Encode {
-        /// What the library said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The `tokenizers` library failed on ids.
-    #[error("ids could not be decoded: {source}")]
-    Decode {
-        /// What the library said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
 
 /// One place of a tokenised prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
