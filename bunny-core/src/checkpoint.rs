@@ -1,13 +1,16 @@
 //! Weights: from published files into a model, and back.
 
 pub mod adapter;
+mod assemble;
 mod builder;
 mod cast;
 mod error;
+mod export;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
 mod merge;
+mod merged;
 mod names;
 mod pickle;
 mod precision;
@@ -17,8 +20,10 @@ mod source;
 mod weights;
 pub mod writer;
 
+pub use assemble::{Parts, open_projector};
 pub use builder::{Builder, Initial};
-pub use error::CheckpointError;
+pub use error::{AdapterError, CheckpointError, HeaderError, IndexError, PickleError};
+pub use export::{NamedParameter, config_json};
 pub use names::NameTable;
 pub use precision::Precision;
 pub use reader::{StoredDtype, StoredTensor, TensorFiles};

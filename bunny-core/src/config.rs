@@ -140,3 +140,101 @@ pub(crate) fn vision_tower_name(fields: &Fields) -> Result<&str, ConfigError> {
             .ok_or_else(|| fields.invalid("mm_vision_tower", "is missing: name the vision tower")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(change: impl FnOnce(&mut Value)) -> Result<BunnyConfig, ConfigError> {
+        let mut json = json!({
+            "model_type": "bunny-phi",
+            "vocab_size": 51200,
+            "hidden_size": 2560,
+            "intermediate_size": 10240,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "partial_rotary_factor": 0.4,
+            "resid_pdrop": 0.1,
+            "mm_vision_tower": "google/siglip-so400m-patch14-384",
+            "mm_hidden_size": 1152,
+            "image_aspect_ratio": "pad",
+        });
+        change(&mut json);
+        let fields = Fields::parse("config.json", &json.to_string())?;
+        BunnyConfig::from_fields(&fields, None)
+    }
+
+    #[test]
+    fn the_published_fields_make_the_published_model() {
+        let config = read(|_| {}).unwrap();
+        let published = DecoderConfig {
+            vocab_size: 51200,
+            ..DecoderConfig::phi_2()
+        };
+        assert_eq!(config.decoder, published);
+        assert_eq!(config.vision.tokens(), 729);
+        assert_eq!(config.projector.name(), "mlp2x_gelu");
+    }
+
+    #[test]
+    fn the_tower_is_told_by_the_last_part_of_its_name() {
+        let tower =
+            |name: &str| read(|json| json["mm_vision_tower"] = name.into()).map(|c| c.vision);
+        // "design" and "evaluation" are folders; the reference takes them for towers.
+        let siglip = tower("evaluation/siglip-so400m-patch14-384").unwrap();
+        assert_eq!(siglip.tokens(), 729);
+        assert!(tower("design/resnet").is_err());
+    }
+
+    #[test]
+    fn every_field_out_of_range_is_named() {
+        for (field, value) in [
+            ("model_type", json!("bunny-hare")),
+            ("hidden_size", json!(0)),
+            ("hidden_size", json!("wide")),
+            ("hidden_size", json!(null)),
+            ("num_attention_heads", json!(7)),
+            ("num_key_value_heads", json!(5)),
+            ("partial_rotary_factor", json!(0.0)),
+            ("resid_pdrop", json!(1.5)),
+            ("hidden_act", json!("relu6")),
+            ("mm_hidden_size", json!(1024)),
+            ("mm_projector_type", json!("mlp0x_gelu")),
+            ("image_aspect_ratio", json!("anyres")),
+            ("eos_token_id", json!(-1)),
+        ] {
+            let error = read(|json| json[field] = value.clone())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&format!("`{field}`")), "{field}: {error}");
+            assert!(!error.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn what_is_to_come_is_refused_by_name() {
+        for (field, value) in [
+            ("use_s2", json!(true)),
+            ("continuous_training", json!(true)),
+            ("model_type", json!("bunny-phi3")),
+            ("rope_scaling", json!({"type": "linear"})),
+        ] {
+            let error = read(|json| json[field] = value.clone())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("not supported yet"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_projector_lists_the_known_ones() {
+        let error = read(|json| json["mm_projector_type"] = "ldp".into()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("none of linear, mlpNx_gelu, identity")
+        );
+    }
+}

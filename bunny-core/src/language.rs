@@ -8,6 +8,8 @@ mod stablelm;
 pub use config::{BlockOrder, DecoderConfig, MlpKind, NormKind};
 pub use decoder::{Decoder, DecoderLayer, DecoderStack, Mlp, SelfAttention, Surroundings};
 
+use serde_json::Value;
+
 use crate::{checkpoint::NameTable, conversation::Template, error::ConfigError, fields::Fields};
 
 /// A family of language models: what its configuration and its tensors are called.
@@ -74,6 +76,14 @@ impl Family {
         match self {
             Self::Phi => phi::decoder_config(fields),
             Self::StableLm => stablelm::decoder_config(fields),
+        }
+    }
+
+    /// The fields of `config.json` that only this family has.
+    pub(crate) fn own_fields(self, config: &DecoderConfig) -> Vec<(&'static str, Value)> {
+        match self {
+            Self::Phi => phi::own_fields(config),
+            Self::StableLm => stablelm::own_fields(config),
         }
     }
 

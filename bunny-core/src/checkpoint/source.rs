@@ -49,7 +49,7 @@ enum Contents {
 }
 
 /// How every tensor of a tower is called in a merged checkpoint.
-const TOWER: &str = "model.vision_tower.vision_tower.";
+pub(super) const TOWER: &str = "model.vision_tower.vision_tower.";
 
 impl ModelSource {
     /// A merged model in one folder.
@@ -79,6 +79,19 @@ impl ModelSource {
         Ok((!inside).then(|| name.to_string()))
     }
 
+    /// The model's sizes and choices, from the configurations that are here; no weights are needed.
+    ///
+    /// # Errors
+    /// When a configuration is missing or cannot be used.
+    pub fn configuration(&self) -> Result<BunnyConfig, Error> {
+        let fields = Fields::read(self.model.join("config.json"))?;
+        let tower = self.tower_path(vision_tower_name(&fields)?);
+        Ok(BunnyConfig::from_fields(
+            &fields,
+            tower.as_deref().map(folder_of),
+        )?)
+    }
+
     /// Opens the files and checks what can be checked without reading weights.
     ///
     /// # Errors
@@ -93,15 +106,7 @@ impl ModelSource {
         let tokenizer = Tokenizer::from_folder(&tokenizer_folder)?;
         config.decoder.vocab_size = tokenizer.vocab_size();
 
-        let image_processor =
-            match tower_folder.map(|folder| folder.join("preprocessor_config.json")) {
-                Some(file) if file.exists() => ImageProcessor::from_preprocessor_config(&file)?,
-                _ => match &config.vision {
-                    VisionConfig::Siglip(siglip) => ImageProcessor::siglip(siglip.image_size),
-                    VisionConfig::EvaClip(eva) => ImageProcessor::eva_clip(eva.image_size),
-                },
-            }
-            .with_aspect(config.image_aspect_ratio);
+        let image_processor = image_processor(&config, tower_folder)?;
 
         Ok(OpenModel {
             weights: self.weights(&config, tower_path.as_deref())?,
@@ -194,15 +199,35 @@ impl ModelSource {
     }
 }
 
+/// How a tower's pictures are prepared: as its own folder says, else as its kind does.
+pub(super) fn image_processor(
+    config: &BunnyConfig,
+    tower_folder: Option<&Path>,
+) -> Result<ImageProcessor, Error> {
+    let file = tower_folder.map(|folder| folder.join("preprocessor_config.json"));
+    let processor = match file {
+        Some(file) if file.exists() => ImageProcessor::from_preprocessor_config(&file)?,
+        _ => match &config.vision {
+            VisionConfig::Siglip(siglip) => ImageProcessor::siglip(siglip.image_size),
+            VisionConfig::EvaClip(eva) => ImageProcessor::eva_clip(eva.image_size),
+        },
+    };
+    Ok(processor.with_aspect(config.image_aspect_ratio))
+}
+
 const PROJECTOR_FILES: [&str; 2] = ["mm_projector.safetensors", "mm_projector.bin"];
 
-/// The projector's tensors; files name them with varying prefixes.
-fn projector(folder: &Path) -> Result<TensorFiles, Error> {
-    let file = PROJECTOR_FILES
-        .iter()
-        .map(|file| folder.join(file))
-        .find(|file| file.exists())
-        .unwrap_or_else(|| folder.join(PROJECTOR_FILES[0]));
+/// The projector's tensors, from its folder or file; files name them with varying prefixes.
+pub(super) fn projector(path: &Path) -> Result<TensorFiles, Error> {
+    let file = if path.is_file() {
+        path.to_path_buf()
+    } else {
+        PROJECTOR_FILES
+            .iter()
+            .map(|file| path.join(file))
+            .find(|file| file.exists())
+            .unwrap_or_else(|| path.join(PROJECTOR_FILES[0]))
+    };
     let renamed = TensorFiles::open_file(file)?.renamed(|name| {
         let rest = name
             .rsplit_once("mm_projector.")
@@ -213,7 +238,7 @@ fn projector(folder: &Path) -> Result<TensorFiles, Error> {
 }
 
 /// A tower's own files: SigLIP as `transformers` saves it, or EVA-CLIP's single `.pt`.
-fn open_tower(path: &Path) -> Result<TensorFiles, Error> {
+pub(super) fn open_tower(path: &Path) -> Result<TensorFiles, Error> {
     let files = if path.is_file() {
         TensorFiles::open_file(path)?
     } else {
@@ -243,7 +268,7 @@ fn single_pt(folder: &Path) -> Option<PathBuf> {
     files.next().is_none().then_some(first)
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     if path.is_file() {
         path.parent().unwrap_or(path)
     } else {

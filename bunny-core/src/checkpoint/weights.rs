@@ -13,8 +13,8 @@ use crate::Error;
 #[derive(Debug)]
 pub struct WeightSet {
     place: String,
-    parts: Vec<TensorFiles>,
-    adapter: Option<Adapter>,
+    pub(super) parts: Vec<TensorFiles>,
+    pub(super) adapter: Option<Adapter>,
     unused: Vec<String>,
     taken: RefCell<BTreeSet<String>>,
 }
@@ -56,6 +56,15 @@ impl WeightSet {
     /// Where the weights come from, for errors.
     pub(super) fn place(&self) -> String {
         self.place.clone()
+    }
+
+    /// The number type of most of a model's weights: that of its token table.
+    pub fn stored_type(&self) -> DType {
+        let table = "model.embed_tokens.weight";
+        let stored = self.parts.iter().find_map(|part| part.get(table));
+        stored
+            .and_then(|stored| float_type(&stored).ok())
+            .unwrap_or(DType::F32)
     }
 
     /// Whether a tensor of this published name is there.

@@ -1,5 +1,7 @@
 //! Phi-1.5 and Phi-2: parallel blocks under one LayerNorm, partial rotary, biases everywhere.
 
+use serde_json::Value;
+
 use crate::{checkpoint::NameTable, error::ConfigError, fields::Fields};
 
 use super::config::{DecoderConfig, common_fields, probability, rope_number};
@@ -21,6 +23,14 @@ pub(super) fn decoder_config(fields: &Fields) -> Result<DecoderConfig, ConfigErr
         attention_dropout: probability(fields, "attention_dropout", 0.0)?,
         ..config
     })
+}
+
+pub(super) fn own_fields(config: &DecoderConfig) -> Vec<(&'static str, Value)> {
+    vec![
+        ("resid_pdrop", config.residual_dropout.into()),
+        ("embd_pdrop", config.embedding_dropout.into()),
+        ("qk_layernorm", false.into()),
+    ]
 }
 
 /// Bunny's Phi has no bias on its head: the base checkpoint's is dropped, as the reference does.

@@ -1,5 +1,7 @@
 //! StableLM-2: sequential blocks under LayerNorms with biases, gated SiLU MLP, a quarter rotated.
 
+use serde_json::Value;
+
 use crate::{checkpoint::NameTable, error::ConfigError, fields::Fields};
 
 use super::config::{DecoderConfig, common_fields, probability, rope_number};
@@ -26,6 +28,19 @@ pub(super) fn decoder_config(fields: &Fields) -> Result<DecoderConfig, ConfigErr
         attention_dropout: probability(fields, "attention_dropout", 0.0)?,
         ..config
     })
+}
+
+/// Each setting in both spellings.
+pub(super) fn own_fields(config: &DecoderConfig) -> Vec<(&'static str, Value)> {
+    vec![
+        ("use_qkv_bias", config.qkv_bias.into()),
+        ("hidden_dropout", config.residual_dropout.into()),
+        ("norm_eps", config.norm_eps.into()),
+        (
+            "rope_pct",
+            (config.rotary_dim as f64 / config.head_dim as f64).into(),
+        ),
+    ]
 }
 
 pub(super) static NAMES: NameTable = NameTable {

@@ -95,3 +95,16 @@ impl<B: Backend> Rope<B> {
         kernel::rotate(input, self.cos.clone(), self.sin.clone())
     }
 }
+
+/// Rotates adjacent channels `(2i, 2i + 1)` of every head by tables that hold each angle twice: the
+/// form of EVA-CLIP.
+///
+/// # Shapes
+/// `[batch, heads, seq, head_dim]`, tables `[1, 1, seq, head_dim]` → `[batch, heads, seq, head_dim]`
+pub fn rotate_pairs<B: Backend>(
+    input: Tensor<B, 4>,
+    cos: &Tensor<B, 4>,
+    sin: &Tensor<B, 4>,
+) -> Tensor<B, 4> {
+    kernel::rotate_pairs(input, cos.clone(), sin.clone())
+}

@@ -98,6 +98,22 @@ impl VisionConfig {
             .collect()
     }
 
+    /// Whether these are the sizes that a tower's name alone stands for.
+    pub(crate) fn is_published(&self) -> bool {
+        match self {
+            Self::Siglip(config) => *config == SiglipConfig::so400m_patch14_384(),
+            Self::EvaClip(config) => *config == EvaClipConfig::eva02_l_14_336(),
+        }
+    }
+
+    /// What a tower's folder beside a model is called.
+    pub(crate) fn folder_name(&self) -> &'static str {
+        match self {
+            Self::Siglip(_) => "siglip-tower",
+            Self::EvaClip(_) => "eva-clip-tower",
+        }
+    }
+
     /// Channels of the features.
     pub fn hidden_size(&self) -> usize {
         match self {

@@ -13,7 +13,7 @@ use crate::{
     checkpoint::{Builder, Initial},
     error::ConfigError,
     fields::Fields,
-    nn::{Activation, AttentionMask, Linear, Mask, Mode, Norm, attention},
+    nn::{Activation, AttentionMask, Linear, Mask, Mode, Norm, attention, rotate_pairs},
 };
 
 /// The sizes of an EVA-CLIP tower (`vision_cfg` of EVA-CLIP's model configurations).
@@ -150,7 +150,7 @@ pub struct EvaTransformer<B: Backend> {
     pub patch_embed: EvaPatchEmbed<B>,
     /// The blocks that take part.
     pub blocks: Vec<EvaBlock<B>>,
-    /// `[1, 1, patches, head_width]`, each angle twice in a row.
+    /// `[1, 1, 1 + patches, head_width]`, each angle twice in a row.
     cos: Tensor<B, 4>,
     sin: Tensor<B, 4>,
 }
@@ -320,8 +320,8 @@ impl<B: Backend> EvaAttention<B> {
         let key = heads(self.k_proj.forward(input.clone(), &mode));
         let value = heads(self.v_proj.forward(input, &mode));
         let attended = attention(
-            rotate_patches(query, cos, sin),
-            rotate_patches(key, cos, sin),
+            rotate_pairs(query, cos, sin),
+            rotate_pairs(key, cos, sin),
             value,
             mask,
         );
@@ -341,30 +341,10 @@ impl<B: Backend> EvaMlp<B> {
     }
 }
 
-/// Rotates adjacent channels of every token but the class token.
-///
-/// # Shapes
-/// `[pictures, heads, 1 + patches, head_width]` → the same
-fn rotate_patches<B: Backend>(
-    input: Tensor<B, 4>,
-    cos: &Tensor<B, 4>,
-    sin: &Tensor<B, 4>,
-) -> Tensor<B, 4> {
-    let [pictures, heads, tokens, width] = input.dims();
-    let class = input.clone().narrow(2, 0, 1);
-    let patches = input.narrow(2, 1, tokens - 1);
-    let pairs: Tensor<B, 5> = patches
-        .clone()
-        .reshape([pictures, heads, tokens - 1, width / 2, 2]);
-    let (even, odd) = (pairs.clone().narrow(4, 0, 1), pairs.narrow(4, 1, 1));
-    let turned = Tensor::cat(vec![odd.neg(), even], 4).reshape(patches.shape());
-    let rotated = patches * cos.clone() + turned * sin.clone();
-    Tensor::cat(vec![class, rotated], 2)
-}
-
-/// Cosines and sines for every patch: the row's angles in a head's first half of channels, the
-/// column's in the second, each frequency in two adjacent channels, positions stretched from the
-/// grid the tower was pre-trained on.
+/// Cosines and sines for every token, `[1, 1, 1 + patches, head_width]`: the patch's row gives the
+/// angles of a head's first half of channels, its column those of the second, each frequency in two
+/// adjacent channels, positions stretched from the grid the tower was pre-trained on. The class
+/// token, in front, is not turned.
 ///
 /// ```text
 /// channels:  row·f0 row·f0 row·f1 row·f1 … | column·f0 column·f0 …
@@ -385,8 +365,9 @@ fn rotary_tables<B: Backend>(
                 .chain((0..half).map(move |channel| angle(column, channel)))
         })
     });
-    let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(f32::sin_cos).unzip();
-    let shape = [1, 1, config.tokens(), config.head_width];
+    let class = std::iter::repeat_n(0f32, config.head_width);
+    let (sin, cos): (Vec<f32>, Vec<f32>) = class.chain(angles).map(f32::sin_cos).unzip();
+    let shape = [1, 1, 1 + config.tokens(), config.head_width];
     [cos, sin].map(|table| {
         Tensor::from_data(
             TensorData::new(table, shape),

@@ -45,10 +45,7 @@ impl<B: Backend> PatchEmbedding<B> {
         let pixels_per_patch = channels * patch * patch;
         let patches = patches.reshape([pictures, rows * columns, pixels_per_patch]);
         let product = Linear {
-            weight: Param::initialized(
-                ParamId::new(),
-                weight.reshape([hidden, pixels_per_patch]),
-            ),
+            weight: Param::initialized(ParamId::new(), weight.reshape([hidden, pixels_per_patch])),
             bias: Some(self.bias.clone()),
             lora: None,
         };

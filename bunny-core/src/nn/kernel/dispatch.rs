@@ -10,7 +10,9 @@ use std::any::{Any, TypeId};
 use burn::tensor::{Bytes, DType, Tensor, TensorPrimitive, backend::Backend, bf16, f16};
 use burn_flex::{FlexTensor, Layout};
 
-use super::cpu::{self, AttentionShape, AttentionStrides, AttentionView, WeightRef};
+use super::cpu::{
+    self, AttentionShape, AttentionStrides, AttentionView, RopeShape, Rotation, WeightRef,
+};
 use crate::nn::{Activation, Mask};
 
 /// Whether `B` is the flex backend.
@@ -136,21 +138,119 @@ pub fn activate<B: Backend, const D: usize>(
     }
 }
 
-/// Heads of a `[batch, heads, rows, head_dim]` tensor where they lie; `None` when the numbers of a
-/// row do not lie side by side.
-fn heads(tensor: &FlexTensor) -> Option<AttentionView<'_>> {
-    let layout = tensor.layout();
-    let strides: Vec<usize> = layout
-        .strides()
-        .iter()
-        .map(|&stride| usize::try_from(stride).ok())
-        .collect::<Option<_>>()?;
-    let [batch, head, row, 1] = strides[..] else {
+/// [`plain::layer_norm`](super::plain::layer_norm), or without a bias
+/// [`plain::rms_norm`](super::plain::rms_norm); `None` where burn's operations serve better.
+pub fn norm<B: Backend, const D: usize>(
+    input: &Tensor<B, D>,
+    weight: &Tensor<B, 1>,
+    bias: Option<&Tensor<B, 1>>,
+    epsilon: f64,
+) -> Option<Tensor<B, D>> {
+    if !is_flex::<B>() || input.dtype() != DType::F32 {
         return None;
-    };
+    }
+    let shape = input.dims();
+    let input = contiguous(lower(input.clone()));
+    let weight = contiguous(lower(weight.clone()));
+    let mut output = vec![0f32; shape.iter().product()];
+    let epsilon = epsilon as f32;
+    match bias.map(|bias| contiguous(lower(bias.clone()))) {
+        Some(bias) => {
+            let bias = Some(floats(&bias));
+            cpu::layer_norm(floats(&input), floats(&weight), bias, epsilon, &mut output);
+        }
+        None => cpu::rms_norm(floats(&input), floats(&weight), epsilon, &mut output),
+    }
+    Some(raise(output, shape))
+}
+
+/// How the heads of a `[batch, heads, rows, head_dim]` tensor lie; `None` when the numbers of a row
+/// do not lie side by side.
+fn strides(tensor: &FlexTensor) -> Option<AttentionStrides> {
+    match *tensor.layout().strides() {
+        [batch, head, row, 1] => Some(AttentionStrides {
+            batch: usize::try_from(batch).ok()?,
+            head: usize::try_from(head).ok()?,
+            row: usize::try_from(row).ok()?,
+        }),
+        _ => None,
+    }
+}
+
+/// Heads where they lie.
+fn heads(tensor: &FlexTensor) -> Option<AttentionView<'_>> {
     Some(AttentionView {
-        data: &tensor.storage::<f32>()[layout.start_offset()..],
-        strides: AttentionStrides { batch, head, row },
+        strides: strides(tensor)?,
+        data: &tensor.storage::<f32>()[tensor.layout().start_offset()..],
+    })
+}
+
+/// Changes the heads of a tensor where they lie, copying them first where somebody else holds them.
+fn change_heads<B: Backend>(
+    input: Tensor<B, 4>,
+    change: impl FnOnce(&mut [f32], AttentionStrides),
+) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
+    if !is_flex::<B>() || input.dtype() != DType::F32 {
+        return Err(input);
+    }
+    let mut tensor = lower(input);
+    if !tensor.is_unique() || strides(&tensor).is_none() {
+        tensor = tensor.to_contiguous();
+    }
+    let strides = strides(&tensor).expect("a contiguous tensor has its rows in one piece");
+    let first = tensor.layout().start_offset();
+    change(&mut tensor.storage_mut::<f32>()[first..], strides);
+    Ok(raise_flex(tensor))
+}
+
+/// [`plain::rotate`](super::plain::rotate), in place where nobody else holds the tensor.
+///
+/// # Errors
+/// Gives the input back where burn's operations serve better.
+pub fn rotate<B: Backend>(
+    input: Tensor<B, 4>,
+    cos: &Tensor<B, 4>,
+    sin: &Tensor<B, 4>,
+) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
+    let [batch, heads, rows, _] = input.dims();
+    let [tables, _, _, half] = cos.dims();
+    change_heads(input, |values, strides| {
+        let [cos, sin] = [cos, sin].map(|table| contiguous(lower(table.clone())));
+        let row_of = |batch: usize, row: usize| if tables == 1 { row } else { batch * rows + row };
+        let places: Vec<usize> = (0..batch)
+            .flat_map(|batch| (0..rows).map(move |row| row_of(batch, row)))
+            .collect();
+        let shape = RopeShape {
+            batch,
+            heads,
+            rows,
+            rotary_dim: 2 * half,
+        };
+        let (cos, sin) = (floats(&cos), floats(&sin));
+        cpu::rope(values, strides, shape, &places, cos, sin, Rotation::Forward);
+    })
+}
+
+/// [`plain::rotate_pairs`](super::plain::rotate_pairs), in place where nobody else holds the tensor.
+///
+/// # Errors
+/// Gives the input back where burn's operations serve better.
+pub fn rotate_pairs<B: Backend>(
+    input: Tensor<B, 4>,
+    cos: &Tensor<B, 4>,
+    sin: &Tensor<B, 4>,
+) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
+    let [batch, heads, rows, width] = input.dims();
+    change_heads(input, |values, strides| {
+        let [cos, sin] = [cos, sin].map(|table| contiguous(lower(table.clone())));
+        let shape = RopeShape {
+            batch,
+            heads,
+            rows,
+            rotary_dim: width,
+        };
+        let (cos, sin) = (floats(&cos), floats(&sin));
+        cpu::rope_interleaved(values, strides, shape, cos, sin, Rotation::Forward);
     })
 }
 

@@ -1,11 +1,11 @@
 //! What the layers compute, each in the fastest way that serves the backend at hand.
 //!
-//! [`plain`] holds every computation in burn's own operations: it serves any backend, carries
-//! gradients, and is what the kernels are tested against. [`dispatch`] alone knows which backends
-//! have something better.
+//! `plain` holds every computation in burn's own operations: it serves any backend, carries
+//! gradients, and is what the kernels are tested against. `dispatch` alone knows which backends
+//! have something better: on the flex backend, the kernels of [`cpu`].
 
 #[cfg(feature = "flex")]
-mod cpu;
+pub mod cpu;
 #[cfg(feature = "flex")]
 mod dispatch;
 mod plain;
@@ -13,8 +13,6 @@ mod plain;
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Activation, AttentionMask};
-
-pub use plain::{layer_norm, rms_norm, rotate};
 
 /// `y = x Wᵀ + b`; the weight may be held in another type than the activations.
 ///
@@ -59,4 +57,72 @@ pub fn attention<B: Backend>(
         return output;
     }
     plain::attention(query, key, value, mask, scale)
+}
+
+/// Takes mean and variance out of each row, then scales and shifts it; f32 in, f32 out.
+///
+/// # Shapes
+/// `[..., channels]`, `[channels]`, `[channels]` → `[..., channels]`
+pub fn layer_norm<B: Backend, const D: usize>(
+    input: Tensor<B, D>,
+    weight: Tensor<B, 1>,
+    bias: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, D> {
+    #[cfg(feature = "flex")]
+    if let Some(output) = dispatch::norm(&input, &weight, Some(&bias), epsilon) {
+        return output;
+    }
+    plain::layer_norm(input, weight, bias, epsilon)
+}
+
+/// Takes the root mean square out of each row, then scales it; f32 in, f32 out.
+///
+/// # Shapes
+/// `[..., channels]`, `[channels]` → `[..., channels]`
+pub fn rms_norm<B: Backend, const D: usize>(
+    input: Tensor<B, D>,
+    weight: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, D> {
+    #[cfg(feature = "flex")]
+    if let Some(output) = dispatch::norm(&input, &weight, None, epsilon) {
+        return output;
+    }
+    plain::rms_norm(input, weight, epsilon)
+}
+
+/// Rotates pairs of channels `(i, i + rotary_dim / 2)` of each head; channels beyond `rotary_dim`
+/// pass.
+///
+/// # Shapes
+/// `[batch, heads, seq, head_dim]`, angles `[batch | 1, 1, seq, rotary_dim / 2]` (f32)
+pub fn rotate<B: Backend>(
+    input: Tensor<B, 4>,
+    cos: Tensor<B, 4>,
+    sin: Tensor<B, 4>,
+) -> Tensor<B, 4> {
+    #[cfg(feature = "flex")]
+    let input = match dispatch::rotate(input, &cos, &sin) {
+        Ok(output) => return output,
+        Err(input) => input,
+    };
+    plain::rotate(input, cos, sin)
+}
+
+/// Rotates pairs of channels `(2i, 2i + 1)` of each head.
+///
+/// # Shapes
+/// `[batch, heads, seq, head_dim]`, tables `[1, 1, seq, head_dim]`
+pub fn rotate_pairs<B: Backend>(
+    input: Tensor<B, 4>,
+    cos: Tensor<B, 4>,
+    sin: Tensor<B, 4>,
+) -> Tensor<B, 4> {
+    #[cfg(feature = "flex")]
+    let input = match dispatch::rotate_pairs(input, &cos, &sin) {
+        Ok(output) => return output,
+        Err(input) => input,
+    };
+    plain::rotate_pairs(input, cos, sin)
 }

@@ -85,6 +85,23 @@ pub fn rotate<B: Backend>(
     Tensor::cat(parts, 3)
 }
 
+/// Rotates pairs of channels `(2i, 2i + 1)` of each head: `x cos + turn(x) sin`, where
+/// `turn(a, b) = (-b, a)`.
+///
+/// # Shapes
+/// `[batch, heads, seq, head_dim]`, tables `[1, 1, seq, head_dim]`
+pub fn rotate_pairs<B: Backend>(
+    input: Tensor<B, 4>,
+    cos: Tensor<B, 4>,
+    sin: Tensor<B, 4>,
+) -> Tensor<B, 4> {
+    let [batch, heads, seq, width] = input.dims();
+    let pairs: Tensor<B, 5> = input.clone().reshape([batch, heads, seq, width / 2, 2]);
+    let (first, second) = (pairs.clone().narrow(4, 0, 1), pairs.narrow(4, 1, 1));
+    let turned = Tensor::cat(vec![second.neg(), first], 4).reshape([batch, heads, seq, width]);
+    input * cos + turned * sin
+}
+
 /// Queries handled at a time: bounds the scores held at once.
 const QUERY_CHUNK: usize = 512;
 

@@ -194,10 +194,11 @@ mod tests {
     use super::*;
 
     /// `rows`, `inner`, `out`: single rows, tails of every kind, more than one block, panel and chunk.
-    const SHAPES: [(usize, usize, usize); 14] = [
+    const SHAPES: [(usize, usize, usize); 15] = [
         (1, 1, 1),
         (1, 130, 7),
         (1, 512, 64),
+        (1, 5000, 6),
         (2, 33, 5),
         (3, 100, 130),
         (5, 16, 4),
@@ -401,6 +402,29 @@ mod tests {
             })
         };
         assert_eq!(run(1), run(5));
+    }
+
+    #[test]
+    fn a_streamed_row_is_the_same_alone_and_among_others() {
+        at_every_level(2, || {
+            let (rows, inner, out) = (STREAMED_ROWS, 77, 21);
+            let (x, w) = (noise(rows * inner, 1), noise(out * inner, 2));
+            let mut together = vec![0.0; rows * out];
+            linear(
+                &x,
+                WeightRef::F32(&w),
+                None,
+                &mut together,
+                rows,
+                inner,
+                out,
+            );
+            for (x, together) in x.chunks_exact(inner).zip(together.chunks_exact(out)) {
+                let mut alone = vec![0.0; out];
+                linear(x, WeightRef::F32(&w), None, &mut alone, 1, inner, out);
+                assert_eq!(alone, together);
+            }
+        });
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! The one place where a backend is picked.
+
+use anyhow::{Result, bail};
+use bunny_core::checkpoint::Precision;
+use burn::tensor::{DType, backend::Backend};
+use clap::ValueEnum;
+
+/// A backend by the name people give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    /// The processor, through burn-flex and the kernels of bunny-core.
+    Cpu,
+    /// The processor, through ndarray: for comparison.
+    Ndarray,
+    /// Any adapter that wgpu finds.
+    Wgpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// A number type by the name people give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeName {
+    /// What suits the backend and the checkpoint.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 16-bit floats with f32's range.
+    Bf16,
+}
+
+/// Which backend, and with which numbers.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct BackendArgs {
+    /// Where to compute
+    #[arg(long, value_enum, default_value = default_backend())]
+    pub backend: BackendName,
+    /// Number type of the weights; `auto` keeps the checkpoint's on a CPU, takes bf16 on CUDA and
+    /// f32 on wgpu
+    #[arg(long, value_enum, default_value = "auto")]
+    pub dtype: DtypeName,
+}
+
+/// Work that runs on whichever backend was asked for.
+pub trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Does it on `device`; `numbers` says which number types serve there.
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<Self::Output>;
+}
+
+/// How number types are chosen on a backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers {
+    backend: BackendName,
+    wanted: DtypeName,
+}
+
+/// wgpu guarantees storage buffers of this size; larger token tables are split.
+const WGPU_BUFFER: usize = 128 << 20;
+
+impl Numbers {
+    /// The number types for weights that are stored in type `stored`.
+    ///
+    /// # Errors
+    /// When the backend has no such type.
+    pub fn precision<B: Backend>(self, device: &B::Device, stored: DType) -> Result<Precision> {
+        let wanted = match (self.wanted, self.backend) {
+            (DtypeName::F32, _) => DType::F32,
+            (DtypeName::F16, _) => DType::F16,
+            (DtypeName::Bf16, _) => DType::BF16,
+            (DtypeName::Auto, BackendName::Cpu) => match stored {
+                DType::F16 | DType::BF16 => stored,
+                _ => DType::F32,
+            },
+            (DtypeName::Auto, BackendName::Cuda) => DType::BF16,
+            (DtypeName::Auto, BackendName::Ndarray | BackendName::Wgpu) => DType::F32,
+        };
+        if !B::supports_dtype(device, wanted) {
+            bail!(
+                "backend `{}` has no {wanted:?} numbers on this device: take another --dtype",
+                self.backend.name()
+            );
+        }
+        Ok(match self.backend {
+            BackendName::Cpu | BackendName::Ndarray => Precision::weights_only(wanted),
+            BackendName::Wgpu => Precision::uniform(wanted).with_table_limit(WGPU_BUFFER),
+            BackendName::Cuda => Precision::uniform(wanted),
+        })
+    }
+
+    /// The backend's name.
+    pub fn backend(self) -> &'static str {
+        self.backend.name()
+    }
+}
+
+impl BackendName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Ndarray => "ndarray",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+        }
+    }
+
+    /// The cargo feature that builds it.
+    fn feature(self) -> &'static str {
+        match self {
+            Self::Cpu => "flex",
+            other => other.name(),
+        }
+    }
+}
+
+/// The first backend that is built in, in the order in which people want them.
+fn default_backend() -> &'static str {
+    if cfg!(feature = "flex") {
+        "cpu"
+    } else if cfg!(feature = "cuda") {
+        "cuda"
+    } else if cfg!(feature = "wgpu") {
+        "wgpu"
+    } else {
+        "ndarray"
+    }
+}
+
+impl BackendArgs {
+    /// Does `work` on the backend asked for.
+    ///
+    /// # Errors
+    /// When that backend is not built in or not there, or the work fails.
+    pub fn run<W: Work>(self, work: W) -> Result<W::Output> {
+        let numbers = Numbers {
+            backend: self.backend,
+            wanted: self.dtype,
+        };
+        match self.backend {
+            #[cfg(feature = "flex")]
+            BackendName::Cpu => work.run::<burn_flex::Flex>(Default::default(), numbers),
+            #[cfg(feature = "ndarray")]
+            BackendName::Ndarray => work.run::<burn_ndarray::NdArray>(Default::default(), numbers),
+            #[cfg(feature = "wgpu")]
+            BackendName::Wgpu => work.run::<burn_wgpu::Wgpu>(Default::default(), numbers),
+            #[cfg(feature = "cuda")]
+            BackendName::Cuda => {
+                require_cuda_driver()?;
+                work.run::<burn_cuda::Cuda>(Default::default(), numbers)
+            }
+            #[allow(
+                unreachable_patterns,
+                reason = "which backends are left depends on features"
+            )]
+            other => bail!(
+                "backend `{}` is not built in: build with `--features {}`",
+                other.name(),
+                other.feature()
+            ),
+        }
+    }
+}
+
+/// Without a driver the CUDA backend would panic on a thread of its own.
+#[cfg(feature = "cuda")]
+fn require_cuda_driver() -> Result<()> {
+    let names = ["libcuda.so.1", "libcuda.so", "nvcuda.dll"];
+    // SAFETY: loading the driver's library runs its initialisers, as the backend does right after.
+    if names
+        .iter()
+        .any(|name| unsafe { libloading::Library::new(name) }.is_ok())
+    {
+        Ok(())
+    } else {
+        bail!("no CUDA driver found: install NVIDIA's driver, or take another --backend")
+    }
+}

@@ -1,0 +1,216 @@
+//! `bunny-cli bench`: how fast a model of the true size is, with random weights.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bunny_core::{
+    Bunny,
+    checkpoint::Precision,
+    image_processor::Pixels,
+    nn::Mode,
+    presets::{PRESETS, Preset},
+    tokenizer::Token,
+};
+use burn::tensor::{DType, Tensor, backend::Backend};
+use serde_json::json;
+
+use crate::{
+    Format,
+    backend::{BackendArgs, Numbers, Work},
+};
+
+/// Makes random weights of a model's true shapes (nothing is downloaded) and measures its parts:
+/// making the weights, encoding a picture, reading a prompt, decoding, peak memory.
+///
+/// Example: bunny-cli bench --arch bunny-phi-2-siglip --dtype f16
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct BenchArgs {
+    /// A name of `model list`
+    #[arg(long, default_value = "bunny-phi-2-siglip")]
+    arch: String,
+    #[command(flatten)]
+    backend: BackendArgs,
+    /// Positions of the prompt, the picture's included
+    #[arg(long, default_value_t = 768)]
+    prompt: usize,
+    /// Tokens to decode behind the prompt
+    #[arg(long, default_value_t = 32)]
+    decode: usize,
+    /// Runs; the fastest counts, and the slowest is shown
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
+    /// Unmeasured runs before
+    #[arg(long, default_value_t = 1)]
+    warmup: usize,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the model is unknown or the backend is not there.
+pub fn run(args: BenchArgs) -> Result<()> {
+    args.backend.run(Measuring(args))
+}
+
+struct Measuring(BenchArgs);
+
+/// What one run took.
+struct Run {
+    vision: Duration,
+    prefill: Duration,
+    decode: Duration,
+}
+
+impl Work for Measuring {
+    type Output = ();
+
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+        let args = self.0;
+        let names = || PRESETS.map(|preset| preset.name).join(", ");
+        let preset = Preset::named(&args.arch)
+            .with_context(|| format!("no model `{}`; there are {}", args.arch, names()))?;
+        let precision = numbers.precision::<B>(&device, DType::F32)?;
+        let config = preset.config();
+        let started = Instant::now();
+        let model = Bunny::<B>::random(&config, 0, precision, &device);
+        let load = started.elapsed();
+        for _ in 0..args.warmup {
+            measure(&model, &args, &device)?;
+        }
+        let runs: Vec<Run> = (0..args.repeats.max(1))
+            .map(|_| measure(&model, &args, &device))
+            .collect::<Result<_>>()?;
+        print(&args, numbers, precision, load, &runs);
+        Ok(())
+    }
+}
+
+/// One run: a picture through tower and projector, a prompt, and an answer token by token.
+fn measure<B: Backend>(model: &Bunny<B>, args: &BenchArgs, device: &B::Device) -> Result<Run> {
+    let size = model.config().vision.image_size();
+    let grey = Pixels {
+        data: (0..3 * size * size)
+            .map(|at| (at % 255) as f32 / 127.5 - 1.0)
+            .collect(),
+        height: size,
+        width: size,
+    };
+    let started = Instant::now();
+    let picture = model.encode_pictures(&[&grey], device);
+    wait(&picture, device)?;
+    let vision = started.elapsed();
+
+    let words = args.prompt.saturating_sub(picture.dims()[1]);
+    let text: Vec<Token> = (0..words).map(|at| Token::Text(at as u32 % 1000)).collect();
+    let tokens: Vec<Token> = std::iter::once(Token::Picture(0)).chain(text).collect();
+    let mut cache = model.new_cache(1, model.positions(&tokens) + args.decode, device);
+    let started = Instant::now();
+    let embeds = model.embed(&tokens, vec![picture], device)?;
+    let hidden = model.forward(embeds, &[], Some(&mut cache), &Mode::INFERENCE);
+    let mut next = choose(model.last_logits(hidden));
+    let prefill = started.elapsed();
+
+    let started = Instant::now();
+    for _ in 0..args.decode {
+        let embeds = model.embed(&[Token::Text(next)], Vec::new(), device)?;
+        let hidden = model.forward(embeds, &[], Some(&mut cache), &Mode::INFERENCE);
+        next = choose(model.last_logits(hidden));
+    }
+    Ok(Run {
+        vision,
+        prefill,
+        decode: started.elapsed(),
+    })
+}
+
+fn choose<B: Backend>(logits: Tensor<B, 2>) -> u32 {
+    let best = logits.argmax(1).into_data();
+    best.iter::<u32>().next().unwrap_or(0)
+}
+
+/// Waits until the device has made `tensor`.
+fn wait<B: Backend>(tensor: &Tensor<B, 3>, device: &B::Device) -> Result<()> {
+    // Work that nobody reads may never be started; one number is enough to ask for.
+    let _ = tensor.clone().slice([0..1, 0..1, 0..1]).into_data();
+    B::sync(device).map_err(|error| anyhow::anyhow!("the device failed: {error:?}"))
+}
+
+fn print(args: &BenchArgs, numbers: Numbers, precision: Precision, load: Duration, runs: &[Run]) {
+    let extremes = |part: fn(&Run) -> Duration| {
+        let seconds = || runs.iter().map(|run| part(run).as_secs_f64());
+        (
+            seconds().fold(f64::INFINITY, f64::min),
+            seconds().fold(0.0, f64::max),
+        )
+    };
+    let (vision, slowest_vision) = extremes(|run| run.vision);
+    let (prefill, slowest_prefill) = extremes(|run| run.prefill);
+    let (decode, slowest_decode) = extremes(|run| run.decode);
+    let (prompt, answer) = (args.prompt as f64, args.decode as f64);
+    let dtype = format!("{:?}", precision.weights).to_lowercase();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = peak_memory();
+    let report = json!({
+        "format_version": 1,
+        "arch": args.arch,
+        "backend": numbers.backend(),
+        "dtype": dtype,
+        "threads": threads,
+        "prompt": args.prompt,
+        "decode": args.decode,
+        "repeats": runs.len(),
+        "load_seconds": load.as_secs_f64(),
+        "vision_seconds": vision,
+        "vision_seconds_slowest": slowest_vision,
+        "prefill_seconds": prefill,
+        "prefill_tokens_per_second": prompt / prefill,
+        "prefill_tokens_per_second_slowest": prompt / slowest_prefill,
+        "decode_tokens_per_second": answer / decode,
+        "decode_tokens_per_second_slowest": answer / slowest_decode,
+        "peak_memory_bytes": memory,
+    });
+    if args.format == Format::Json {
+        println!("{report}");
+        return;
+    }
+    println!(
+        "{}, weights in {dtype}, backend {}, {threads} threads; best (worst) of {}",
+        args.arch,
+        numbers.backend(),
+        runs.len()
+    );
+    println!("  make weights {:9.2} s", load.as_secs_f64());
+    println!("  vision       {vision:9.2} s        ({slowest_vision:.2})");
+    println!(
+        "  prefill {:4} {:9.1} tokens/s ({:.1})",
+        args.prompt,
+        prompt / prefill,
+        prompt / slowest_prefill
+    );
+    println!(
+        "  decode  {:4} {:9.2} tokens/s ({:.2})",
+        args.decode,
+        answer / decode,
+        answer / slowest_decode
+    );
+    if let Some(bytes) = memory {
+        println!(
+            "  peak memory  {:9.2} GiB",
+            bytes as f64 / (1u64 << 30) as f64
+        );
+    }
+}
+
+/// The largest resident size of this process so far, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
+}

@@ -1,0 +1,224 @@
+//! `bunny-cli chat`: a conversation on the command line.
+
+mod interactive;
+
+use std::{
+    io::{self, Write},
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Result, bail};
+use bunny_core::generate::{Answer, Chat, GenerationOptions, Pipeline};
+use burn::tensor::backend::Backend;
+use image::RgbImage;
+use serde_json::json;
+
+use crate::{
+    Format,
+    backend::{BackendArgs, Numbers, Work},
+    load::ModelArgs,
+    picture,
+    progress::Spinner,
+};
+
+/// Talks with a model: about pictures, or without.
+///
+/// With prompts, each is one turn, and then it ends; without, it reads turns from you.
+///
+/// Example: bunny-cli chat --model BAAI/Bunny-v1_0-3B --image cat.jpg --prompt "What is this?"
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct ChatArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// A picture the first turn is about: a file or an address; may be given several times
+    #[arg(long)]
+    image: Vec<String>,
+    /// What you say; may be given several times, one turn each
+    #[arg(long, short)]
+    prompt: Vec<String>,
+    #[command(flatten)]
+    backend: BackendArgs,
+    #[command(flatten)]
+    generation: GenerationArgs,
+    /// How to print: streamed text, or one JSON object a turn
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// How answers are chosen.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Answers")]
+struct GenerationArgs {
+    /// The most tokens an answer may have
+    #[arg(long, default_value_t = 512)]
+    max_new_tokens: usize,
+    /// 0 takes the likeliest token every time
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    temperature: f32,
+    /// Draw only from this many of the likeliest tokens; 0 for all
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Draw only from the likeliest tokens that together have this probability
+    #[arg(long, default_value_t = 1.0, value_parser = not_negative)]
+    top_p: f32,
+    /// Make tokens that were said already less likely; 1 for no change
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    repetition_penalty: f32,
+    /// Seeds the draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A text that ends an answer; may be given several times
+    #[arg(long)]
+    stop: Vec<String>,
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        _ => Err("must be a number, 0 or more".into()),
+    }
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    not_negative(text)
+        .ok()
+        .filter(|number| *number > 0.0)
+        .ok_or("must be a number above 0".into())
+}
+
+impl GenerationArgs {
+    fn options(&self) -> GenerationOptions {
+        GenerationOptions {
+            max_new_tokens: self.max_new_tokens,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the model or a picture cannot be read, or a conversation grows too long.
+pub fn run(args: ChatArgs) -> Result<()> {
+    if args.prompt.is_empty() && args.format == Format::Json {
+        bail!("--format json needs at least one --prompt");
+    }
+    args.backend.run(Talking(args))
+}
+
+struct Talking(ChatArgs);
+
+impl Work for Talking {
+    type Output = ();
+
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+        let args = self.0;
+        let pictures: Vec<RgbImage> = args
+            .image
+            .iter()
+            .map(|name| picture::read(name))
+            .collect::<Result<_>>()?;
+        let pipeline = {
+            let _shown = Spinner::new(format!("loading {}", args.model.model));
+            args.model.load::<B>(device, numbers)?
+        };
+        let mut turns = Turns::new(&pipeline, args.generation.options(), args.format)?;
+        if args.prompt.is_empty() {
+            return interactive::run(&mut turns, pictures);
+        }
+        let mut pictures = pictures;
+        for prompt in &args.prompt {
+            turns.take(prompt, &std::mem::take(&mut pictures))?;
+        }
+        Ok(())
+    }
+}
+
+/// A conversation, and how its turns are shown.
+struct Turns<'a, B: Backend> {
+    chat: Chat<'a, B>,
+    options: GenerationOptions,
+    format: Format,
+    /// Ctrl-C sets it; the answer under way then ends.
+    interrupted: Arc<AtomicBool>,
+}
+
+impl<'a, B: Backend> Turns<'a, B> {
+    fn new(pipeline: &'a Pipeline<B>, options: GenerationOptions, format: Format) -> Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = interrupted.clone();
+        ctrlc::set_handler(move || {
+            // A second Ctrl-C before the first was heard ends the program.
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+        })?;
+        Ok(Self {
+            chat: pipeline.chat(),
+            options,
+            format,
+            interrupted,
+        })
+    }
+
+    /// One turn: asks, and shows the answer as it comes.
+    fn take(&mut self, text: &str, pictures: &[RgbImage]) -> Result<()> {
+        self.interrupted.store(false, Ordering::SeqCst);
+        let streamed = self.format == Format::Text;
+        let interrupted = &self.interrupted;
+        let mut out = io::stdout().lock();
+        let mut begun = false;
+        let answer = self.chat.ask(text, pictures, &self.options, |new| {
+            // An answer begins with the space behind `ASSISTANT:`, which people need not see.
+            let new = if begun { new } else { new.trim_start() };
+            begun |= !new.is_empty();
+            let written = streamed
+                .then(|| out.write_all(new.as_bytes()).and_then(|()| out.flush()))
+                .unwrap_or(Ok(()));
+            if written.is_err() || interrupted.load(Ordering::SeqCst) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        match self.format {
+            Format::Text => writeln!(out)?,
+            Format::Json => writeln!(out, "{}", report(&answer))?,
+        }
+        Ok(())
+    }
+}
+
+fn report(answer: &Answer) -> serde_json::Value {
+    let timings = &answer.timings;
+    let ids: Vec<i64> = answer
+        .prompt_tokens
+        .iter()
+        .map(|token| token.input_id())
+        .collect();
+    json!({
+        "format_version": 1,
+        "prompt": answer.prompt,
+        "input_ids": ids,
+        "generated_ids": answer.ids,
+        "text": answer.text,
+        "finish_reason": answer.finish.name(),
+        "timings": {
+            "vision_seconds": timings.vision.as_secs_f64(),
+            "prefill_seconds": timings.prefill.as_secs_f64(),
+            "prefill_positions": timings.prefill_positions,
+            "decode_seconds": timings.decode.as_secs_f64(),
+            "decode_tokens": timings.decode_tokens,
+        },
+    })
+}

@@ -1,0 +1,135 @@
+//! A model by whatever name people give: a folder, or an id on a hub.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bunny_core::{
+    checkpoint::{ModelSource, OpenModel},
+    generate::Pipeline,
+};
+use burn::tensor::backend::Backend;
+
+use crate::backend::Numbers;
+
+/// Which model.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelArgs {
+    /// The model: a folder, or `org/name[@revision]` on the hub
+    #[arg(long, short)]
+    pub model: String,
+    /// The language model that a LoRA or projector folder belongs to: a folder or a hub id
+    #[arg(long)]
+    pub model_base: Option<String>,
+    /// The vision tower, where the model lacks it: a folder, a file of weights, or a hub id
+    #[arg(long)]
+    pub vision_tower: Option<String>,
+}
+
+impl ModelArgs {
+    /// The folders, after downloading what is not here.
+    ///
+    /// # Errors
+    /// When something is neither here nor on the hub.
+    pub fn source(&self) -> Result<ModelSource> {
+        let mut source = ModelSource {
+            model: folder(&self.model, model_files)?,
+            base: None,
+            vision_tower: None,
+        };
+        if let Some(base) = &self.model_base {
+            source.base = Some(folder(base, model_files)?);
+        }
+        if let Some(tower) = &self.vision_tower {
+            source.vision_tower = Some(folder(tower, tower_files)?);
+        }
+        if source.vision_tower.is_none()
+            && let Some(tower) = source.wanted_tower()?
+        {
+            let found = folder(&tower, tower_files).with_context(|| {
+                format!("the vision tower `{tower}` is needed too: name one with --vision-tower")
+            })?;
+            source.vision_tower = Some(found);
+        }
+        Ok(source)
+    }
+
+    /// Opens the model's files.
+    ///
+    /// # Errors
+    /// When files are missing or damaged.
+    pub fn open(&self) -> Result<OpenModel> {
+        Ok(self.source()?.open()?)
+    }
+
+    /// Loads the model onto a device.
+    ///
+    /// # Errors
+    /// When files are missing or damaged, or do not fit each other.
+    pub fn load<B: Backend>(&self, device: B::Device, numbers: Numbers) -> Result<Pipeline<B>> {
+        let open = self.open()?;
+        let stored = open.weights.stored_type();
+        let precision = numbers.precision::<B>(&device, stored)?;
+        Ok(Pipeline::from_open(open, precision, device)?)
+    }
+}
+
+/// A path that exists, or else a download of the files that `choose` picks.
+fn folder(name: &str, choose: Choose) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(path.to_path_buf());
+    }
+    let is_id = !name.starts_with(['.', '/', '~']) && name.split('/').count() == 2;
+    if !is_id {
+        bail!("{name}: no such folder, and no hub id of the form org/name[@revision]");
+    }
+    download(name, choose)
+}
+
+/// Picks the files that are needed, by name.
+type Choose = fn(&[String]) -> Vec<String>;
+
+/// The folder of a model, of which at least the configuration is here or fetched.
+///
+/// # Errors
+/// When it is neither here nor on the hub.
+pub fn configuration_folder(name: &str) -> Result<PathBuf> {
+    folder(name, |names| {
+        let json = names
+            .iter()
+            .filter(|name| name.ends_with(".json") && !name.contains('/'));
+        json.cloned().collect()
+    })
+}
+
+/// EVA-CLIP's repository holds towers of all sizes; Bunny's is this one.
+const EVA_TOWER: &str = "EVA02_CLIP_L_336_psz14_s6B.pt";
+
+fn tower_files(names: &[String]) -> Vec<String> {
+    match names.iter().find(|name| *name == EVA_TOWER) {
+        Some(eva) => vec![eva.clone()],
+        None => model_files(names),
+    }
+}
+
+#[cfg(feature = "hub")]
+use bunny_core::checkpoint::hub::model_files;
+
+#[cfg(not(feature = "hub"))]
+fn model_files(names: &[String]) -> Vec<String> {
+    names.to_vec()
+}
+
+#[cfg(feature = "hub")]
+fn download(id: &str, choose: Choose) -> Result<PathBuf> {
+    use bunny_core::checkpoint::hub::{Hub, HubSettings};
+
+    let hub = Hub::new(HubSettings::from_env()?);
+    let mut bar = crate::progress::Download::new();
+    Ok(hub.fetch(&id.parse()?, choose, |progress| bar.show(&progress))?)
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(id: &str, _choose: Choose) -> Result<PathBuf> {
+    bail!("{id}: no such folder, and downloads are not built in: build with `--features hub`")
+}

@@ -1,0 +1,219 @@
+//! `bunny-cli model`: what models there are, and what is in them.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use bunny_core::{
+    BunnyConfig,
+    checkpoint::ModelSource,
+    presets::{PRESETS, Preset},
+    vision::VisionConfig,
+};
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use crate::{Format, load};
+
+/// What to do with models.
+#[derive(Debug, Subcommand)]
+pub enum ModelVerb {
+    /// Names the models of the paper
+    List {
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        format: Format,
+    },
+    /// Parts, shapes, parameters and memory of a model, without loading its weights
+    ///
+    /// Example: bunny-cli model inspect bunny-phi-2-siglip
+    Inspect {
+        /// A name of `model list`, a folder, or a hub id
+        model: String,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        format: Format,
+    },
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When a model is unknown or its configuration cannot be read.
+pub fn run(verb: ModelVerb) -> Result<()> {
+    match verb {
+        ModelVerb::List { format } => list(format),
+        ModelVerb::Inspect { model, format } => inspect(&model, format),
+    }
+}
+
+fn list(format: Format) -> Result<()> {
+    let models: Vec<Value> = PRESETS
+        .iter()
+        .map(|preset| {
+            json!({
+                "name": preset.name,
+                "language_model": preset.language_model,
+                "vision_tower": preset.vision_tower,
+                "weights": preset.weights,
+                "parameters": preset.config().parameters().total(),
+            })
+        })
+        .collect();
+    match format {
+        Format::Json => println!("{}", json!({"format_version": 1, "models": models})),
+        Format::Text => {
+            for preset in &PRESETS {
+                println!(
+                    "{:24} {:>5.2} B   {} + {}, weights {}",
+                    preset.name,
+                    preset.config().parameters().total() as f64 / 1e9,
+                    preset.language_model,
+                    preset.vision_tower,
+                    preset.weights,
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn inspect(name: &str, format: Format) -> Result<()> {
+    let config = configuration(name)?;
+    let report = report(name, &config);
+    match format {
+        Format::Json => println!("{report}"),
+        Format::Text => print_text(&report),
+    }
+    Ok(())
+}
+
+/// The configuration of a preset, of a folder, or of a hub id.
+fn configuration(name: &str) -> Result<BunnyConfig> {
+    if let Some(preset) = Preset::named(name) {
+        return Ok(preset.config());
+    }
+    if !name.contains('/') && !Path::new(name).exists() {
+        let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
+        bail!(
+            "{name}: no such model or folder; the models are {}",
+            names.join(", ")
+        );
+    }
+    let folder = load::configuration_folder(name)?;
+    Ok(ModelSource::merged(folder).configuration()?)
+}
+
+/// All there is to say, from the configuration alone.
+fn report(name: &str, config: &BunnyConfig) -> Value {
+    let parameters = config.parameters();
+    let decoder = &config.decoder;
+    let tower = match &config.vision {
+        VisionConfig::Siglip(siglip) => json!({
+            "kind": "siglip",
+            "hidden_size": siglip.hidden_size,
+            "intermediate_size": siglip.intermediate_size,
+            "layers_used": siglip.layers_used(),
+            "heads": siglip.num_attention_heads,
+            "image_size": siglip.image_size,
+            "patch_size": siglip.patch_size,
+            "tokens": siglip.tokens(),
+            "parameters": parameters.vision_tower,
+        }),
+        VisionConfig::EvaClip(eva) => json!({
+            "kind": "eva_clip",
+            "hidden_size": eva.width,
+            "intermediate_size": eva.intermediate_size,
+            "layers_used": eva.layers_used(),
+            "heads": eva.width / eva.head_width,
+            "image_size": eva.image_size,
+            "patch_size": eva.patch_size,
+            "tokens": eva.tokens(),
+            "parameters": parameters.vision_tower,
+        }),
+    };
+    let total = parameters.total();
+    json!({
+        "format_version": 1,
+        "model": name,
+        "model_type": config.family.model_type(),
+        "vision_tower": tower,
+        "projector": {
+            "kind": config.projector.name(),
+            "input": config.projector.input,
+            "output": config.projector.output,
+            "parameters": parameters.projector,
+        },
+        "language_model": {
+            "hidden_size": decoder.hidden_size,
+            "intermediate_size": decoder.intermediate_size,
+            "layers": decoder.num_hidden_layers,
+            "heads": decoder.num_attention_heads,
+            "kv_heads": decoder.num_key_value_heads,
+            "head_dim": decoder.head_dim,
+            "rotary_dim": decoder.rotary_dim,
+            "vocab_size": decoder.vocab_size,
+            "positions": decoder.max_position_embeddings,
+            "kv_numbers_per_token": decoder.kv_bytes_per_token(1),
+            "parameters": parameters.language_model,
+        },
+        "parameters": total,
+        "bytes": {"f32": 4 * total, "f16": 2 * total, "bf16": 2 * total},
+    })
+}
+
+fn print_text(report: &Value) {
+    println!(
+        "{} ({})",
+        text(&report["model"]),
+        text(&report["model_type"])
+    );
+    for part in ["vision_tower", "projector", "language_model"] {
+        let Some(fields) = report[part].as_object() else {
+            continue;
+        };
+        let fields: Vec<String> = fields
+            .iter()
+            .filter(|(name, _)| *name != "parameters")
+            .map(|(name, value)| format!("{name} {}", text(value)))
+            .collect();
+        println!(
+            "  {part:15} {:>13} parameters   {}",
+            thousands(report[part]["parameters"].as_u64().unwrap_or(0)),
+            fields.join(", ")
+        );
+    }
+    let total = report["parameters"].as_u64().unwrap_or(0);
+    println!("  {:15} {:>13} parameters", "total", thousands(total));
+    for (name, bytes) in report["bytes"].as_object().into_iter().flatten() {
+        let bytes = bytes.as_u64().unwrap_or(0) as f64;
+        println!("  weights in {name:4} {:>13.2} GB", bytes / 1e9);
+    }
+}
+
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_string)
+}
+
+/// `3182254624` as `3,182,254,624`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let grouped = [0, 12, 999, 1000, 3_182_254_624].map(super::thousands);
+        assert_eq!(grouped, ["0", "12", "999", "1,000", "3,182,254,624"]);
+    }
+}

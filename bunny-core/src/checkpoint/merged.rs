@@ -1,0 +1,139 @@
+//! Stored weights into one merged checkpoint, a tensor at a time, without building the model.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::DType;
+use serde_json::{Value, json};
+
+use super::{
+    CheckpointError, OpenModel, StoredDtype, TensorFiles, WeightSet,
+    adapter::Adapter,
+    export::tower_json,
+    writer::{
+        MAX_SHARD_SIZE, PlannedTensor, SIDE_FILES, copy_side_files, write_folder, write_whole,
+    },
+};
+use crate::{Error, config::BunnyConfig};
+
+impl OpenModel {
+    /// Writes the model as a merged checkpoint in `folder`: adapters folded into the weights they
+    /// belong to, in f32 before rounding to `dtype`; token tables cut to the vocabulary; tokenizer
+    /// and configuration beside. `config` is the `config.json` to start from.
+    ///
+    /// What a published tower holds and Bunny never reads (its last layer and its head) is kept,
+    /// since the reference asks for it. One tensor is in memory at a time.
+    ///
+    /// Gives the files written.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read, an adapter has no weight to go to, or a file cannot be written.
+    pub fn write_merged(
+        &self,
+        folder: impl AsRef<Path>,
+        mut config: Value,
+        dtype: StoredDtype,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let folder = folder.as_ref();
+        let plan = self.weights.merged_plan(&self.config, dtype)?;
+        let mut written = write_folder(folder, &plan, MAX_SHARD_SIZE, |planned| {
+            self.weights.merged_bytes(planned)
+        })?;
+        copy_side_files(&self.tokenizer_folder, folder, &SIDE_FILES)?;
+        config["torch_dtype"] = json!(match dtype {
+            StoredDtype::F16 => "float16",
+            StoredDtype::BF16 => "bfloat16",
+            _ => "float32",
+        });
+        config["vocab_size"] = json!(self.config.decoder.vocab_size);
+        config["mm_hidden_size"] = json!(self.config.vision.hidden_size());
+        if !self.config.vision.is_published() {
+            // Nothing but a folder of its own tells an unpublished tower's sizes.
+            let tower = self.config.vision.folder_name();
+            config["mm_vision_tower"] = json!(tower);
+            let path = folder.join(tower).join("config.json");
+            let text = tower_json(&self.config.vision);
+            write_whole(&path, |file| writeln!(file, "{text:#}"))?;
+            written.push(path);
+        }
+        let path = folder.join("config.json");
+        write_whole(&path, |file| writeln!(file, "{config:#}"))?;
+        written.push(path);
+        Ok(written)
+    }
+}
+
+impl WeightSet {
+    /// Every tensor of the merged model that `config` describes.
+    fn merged_plan(
+        &self,
+        config: &BunnyConfig,
+        dtype: StoredDtype,
+    ) -> Result<Vec<PlannedTensor>, Error> {
+        let names = config.family.names();
+        let tied = config.decoder.tie_word_embeddings;
+        let all: BTreeSet<&str> = self
+            .parts
+            .iter()
+            .flat_map(TensorFiles::names)
+            .filter(|name| !names.is_unused(name) && !(tied && *name == "lm_head.weight"))
+            .collect();
+        let targets = self.adapter.iter().flat_map(Adapter::targets);
+        let strays: Vec<String> = targets
+            .filter(|target| !all.contains(&*format!("{target}.weight")))
+            .map(|target| format!("adapter of {target}"))
+            .collect();
+        let mut misshapen = Vec::new();
+        let mut plan = Vec::with_capacity(all.len());
+        for name in all {
+            let shape = self.parts.iter().find_map(|part| part.shape(name));
+            let mut shape = shape.unwrap_or_default().to_vec();
+            if matches!(name, "model.embed_tokens.weight" | "lm_head.weight")
+                && let Some(rows) = shape.first_mut()
+            {
+                let vocab = config.decoder.vocab_size;
+                if *rows < vocab {
+                    misshapen.push(format!(
+                        "{name} has {rows} rows, the tokenizer {vocab} tokens"
+                    ));
+                }
+                *rows = vocab;
+            }
+            plan.push(PlannedTensor {
+                name: name.to_owned(),
+                dtype,
+                shape,
+            });
+        }
+        if strays.is_empty() && misshapen.is_empty() {
+            return Ok(plan);
+        }
+        Err(Error::Mismatch {
+            place: self.place(),
+            missing: Vec::new(),
+            misshapen,
+            unexpected: strays,
+        })
+    }
+
+    fn merged_bytes(&self, planned: &PlannedTensor) -> Result<Vec<u8>, Error> {
+        let stored = self
+            .take(&planned.name)
+            .ok_or_else(|| CheckpointError::NoWeights {
+                folder: self.place().into(),
+                hint: "",
+            })?;
+        let rows = planned.shape.first().copied().unwrap_or(1);
+        let columns = planned.shape.iter().skip(1).product();
+        let number = match planned.dtype {
+            StoredDtype::F16 => DType::F16,
+            StoredDtype::BF16 => DType::BF16,
+            _ => DType::F32,
+        };
+        Ok(self
+            .materialise(&stored, 0..rows, columns, number)?
+            .to_vec())
+    }
+}

@@ -1,0 +1,274 @@
+//! The command line as a user meets it: outputs, exit codes, and errors in one line.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+fn bunny(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+        .args(arguments)
+        .env("HF_HUB_OFFLINE", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures/models")
+        .join(name)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn expected(name: &str) -> Value {
+    let file = fixture(name).join("expected.json");
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// What a failed command says, which must be one line.
+fn complaint(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn chat_speaks_json_that_agrees_with_the_reference() {
+    let (model, picture) = (fixture("phi-siglip"), fixture("wide.png"));
+    let output = bunny(&[
+        "chat",
+        "--model",
+        text(&model),
+        "--image",
+        text(&picture),
+        "--prompt",
+        "What is in the picture?",
+        "--prompt",
+        "Are you sure?",
+        "--max-new-tokens",
+        "16",
+        "--format",
+        "json",
+    ]);
+    let turns = json_lines(&output);
+    let expected = expected("phi-siglip");
+    assert_eq!(turns.len(), 2);
+    for (turn, expected) in turns.iter().zip(expected["turns"].as_array().unwrap()) {
+        for (field, reference) in [
+            ("prompt", "prompt"),
+            ("input_ids", "input_ids"),
+            ("generated_ids", "generated_ids"),
+            ("text", "generated_text"),
+        ] {
+            assert_eq!(turn[field], expected[reference], "{field}");
+        }
+        assert!(turn["timings"]["prefill_seconds"].as_f64().unwrap() > 0.0);
+    }
+    // The second turn reads only what the first has not read.
+    let read = turns[1]["timings"]["prefill_positions"].as_u64().unwrap();
+    assert!(
+        read < turns[1]["input_ids"].as_array().unwrap().len() as u64 / 2,
+        "{read}"
+    );
+}
+
+#[test]
+fn chat_takes_an_adapter_with_its_base() {
+    let case = fixture("phi-siglip-lora");
+    let output = bunny(&[
+        "chat",
+        "--model",
+        text(&case.join("bunny-lora")),
+        "--model-base",
+        text(&case.join("base")),
+        "--vision-tower",
+        text(&case.join("siglip-tower")),
+        "--image",
+        text(&fixture("wide.png")),
+        "--prompt",
+        "What is in the picture?",
+        "--max-new-tokens",
+        "16",
+        "--dtype",
+        "f32",
+        "--format",
+        "json",
+    ]);
+    let ids = &json_lines(&output)[0]["generated_ids"];
+    assert_eq!(
+        *ids,
+        expected("phi-siglip-lora")["turns"][0]["generated_ids"]
+    );
+}
+
+#[test]
+fn a_conversation_can_be_piped_in() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+        .args([
+            "chat",
+            "--model",
+            text(&fixture("phi-siglip")),
+            "--max-new-tokens",
+            "16",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let picture = fixture("wide.png");
+    let lines = format!(
+        "/image {}\nWhat is in the picture?\n/nonsense\n/exit\n",
+        text(&picture)
+    );
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(lines.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let answer = expected("phi-siglip")["turns"][0]["generated_text"].clone();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap().trim(),
+        answer.as_str().unwrap()
+    );
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("no command `/nonsense`")
+    );
+}
+
+#[test]
+fn score_gives_one_log_probability_per_answer_token() {
+    let output = bunny(&[
+        "score",
+        "--model",
+        text(&fixture("phi-siglip")),
+        "--image",
+        text(&fixture("wide.png")),
+        "--prompt",
+        "What is in the picture?",
+        "--answer",
+        "A red bus.",
+    ]);
+    let report = &json_lines(&output)[0];
+    let tokens = report["tokens"].as_array().unwrap();
+    assert!(tokens.len() > 2);
+    let sum: f64 = tokens
+        .iter()
+        .map(|token| token["log_probability"].as_f64().unwrap())
+        .sum();
+    assert!((sum - report["log_probability"].as_f64().unwrap()).abs() < 1e-4);
+    assert!(sum < 0.0);
+}
+
+#[test]
+fn inspect_counts_the_published_3b_exactly() {
+    let output = bunny(&["model", "inspect", "bunny-phi-2-siglip", "--format", "json"]);
+    assert_eq!(json_lines(&output)[0]["parameters"], 3_182_254_624u64);
+}
+
+#[test]
+fn list_names_the_six_models_of_the_paper() {
+    let output = bunny(&["model", "list", "--format", "json"]);
+    assert_eq!(
+        json_lines(&output)[0]["models"].as_array().unwrap().len(),
+        6
+    );
+}
+
+#[test]
+fn bad_usage_ends_with_2() {
+    for arguments in [
+        &["chat"][..],
+        &["chat", "--model", "x", "--temperature", "-1"],
+        &["bench", "--backend", "abacus"],
+    ] {
+        assert_eq!(bunny(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn failures_are_one_line_that_names_what_is_wrong() {
+    let missing = bunny(&["chat", "--model", "./nowhere", "--prompt", "Hi"]);
+    assert!(complaint(&missing).contains("./nowhere"));
+    let unknown = bunny(&["bench", "--arch", "hare"]);
+    assert!(complaint(&unknown).contains("bunny-phi-2-siglip"));
+    let model = fixture("phi-siglip");
+    let picture = bunny(&[
+        "chat",
+        "--model",
+        text(&model),
+        "--image",
+        "none.png",
+        "--prompt",
+        "Hi",
+    ]);
+    assert!(complaint(&picture).contains("none.png"));
+    let offline = bunny(&["chat", "--model", "nobody/nothing", "--prompt", "Hi"]);
+    assert!(complaint(&offline).contains("nobody/nothing"));
+    let long = bunny(&[
+        "chat",
+        "--model",
+        text(&model),
+        "--prompt",
+        "Hi",
+        "--max-new-tokens",
+        "9999",
+    ]);
+    assert!(complaint(&long).contains("9999"));
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_lists_every_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = fixture("phi-siglip");
+    for entry in std::fs::read_dir(&model).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let tower = model.join("siglip-tower").canonicalize().unwrap();
+    let file = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    config["mm_vision_tower"] = text(&tower).into();
+    config["num_hidden_layers"] = (config["num_hidden_layers"].as_u64().unwrap() + 1).into();
+    config["mm_projector_type"] = "linear".into();
+    std::fs::write(&file, config.to_string()).unwrap();
+    let output = bunny(&["chat", "--model", text(folder.path()), "--prompt", "Hi"]);
+    let said = complaint(&output);
+    assert!(
+        said.contains("missing") && said.contains("unexpected"),
+        "{said}"
+    );
+    assert!(said.contains("model.mm_projector.weight"), "{said}");
+    assert!(said.contains("model.mm_projector.0.weight"), "{said}");
+    assert!(
+        said.contains("mlp.fc1.weight") && said.contains("self_attn.dense.bias"),
+        "{said}"
+    );
+}
