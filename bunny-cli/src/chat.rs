@@ -182,9 +182,11 @@ impl<'a, B: Backend> Turns<'a, B> {
             // An answer begins with the space behind `ASSISTANT:`, which people need not see.
             let new = if begun { new } else { new.trim_start() };
             begun |= !new.is_empty();
-            let written = streamed
-                .then(|| out.write_all(new.as_bytes()).and_then(|()| out.flush()))
-                .unwrap_or(Ok(()));
+            let written = if streamed {
+                out.write_all(new.as_bytes()).and_then(|()| out.flush())
+            } else {
+                Ok(())
+            };
             if written.is_err() || interrupted.load(Ordering::SeqCst) {
                 ControlFlow::Break(())
             } else {

@@ -78,7 +78,7 @@ impl WeightSet {
             .parts
             .iter()
             .flat_map(TensorFiles::names)
-            .filter(|name| !names.is_unused(name) && !(tied && *name == "lm_head.weight"))
+            .filter(|name| !names.is_unused(name) && (!tied || *name != "lm_head.weight"))
             .collect();
         let targets = self.adapter.iter().flat_map(Adapter::targets);
         let strays: Vec<String> = targets

@@ -60,8 +60,8 @@ impl Centroids {
         let mut values = vec![0.0; matrix.rows() * dims];
         matrix.load(0..matrix.rows(), &mut values);
         let bad = values.par_chunks(dims).position_first(|row| {
-            // NaN fails the comparison too.
-            !(dot(row, row).sqrt() <= super::scan::LONGEST)
+            let length = dot(row, row).sqrt();
+            length.is_nan() || length > super::scan::LONGEST
         });
         if let Some(row) = bad {
             return Err(CoresetError::row(

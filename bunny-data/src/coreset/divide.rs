@@ -179,8 +179,8 @@ impl Divide {
 /// out, but must not disturb the rows beside them.
 fn clear_unusable(values: &mut [f32], dims: usize) {
     for row in values.chunks_mut(dims) {
-        // NaN fails the comparison too.
-        if !(super::numeric::dot(row, row).sqrt() <= super::scan::LONGEST) {
+        let length = super::numeric::dot(row, row).sqrt();
+        if length.is_nan() || length > super::scan::LONGEST {
             row.fill(0.0);
         }
     }
