@@ -344,7 +344,11 @@ def pixels_of(picture: Image.Image, tower, aspect="pad"):
         square = Image.new("RGB", (side, side), tuple(int(x * 255) for x in mean))
         square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
         picture = square
-    picture = picture.resize((tower.image_size,) * 2, Image.Resampling.BICUBIC)
+    # Rows first, then columns, as the Pillow of the reference does; newer ones begin with the
+    # columns of tall pictures, and the bytes rounded in between differ.
+    side = tower.image_size
+    picture = picture.resize((side, picture.height), Image.Resampling.BICUBIC)
+    picture = picture.resize((side, side), Image.Resampling.BICUBIC)
     values = np.asarray(picture).astype(np.float64) * (1 / 255)
     values = (values.astype(np.float32) - np.float32(mean)) / np.float32(std)
     return torch.from_numpy(values.transpose(2, 0, 1).copy())[None]
