@@ -1,6 +1,6 @@
 //! Kernels for the CPU: plain functions over slices, in `f32`, parallel over rayon's current pool.
 //!
-//! Each is written once over [`simd`]'s registers and compiled for AVX-512, AVX2 and plain code; the processor decides
+//! Each is written once over the registers of `simd` and compiled for AVX-512, AVX2 and plain code; the processor decides
 //! at run time. No result depends on the number of threads.
 
 #![allow(

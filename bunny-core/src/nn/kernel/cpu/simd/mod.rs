@@ -311,15 +311,16 @@ pub(super) mod testing {
         threads: usize,
         test: impl Fn() -> R + Send + Sync,
     ) -> Vec<R> {
-        let mut levels = vec![Level::Plain];
-        #[cfg(target_arch = "x86_64")]
-        levels.extend(
-            [Level::Avx2, Level::Avx512]
-                .into_iter()
-                .filter(|level| *level <= Level::detect()),
-        );
+        let levels = [
+            Level::Plain,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512,
+        ];
         levels
             .into_iter()
+            .filter(|level| *level <= Level::detect())
             .map(|level| {
                 rayon::ThreadPoolBuilder::new()
                     .num_threads(threads)
