@@ -133,3 +133,19 @@ fn download(id: &str, choose: Choose) -> Result<PathBuf> {
 fn download(id: &str, _choose: Choose) -> Result<PathBuf> {
     bail!("{id}: no such folder, and downloads are not built in: build with `--features hub`")
 }
+
+/// The folder of a language model, or of a whole model, to train from.
+///
+/// # Errors
+/// When it is neither here nor on the hub.
+pub fn model_folder(name: &str) -> Result<PathBuf> {
+    folder(name, model_files)
+}
+
+/// The folder or file of a vision tower.
+///
+/// # Errors
+/// When it is neither here nor on the hub.
+pub fn tower_folder(name: &str) -> Result<PathBuf> {
+    folder(name, tower_files)
+}

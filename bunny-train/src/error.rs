@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use bunny_core::checkpoint::CheckpointError;
+use bunny_core::{
+    checkpoint::CheckpointError,
+    conversation::{ConversationError, Template},
+};
 use bunny_data::DataError;
 
-use crate::{feed::PictureProblem, labels::SampleError};
+use crate::{feed::PictureProblem, labels::SampleError, reduce::ReduceError};
 
 /// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -47,10 +50,110 @@ pub enum TrainError {
     /// A thread that prepares batches is gone.
     #[error("a thread that prepares batches has stopped without a word")]
     Worker,
+    /// There is no such template.
+    #[error("version: {source}")]
+    Template {
+        /// What the recipe says.
+        source: ConversationError,
+    },
+    /// The tokenizer is not one that the template was made for.
+    #[error(
+        "template `{template}` is for tokenizers that add {}beginning of sequence, and this one \
+         {}: set version to the template of this language model",
+        if *adds_bos { "no " } else { "a " },
+        if *adds_bos { "does" } else { "does not" }
+    )]
+    BeginningOfSequence {
+        /// The template.
+        template: Template,
+        /// Whether the tokenizer adds one.
+        adds_bos: bool,
+    },
+    /// The loss is no number any more.
+    #[error(
+        "step {step}: {what} is {value}, at samples {}; the last good checkpoint is {}",
+        samples.join(", "),
+        checkpoint.as_ref().map_or("none".into(), |path| path.display().to_string())
+    )]
+    NotFinite {
+        /// The step, from 1.
+        step: u64,
+        /// `loss` or `grad_norm`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The samples of the step.
+        samples: Vec<String>,
+        /// The last checkpoint written.
+        checkpoint: Option<PathBuf>,
+    },
+    /// A run goes on under other settings than it began with.
+    #[error(
+        "{}: {field} was {was} and is {is}: a run goes on only as it began; start anew in another \
+         folder, or set {field} back",
+        checkpoint.display()
+    )]
+    Resume {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// The key that differs.
+        field: String,
+        /// Its value in the checkpoint.
+        was: String,
+        /// Its value now.
+        is: String,
+    },
+    /// A checkpoint of a run cannot be used.
+    #[error("{}: {problem}", path.display())]
+    State {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it, and the mend.
+        problem: String,
+    },
+    /// The system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it was refused.
+        source: std::io::Error,
+    },
+    /// A folder holds a run already.
+    #[error("{} holds a run already: continue it with --resume, or name another folder", folder.display())]
+    Occupied {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Models cannot be averaged.
+    #[error("these models cannot be averaged: {problem}")]
+    Average {
+        /// Where they differ.
+        problem: String,
+    },
+    /// Ranks have lost each other.
+    #[error(transparent)]
+    Reduce(#[from] ReduceError),
     /// An adapter does not fit the model.
     #[error("the adapter does not fit the model: {problem}")]
     Adapter {
         /// What does not fit.
         problem: String,
     },
+}
+
+impl TrainError {
+    /// Wraps an error of the operating system; for `map_err`.
+    pub(crate) fn io(
+        path: impl AsRef<std::path::Path>,
+        action: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.as_ref().to_path_buf(),
+            action,
+            source,
+        }
+    }
 }

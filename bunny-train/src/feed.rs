@@ -36,7 +36,7 @@ pub enum PicturePolicy {
 
 /// Records, and how they become batches.
 #[derive(Debug)]
-pub struct Dataset {
+pub struct Dataset<'a> {
     /// The records.
     pub records: RecordFile,
     /// Their pictures; `None` where no record may have one.
@@ -44,7 +44,7 @@ pub struct Dataset {
     /// How conversations are rendered.
     pub template: Template,
     /// Text to ids.
-    pub tokenizer: Arc<Tokenizer>,
+    pub tokenizer: &'a Tokenizer,
     /// Pictures to pixels.
     pub processor: ImageProcessor,
     /// How samples become rows.
@@ -55,14 +55,14 @@ pub struct Dataset {
     pub skipped: AtomicU64,
 }
 
-impl Dataset {
+impl Dataset<'_> {
     /// A record as it is learnt.
     ///
     /// # Errors
     /// When the record cannot be read or learnt from.
     pub fn sample(&self, index: usize) -> Result<Sample, TrainError> {
         let record = self.records.get(index)?;
-        Sample::new(&record, self.template, &self.tokenizer).map_err(|source| TrainError::Sample {
+        Sample::new(&record, self.template, self.tokenizer).map_err(|source| TrainError::Sample {
             file: self.records.path().to_path_buf(),
             index,
             id: record.id,
@@ -139,7 +139,7 @@ pub struct Feed<'a> {
 enum Source<'a> {
     /// Made when asked for.
     Direct {
-        dataset: &'a Dataset,
+        dataset: &'a Dataset<'a>,
         plan: Arc<dyn Plan + 'a>,
     },
     /// Worker w makes batches w, w + workers, ...
@@ -168,7 +168,7 @@ impl<'a> Feed<'a> {
     /// made when it is asked for.
     pub fn new<'scope>(
         scope: &'scope Scope<'scope, 'a>,
-        dataset: &'a Dataset,
+        dataset: &'a Dataset<'a>,
         plan: Arc<dyn Plan + 'a>,
         first: usize,
         workers: usize,

@@ -6,23 +6,35 @@
 #![recursion_limit = "256"]
 
 pub mod batch;
+pub mod checkpoint;
 pub mod clip;
 mod draw;
 mod error;
+mod evaluate;
 pub mod feed;
 pub mod gradients;
+pub mod inspect;
 pub mod labels;
 pub mod lora;
 mod loss;
+pub mod merge;
+pub mod metrics;
 pub mod names;
 pub mod optimizer;
+mod output;
 pub mod pass;
+pub mod plan;
+pub mod plot;
+pub mod preflight;
 pub mod recipe;
 pub mod reduce;
 pub mod schedule;
 pub mod stage;
+pub mod start;
+pub mod steps;
 mod stored;
 #[cfg(test)]
 mod testing;
+pub mod trainer;
 
 pub use error::TrainError;

@@ -78,19 +78,31 @@ pub fn attach_new<B: Backend>(
     }
 }
 
-/// Attaches the adapters of a PEFT folder; all of them learn on.
+/// Attaches the adapters of a PEFT folder, to learn on under the settings of `wanted`.
 ///
 /// # Errors
-/// When the folder has an adapter for a layer that the model lacks, none for a layer that it has,
+/// When rank or strength are not those wanted, the folder has an adapter for a layer that the model lacks, none for a layer that it has,
 /// or one of another shape.
 pub fn attach<B: Backend>(
     model: &mut Bunny<B>,
     adapter: &Adapter,
+    wanted: LoraConfig,
     device: &B::Device,
 ) -> Result<(), TrainError> {
     let names = model.config().family.names();
     let dtype = model.precision().compute;
     let config = adapter.config().clone();
+    if config.rank != wanted.rank || config.scale() != wanted.alpha / wanted.rank as f64 {
+        return Err(TrainError::Adapter {
+            problem: format!(
+                "its rank is {} and its scale {}, lora_r and lora_alpha give {} and {}",
+                config.rank,
+                config.scale(),
+                wanted.rank,
+                wanted.alpha / wanted.rank as f64
+            ),
+        });
+    }
     let mut left: Vec<&str> = adapter.targets().collect();
     for (place, (name, linear)) in products_mut(model).into_iter().enumerate() {
         let name = names.published(&name);
@@ -106,7 +118,7 @@ pub fn attach<B: Backend>(
             lora_a: parameter(numbers(&a, [rank, input])?, [rank, input], dtype, device),
             lora_b: parameter(numbers(&b, [output, rank])?, [output, rank], dtype, device),
             scale: config.scale(),
-            dropout: config.lora_dropout,
+            dropout: wanted.dropout,
             place: dropout_place(place),
         });
     }

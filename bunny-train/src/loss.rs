@@ -4,7 +4,10 @@
 //! 8 × 2,048 positions over Phi-2's 50,295 tokens would take 3.3 GB, several times over.
 
 use bunny_core::language::Decoder;
-use burn::tensor::{Int, Tensor, TensorData, activation, backend::AutodiffBackend};
+use burn::tensor::{
+    IndexingUpdateOp, Int, Tensor, TensorData, activation,
+    backend::{AutodiffBackend, Backend},
+};
 
 use crate::{
     batch::Answer,
@@ -12,16 +15,15 @@ use crate::{
 };
 
 /// Scores held at once, in numbers: 64 MiB in f32.
-const CHUNK_SCORES: usize = 16 << 20;
+pub const CHUNK_SCORES: usize = 16 << 20;
 
 /// The cross-entropy of answers, and what it teaches.
 #[derive(Debug)]
 pub struct AnswerLoss<B: AutodiffBackend> {
     /// The mean over the answers, `[1]`.
     pub mean: Tensor<B::InnerBackend, 1>,
-    /// Its gradient in the decoder's output before the final norm, `[batch, seq, hidden]`; absent
-    /// when only the loss is asked for.
-    pub gradient: Option<Tensor<B::InnerBackend, 3>>,
+    /// Its gradient in the decoder's output before the final norm, `[batch, seq, hidden]`.
+    pub gradient: Tensor<B::InnerBackend, 3>,
 }
 
 /// The mean cross-entropy of `answers`, foretold from the output of the last layer; gradients of
@@ -41,22 +43,13 @@ pub fn answer_loss<B: AutodiffBackend>(
     let device = hidden.device();
     let rows = hidden.clone().reshape([batch * seq, width]);
     let share = 1.0 / answers.len() as f64;
-    let chunk = (CHUNK_SCORES / vocab_size(decoder)).max(16);
     let mut gradient = rows.zeros_like();
     let mut mean: Option<Tensor<B::InnerBackend, 1>> = None;
-    for answers in answers.chunks(chunk) {
-        let numbers = |values: Vec<i32>| {
-            let data = TensorData::new(values, [answers.len()]);
-            Tensor::<B::InnerBackend, 1, Int>::from_data(data, &device)
-        };
-        let places = numbers(answers.iter().map(|answer| answer.place as i32).collect());
-        let ids = numbers(answers.iter().map(|answer| answer.id as i32).collect());
+    for answers in answers.chunks(chunk_rows(decoder)) {
+        let places = places(answers, &device);
         let leaf = Tensor::<B, 2>::from_inner(rows.clone().select(0, places.clone()));
         let leaf = leaf.require_grad();
-        let scores = decoder.logits(decoder.model.norm.forward(leaf.clone()));
-        let log_shares = activation::log_softmax(scores, 1); // [answers, vocab]
-        let ids = Tensor::from_inner(ids.unsqueeze_dim::<2>(1));
-        let loss = log_shares.gather(1, ids).sum().mul_scalar(-share);
+        let loss = chunk_loss(decoder, leaf.clone(), answers, share);
         let mut gradients = loss.backward();
         let own = leaf.grad_remove(&mut gradients);
         collect(&decoder.model.norm, &mut gradients, weight, slots, sums);
@@ -71,7 +64,7 @@ pub fn answer_loss<B: AutodiffBackend>(
             ),
         }
         if let Some(own) = own {
-            gradient = gradient.select_assign(0, places, own, burn::tensor::IndexingUpdateOp::Add);
+            gradient = gradient.select_assign(0, places, own, IndexingUpdateOp::Add);
         }
         let loss = loss.inner();
         mean = Some(match mean {
@@ -81,11 +74,66 @@ pub fn answer_loss<B: AutodiffBackend>(
     }
     AnswerLoss {
         mean: mean.unwrap_or_else(|| Tensor::zeros([1], &device)),
-        gradient: Some(gradient.reshape([batch, seq, width])),
+        gradient: gradient.reshape([batch, seq, width]),
     }
 }
 
-fn vocab_size<B: AutodiffBackend>(decoder: &Decoder<B>) -> usize {
+/// The mean cross-entropy of `answers` alone, `[1]`.
+///
+/// # Shapes
+/// `hidden` is `[batch, seq, hidden]`, before the final norm
+pub fn mean_loss<B: Backend>(
+    decoder: &Decoder<B>,
+    hidden: Tensor<B, 3>,
+    answers: &[Answer],
+) -> Tensor<B, 1> {
+    let [batch, seq, width] = hidden.dims();
+    let device = hidden.device();
+    let rows = hidden.reshape([batch * seq, width]);
+    let share = 1.0 / answers.len() as f64;
+    let parts = answers.chunks(chunk_rows(decoder)).map(|answers| {
+        let rows = rows.clone().select(0, places(answers, &device));
+        chunk_loss(decoder, rows, answers, share)
+    });
+    Tensor::cat(parts.collect(), 0).sum()
+}
+
+/// The share of some answers in a mean loss, `[1]`, from their rows `[answers, hidden]`.
+fn chunk_loss<B: Backend>(
+    decoder: &Decoder<B>,
+    rows: Tensor<B, 2>,
+    answers: &[Answer],
+    share: f64,
+) -> Tensor<B, 1> {
+    let ids = answers.iter().map(|answer| answer.id as i32).collect();
+    let ids: Tensor<B, 1, Int> = numbers(ids, &rows.device());
+    let scores = decoder.logits(decoder.model.norm.forward(rows));
+    let log_shares = activation::log_softmax(scores, 1); // [answers, vocab]
+    log_shares
+        .gather(1, ids.unsqueeze_dim::<2>(1))
+        .sum()
+        .mul_scalar(-share)
+}
+
+/// Where answers are foretold, `[answers]`.
+fn places<B: Backend>(answers: &[Answer], device: &B::Device) -> Tensor<B, 1, Int> {
+    numbers(
+        answers.iter().map(|answer| answer.place as i32).collect(),
+        device,
+    )
+}
+
+fn numbers<B: Backend>(values: Vec<i32>, device: &B::Device) -> Tensor<B, 1, Int> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+/// Rows whose scores are formed together.
+fn chunk_rows<B: Backend>(decoder: &Decoder<B>) -> usize {
+    (CHUNK_SCORES / vocab_size(decoder)).max(16)
+}
+
+fn vocab_size<B: Backend>(decoder: &Decoder<B>) -> usize {
     let table = match &decoder.lm_head {
         Some(head) => &head.weight,
         None => &decoder.model.embed_tokens.weight,

@@ -24,7 +24,7 @@ use burn::{
 use crate::{
     batch::{Batch, Piece, row_len},
     gradients::{Gradients, Slots, collect, pull_back},
-    loss::answer_loss,
+    loss::{answer_loss, mean_loss},
     stage::Learns,
 };
 
@@ -55,7 +55,8 @@ impl Pass {
             return None;
         }
         let stack = &model.language_model.model;
-        let embeds = stack.enter(self.embed(model, batch, mode, device), mode);
+        let features = self.features(model, batch, mode, device);
+        let embeds = stack.enter(embed(model, batch, features, device), mode);
         let positions = Positions::consecutive(0, batch.width);
         let around = stack.surroundings(&embeds, &positions, Mask::CAUSAL, 0, mode);
         let below =
@@ -76,8 +77,8 @@ impl Pass {
                 &self.slots,
                 sums,
             );
-            if let Some(gradient) = loss.gradient.filter(|_| below || layers_learn) {
-                let mut gradients = pull_back(hidden, gradient);
+            if below || layers_learn {
+                let mut gradients = pull_back(hidden, loss.gradient);
                 collect(model, &mut gradients, weight, &self.slots, sums);
             }
             return Some(loss.mean);
@@ -104,7 +105,7 @@ impl Pass {
         if !(below || layers_learn) {
             return Some(loss.mean);
         }
-        let mut gradient = loss.gradient;
+        let mut gradient = Some(loss.gradient);
         for layer in stack.layers.iter().rev() {
             let (Some(input), Some(above)) = (inputs.pop(), gradient.take()) else {
                 break;
@@ -142,62 +143,91 @@ impl Pass {
         Some(loss.mean)
     }
 
-    /// Rows of embeddings, words and pictures in their places, padded with zeros on the right.
-    /// Without pictures, tower and projector do not run.
-    ///
-    /// # Shapes
-    /// `[batch, width, hidden]`
-    fn embed<B: AutodiffBackend>(
+    /// The features of a batch's pictures, `[pictures, tokens, hidden]`; without pictures, tower and
+    /// projector do not run.
+    fn features<B: AutodiffBackend>(
         &self,
         model: &Bunny<B>,
         batch: &Batch,
         mode: &Mode,
         device: &B::Device,
-    ) -> Tensor<B, 3> {
+    ) -> Option<Tensor<B, 3>> {
+        if batch.pictures.is_empty() {
+            return None;
+        }
         let compute = model.precision().compute;
-        let ids = TensorData::new(batch.ids.clone(), [batch.ids.len()]);
-        let ids: Tensor<B, 1, Int> = Tensor::from_data(ids, device);
-        let words = model.language_model.model.embed(ids).cast(compute); // [words, hidden]
-        let hidden = words.dims()[1];
-        let features = (!batch.pictures.is_empty()).then(|| {
-            let features = match self.learns.tower {
-                true => {
-                    let pixels = stacked::<B>(&batch.pictures, device).cast(compute);
-                    model.vision_tower.forward(pixels)
-                }
-                // A frozen tower runs where no graph is kept.
-                false => {
-                    let pixels = stacked::<B::InnerBackend>(&batch.pictures, device);
-                    let tower = model.vision_tower.valid();
-                    Tensor::from_inner(tower.forward(pixels.cast(compute)))
-                }
-            };
-            model.mm_projector.forward(features, mode) // [pictures, tokens, hidden]
-        });
-        let rows = batch.rows.iter().map(|row| {
-            let mut parts: Vec<Tensor<B, 2>> = Vec::with_capacity(row.len() + 1);
-            for piece in row {
-                match (piece, &features) {
-                    (Piece::Words(range), _) => {
-                        parts.push(words.clone().slice([range.clone(), 0..hidden]));
-                    }
-                    (Piece::Picture { picture, features }, Some(all)) => {
-                        let own =
-                            all.clone()
-                                .slice([*picture..picture + 1, 0..*features, 0..hidden]);
-                        parts.push(own.reshape([*features, hidden]));
-                    }
-                    (Piece::Picture { .. }, None) => {}
-                }
-            }
-            let padding = batch.width - row_len(row);
-            if padding > 0 {
-                parts.push(Tensor::zeros([padding, hidden], (device, compute)));
-            }
-            Tensor::cat(parts, 0)
-        });
-        Tensor::stack(rows.collect(), 0)
+        let features = if self.learns.tower {
+            let pixels = stacked::<B>(&batch.pictures, device).cast(compute);
+            model.vision_tower.forward(pixels)
+        } else {
+            // A frozen tower runs where no graph is kept.
+            let pixels = stacked::<B::InnerBackend>(&batch.pictures, device).cast(compute);
+            Tensor::from_inner(model.vision_tower.valid().forward(pixels))
+        };
+        Some(model.mm_projector.forward(features, mode))
     }
+}
+
+/// The mean loss of a batch's answers, `[1]`, without gradients.
+pub fn loss<B: Backend>(
+    model: &Bunny<B>,
+    batch: &Batch,
+    mode: &Mode,
+    device: &B::Device,
+) -> Tensor<B, 1> {
+    let features = (!batch.pictures.is_empty()).then(|| {
+        let pixels = stacked::<B>(&batch.pictures, device).cast(model.precision().compute);
+        model
+            .mm_projector
+            .forward(model.vision_tower.forward(pixels), mode)
+    });
+    let stack = &model.language_model.model;
+    let embeds = stack.enter(embed(model, batch, features, device), mode);
+    let positions = Positions::consecutive(0, batch.width);
+    let around = stack.surroundings(&embeds, &positions, Mask::CAUSAL, 0, mode);
+    let mut hidden = embeds;
+    for layer in &stack.layers {
+        hidden = layer.forward(hidden, None, &around);
+    }
+    mean_loss(&model.language_model, hidden, &batch.answers)
+}
+
+/// Rows of embeddings, words and pictures in their places, padded with zeros on the right.
+///
+/// # Shapes
+/// features `[pictures, tokens, hidden]` → `[batch, width, hidden]`
+fn embed<B: Backend>(
+    model: &Bunny<B>,
+    batch: &Batch,
+    features: Option<Tensor<B, 3>>,
+    device: &B::Device,
+) -> Tensor<B, 3> {
+    let compute = model.precision().compute;
+    let ids = TensorData::new(batch.ids.clone(), [batch.ids.len()]);
+    let ids: Tensor<B, 1, Int> = Tensor::from_data(ids, device);
+    let words = model.language_model.model.embed(ids).cast(compute); // [words, hidden]
+    let hidden = words.dims()[1];
+    let rows = batch.rows.iter().map(|row| {
+        let mut parts: Vec<Tensor<B, 2>> = Vec::with_capacity(row.len() + 1);
+        for piece in row {
+            match (piece, &features) {
+                (Piece::Words(range), _) => {
+                    parts.push(words.clone().slice([range.clone(), 0..hidden]));
+                }
+                (Piece::Picture { picture, features }, Some(all)) => {
+                    let own = [*picture..picture + 1, 0..*features, 0..hidden];
+                    parts.push(all.clone().slice(own).reshape([*features, hidden]));
+                }
+                (Piece::Picture { .. }, None) => {}
+            }
+        }
+        let padding = batch.width - row_len(row);
+        if padding > 0 {
+            parts.push(Tensor::zeros([padding, hidden], (device, compute)));
+        }
+        Tensor::cat(parts, 0)
+    });
+    Tensor::stack(rows.collect(), 0)
 }
 
 /// Pictures as one tensor, `[pictures, 3, height, width]`.

@@ -1,7 +1,7 @@
 //! Recipes as people write them, and what is said of those that cannot be followed.
 
 use super::*;
-use crate::schedule::SchedulerKind;
+use crate::{schedule::SchedulerKind, stage::Learns};
 
 const BOTH: &str = r#"
 format_version = 1

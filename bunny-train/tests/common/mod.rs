@@ -1,4 +1,5 @@
 //! The stages that `tests/reference/training.py` ran, opened as they were there.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +16,22 @@ use bunny_data::record::RecordFile;
 use bunny_train::{
     batch::{Batch, Layout},
     labels::Sample,
-    lora,
+    lora::{self, LoraConfig},
+    recipe::{LossAverage, StageKind, StageRecipe},
     stage::Learns,
+    start::Places,
+    trainer::Job,
 };
 use burn::tensor::backend::Backend;
 use safetensors::SafeTensors;
 use serde_json::Value;
+
+/// The rank and strength of the fixtures' adapters.
+pub const LORA: LoraConfig = LoraConfig {
+    rank: 8,
+    alpha: 16.0,
+    dropout: 0.0,
+};
 
 pub struct Stage {
     pub json: Value,
@@ -37,6 +48,66 @@ impl Stage {
     pub fn gradients(name: &str) -> Self {
         Self {
             json: expected()["gradients"][name]["stage"].clone(),
+        }
+    }
+
+    pub fn run(name: &str) -> Self {
+        Self {
+            json: expected()["runs"][name]["stage"].clone(),
+        }
+    }
+
+    /// The stage as a job that leaves its results in `folder`.
+    pub fn job(&self, folder: &Path) -> Job {
+        let number = |field: &str| self.json[field].as_f64();
+        let count = |field: &str| self.json[field].as_u64().unwrap() as usize;
+        let records = self.text("records");
+        let kind = match &*records {
+            "pretrain.json" => StageKind::Pretrain,
+            _ => StageKind::Finetune,
+        };
+        let pretrain = kind == StageKind::Pretrain;
+        let learns = self.learns();
+        let model = fixtures().join("models").join(self.text("model"));
+        let adapter = training().join(format!("adapter-{}", self.text("model")));
+        let recipe = StageRecipe {
+            model_name_or_path: model.display().to_string(),
+            version: Some(if pretrain { "plain" } else { "bunny" }.into()),
+            data_path: training().join(records),
+            image_folder: Some(training().join("pictures")),
+            image_aspect_ratio: Some(if pretrain { "square" } else { "pad" }.into()),
+            tune_mm_mlp_adapter: Some(pretrain),
+            unfreeze_vision_tower: learns.tower,
+            lora_enable: learns.lora,
+            lora_r: LORA.rank,
+            lora_alpha: LORA.alpha,
+            lora_dropout: LORA.dropout,
+            learning_rate: number("learning_rate").unwrap(),
+            mm_projector_lr: number("projector_learning_rate"),
+            weight_decay: number("weight_decay").unwrap(),
+            per_device_train_batch_size: count("batch"),
+            gradient_accumulation_steps: count("accumulate"),
+            shuffle: false,
+            gradient_checkpointing: false,
+            loss_average: match &*self.text("average") {
+                "tokens" => LossAverage::Step,
+                _ => LossAverage::MicroBatch,
+            },
+            dataloader_num_workers: 2,
+            ..StageRecipe::default()
+        };
+        Job {
+            kind,
+            places: Places {
+                vision_tower: Some(model.join("siglip-tower")),
+                model,
+                projector: None,
+                adapter: learns.lora.then_some(adapter),
+            },
+            recipe,
+            folder: folder.to_path_buf(),
+            resume: false,
+            stop: Default::default(),
         }
     }
 
@@ -74,7 +145,7 @@ impl Stage {
         let mut model = Bunny::load(&open.config, &open.weights, Precision::F32, device).unwrap();
         if self.learns().lora {
             let adapter = Adapter::open(training().join(format!("adapter-{name}"))).unwrap();
-            lora::attach(&mut model, &adapter, device).unwrap();
+            lora::attach(&mut model, &adapter, LORA, device).unwrap();
         }
         let records = self.text("records");
         let (template, aspect) = match &*records {
@@ -126,7 +197,12 @@ pub fn expected() -> Value {
 
 /// The f32 tensors of a file of `tests/fixtures/training`.
 pub fn tensors(name: &str) -> BTreeMap<String, Vec<f32>> {
-    let bytes = std::fs::read(training().join(name)).unwrap();
+    read_tensors(&training().join(name))
+}
+
+/// The f32 tensors of a file.
+pub fn read_tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
+    let bytes = std::fs::read(path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let numbers = |data: &[u8]| {
         let numbers = data.as_chunks::<4>().0.iter();

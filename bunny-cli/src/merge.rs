@@ -1,0 +1,85 @@
+//! `bunny-cli merge`: one model out of several parts or several models.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use bunny_core::checkpoint::StoredDtype;
+use clap::ValueEnum;
+
+use crate::load::ModelArgs;
+
+/// Folds what a training run has learnt into its model, or averages models.
+///
+/// Examples:
+///   bunny-cli merge --model runs/tiny/finetune --model-base base --vision-tower tower --out merged
+///   bunny-cli merge --average recipe-1=0.42 --average recipe-2=0.58 --out averaged
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct MergeArgs {
+    /// The folder with an adapter or a projector
+    #[arg(long, short, required_unless_present = "average")]
+    model: Option<String>,
+    /// The language model it belongs to: a folder or a hub id
+    #[arg(long)]
+    model_base: Option<String>,
+    /// The vision tower: a folder, a file of weights, or a hub id
+    #[arg(long)]
+    vision_tower: Option<String>,
+    /// A merged model and its weight in an average, as FOLDER=WEIGHT; give it once for each
+    #[arg(long, value_parser = weighted, conflicts_with_all = ["model", "model_base", "vision_tower"])]
+    average: Vec<(PathBuf, f64)>,
+    /// Where the merged model goes
+    #[arg(long)]
+    out: PathBuf,
+    /// Number type of the merged weights; an average keeps its last model's
+    #[arg(long, value_enum, default_value = "f16")]
+    dtype: MergedDtype,
+}
+
+/// A number type of merged weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MergedDtype {
+    /// As the reference writes it.
+    F16,
+    /// With f32's range.
+    Bf16,
+    /// Nothing is rounded.
+    F32,
+}
+
+fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
+    let parsed = text.rsplit_once('=').and_then(|(folder, weight)| {
+        let weight: f64 = weight.parse().ok()?;
+        (weight.is_finite() && !folder.is_empty()).then(|| (folder.into(), weight))
+    });
+    parsed.ok_or_else(|| "expected FOLDER=WEIGHT, as in models/one=0.42".into())
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When parts are missing or do not fit each other, or a file cannot be written.
+pub fn run(args: MergeArgs) -> Result<()> {
+    let written = match args.model {
+        None if args.average.len() < 2 => bail!("an average takes two models or more"),
+        None => bunny_train::merge::average(&args.average, &args.out)?,
+        Some(model) => {
+            let source = ModelArgs {
+                model,
+                model_base: args.model_base,
+                vision_tower: args.vision_tower,
+            }
+            .source()?;
+            let dtype = match args.dtype {
+                MergedDtype::F16 => StoredDtype::F16,
+                MergedDtype::Bf16 => StoredDtype::BF16,
+                MergedDtype::F32 => StoredDtype::F32,
+            };
+            bunny_train::merge::merge(&source, &args.out, dtype)?
+        }
+    };
+    for path in written {
+        println!("{}", path.display());
+    }
+    Ok(())
+}

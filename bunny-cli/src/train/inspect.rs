@@ -1,0 +1,71 @@
+//! `bunny-cli train inspect`: records as the model sees them.
+
+use std::{fmt::Write, io::IsTerminal, path::PathBuf};
+
+use anyhow::{Context, Result};
+use bunny_core::tokenizer::Tokenizer;
+use bunny_data::record::RecordFile;
+use bunny_train::{
+    inspect::{spans, to_html, to_terminal},
+    labels::Sample,
+    recipe::StageKind,
+    start::template,
+};
+
+use super::RecipeArgs;
+use crate::load;
+
+/// Shows records as the model sees them.
+///
+/// Example: bunny-cli train inspect recipes/tiny.toml --sample 3
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Which record, from 0; may be given several times
+    #[arg(long, default_value = "0")]
+    sample: Vec<usize>,
+    /// Write a page with the records instead of printing them
+    #[arg(long)]
+    html: Option<PathBuf>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When there is no such record, or it cannot be learnt from.
+pub fn run(args: InspectArgs) -> Result<()> {
+    let recipe = args.recipe.read()?;
+    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut page = String::from("<!doctype html><meta charset=\"utf-8\"><title>records</title>\n");
+    for (kind, stage) in &recipe.stages {
+        let folder = load::configuration_folder(&stage.model_name_or_path)?;
+        let tokenizer = Tokenizer::from_folder(&folder)?;
+        let template = template(stage, &folder)?;
+        let records = RecordFile::open(&stage.data_path)?;
+        for index in &args.sample {
+            let record = records.get(*index)?;
+            let sample = Sample::new(&record, template, &tokenizer)
+                .with_context(|| format!("record {index} (`{}`)", record.id))?;
+            let learnt: usize = sample.answers.iter().map(|answer| answer.len()).sum();
+            let title = title(*kind, *index, &record.id, sample.tokens.len(), learnt);
+            let spans = spans(&sample, &tokenizer)?;
+            if args.html.is_some() {
+                let title = title.replace('&', "&amp;").replace('<', "&lt;");
+                // Writing to a string does not fail.
+                let _ = writeln!(page, "<h3>{title}</h3>{}", to_html(&spans));
+            } else {
+                println!("{title}\n{}\n", to_terminal(&spans, colours));
+            }
+        }
+    }
+    if let Some(path) = args.html {
+        std::fs::write(&path, page).with_context(|| format!("{}: cannot write", path.display()))?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn title(kind: StageKind, index: usize, id: &str, tokens: usize, learnt: usize) -> String {
+    format!("{kind}: record {index} ({id}), {tokens} tokens, {learnt} of them learnt")
+}

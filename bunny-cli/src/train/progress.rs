@@ -1,0 +1,58 @@
+//! A bar with the time left on a terminal; one line a step elsewhere.
+
+use std::io::IsTerminal;
+
+use bunny_train::metrics::StepMetrics;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The steps of a stage as they are taken.
+#[derive(Debug)]
+pub struct Steps {
+    stage: &'static str,
+    bar: Option<ProgressBar>,
+}
+
+impl Steps {
+    /// No step yet.
+    pub fn new(stage: &'static str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let template = "{prefix} {pos}/{len} {wide_bar} {msg} {eta}";
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(0).with_style(style).with_prefix(stage)
+        });
+        Self { stage, bar }
+    }
+
+    /// A step was taken.
+    pub fn show(&mut self, line: &StepMetrics, total: u64) {
+        let text = format!(
+            "loss {:.4} lr {:.2e} norm {:.2} {:.1} tok/s wait {:.0} ms",
+            line.loss,
+            line.learning_rate,
+            line.grad_norm,
+            line.tokens_per_second,
+            1e3 * line.data_wait
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(total);
+                if bar.position() == 0 {
+                    // A run that goes on: the time left is told by the steps taken now.
+                    bar.reset_eta();
+                }
+                bar.set_position(line.step);
+                bar.set_message(text);
+            }
+            None => eprintln!("{} {}/{total} {text}", self.stage, line.step),
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What is said before the first step.
+
+use anyhow::{Result, bail};
+use bunny_core::checkpoint::Precision;
+use bunny_train::{
+    feed::PicturePolicy,
+    plan::{LearnCounts, MemoryPlan},
+    preflight::Preflight,
+    start::Start,
+    steps::Steps,
+    trainer::Job,
+};
+
+use crate::progress::Spinner;
+
+/// What learns, how long, and in how much memory.
+pub fn plan(job: &Job, start: &Start, precision: Precision) -> Result<()> {
+    let (recipe, config) = (&job.recipe, &start.open.config);
+    let counts = LearnCounts::new(config, recipe);
+    println!("{}", job.kind);
+    println!("  parameters   {:>16}", config.parameters().total());
+    println!("  learn        {:>16}", counts.total());
+    for (part, count) in [
+        ("projector", counts.projector),
+        ("LoRA", counts.lora),
+        ("language", counts.language),
+        ("tower", counts.tower),
+    ] {
+        if count > 0 {
+            println!("    {part:<10} {count:>16}");
+        }
+    }
+    let records = bunny_data::record::RecordFile::open(&recipe.data_path)?;
+    let steps = Steps::new(recipe, &records, 1, 0)?;
+    println!("  records      {:>16}", records.len());
+    println!("  steps        {:>16}", steps.total());
+    let memory = MemoryPlan::new(config, recipe, precision);
+    let giga = |bytes: u64| bytes as f64 / 1e9;
+    println!(
+        "  memory       {:>13.2} GB, computed for rows of full length",
+        giga(memory.total())
+    );
+    for (part, bytes) in [
+        ("weights", memory.weights),
+        ("learners", memory.learners),
+        ("kept", memory.kept),
+        ("one layer", memory.layer),
+        ("scores", memory.scores),
+    ] {
+        println!("    {part:<10} {:>13.2} GB", giga(bytes));
+    }
+    Ok(())
+}
+
+/// Looks at all records, and stops where the run would.
+///
+/// # Errors
+/// When records cannot be learnt from, or name pictures that are not there and none may be skipped.
+pub fn scan(job: &Job, start: &Start) -> Result<()> {
+    let spinner = Spinner::new("looking at all records");
+    let dataset = job.dataset(start, &job.recipe.data_path)?;
+    let found = Preflight::scan(&dataset);
+    drop(spinner);
+    let skips = job.recipe.missing_pictures == PicturePolicy::Skip;
+    println!(
+        "{}: {} records, {} with pictures; {} longer than {} positions and cut, the longest has {}",
+        job.kind,
+        found.records,
+        found.with_picture,
+        found.cut,
+        job.recipe.model_max_length,
+        found.longest
+    );
+    for (count, what) in [
+        (
+            found.unused_pictures,
+            "name a picture that no turn has a place for: it is left out",
+        ),
+        (
+            found.unlearnt,
+            "are cut before their first answer: nothing is learnt from them",
+        ),
+        (found.missing_pictures, "name a picture that is not there"),
+    ] {
+        if count > 0 {
+            println!("  {count} {what}");
+        }
+    }
+    let stops = found.faulty > 0 || (found.missing_pictures > 0 && !skips);
+    if stops {
+        for fault in &found.faults {
+            eprintln!("  {fault}");
+        }
+        bail!(
+            "{} records cannot be learnt from and {} lack a picture: mend them, or leave the latter \
+             out with --set missing_pictures=skip",
+            found.faulty,
+            found.missing_pictures
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! A look at all records before the first step: what would stop a run hours later.
+
+use bunny_core::tokenizer::Token;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::feed::Dataset;
+
+/// How many faults are told in full.
+const TOLD: usize = 20;
+
+/// What a dataset holds, and what is wrong with it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Preflight {
+    /// Records.
+    pub records: usize,
+    /// Of these, with a picture.
+    pub with_picture: usize,
+    /// Of these, whose picture has no place in the text, and is left out.
+    pub unused_pictures: usize,
+    /// Longer than `model_max_length`, and cut.
+    pub cut: usize,
+    /// Cut before their first answer, so that nothing is learnt from them.
+    pub unlearnt: usize,
+    /// Positions of the longest.
+    pub longest: usize,
+    /// Positions of all, after cutting.
+    pub positions: u64,
+    /// Tokens that are learnt.
+    pub answer_tokens: u64,
+    /// Records that name a picture that is not there.
+    pub missing_pictures: usize,
+    /// Records that cannot be learnt from.
+    pub faulty: usize,
+    /// The first faults, in words.
+    pub faults: Vec<String>,
+}
+
+impl Preflight {
+    /// Looks at every record of a dataset. Pictures are looked up by name, not decoded.
+    pub fn scan(dataset: &Dataset<'_>) -> Self {
+        let records = dataset.records.len();
+        let mut found = (0..records)
+            .into_par_iter()
+            .fold(Self::default, |mut found, index| {
+                found.look(dataset, index);
+                found
+            })
+            .reduce(Self::default, Self::and);
+        found.records = records;
+        found
+    }
+
+    fn look(&mut self, dataset: &Dataset<'_>, index: usize) {
+        let sample = match dataset.sample(index) {
+            Ok(sample) => sample,
+            Err(error) => {
+                self.faulty += 1;
+                return self.tell(error.to_string());
+            }
+        };
+        if !sample.pictures.is_empty() {
+            self.with_picture += 1;
+        } else if dataset
+            .records
+            .get(index)
+            .is_ok_and(|record| record.image.is_some())
+        {
+            self.with_picture += 1;
+            self.unused_pictures += 1;
+        }
+        let there = |name: &String| {
+            let images = dataset.images.as_ref();
+            images.is_some_and(|images| images.contains(name))
+        };
+        if let Some(name) = sample.pictures.iter().find(|name| !there(name)) {
+            self.missing_pictures += 1;
+            self.tell(format!(
+                "{}: record {index} (`{}`): there is no picture `{name}`",
+                dataset.records.path().display(),
+                sample.id
+            ));
+        }
+        let layout = dataset.layout;
+        let pictures = sample.pictures.len();
+        let length = sample.tokens.len() - pictures + pictures * layout.tokens_per_picture;
+        self.longest = self.longest.max(length);
+        self.cut += usize::from(length > layout.max_length);
+        self.positions += length.min(layout.max_length) as u64;
+        self.answer_tokens += sample
+            .answers
+            .iter()
+            .map(|answer| answer.len() as u64)
+            .sum::<u64>();
+        let first = sample
+            .answers
+            .first()
+            .map_or(usize::MAX, |answer| answer.start);
+        let before = sample.tokens.iter().take(first);
+        let start: usize = before
+            .map(|token| match token {
+                Token::Text(_) => 1,
+                Token::Picture(_) => layout.tokens_per_picture,
+            })
+            .sum();
+        self.unlearnt += usize::from(start >= layout.max_length);
+    }
+
+    fn tell(&mut self, fault: String) {
+        if self.faults.len() < TOLD {
+            self.faults.push(fault);
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.with_picture += other.with_picture;
+        self.unused_pictures += other.unused_pictures;
+        self.cut += other.cut;
+        self.unlearnt += other.unlearnt;
+        self.longest = self.longest.max(other.longest);
+        self.positions += other.positions;
+        self.answer_tokens += other.answer_tokens;
+        self.missing_pictures += other.missing_pictures;
+        self.faulty += other.faulty;
+        self.faults.extend(other.faults);
+        self.faults.truncate(TOLD);
+        self
+    }
+}

@@ -1,0 +1,229 @@
+//! Where a stage starts: the parts of the model, and what its `config.json` will say.
+
+use std::path::{Path, PathBuf};
+
+use bunny_core::{
+    Bunny, ConfigError, Fields,
+    checkpoint::{OpenModel, Parts, Precision, TensorFiles, adapter::Adapter, open_projector},
+    conversation::Template,
+    image_processor::Aspect,
+    language::Family,
+    projector::ProjectorKind,
+};
+use burn::tensor::backend::Backend;
+use serde_json::{Map, Value, json};
+
+use crate::{draw, error::TrainError, lora, recipe::StageRecipe, stored::le_bytes};
+
+/// The folders and files that a recipe's names stand for.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// The language model, or a whole Bunny.
+    pub model: PathBuf,
+    /// The vision tower.
+    pub vision_tower: Option<PathBuf>,
+    /// The projector to start from.
+    pub projector: Option<PathBuf>,
+    /// The adapter to start from.
+    pub adapter: Option<PathBuf>,
+}
+
+/// A model that is ready to be loaded for a stage.
+#[derive(Debug)]
+pub struct Start {
+    /// Its files.
+    pub open: OpenModel,
+    /// How conversations are rendered.
+    pub template: Template,
+    /// The adapter to start from.
+    pub adapter: Option<Adapter>,
+    /// What its `config.json` says.
+    pub config_json: Value,
+}
+
+impl Start {
+    /// Opens what a stage starts from.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, parts do not fit each other, or the recipe names a
+    /// template or an aspect that there is not.
+    pub fn open(recipe: &StageRecipe, places: &Places) -> Result<Self, TrainError> {
+        let config_file = places.model.join("config.json");
+        let text = std::fs::read_to_string(&config_file).map_err(|source| ConfigError::Read {
+            file: config_file.clone(),
+            source,
+        });
+        let text = text.map_err(bunny_core::Error::from)?;
+        let base = Fields::parse(&config_file, &text).map_err(bunny_core::Error::from)?;
+        let fields: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+        let family = Family::of(&base).map_err(bunny_core::Error::from)?;
+        let template = match &recipe.version {
+            Some(name) => name
+                .parse()
+                .map_err(|source| TrainError::Template { source })?,
+            None => family.template(),
+        };
+        let mut json = Value::Object(fields);
+        describe(&mut json, family, recipe);
+
+        let projector = places.projector.as_ref().map(open_projector).transpose()?;
+        let stored = TensorFiles::open_folder(&places.model)?;
+        let holds_projector = stored.names().any(|name| name.contains("mm_projector."));
+        let mut parts = Parts {
+            language_model: places.model.clone(),
+            vision_tower: places.vision_tower.clone(),
+            projector,
+        };
+        let parse = |json: &Value| {
+            Fields::parse(&config_file, &json.to_string()).map_err(bunny_core::Error::from)
+        };
+        let (config, tokenizer) = parts.configuration(&parse(&json)?)?;
+        check_tokenizer(
+            template,
+            tokenizer.adds_bos().map_err(bunny_core::Error::from)?,
+        )?;
+        json["mm_hidden_size"] = json!(config.vision.hidden_size());
+        json["vocab_size"] = json!(config.decoder.vocab_size);
+        if config.decoder.attention_dropout > 0.0 {
+            let feature = "`attention_dropout` in training".into();
+            let file = config_file.clone();
+            return Err(
+                bunny_core::Error::from(ConfigError::NotSupported { file, feature }).into(),
+            );
+        }
+        if parts.projector.is_none() && !holds_projector {
+            parts.projector = Some(new_projector(&config, recipe.seed)?);
+        }
+        let mut open = parts.open(&parse(&json)?)?;
+        let aspect = match recipe.image_aspect_ratio.as_deref() {
+            Some("pad") => Aspect::Pad,
+            _ => Aspect::Square,
+        };
+        open.image_processor = open.image_processor.with_aspect(aspect);
+        let adapter = places.adapter.as_ref().map(Adapter::open).transpose()?;
+        Ok(Self {
+            open,
+            template,
+            adapter,
+            config_json: json,
+        })
+    }
+
+    /// Loads the model onto a device, with adapters if the recipe wants them.
+    ///
+    /// # Errors
+    /// When weights are missing or misshapen, or the adapter to start from does not fit.
+    pub fn load<B: Backend>(
+        &self,
+        recipe: &StageRecipe,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Result<Bunny<B>, TrainError> {
+        let mut model = Bunny::load(&self.open.config, &self.open.weights, precision, device)?;
+        match (&self.adapter, recipe.lora_enable) {
+            (Some(adapter), true) => lora::attach(&mut model, adapter, recipe.lora(), device)?,
+            (None, true) => lora::attach_new(&mut model, recipe.lora(), recipe.seed, device),
+            (_, false) => {}
+        }
+        Ok(model)
+    }
+}
+
+/// The template of a stage: the recipe's, else that of the language model in `model`.
+///
+/// # Errors
+/// When there is no such template, or no such model.
+pub fn template(recipe: &StageRecipe, model: &Path) -> Result<Template, TrainError> {
+    let fields = Fields::read(model.join("config.json")).map_err(bunny_core::Error::from)?;
+    let family = Family::of(&fields).map_err(bunny_core::Error::from)?;
+    template_of(recipe, family)
+}
+
+fn template_of(recipe: &StageRecipe, family: Family) -> Result<Template, TrainError> {
+    match &recipe.version {
+        Some(name) => name
+            .parse()
+            .map_err(|source| TrainError::Template { source }),
+        None => Ok(family.template()),
+    }
+}
+
+/// Writes what training decides into a model's `config.json`.
+fn describe(json: &mut Value, family: Family, recipe: &StageRecipe) {
+    json["model_type"] = json!(family.model_type());
+    json["architectures"] = json!([family.architecture()]);
+    if let Some(tower) = &recipe.vision_tower {
+        json["mm_vision_tower"] = json!(tower);
+        // What an earlier tower said of itself; read anew from this one.
+        if let Value::Object(fields) = json {
+            fields.remove("mm_hidden_size");
+        }
+    }
+    json["use_mm_proj"] = json!(true);
+    json["mm_projector_type"] = json!(recipe.mm_projector_type);
+    json["mm_projector_lr"] = json!(recipe.mm_projector_lr);
+    json["tune_mm_mlp_adapter"] = json!(recipe.tune_mm_mlp_adapter);
+    json["freeze_mm_mlp_adapter"] = json!(recipe.freeze_mm_mlp_adapter);
+    json["unfreeze_vision_tower"] = json!(recipe.unfreeze_vision_tower);
+    json["image_aspect_ratio"] = json!(recipe.image_aspect_ratio);
+    json["tokenizer_model_max_length"] = json!(recipe.model_max_length);
+    json["tokenizer_padding_side"] = json!("right");
+    json["use_s2"] = json!(false);
+}
+
+/// A template that ends answers with a token of its own must find it in the vocabulary, and counts
+/// on a beginning of sequence or on none.
+fn check_tokenizer(template: Template, adds_bos: bool) -> Result<(), TrainError> {
+    let fits = match template {
+        Template::Bunny => !adds_bos,
+        Template::MiniCpm | Template::Llama => adds_bos,
+        Template::Phi3 | Template::Plain => true,
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(TrainError::BeginningOfSequence { template, adds_bos }),
+    }
+}
+
+/// A projector that has not learnt yet, drawn as torch draws its linear layers: weights and biases
+/// uniform within `1/√in`.
+fn new_projector(config: &bunny_core::BunnyConfig, seed: u64) -> Result<TensorFiles, TrainError> {
+    let projector = &config.projector;
+    let layers: Vec<String> = match projector.kind {
+        ProjectorKind::Identity => return Ok(TensorFiles::default()),
+        ProjectorKind::Linear => vec!["model.mm_projector".into()],
+        ProjectorKind::Mlp { depth } => (0..depth)
+            .map(|at| format!("model.mm_projector.{}", 2 * at))
+            .collect(),
+    };
+    let mut tensors = Vec::new();
+    for (at, layer) in layers.iter().enumerate() {
+        let input = if at == 0 {
+            projector.input
+        } else {
+            projector.output
+        };
+        let bound = (input as f32).sqrt().recip();
+        for (part, shape) in [
+            ("weight", vec![projector.output, input]),
+            ("bias", vec![projector.output]),
+        ] {
+            let name = format!("{layer}.{part}");
+            let values = draw::uniform(seed, &name, shape.iter().product(), bound);
+            tensors.push((name, shape, le_bytes(&values)));
+        }
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (
+            name.as_str(),
+            view.expect("the bytes were made for the shape"),
+        )
+    });
+    let file = safetensors::serialize(views, None).expect("every name is its own");
+    Ok(TensorFiles::from_bytes(
+        "a new projector.safetensors",
+        file.into(),
+    )?)
+}

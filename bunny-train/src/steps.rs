@@ -1,0 +1,198 @@
+//! Which records each step and each micro-batch of a run holds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bunny_data::{
+    order::{Arrangement, Order, OrderConfig, Share},
+    record::RecordFile,
+};
+
+use crate::{draw::mix, error::TrainError, feed::Plan, recipe::StageRecipe};
+
+/// The steps of a run: a pure function of the recipe, the records and the number of ranks.
+#[derive(Debug, Clone)]
+pub struct Steps {
+    order: Arc<RecordOrder>,
+    micro_batch: usize,
+    /// Micro-batches of a full step on one rank.
+    accumulation: usize,
+    world: usize,
+    rank: usize,
+    /// Steps of one epoch.
+    per_epoch: u64,
+    total: u64,
+}
+
+#[derive(Debug)]
+enum RecordOrder {
+    /// As the data crate orders them.
+    Plain(Order),
+    /// Records of one modality and similar length side by side.
+    Grouped(Grouped),
+}
+
+impl Steps {
+    /// The steps that `recipe` takes over `records`, as rank `rank` of `world` sees them.
+    ///
+    /// # Errors
+    /// When there are no records, or records have to be measured and one cannot be read.
+    pub fn new(
+        recipe: &StageRecipe,
+        records: &RecordFile,
+        world: usize,
+        rank: usize,
+    ) -> Result<Self, TrainError> {
+        let batch_size = recipe.step_records() * world;
+        let order = match recipe.group_by_modality_length {
+            true => RecordOrder::Grouped(Grouped::new(recipe.seed, batch_size, records)?),
+            false => RecordOrder::Plain(Order::new(OrderConfig {
+                seed: recipe.seed,
+                batch_size,
+                arrangement: match recipe.shuffle {
+                    true => Arrangement::Shuffled,
+                    false => Arrangement::Sequential,
+                },
+                sources: vec![Share::once(records.len())],
+            })?),
+        };
+        let per_epoch = records.len().div_ceil(batch_size) as u64;
+        let wanted = (recipe.num_train_epochs * per_epoch as f64).ceil() as u64;
+        Ok(Self {
+            order: Arc::new(order),
+            micro_batch: recipe.per_device_train_batch_size,
+            accumulation: recipe.gradient_accumulation_steps,
+            world,
+            rank,
+            per_epoch,
+            total: recipe.max_steps.unwrap_or(wanted),
+        })
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How many make an epoch.
+    pub fn per_epoch(&self) -> u64 {
+        self.per_epoch
+    }
+
+    /// Micro-batches of each step on this rank; some of the last step of an epoch may be empty.
+    pub fn accumulation(&self) -> usize {
+        self.accumulation
+    }
+
+    /// Which micro-batch of a step, counted over all ranks, is the `at`th of this one.
+    pub fn micro(&self, at: usize) -> u32 {
+        (self.rank * self.accumulation + at) as u32
+    }
+
+    /// The records of a step over all ranks.
+    pub fn step(&self, step: u64) -> Vec<usize> {
+        let (epoch, within) = (step / self.per_epoch, step % self.per_epoch);
+        match &*self.order {
+            RecordOrder::Plain(order) => order
+                .step(epoch, within, 1, 0)
+                .map(|picks| picks.into_iter().map(|pick| pick.record).collect())
+                .unwrap_or_default(),
+            RecordOrder::Grouped(order) => order.step(epoch, within),
+        }
+    }
+
+    /// How many ranks share a step.
+    pub fn world(&self) -> usize {
+        self.world
+    }
+}
+
+impl Plan for Steps {
+    fn len(&self) -> usize {
+        self.total as usize * self.accumulation
+    }
+
+    fn records(&self, batch: usize) -> Vec<usize> {
+        let (step, at) = (batch / self.accumulation, batch % self.accumulation);
+        let records = self.step(step as u64);
+        let start = self.micro(at) as usize * self.micro_batch;
+        let end = (start + self.micro_batch).min(records.len());
+        records.get(start..end).unwrap_or_default().to_vec()
+    }
+}
+
+/// Grouping by modality and length, as the reference's sampler does it: a step's records are of one
+/// modality and drawn at random, and go by length within the step, so that its micro-batches hold
+/// similar ones; steps come in random order, and what is left of both modalities comes last.
+#[derive(Debug)]
+struct Grouped {
+    seed: u64,
+    batch: usize,
+    /// Words of each record.
+    lengths: Vec<u32>,
+    /// Whether it has a picture.
+    pictured: Vec<bool>,
+    /// The order of the epoch asked for last.
+    latest: Mutex<Option<(u64, Arc<Vec<usize>>)>>,
+}
+
+impl Grouped {
+    fn new(seed: u64, batch: usize, records: &RecordFile) -> Result<Self, TrainError> {
+        let mut lengths = Vec::with_capacity(records.len());
+        let mut pictured = Vec::with_capacity(records.len());
+        for index in 0..records.len() {
+            let record = records.get(index)?;
+            lengths.push(record.words() as u32);
+            pictured.push(record.image.is_some());
+        }
+        Ok(Self {
+            seed,
+            batch,
+            lengths,
+            pictured,
+            latest: Mutex::default(),
+        })
+    }
+
+    fn step(&self, epoch: u64, step: u64) -> Vec<usize> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = match &*latest {
+            Some((at, order)) if *at == epoch => order.clone(),
+            _ => latest
+                .insert((epoch, Arc::new(self.epoch(epoch))))
+                .1
+                .clone(),
+        };
+        let start = step as usize * self.batch;
+        let end = (start + self.batch).min(order.len());
+        order.get(start..end).unwrap_or_default().to_vec()
+    }
+
+    fn epoch(&self, epoch: u64) -> Vec<usize> {
+        let key = mix(self.seed ^ mix(epoch));
+        let shuffle = |places: &mut [usize], key: u64| {
+            places.sort_by_key(|place| mix(key ^ mix(*place as u64)));
+        };
+        let mut batches: Vec<Vec<usize>> = Vec::new();
+        let mut rest = Vec::new();
+        for with_picture in [true, false] {
+            let records = 0..self.lengths.len();
+            let mut records: Vec<usize> = records
+                .filter(|at| self.pictured[*at] == with_picture)
+                .collect();
+            shuffle(&mut records, key);
+            for batch in records.chunks(self.batch) {
+                let mut batch = batch.to_vec();
+                // Longest first: a batch too large for the memory shows itself at once.
+                batch.sort_by_key(|at| std::cmp::Reverse(self.lengths[*at]));
+                match batch.len() == self.batch {
+                    true => batches.push(batch),
+                    false => rest.extend(batch),
+                }
+            }
+        }
+        let mut places: Vec<usize> = (0..batches.len()).collect();
+        shuffle(&mut places, mix(key));
+        let full = places.into_iter().flat_map(|at| batches[at].clone());
+        full.chain(rest).collect()
+    }
+}

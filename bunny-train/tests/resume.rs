@@ -1,0 +1,137 @@
+//! A run that is killed and goes on ends as one that was not, to the bit.
+#![recursion_limit = "256"]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use bunny_core::checkpoint::Precision;
+use bunny_train::{TrainError, metrics, trainer::Job};
+use burn::backend::Autodiff;
+use burn_flex::Flex;
+use common::Stage;
+
+type B = Autodiff<Flex>;
+
+/// Set for a child process: the folder in which it trains.
+const FOLDER: &str = "BUNNY_TRAIN_TEST_FOLDER";
+
+/// Ten steps of LoRA with all dropouts live, shuffled, in micro-batches; a checkpoint a step.
+fn job(folder: &Path) -> Job {
+    let mut job = Stage::run("lora-accumulated").job(folder);
+    job.places.adapter = None;
+    job.recipe.lora_dropout = 0.2;
+    job.recipe.shuffle = true;
+    job.recipe.num_train_epochs = 2.0;
+    job.recipe.gradient_checkpointing = true;
+    job.recipe.save_steps = 1;
+    job.recipe.save_total_limit = 2;
+    job.resume = true;
+    job
+}
+
+fn run(job: &Job) -> Result<bunny_train::trainer::Outcome, TrainError> {
+    job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {})
+}
+
+#[test]
+#[ignore = "the process that the test below kills"]
+fn child() {
+    let folder = std::env::var_os(FOLDER).expect("only run by the test below");
+    run(&job(Path::new(&folder))).unwrap();
+}
+
+#[test]
+fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
+    let straight = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    run(&job(straight.path())).unwrap();
+    let whole = began.elapsed();
+
+    let killed = tempfile::tempdir().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut random = 0x9e37_79b9_u64;
+    let mut kills = 0;
+    while kills < 20 && Instant::now() < deadline {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child", "--exact", "--ignored", "--quiet"])
+            .env(FOLDER, killed.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        // A start takes a share of a short run: up to a third of one is within the first steps.
+        let share = (random >> 33) as f64 / (1u64 << 31) as f64 / 3.0;
+        std::thread::sleep(whole.mul_f64(share));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills >= 3, "killed {kills} times only");
+    let outcome = run(&job(killed.path())).unwrap();
+    assert!(outcome.is_complete());
+
+    let ends = [straight.path(), killed.path()].map(results);
+    assert_eq!(
+        ends[0].keys().collect::<Vec<_>>(),
+        ends[1].keys().collect::<Vec<_>>()
+    );
+    for (file, bytes) in &ends[0] {
+        assert!(bytes == &ends[1][file], "{file} differs");
+    }
+    let lines = [straight.path(), killed.path()].map(|folder| {
+        let lines = metrics::read(&folder.join(metrics::METRICS_FILE)).unwrap();
+        lines
+            .into_iter()
+            .map(|line| (line.step, line.loss, line.grad_norm))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(lines[0], lines[1]);
+}
+
+/// Every file of a finished run, but for what depends on the clock.
+fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(folder).unwrap().display().to_string();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name != metrics::METRICS_FILE {
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn a_run_goes_on_only_under_the_settings_it_began_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = job(folder.path());
+    job.recipe.max_steps = Some(2);
+    run(&job).unwrap();
+    job.recipe.learning_rate = 1.0;
+    let error = run(&job).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("learning_rate was 0.002 and is 1.0"),
+        "{error}"
+    );
+    job.resume = false;
+    assert!(matches!(run(&job), Err(TrainError::Occupied { .. })));
+}
