@@ -6,10 +6,12 @@ mod bench;
 mod chat;
 mod data;
 mod load;
+mod merge;
 mod model;
 mod picture;
 mod progress;
 mod score;
+mod train;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,10 @@ enum Verb {
     /// Select, mix, check and show what a model learns from
     #[command(subcommand)]
     Data(data::DataVerb),
+    /// Train a model by a recipe, look at its records, draw its curves
+    Train(train::TrainArgs),
+    /// Fold what a run has learnt into its model, or average models
+    Merge(merge::MergeArgs),
     /// Measure a model of random weights at its true size
     Bench(bench::BenchArgs),
 }
@@ -63,6 +69,8 @@ fn main() -> ExitCode {
         Verb::Score(args) => score::run(args),
         Verb::Model(verb) => model::run(verb),
         Verb::Data(verb) => data::run(verb),
+        Verb::Train(args) => train::run(args),
+        Verb::Merge(args) => merge::run(args),
         Verb::Bench(args) => bench::run(args),
     };
     match done {
