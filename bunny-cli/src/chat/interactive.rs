@@ -8,7 +8,7 @@ use image::RgbImage;
 use rustyline::{DefaultEditor, error::ReadlineError};
 
 use super::Turns;
-use crate::picture;
+use crate::{one_line, picture};
 
 const HELP: &str = "\
 /image FILE|URL   show a picture with the next message; several may be shown
@@ -40,14 +40,14 @@ pub(super) fn run<B: Backend>(turns: &mut Turns<'_, B>, pictures: Vec<RgbImage>)
             }
             "/image" => match picture::read(rest.trim()) {
                 Ok(picture) => pictures.push(picture),
-                Err(error) => eprintln!("error: {error:#}"),
+                Err(error) => eprintln!("error: {}", one_line(&error)),
             },
             command if command.starts_with('/') && !command[1..].contains('/') => {
                 eprintln!("error: no command `{command}`; /help lists them");
             }
             _ => match turns.take(line, &pictures) {
                 Ok(()) => pictures.clear(),
-                Err(error) => eprintln!("error: {error:#}"),
+                Err(error) => eprintln!("error: {}", one_line(&error)),
             },
         }
     }
