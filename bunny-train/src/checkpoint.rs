@@ -279,7 +279,10 @@ pub fn clean(folder: &Path) -> Result<(), TrainError> {
     fs::create_dir_all(folder).map_err(TrainError::io(folder, "create"))?;
     for entry in fs::read_dir(folder).map_err(TrainError::io(folder, "read"))? {
         let path = entry.map_err(TrainError::io(folder, "read"))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if name.starts_with(".checkpoint-") && name.ends_with(".draft") {
             remove(&path)?;
         } else if name.starts_with('.') && name.ends_with(".tmp") {

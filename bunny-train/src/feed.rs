@@ -205,7 +205,7 @@ impl<'a> Feed<'a> {
     ///
     /// # Errors
     /// Those of making it.
-    pub fn next(&mut self) -> Result<Batch, TrainError> {
+    pub fn next_batch(&mut self) -> Result<Batch, TrainError> {
         let at = self.next;
         self.next += 1;
         match &self.source {

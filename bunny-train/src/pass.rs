@@ -1,7 +1,7 @@
 //! One micro-batch through the model and back.
 //!
 //! The way back is made of pieces, each with a graph of its own: the answers' scores in chunks
-//! ([`answer_loss`]), then the layers, either as one piece or, with gradient checkpointing, one at
+//! (`answer_loss`), then the layers, either as one piece or, with gradient checkpointing, one at
 //! a time, then what comes before them. Between two pieces only a gradient is handed on.
 //!
 //! With checkpointing the layers first run without a graph, and their inputs are kept: one

@@ -303,7 +303,7 @@ impl<B: AutodiffBackend> Trainer<'_, B> {
                 let at_end = outcome.steps == total;
                 if let Some(eval) = &self.eval
                     && self.is_main()
-                    && (at_end || recipe.eval_steps.is_some_and(|n| outcome.steps % n == 0))
+                    && (at_end || recipe.eval_steps.is_some_and(|n| outcome.steps.is_multiple_of(n)))
                 {
                     let model = self.model().valid();
                     line.eval_loss = evaluate(&model, eval, recipe, self.device)?;
@@ -312,7 +312,7 @@ impl<B: AutodiffBackend> Trainer<'_, B> {
                     metrics.push(&line)?;
                     observer(&line, total);
                 }
-                if at_end || stop || outcome.steps % recipe.save_steps == 0 {
+                if at_end || stop || outcome.steps.is_multiple_of(recipe.save_steps) {
                     self.save(outcome.steps)?;
                 }
                 if stop {
@@ -344,7 +344,7 @@ impl<B: AutodiffBackend> Trainer<'_, B> {
         };
         for at in 0..self.steps.accumulation() {
             let waited = Instant::now();
-            let batch = feed.next()?;
+            let batch = feed.next_batch()?;
             data_wait += waited.elapsed().as_secs_f64();
             for id in batch.unlearnt() {
                 tracing::warn!("sample `{id}` is cut before its first answer: nothing is learnt");
