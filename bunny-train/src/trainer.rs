@@ -303,7 +303,10 @@ impl<B: AutodiffBackend> Trainer<'_, B> {
                 let at_end = outcome.steps == total;
                 if let Some(eval) = &self.eval
                     && self.is_main()
-                    && (at_end || recipe.eval_steps.is_some_and(|n| outcome.steps.is_multiple_of(n)))
+                    && (at_end
+                        || recipe
+                            .eval_steps
+                            .is_some_and(|n| outcome.steps.is_multiple_of(n)))
                 {
                     let model = self.model().valid();
                     line.eval_loss = evaluate(&model, eval, recipe, self.device)?;
