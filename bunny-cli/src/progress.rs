@@ -1,6 +1,6 @@
 //! Progress on a terminal; silence elsewhere.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 /// A bar per file that is downloaded.
 #[cfg(feature = "hub")]
@@ -40,7 +40,9 @@ impl Download {
 }
 
 #[cfg(feature = "hub")]
-fn style() -> ProgressStyle {
+fn style() -> indicatif::ProgressStyle {
+    use indicatif::ProgressStyle;
+
     let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
