@@ -17,7 +17,7 @@ use burn::{
         backend::{AutodiffBackend, Backend},
     },
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     error::TrainError,
@@ -49,6 +49,7 @@ pub fn write<B: AutodiffBackend>(
     tokenizer: &Path,
 ) -> Result<(), TrainError> {
     let learns = recipe.learns();
+    let mut config = config_json.clone();
     let states = || learners.iter().zip(optimizer.states());
     if learns.lora {
         let lora = states().filter(|(learner, _)| learner.parameter.part == Part::Lora);
@@ -79,9 +80,16 @@ pub fn write<B: AutodiffBackend>(
         model
             .valid()
             .save(folder, dtype, MAX_SHARD_SIZE, tokenizer)?;
+        // What the saved model says of itself goes before what training started from.
+        let path = folder.join("config.json");
+        let text = std::fs::read(&path).map_err(TrainError::io(&path, "read"))?;
+        let saved: Map<String, Value> = serde_json::from_slice(&text).unwrap_or_default();
+        if let Value::Object(all) = &mut config {
+            all.extend(saved);
+        }
     }
     write_whole(folder.join("config.json"), |file| {
-        writeln!(file, "{config_json:#}")
+        writeln!(file, "{config:#}")
     })?;
     Ok(())
 }

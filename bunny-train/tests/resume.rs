@@ -4,14 +4,14 @@
 mod common;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use bunny_core::checkpoint::Precision;
-use bunny_train::{TrainError, metrics, trainer::Job};
+use bunny_train::{TrainError, checkpoint, metrics, trainer::Job};
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use common::Stage;
@@ -21,13 +21,13 @@ type B = Autodiff<Flex>;
 /// Set for a child process: the folder in which it trains.
 const FOLDER: &str = "BUNNY_TRAIN_TEST_FOLDER";
 
-/// Ten steps of LoRA with all dropouts live, shuffled, in micro-batches; a checkpoint a step.
+/// Thirty steps of LoRA with dropout live, shuffled, in micro-batches; a checkpoint a step.
 fn job(folder: &Path) -> Job {
     let mut job = Stage::run("lora-accumulated").job(folder);
     job.places.adapter = None;
     job.recipe.lora_dropout = 0.2;
     job.recipe.shuffle = true;
-    job.recipe.num_train_epochs = 2.0;
+    job.recipe.num_train_epochs = 6.0;
     job.recipe.gradient_checkpointing = true;
     job.recipe.save_steps = 1;
     job.recipe.save_total_limit = 2;
@@ -57,6 +57,7 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut random = 0x9e37_79b9_u64;
     let mut kills = 0;
+    let mut reached = BTreeSet::new();
     while kills < 20 && Instant::now() < deadline {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["child", "--exact", "--ignored", "--quiet"])
@@ -68,8 +69,8 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        // A start takes a share of a short run: up to a third of one is within the first steps.
-        let share = (random >> 33) as f64 / (1u64 << 31) as f64 / 3.0;
+        // Between before its first step and a few steps on.
+        let share = (random >> 33) as f64 / (1u64 << 31) as f64 / 5.0;
         std::thread::sleep(whole.mul_f64(share));
         if child.try_wait().unwrap().is_some() {
             break;
@@ -77,8 +78,17 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
         child.kill().unwrap();
         child.wait().unwrap();
         kills += 1;
+        reached.extend(
+            checkpoint::list(killed.path())
+                .unwrap()
+                .pop()
+                .map(|(step, _)| step),
+        );
     }
-    assert!(kills >= 3, "killed {kills} times only");
+    assert!(
+        kills >= 3 && reached.len() >= 2,
+        "{kills} kills, at steps {reached:?}"
+    );
     let outcome = run(&job(killed.path())).unwrap();
     assert!(outcome.is_complete());
 

@@ -13,6 +13,7 @@ use burn_flex::{FlexTensor, Layout};
 use super::cpu::{
     self, AttentionShape, AttentionStrides, AttentionView, RopeShape, Rotation, WeightRef,
 };
+use super::tracked::Pairing;
 use crate::nn::{Activation, Mask};
 
 /// Whether `B` is the flex backend.
@@ -31,7 +32,10 @@ fn lower<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FlexTensor {
 }
 
 /// The tensor that holds `values`; `B` must be the flex backend.
-fn raise<B: Backend, const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<B, D> {
+pub(super) fn raise<B: Backend, const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+) -> Tensor<B, D> {
     let layout = Layout::contiguous(shape.into());
     raise_flex(FlexTensor::new(
         Bytes::from_elems(values),
@@ -51,12 +55,12 @@ fn raise_flex<B: Backend, const D: usize>(tensor: FlexTensor) -> Tensor<B, D> {
 }
 
 /// The numbers of a contiguous f32 tensor, which [`contiguous`] gives.
-fn floats(tensor: &FlexTensor) -> &[f32] {
+pub(super) fn floats(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("the tensor is contiguous and f32")
 }
 
 /// The same tensor with its numbers side by side.
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
+pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.as_slice::<f32>().is_some() {
         tensor
     } else {
@@ -65,7 +69,7 @@ fn contiguous(tensor: FlexTensor) -> FlexTensor {
 }
 
 /// A weight's numbers, in place.
-fn weight_ref(weight: &FlexTensor) -> Option<WeightRef<'_>> {
+pub(super) fn weight_ref(weight: &FlexTensor) -> Option<WeightRef<'_>> {
     match weight.dtype() {
         DType::F32 => weight.as_slice().map(WeightRef::F32),
         DType::F16 => weight.as_slice::<f16>().map(WeightRef::F16),
@@ -178,7 +182,7 @@ fn strides(tensor: &FlexTensor) -> Option<AttentionStrides> {
 }
 
 /// Heads where they lie.
-fn heads(tensor: &FlexTensor) -> Option<AttentionView<'_>> {
+pub(super) fn heads(tensor: &FlexTensor) -> Option<AttentionView<'_>> {
     Some(AttentionView {
         strides: strides(tensor)?,
         data: &tensor.storage::<f32>()[tensor.layout().start_offset()..],
@@ -203,55 +207,67 @@ fn change_heads<B: Backend>(
     Ok(raise_flex(tensor))
 }
 
-/// [`plain::rotate`](super::plain::rotate), in place where nobody else holds the tensor.
+/// Rotates heads, in place where nobody else holds the tensor.
 ///
 /// # Errors
 /// Gives the input back where burn's operations serve better.
-pub fn rotate<B: Backend>(
+pub(super) fn rope<B: Backend>(
     input: Tensor<B, 4>,
     cos: &Tensor<B, 4>,
     sin: &Tensor<B, 4>,
+    pairing: Pairing,
+    rotation: Rotation,
 ) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
     let [batch, heads, rows, _] = input.dims();
-    let [tables, _, _, half] = cos.dims();
+    let [tables, _, _, width] = cos.dims();
     change_heads(input, |values, strides| {
         let [cos, sin] = [cos, sin].map(|table| contiguous(lower(table.clone())));
-        let row_of = |batch: usize, row: usize| if tables == 1 { row } else { batch * rows + row };
-        let places: Vec<usize> = (0..batch)
-            .flat_map(|batch| (0..rows).map(move |row| row_of(batch, row)))
-            .collect();
-        let shape = RopeShape {
+        let (cos, sin) = (floats(&cos), floats(&sin));
+        let shape = |rotary_dim| RopeShape {
             batch,
             heads,
             rows,
-            rotary_dim: 2 * half,
+            rotary_dim,
         };
-        let (cos, sin) = (floats(&cos), floats(&sin));
-        cpu::rope(values, strides, shape, &places, cos, sin, Rotation::Forward);
+        match pairing {
+            Pairing::Halves => {
+                let row_of =
+                    |batch: usize, row: usize| if tables == 1 { row } else { batch * rows + row };
+                let places: Vec<usize> = (0..batch)
+                    .flat_map(|batch| (0..rows).map(move |row| row_of(batch, row)))
+                    .collect();
+                cpu::rope(
+                    values,
+                    strides,
+                    shape(2 * width),
+                    &places,
+                    cos,
+                    sin,
+                    rotation,
+                );
+            }
+            Pairing::Neighbours => {
+                cpu::rope_interleaved(values, strides, shape(width), cos, sin, rotation);
+            }
+        }
     })
 }
 
-/// [`plain::rotate_pairs`](super::plain::rotate_pairs), in place where nobody else holds the tensor.
-///
-/// # Errors
-/// Gives the input back where burn's operations serve better.
-pub fn rotate_pairs<B: Backend>(
-    input: Tensor<B, 4>,
-    cos: &Tensor<B, 4>,
-    sin: &Tensor<B, 4>,
-) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
-    let [batch, heads, rows, width] = input.dims();
-    change_heads(input, |values, strides| {
-        let [cos, sin] = [cos, sin].map(|table| contiguous(lower(table.clone())));
-        let shape = RopeShape {
-            batch,
-            heads,
-            rows,
-            rotary_dim: width,
-        };
-        let (cos, sin) = (floats(&cos), floats(&sin));
-        cpu::rope_interleaved(values, strides, shape, cos, sin, Rotation::Forward);
-    })
+/// The kernels' form of a mask; `segments` is where packed texts' ids are laid end to end.
+pub(super) fn attention_mask<'a>(
+    mask: &'a Mask,
+    segments: &'a mut Vec<u32>,
+) -> cpu::AttentionMask<'a> {
+    match mask {
+        Mask::Full => cpu::AttentionMask::None,
+        Mask::Causal { starts } => cpu::AttentionMask::Causal {
+            starts: (!starts.is_empty()).then_some(starts.as_slice()),
+        },
+        Mask::Segments { ids } => {
+            *segments = ids.concat();
+            cpu::AttentionMask::Segments(segments)
+        }
+    }
 }
 
 /// [`plain::attention`](super::plain::attention), or `None` where burn's operations serve better.
@@ -272,17 +288,8 @@ pub fn attention<B: Backend>(
     let ([batch, query_heads, query_len, head_dim], [_, kv_heads, kv_len, _]) =
         (query.dims(), key.dims());
     let [query, key, value] = [query, key, value].map(|part| lower(part.clone()));
-    let segments: Vec<u32>;
-    let mask = match mask {
-        Mask::Full => cpu::AttentionMask::None,
-        Mask::Causal { starts } => cpu::AttentionMask::Causal {
-            starts: (!starts.is_empty()).then_some(starts.as_slice()),
-        },
-        Mask::Segments { ids } => {
-            segments = ids.concat();
-            cpu::AttentionMask::Segments(&segments)
-        }
-    };
+    let mut segments = Vec::new();
+    let mask = attention_mask(mask, &mut segments);
     let shape = AttentionShape {
         batch,
         query_heads,

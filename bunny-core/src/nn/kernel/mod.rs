@@ -2,16 +2,21 @@
 //!
 //! `plain` holds every computation in burn's own operations: it serves any backend, carries
 //! gradients, and is what the kernels are tested against. `dispatch` alone knows which backends
-//! have something better: on the flex backend, the kernels of [`cpu`].
+//! have something better: on the flex backend, the kernels of [`cpu`]; and `tracked` gives these their
+//! gradients.
 
 #[cfg(feature = "flex")]
 pub mod cpu;
 #[cfg(feature = "flex")]
 mod dispatch;
 mod plain;
+#[cfg(feature = "flex")]
+mod tracked;
 
 use burn::tensor::{Tensor, backend::Backend};
 
+#[cfg(feature = "flex")]
+use self::{cpu::Rotation, tracked::Pairing};
 use super::{Activation, AttentionMask};
 
 /// `y = x Wᵀ + b`; the weight may be held in another type than the activations.
@@ -24,7 +29,9 @@ pub fn linear<B: Backend>(
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
     #[cfg(feature = "flex")]
-    if let Some(output) = dispatch::linear(&input, &weight, bias.as_ref()) {
+    if let Some(output) = dispatch::linear(&input, &weight, bias.as_ref())
+        .or_else(|| tracked::linear(&input, &weight, bias.as_ref()))
+    {
         return output;
     }
     plain::linear(input, weight, bias)
@@ -35,7 +42,10 @@ pub fn activate<B: Backend, const D: usize>(kind: Activation, input: Tensor<B, D
     #[cfg(feature = "flex")]
     let input = match dispatch::activate(kind, input) {
         Ok(output) => return output,
-        Err(input) => input,
+        Err(input) => match tracked::activate(kind, &input) {
+            Some(output) => return output,
+            None => input,
+        },
     };
     plain::activate(kind, input)
 }
@@ -53,7 +63,9 @@ pub fn attention<B: Backend>(
     scale: f64,
 ) -> Tensor<B, 3> {
     #[cfg(feature = "flex")]
-    if let Some(output) = dispatch::attention(&query, &key, &value, mask.mask(), scale) {
+    if let Some(output) = dispatch::attention(&query, &key, &value, mask.mask(), scale)
+        .or_else(|| tracked::attention(&query, &key, &value, mask.mask(), scale))
+    {
         return output;
     }
     plain::attention(query, key, value, mask, scale)
@@ -70,7 +82,9 @@ pub fn layer_norm<B: Backend, const D: usize>(
     epsilon: f64,
 ) -> Tensor<B, D> {
     #[cfg(feature = "flex")]
-    if let Some(output) = dispatch::norm(&input, &weight, Some(&bias), epsilon) {
+    if let Some(output) = dispatch::norm(&input, &weight, Some(&bias), epsilon)
+        .or_else(|| tracked::norm(&input, &weight, Some(&bias), epsilon))
+    {
         return output;
     }
     plain::layer_norm(input, weight, bias, epsilon)
@@ -86,7 +100,9 @@ pub fn rms_norm<B: Backend, const D: usize>(
     epsilon: f64,
 ) -> Tensor<B, D> {
     #[cfg(feature = "flex")]
-    if let Some(output) = dispatch::norm(&input, &weight, None, epsilon) {
+    if let Some(output) = dispatch::norm(&input, &weight, None, epsilon)
+        .or_else(|| tracked::norm(&input, &weight, None, epsilon))
+    {
         return output;
     }
     plain::rms_norm(input, weight, epsilon)
@@ -103,9 +119,12 @@ pub fn rotate<B: Backend>(
     sin: Tensor<B, 4>,
 ) -> Tensor<B, 4> {
     #[cfg(feature = "flex")]
-    let input = match dispatch::rotate(input, &cos, &sin) {
+    let input = match dispatch::rope(input, &cos, &sin, Pairing::Halves, Rotation::Forward) {
         Ok(output) => return output,
-        Err(input) => input,
+        Err(input) => match tracked::rotate(&input, &cos, &sin, Pairing::Halves) {
+            Some(output) => return output,
+            None => input,
+        },
     };
     plain::rotate(input, cos, sin)
 }
@@ -120,9 +139,12 @@ pub fn rotate_pairs<B: Backend>(
     sin: Tensor<B, 4>,
 ) -> Tensor<B, 4> {
     #[cfg(feature = "flex")]
-    let input = match dispatch::rotate_pairs(input, &cos, &sin) {
+    let input = match dispatch::rope(input, &cos, &sin, Pairing::Neighbours, Rotation::Forward) {
         Ok(output) => return output,
-        Err(input) => input,
+        Err(input) => match tracked::rotate(&input, &cos, &sin, Pairing::Neighbours) {
+            Some(output) => return output,
+            None => input,
+        },
     };
     plain::rotate_pairs(input, cos, sin)
 }

@@ -1,0 +1,490 @@
+//! The CPU kernels on tensors whose gradients are kept: flex within burn's `Autodiff`.
+//!
+//! Each function computes forward as without gradients, on the tensor within, and adds one step to
+//! burn's graph whose way back is a kernel too. As elsewhere, a backend is asked what it is by its
+//! float primitive; where it is another one, or a number type is not the kernels', `None` or the
+//! input comes back and burn's own operations serve.
+
+use std::any::{Any, TypeId};
+
+use burn::{
+    backend::{
+        Autodiff,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+    },
+    tensor::{
+        DType, Tensor, TensorPrimitive,
+        backend::{Backend, BackendTypes},
+    },
+};
+use burn_flex::{Flex, FlexTensor};
+
+use super::{
+    cpu::{self, AttentionGradient, AttentionStrides, Rotation},
+    dispatch::{attention_mask, contiguous, floats, heads, raise, rope, weight_ref},
+};
+use crate::nn::{Activation, Mask};
+
+/// A flex tensor with a place in the graph.
+type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
+
+/// The tracked tensor that `tensor` is, if the backend is flex within `Autodiff`.
+fn lower<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Option<Tracked> {
+    if TypeId::of::<B::FloatTensorPrimitive>() != TypeId::of::<Tracked>() {
+        return None;
+    }
+    let primitive: &dyn Any = &tensor.clone().into_primitive().tensor();
+    primitive.downcast_ref::<Tracked>().cloned()
+}
+
+fn raise_tracked<B: Backend, const D: usize>(tensor: Tracked) -> Tensor<B, D> {
+    let mut tensor = Some(tensor);
+    let tensor: &mut dyn Any = &mut tensor;
+    let primitive = tensor
+        .downcast_mut::<Option<B::FloatTensorPrimitive>>()
+        .and_then(Option::take)
+        .expect("the backend is flex within autodiff");
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+fn wrap<const D: usize>(primitive: FlexTensor) -> Tensor<Flex, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+fn unwrap<const D: usize>(tensor: Tensor<Flex, D>) -> FlexTensor {
+    tensor.into_primitive().tensor()
+}
+
+/// Whether gradients are wanted of it.
+macro_rules! wants {
+    ($tracked:expr) => {
+        !$tracked.node.requirement.is_none()
+    };
+}
+
+/// Adds a step to the graph behind `output`, or none where no parent wants gradients; `state` is
+/// only made when it is needed.
+macro_rules! record {
+    ($step:expr, [$($parent:expr),+], $state:expr, $output:expr) => {
+        match $step
+            .prepare::<NoCheckpointing>([$($parent.node.clone()),+])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(step) => step.finish($state, $output),
+            OpsKind::UnTracked(step) => step.finish($output),
+        }
+    };
+}
+
+/// [`plain::linear`](super::plain::linear) with gradients.
+pub fn linear<B: Backend>(
+    input: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    bias: Option<&Tensor<B, 1>>,
+) -> Option<Tensor<B, 2>> {
+    let (x, w) = (lower(input)?, lower(weight)?);
+    // A weight that learns has to be f32, as its gradient is.
+    if input.dtype() != DType::F32 || (wants!(w) && weight.dtype() != DType::F32) {
+        return None;
+    }
+    let frozen = bias.filter(|bias| lower(bias).is_some_and(|bias| !wants!(bias)));
+    let inner_bias = match frozen {
+        Some(bias) => Some(wrap::<1>(lower(bias)?.primitive)),
+        None => None,
+    };
+    let output = super::linear(
+        wrap(x.primitive.clone()),
+        wrap(w.primitive.clone()),
+        inner_bias,
+    );
+    let output = record!(
+        LinearStep,
+        [x, w],
+        LinearState {
+            input: wants!(w).then(|| x.primitive.clone()),
+            weight: wants!(x).then(|| w.primitive.clone()),
+        },
+        unwrap::<2>(output)
+    );
+    let output = raise_tracked::<B, 2>(output);
+    Some(match bias.filter(|_| frozen.is_none()) {
+        Some(bias) => output + bias.clone().unsqueeze(),
+        None => output,
+    })
+}
+
+#[derive(Debug)]
+struct LinearStep;
+
+/// What each gradient needs, where it is wanted.
+#[derive(Debug, Clone)]
+struct LinearState {
+    input: Option<FlexTensor>,
+    weight: Option<FlexTensor>,
+}
+
+impl Backward<Flex, 2> for LinearStep {
+    type State = LinearState;
+
+    fn backward(self, ops: Ops<LinearState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let dims = wrap::<2>(gradient.clone()).dims();
+        let [rows, out] = dims;
+        let [input, weight] = ops.parents;
+        let dy = floats(&gradient);
+        if let (Some(node), Some(weight)) = (input, ops.state.weight) {
+            let inner = wrap::<2>(weight.clone()).dims()[1];
+            let weight = weight.to_contiguous();
+            let elements = weight_ref(&weight).expect("the forward pass has read it");
+            let mut dx = vec![0f32; rows * inner];
+            cpu::linear_backward_input(dy, elements, &mut dx, rows, inner, out);
+            grads.register::<Flex>(node.id, unwrap(raise::<Flex, 2>(dx, [rows, inner])));
+        }
+        if let (Some(node), Some(input)) = (weight, ops.state.input) {
+            let inner = wrap::<2>(input.clone()).dims()[1];
+            let input = contiguous(input);
+            let mut dw = vec![0f32; out * inner];
+            cpu::linear_backward_weight(dy, floats(&input), &mut dw, rows, inner, out, false);
+            grads.register::<Flex>(node.id, unwrap(raise::<Flex, 2>(dw, [out, inner])));
+        }
+    }
+}
+
+/// [`plain::activate`](super::plain::activate) with gradients.
+pub fn activate<B: Backend, const D: usize>(
+    kind: Activation,
+    input: &Tensor<B, D>,
+) -> Option<Tensor<B, D>> {
+    let x = lower(input)?;
+    if input.dtype() != DType::F32 {
+        return None;
+    }
+    let output = super::activate(kind, wrap::<D>(x.primitive.clone()));
+    let state = (kind, x.primitive.clone());
+    Some(raise_tracked(record!(
+        ActivationStep,
+        [x],
+        state,
+        unwrap(output)
+    )))
+}
+
+#[derive(Debug)]
+struct ActivationStep;
+
+impl Backward<Flex, 1> for ActivationStep {
+    type State = (Activation, FlexTensor);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let [Some(node)] = ops.parents else { return };
+        let (kind, input) = ops.state;
+        let input = contiguous(input);
+        let (x, dy) = (floats(&input), floats(&gradient));
+        let mut dx = vec![0f32; x.len()];
+        match kind {
+            Activation::GeluTanh => cpu::gelu_tanh_backward(x, dy, &mut dx),
+            Activation::Gelu => cpu::gelu_erf_backward(x, dy, &mut dx),
+            Activation::Silu => cpu::silu_backward(x, dy, &mut dx),
+        }
+        grads.register::<Flex>(node.id, like(dx, &input));
+    }
+}
+
+/// The numbers as a tensor of the shape of `other`.
+fn like(values: Vec<f32>, other: &FlexTensor) -> FlexTensor {
+    let count = values.len();
+    let flat = unwrap(raise::<Flex, 1>(values, [count]));
+    flat.reshape(other.layout().shape().clone())
+}
+
+/// [`plain::layer_norm`](super::plain::layer_norm), or without a bias
+/// [`plain::rms_norm`](super::plain::rms_norm), with gradients.
+pub fn norm<B: Backend, const D: usize>(
+    input: &Tensor<B, D>,
+    weight: &Tensor<B, 1>,
+    bias: Option<&Tensor<B, 1>>,
+    epsilon: f64,
+) -> Option<Tensor<B, D>> {
+    let (x, w) = (lower(input)?, lower(weight)?);
+    if input.dtype() != DType::F32 {
+        return None;
+    }
+    let (inner, scale) = (
+        wrap::<D>(x.primitive.clone()),
+        wrap::<1>(w.primitive.clone()),
+    );
+    let state = NormState {
+        input: x.primitive.clone(),
+        weight: w.primitive.clone(),
+        epsilon: epsilon as f32,
+    };
+    let output = match bias {
+        Some(bias) => {
+            let b = lower(bias)?;
+            let shift = wrap::<1>(b.primitive.clone());
+            let output = super::layer_norm(inner, scale, shift, epsilon);
+            record!(LayerNormStep, [x, w, b], state, unwrap(output))
+        }
+        None => {
+            let output = super::rms_norm(inner, scale, epsilon);
+            record!(RmsNormStep, [x, w], state, unwrap(output))
+        }
+    };
+    Some(raise_tracked(output))
+}
+
+#[derive(Debug, Clone)]
+struct NormState {
+    input: FlexTensor,
+    weight: FlexTensor,
+    epsilon: f32,
+}
+
+#[derive(Debug)]
+struct LayerNormStep;
+
+#[derive(Debug)]
+struct RmsNormStep;
+
+impl Backward<Flex, 3> for LayerNormStep {
+    type State = NormState;
+
+    fn backward(self, ops: Ops<NormState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let [input, weight, bias] = ops.parents;
+        let NormState {
+            input: x,
+            weight: w,
+            epsilon,
+        } = ops.state;
+        let (x, w) = (contiguous(x), contiguous(w));
+        let width = floats(&w).len();
+        let mut dx = vec![0f32; floats(&x).len()];
+        let mut dw = weight.is_some().then(|| vec![0f32; width]);
+        let mut db = bias.is_some().then(|| vec![0f32; width]);
+        cpu::layer_norm_backward(
+            floats(&x),
+            floats(&w),
+            epsilon,
+            floats(&gradient),
+            &mut dx,
+            dw.as_deref_mut(),
+            db.as_deref_mut(),
+        );
+        if let Some(node) = input {
+            grads.register::<Flex>(node.id, like(dx, &x));
+        }
+        for (node, values) in [(weight, dw), (bias, db)] {
+            if let (Some(node), Some(values)) = (node, values) {
+                grads.register::<Flex>(node.id, like(values, &w));
+            }
+        }
+    }
+}
+
+impl Backward<Flex, 2> for RmsNormStep {
+    type State = NormState;
+
+    fn backward(self, ops: Ops<NormState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let [input, weight] = ops.parents;
+        let NormState {
+            input: x,
+            weight: w,
+            epsilon,
+        } = ops.state;
+        let (x, w) = (contiguous(x), contiguous(w));
+        let mut dx = vec![0f32; floats(&x).len()];
+        let mut dw = weight.is_some().then(|| vec![0f32; floats(&w).len()]);
+        cpu::rms_norm_backward(
+            floats(&x),
+            floats(&w),
+            epsilon,
+            floats(&gradient),
+            &mut dx,
+            dw.as_deref_mut(),
+        );
+        if let Some(node) = input {
+            grads.register::<Flex>(node.id, like(dx, &x));
+        }
+        if let (Some(node), Some(dw)) = (weight, dw) {
+            grads.register::<Flex>(node.id, like(dw, &w));
+        }
+    }
+}
+
+/// How channels are paired when heads are rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// `(i, i + rotary_dim / 2)`: [`plain::rotate`](super::plain::rotate).
+    Halves,
+    /// `(2i, 2i + 1)`: [`plain::rotate_pairs`](super::plain::rotate_pairs).
+    Neighbours,
+}
+
+/// Rotates heads, with gradients; the angles have none.
+pub fn rotate<B: Backend>(
+    input: &Tensor<B, 4>,
+    cos: &Tensor<B, 4>,
+    sin: &Tensor<B, 4>,
+    pairing: Pairing,
+) -> Option<Tensor<B, 4>> {
+    let x = lower(input)?;
+    if input.dtype() != DType::F32 {
+        return None;
+    }
+    let [cos, sin] = [lower(cos)?, lower(sin)?].map(|table| wrap::<4>(table.primitive));
+    let heads = wrap::<4>(x.primitive.clone());
+    let output = rope(heads, &cos, &sin, pairing, Rotation::Forward).ok()?;
+    let state = (pairing, cos, sin);
+    Some(raise_tracked(record!(
+        RotationStep,
+        [x],
+        state,
+        unwrap(output)
+    )))
+}
+
+#[derive(Debug)]
+struct RotationStep;
+
+impl Backward<Flex, 1> for RotationStep {
+    type State = (Pairing, Tensor<Flex, 4>, Tensor<Flex, 4>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = wrap::<4>(grads.consume::<Flex>(&ops.node));
+        let [Some(node)] = ops.parents else { return };
+        let (pairing, cos, sin) = ops.state;
+        let turned = rope(gradient, &cos, &sin, pairing, Rotation::Inverse);
+        let turned = turned.unwrap_or_else(|gradient| gradient);
+        grads.register::<Flex>(node.id, unwrap(turned));
+    }
+}
+
+/// [`plain::attention`](super::plain::attention) with gradients.
+pub fn attention<B: Backend>(
+    query: &Tensor<B, 4>,
+    key: &Tensor<B, 4>,
+    value: &Tensor<B, 4>,
+    mask: &Mask,
+    scale: f64,
+) -> Option<Tensor<B, 3>> {
+    let (q, k, v) = (lower(query)?, lower(key)?, lower(value)?);
+    if [query, key, value]
+        .iter()
+        .any(|part| part.dtype() != DType::F32)
+    {
+        return None;
+    }
+    let ([batch, query_heads, query_len, head_dim], [_, kv_heads, kv_len, _]) =
+        (query.dims(), key.dims());
+    let shape = cpu::AttentionShape {
+        batch,
+        query_heads,
+        kv_heads,
+        query_len,
+        kv_len,
+        head_dim,
+    };
+    let mut output = vec![0f32; batch * query_len * query_heads * head_dim];
+    let mut lse = vec![0f32; batch * query_heads * query_len];
+    let mut segments = Vec::new();
+    let inner = [&q, &k, &v].map(|part| part.primitive.clone());
+    cpu::attention(
+        heads(&inner[0])?,
+        heads(&inner[1])?,
+        heads(&inner[2])?,
+        &mut output,
+        AttentionStrides::rows_first(query_heads, query_len, head_dim),
+        shape,
+        scale as f32,
+        attention_mask(mask, &mut segments),
+        Some(&mut lse),
+    );
+    let output = raise::<Flex, 3>(output, [batch, query_len, query_heads * head_dim]);
+    let output = unwrap(output);
+    let state = AttentionState {
+        inner,
+        output: output.clone(),
+        lse,
+        shape,
+        scale: scale as f32,
+        mask: mask.clone(),
+    };
+    Some(raise_tracked(record!(
+        AttentionStep,
+        [q, k, v],
+        state,
+        output
+    )))
+}
+
+#[derive(Debug)]
+struct AttentionStep;
+
+#[derive(Debug, Clone)]
+struct AttentionState {
+    inner: [FlexTensor; 3],
+    output: FlexTensor,
+    lse: Vec<f32>,
+    shape: cpu::AttentionShape,
+    scale: f32,
+    mask: Mask,
+}
+
+impl Backward<Flex, 3> for AttentionStep {
+    type State = AttentionState;
+
+    fn backward(self, ops: Ops<AttentionState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let state = ops.state;
+        let cpu::AttentionShape {
+            batch,
+            query_heads,
+            kv_heads,
+            query_len,
+            kv_len,
+            head_dim,
+        } = state.shape;
+        let strides = AttentionStrides::rows_first(query_heads, query_len, head_dim);
+        let rows = |data| cpu::AttentionView { data, strides };
+        let [q, k, v] = &state.inner;
+        let (Some(q), Some(k), Some(v)) = (heads(q), heads(k), heads(v)) else {
+            return; // The forward pass has taken these views.
+        };
+        let mut segments = Vec::new();
+        let call = AttentionGradient {
+            q,
+            k,
+            v,
+            out: rows(floats(&state.output)),
+            lse: &state.lse,
+            dout: rows(floats(&gradient)),
+            shape: state.shape,
+            scale: state.scale,
+            mask: attention_mask(&state.mask, &mut segments),
+        };
+        let shapes = [
+            [batch, query_heads, query_len, head_dim],
+            [batch, kv_heads, kv_len, head_dim],
+            [batch, kv_heads, kv_len, head_dim],
+        ];
+        let mut gradients = shapes.map(|shape| vec![0f32; shape.iter().product()]);
+        let [dq, dk, dv] = &mut gradients;
+        call.compute(dq, dk, dv);
+        for ((node, values), shape) in ops.parents.into_iter().zip(gradients).zip(shapes) {
+            if let Some(node) = node {
+                grads.register::<Flex>(node.id, unwrap(raise::<Flex, 4>(values, shape)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
