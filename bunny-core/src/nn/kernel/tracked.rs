@@ -361,8 +361,8 @@ impl Backward<Flex, 1> for RotationStep {
         let gradient = wrap::<4>(grads.consume::<Flex>(&ops.node));
         let [Some(node)] = ops.parents else { return };
         let (pairing, cos, sin) = ops.state;
-        let turned = rope(gradient, &cos, &sin, pairing, Rotation::Inverse);
-        let turned = turned.unwrap_or_else(|gradient| gradient);
+        let turned = rope(gradient, &cos, &sin, pairing, Rotation::Inverse)
+            .expect("a gradient is of the kind of its tensor");
         grads.register::<Flex>(node.id, unwrap(turned));
     }
 }
@@ -455,9 +455,7 @@ impl Backward<Flex, 3> for AttentionStep {
         let strides = AttentionStrides::rows_first(query_heads, query_len, head_dim);
         let rows = |data| cpu::AttentionView { data, strides };
         let [q, k, v] = &state.inner;
-        let (Some(q), Some(k), Some(v)) = (heads(q), heads(k), heads(v)) else {
-            return; // The forward pass has taken these views.
-        };
+        let [q, k, v] = [q, k, v].map(|part| heads(part).expect("the forward pass has read it"));
         let mut segments = Vec::new();
         let call = AttentionGradient {
             q,

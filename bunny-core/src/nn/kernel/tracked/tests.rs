@@ -1,6 +1,6 @@
 //! Kernels' gradients against burn's own operations on the same tensors.
 
-use burn::tensor::TensorData;
+use burn::tensor::{TensorData, backend::AutodiffBackend};
 
 use super::super::plain;
 use super::*;
@@ -14,149 +14,173 @@ const TOLERANCE: f32 = 2e-5;
 fn noise<const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<B, D> {
     let draw = |at: usize| (mix(seed ^ mix(at as u64)) >> 40) as f32 / (1 << 23) as f32 - 1.0;
     let values: Vec<f32> = (0..shape.iter().product()).map(draw).collect();
-    Tensor::from_data(TensorData::new(values, shape), &Default::default()).require_grad()
+    Tensor::from_data(TensorData::new(values, shape), &Default::default())
 }
 
-/// The gradients of `inputs` through `output`, weighted so that every element counts differently.
-fn gradients<const D: usize, const N: usize, const O: usize>(
-    output: Tensor<B, O>,
-    inputs: [&Tensor<B, D>; N],
-) -> Vec<Vec<f32>> {
-    let weights = noise(99, output.dims()).detach();
-    let gradients = (output * weights).sum().backward();
-    let gradient = |input: &Tensor<B, D>| {
-        let gradient = input
-            .grad(&gradients)
-            .expect("a gradient reaches every input");
-        gradient.into_data().iter::<f32>().collect()
-    };
-    inputs.into_iter().map(gradient).collect()
+/// A tensor whose gradient is asked for.
+fn leaf<const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<B, D> {
+    noise(seed, shape).require_grad()
 }
 
+fn values<const D: usize>(tensor: &Tensor<B, D>) -> Vec<f32> {
+    tensor.to_data().iter().collect()
+}
+
+/// The gradient that reaches a leaf.
+fn gradient<const D: usize>(
+    input: &Tensor<B, D>,
+    found: &<B as AutodiffBackend>::Gradients,
+) -> Vec<f32> {
+    let gradient = input.grad(found).expect("a gradient reaches every input");
+    gradient.into_data().iter().collect()
+}
+
+/// The gradients of a sum in which every element counts differently.
+fn backward<const D: usize>(output: Tensor<B, D>) -> <B as AutodiffBackend>::Gradients {
+    let weights = noise(99, output.dims());
+    (output * weights).sum().backward()
+}
+
+/// Compares what two ways found: the output first, then the gradient of each input.
 fn assert_near(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
     for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert_eq!(found.len(), expected.len());
         let largest = expected
             .iter()
             .fold(0f32, |most, value| most.max(value.abs()));
+        assert!(largest > 0.0, "{what}, {at}: nothing to compare");
         for (a, b) in found.iter().zip(expected) {
             let near = (a - b).abs() <= TOLERANCE * largest;
-            assert!(near, "{what}, input {at}: {a} instead of {b}");
+            assert!(near, "{what}, {at}: {a} instead of {b}");
         }
     }
 }
 
-fn values<const D: usize>(tensor: &Tensor<B, D>) -> Vec<Vec<f32>> {
-    vec![tensor.to_data().iter().collect()]
-}
-
 #[test]
 fn products_have_burns_gradients() {
-    let (x, w) = (noise(1, [7, 33]), noise(2, [19, 33]));
-    let bias = noise(3, [19]);
-    let ours = linear(&x, &w, Some(&bias)).expect("the kernel serves");
-    let burns = plain::linear(x.clone(), w.clone(), Some(bias.clone()));
-    assert_near("output", &values(&ours), &values(&burns));
-    assert_near(
-        "linear",
-        &gradients(ours.clone(), [&x, &w]),
-        &gradients(burns.clone(), [&x, &w]),
-    );
-    assert_near(
-        "bias",
-        &gradients(ours, [&bias]),
-        &gradients(burns, [&bias]),
-    );
+    type Way = fn(&Tensor<B, 2>, &Tensor<B, 2>, &Tensor<B, 1>) -> Tensor<B, 2>;
+    let run = |way: Way| {
+        // A graph is used up by its backward pass: each way has leaves of its own.
+        let (x, w, b) = (leaf(1, [7, 33]), leaf(2, [19, 33]), leaf(3, [19]));
+        let output = way(&x, &w, &b);
+        let shown = values(&output);
+        let found = backward(output);
+        [
+            shown,
+            gradient(&x, &found),
+            gradient(&w, &found),
+            gradient(&b, &found),
+        ]
+    };
+    let ours = run(|x, w, b| linear(x, w, Some(b)).expect("the kernel serves"));
+    let burns = run(|x, w, b| plain::linear(x.clone(), w.clone(), Some(b.clone())));
+    assert_near("linear", &ours, &burns);
 }
 
 #[test]
 fn a_frozen_weight_in_16_bits_passes_gradients_on() {
-    let (x, w) = (noise(1, [7, 33]), noise(2, [19, 33]).detach());
-    let half = w.clone().cast(DType::F16);
-    let ours = linear(&x, &half, None).expect("the kernel serves");
-    let burns = plain::linear(x.clone(), half, None);
-    assert_near("linear", &gradients(ours, [&x]), &gradients(burns, [&x]));
+    let half = noise(2, [19, 33]).cast(DType::F16);
+    let run = |way: &dyn Fn(&Tensor<B, 2>) -> Tensor<B, 2>| {
+        let x = leaf(1, [7, 33]);
+        let output = way(&x);
+        let shown = values(&output);
+        [shown, gradient(&x, &backward(output))]
+    };
+    let ours = run(&|x| linear(x, &half, None).expect("the kernel serves"));
+    let burns = run(&|x| plain::linear(x.clone(), half.clone().cast(DType::F32), None));
+    assert_near("linear", &ours, &burns);
 }
 
 #[test]
 fn activations_have_burns_gradients() {
-    let x = noise(1, [5, 37]).mul_scalar(4.0).detach().require_grad();
+    let run = |way: &dyn Fn(Tensor<B, 2>) -> Tensor<B, 2>| {
+        let x = noise(1, [5, 37]).mul_scalar(4.0).require_grad();
+        let output = way(x.clone());
+        let shown = values(&output);
+        [shown, gradient(&x, &backward(output))]
+    };
     for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
-        let ours = activate(kind, &x).expect("the kernel serves");
-        let burns = plain::activate(kind, x.clone());
-        assert_near("output", &values(&ours), &values(&burns));
-        assert_near(kind.name(), &gradients(ours, [&x]), &gradients(burns, [&x]));
+        let ours = run(&|x| activate(kind, &x).expect("the kernel serves"));
+        let burns = run(&|x| plain::activate(kind, x));
+        assert_near(kind.name(), &ours, &burns);
     }
 }
 
 #[test]
 fn norms_have_burns_gradients() {
-    let (x, w, b) = (noise(1, [2, 5, 40]), noise(2, [40]), noise(3, [40]));
-    let ours = norm(&x, &w, Some(&b), 1e-5).expect("the kernel serves");
-    let burns = plain::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5);
-    assert_near(
-        "layer norm",
-        &gradients(ours.clone(), [&x]),
-        &gradients(burns.clone(), [&x]),
-    );
-    assert_near(
-        "its vectors",
-        &gradients(ours, [&w, &b]),
-        &gradients(burns, [&w, &b]),
-    );
-    let ours = norm(&x, &w, None, 1e-5).expect("the kernel serves");
-    let burns = plain::rms_norm(x.clone(), w.clone(), 1e-5);
-    assert_near(
-        "RMS norm",
-        &gradients(ours.clone(), [&x]),
-        &gradients(burns.clone(), [&x]),
-    );
-    assert_near(
-        "its weight",
-        &gradients(ours, [&w]),
-        &gradients(burns, [&w]),
-    );
+    type Way = fn(&Tensor<B, 3>, &Tensor<B, 1>, &Tensor<B, 1>) -> Tensor<B, 3>;
+    let run = |way: Way| {
+        let (x, w, b) = (leaf(1, [2, 5, 40]), leaf(2, [40]), leaf(3, [40]));
+        let output = way(&x, &w, &b);
+        let shown = values(&output);
+        let found = backward(output);
+        [
+            shown,
+            gradient(&x, &found),
+            gradient(&w, &found),
+            gradient(&b, &found),
+        ]
+    };
+    let ours = run(|x, w, b| norm(x, w, Some(b), 1e-5).expect("the kernel serves"));
+    let burns = run(|x, w, b| plain::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5));
+    assert_near("layer norm", &ours, &burns);
+
+    type WayOfTwo = fn(&Tensor<B, 3>, &Tensor<B, 1>) -> Tensor<B, 3>;
+    let run = |way: WayOfTwo| {
+        let (x, w) = (leaf(1, [2, 5, 40]), leaf(2, [40]));
+        let output = way(&x, &w);
+        let shown = values(&output);
+        let found = backward(output);
+        [shown, gradient(&x, &found), gradient(&w, &found)]
+    };
+    let ours = run(|x, w| norm(x, w, None, 1e-5).expect("the kernel serves"));
+    let burns = run(|x, w| plain::rms_norm(x.clone(), w.clone(), 1e-5));
+    assert_near("RMS norm", &ours, &burns);
 }
 
 #[test]
 fn rotations_have_burns_gradients() {
-    let x = noise(1, [2, 3, 5, 16]);
+    let run = |way: &dyn Fn(Tensor<B, 4>) -> Tensor<B, 4>| {
+        let x = leaf(1, [2, 3, 5, 16]);
+        let output = way(x.clone());
+        let shown = values(&output);
+        [shown, gradient(&x, &backward(output))]
+    };
     for (pairing, width) in [(Pairing::Halves, 4), (Pairing::Neighbours, 16)] {
-        let tables = [2, 3].map(|seed| noise(seed, [1, 1, 5, width]).detach());
-        let [cos, sin] = &tables;
-        let ours = rotate(&x, cos, sin, pairing).expect("the kernel serves");
-        let [cos, sin] = tables;
-        let burns = match pairing {
-            Pairing::Halves => plain::rotate(x.clone(), cos, sin),
-            Pairing::Neighbours => plain::rotate_pairs(x.clone(), cos, sin),
-        };
-        assert_near("output", &values(&ours), &values(&burns));
-        assert_near("rotation", &gradients(ours, [&x]), &gradients(burns, [&x]));
+        let [cos, sin] = [2, 3].map(|seed| noise(seed, [1, 1, 5, width]));
+        let ours = run(&|x| rotate(&x, &cos, &sin, pairing).expect("the kernel serves"));
+        let burns = run(&|x| match pairing {
+            Pairing::Halves => plain::rotate(x, cos.clone(), sin.clone()),
+            Pairing::Neighbours => plain::rotate_pairs(x, cos.clone(), sin.clone()),
+        });
+        assert_near("rotation", &ours, &burns);
     }
 }
 
 #[test]
 fn attention_has_burns_gradients() {
-    let (q, k, v) = (
-        noise(1, [2, 4, 6, 8]),
-        noise(2, [2, 2, 6, 8]),
-        noise(3, [2, 2, 6, 8]),
-    );
-    for mask in [
-        Mask::Full,
-        Mask::CAUSAL,
-        Mask::Segments {
-            ids: vec![vec![0, 0, 1, 1, 1, 1], vec![0, 1, 1, 2, 2, 2]],
-        },
-    ] {
-        let ours = attention(&q, &k, &v, &mask, 0.3).expect("the kernel serves");
-        let shown = AttentionMask::new(mask.clone(), 2, 6, 6, &Default::default());
-        let burns = plain::attention(q.clone(), k.clone(), v.clone(), &shown, 0.3);
-        assert_near("output", &values(&ours), &values(&burns));
-        let (ours, burns) = (
-            gradients(ours, [&q, &k, &v]),
-            gradients(burns, [&q, &k, &v]),
+    let run = |way: &dyn Fn([&Tensor<B, 4>; 3]) -> Tensor<B, 3>| {
+        let (q, k, v) = (
+            leaf(1, [2, 4, 6, 8]),
+            leaf(2, [2, 2, 6, 8]),
+            leaf(3, [2, 2, 6, 8]),
         );
+        let output = way([&q, &k, &v]);
+        let shown = values(&output);
+        let found = backward(output);
+        [
+            shown,
+            gradient(&q, &found),
+            gradient(&k, &found),
+            gradient(&v, &found),
+        ]
+    };
+    let packed = vec![vec![0, 0, 1, 1, 1, 1], vec![0, 1, 1, 2, 2, 2]];
+    for mask in [Mask::Full, Mask::CAUSAL, Mask::Segments { ids: packed }] {
+        let ours = run(&|[q, k, v]| attention(q, k, v, &mask, 0.3).expect("the kernel serves"));
+        let shown = AttentionMask::new(mask.clone(), 2, 6, 6, &Default::default());
+        let burns =
+            run(&|[q, k, v]| plain::attention(q.clone(), k.clone(), v.clone(), &shown, 0.3));
         assert_near(&format!("{mask:?}"), &ours, &burns);
     }
 }
