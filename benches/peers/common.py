@@ -148,7 +148,7 @@ def in_turns(args, bunny_arguments):
             own = [sys.executable, *sys.argv, "--worker", dtype]
             runs.append({"peer": f"transformers {dtype}"} | launch(own, env))
         if args.bunny:
-            command = [args.bunny, "bench", "--arch", args.arch, *bunny_arguments, "--format", "json"]
+            command = [args.bunny, "bench", *bunny_arguments, "--arch", args.arch, "--format", "json"]
             run = launch(command + shlex.split(args.bunny_args), env)
             runs.append({"peer": f"bunny {run.get('dtype', '')} {run.get('backend', '')}".strip()} | run)
     return runs

@@ -85,7 +85,7 @@ def main():
         ("", "train_tokens_per_second", 1, "tok/s", True),
         ("peak memory", "peak_memory_bytes", 2**-30, "GiB", False),
     ]
-    common.report(args, common.in_turns(args, ["--train"]), columns)
+    common.report(args, common.in_turns(args, ["train"]), columns)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 //! `bunny-cli bench`: how fast a model of the true size is, with random weights.
 
+mod train;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,8 +26,10 @@ use crate::{
 ///
 /// Example: bunny-cli bench --arch bunny-phi-2-siglip --dtype f16
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    verb: Option<BenchVerb>,
     /// A name of `model list`
     #[arg(long, default_value = "bunny-phi-2-siglip")]
     arch: String,
@@ -48,12 +52,22 @@ pub struct BenchArgs {
     format: Format,
 }
 
+/// What else is measured.
+#[derive(Debug, clap::Subcommand)]
+enum BenchVerb {
+    /// How fast the model learns
+    Train(train::BenchTrainArgs),
+}
+
 /// Runs the verb.
 ///
 /// # Errors
 /// When the model is unknown or the backend is not there.
 pub fn run(args: BenchArgs) -> Result<()> {
-    args.backend.run(Measuring(args))
+    match args.verb {
+        Some(BenchVerb::Train(args)) => train::run(args),
+        None => args.backend.run(Measuring(args)),
+    }
 }
 
 struct Measuring(BenchArgs);

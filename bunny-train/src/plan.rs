@@ -100,7 +100,9 @@ impl MemoryPlan {
             },
             layer: 2 * results,
             // Scores, their log-shares, and the gradients of both.
-            scores: 4 * 4 * (crate::loss::CHUNK_SCORES as u64),
+            scores: 4
+                * 4
+                * (crate::loss::CHUNK_SCORES as u64).min(rows * decoder.vocab_size as u64),
         }
     }
 

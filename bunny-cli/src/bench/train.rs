@@ -1,0 +1,254 @@
+//! `bunny-cli bench train`: how fast a model of the true size learns, with random weights.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use bunny_core::{
+    Bunny,
+    image_processor::Pixels,
+    nn::Mode,
+    presets::{PRESETS, Preset},
+    tokenizer::Token,
+};
+use bunny_train::{
+    batch::{Batch, Layout},
+    clip::{clip, global_norm},
+    gradients::{Gradients, Slots},
+    labels::Sample,
+    lora::{self, LoraConfig},
+    optimizer::{AdamW, AdamWConfig, Rates},
+    pass::Pass,
+    stage::{Learner, Learns, prepare},
+};
+use burn::{
+    backend::Autodiff,
+    tensor::{DType, ElementConversion, backend::Backend},
+};
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::peak_memory;
+use crate::{
+    Format,
+    backend::{BackendArgs, Numbers, Work},
+};
+
+/// Measures whole training steps of one micro-batch: tower, forward and backward pass, clipping
+/// and AdamW, every row a picture and words.
+///
+/// Example: bunny-cli bench train --arch bunny-phi-2-siglip --dtype bf16
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct BenchTrainArgs {
+    /// A name of `model list`
+    #[arg(long, default_value = "bunny-phi-2-siglip")]
+    arch: String,
+    #[command(flatten)]
+    backend: BackendArgs,
+    /// What learns: the projector, or adapters of rank 128 and the projector
+    #[arg(long, value_enum, default_value = "finetune")]
+    stage: Stage,
+    /// Rows of the micro-batch
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Positions of a row, the picture's included
+    #[arg(long, default_value_t = 768)]
+    positions: usize,
+    /// Keep all layers' results instead of computing them again on the way back
+    #[arg(long)]
+    no_gradient_checkpointing: bool,
+    /// Steps; the fastest counts, and the slowest is shown
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
+    /// Unmeasured steps before
+    #[arg(long, default_value_t = 1)]
+    warmup: usize,
+    /// The device's dense peak in the type of the activations, in TFLOP/s: gives the utilisation
+    #[arg(long)]
+    peak_tflops: Option<f64>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// What learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// The projector.
+    Pretrain,
+    /// Adapters and projector.
+    Finetune,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the model is unknown or the backend is not there.
+pub fn run(args: BenchTrainArgs) -> Result<()> {
+    args.backend.run(Measuring(args))
+}
+
+struct Measuring(BenchTrainArgs);
+
+/// Words before the picture of a row; all words behind it are learnt.
+const BEFORE: usize = 8;
+
+impl Work for Measuring {
+    type Output = ();
+
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+        let args = self.0;
+        let names = || PRESETS.map(|preset| preset.name).join(", ");
+        let preset = Preset::named(&args.arch)
+            .with_context(|| format!("no model `{}`; there are {}", args.arch, names()))?;
+        let precision = numbers.precision::<B>(&device, DType::F32)?;
+        let config = preset.config();
+        let mut model = Bunny::<Autodiff<B>>::random(&config, 0, precision, &device);
+        let learns = match args.stage {
+            Stage::Pretrain => Learns::PRETRAIN,
+            Stage::Finetune => {
+                let adapters = LoraConfig {
+                    rank: 128,
+                    alpha: 256.0,
+                    dropout: 0.05,
+                };
+                lora::attach_new(&mut model, adapters, 0, &device);
+                Learns::LORA
+            }
+        };
+        let (mut model, learners) = prepare(model, learns);
+        let slots = Slots::new(&learners);
+        let mut optimizer = AdamW::new(AdamWConfig::default(), &model, &slots);
+        let pass = Pass {
+            learns,
+            slots,
+            gradient_checkpointing: !args.no_gradient_checkpointing,
+        };
+        let layout = Layout {
+            tokens_per_picture: config.vision.tokens(),
+            max_length: args.positions,
+        };
+        let size = config.vision.image_size();
+        let rows = (0..args.batch).map(|_| row(size, layout));
+        let batch = Batch::collate(rows, layout);
+        let mut seconds = Vec::new();
+        let mut loss = 0.0;
+        for step in 0..args.warmup + args.repeats.max(1) {
+            let began = Instant::now();
+            let mode = Mode {
+                training: true,
+                step: step as u64,
+                ..Mode::INFERENCE
+            };
+            let mut sums = Gradients::new(learners.len());
+            let mean = pass.learn(&model, &batch, &mode, 1.0, &mut sums, &device);
+            let norm = global_norm(&sums);
+            let sums = clip(sums, norm, Some(1.0));
+            let rates = Rates {
+                language: 2e-4,
+                projector: 2e-5,
+            };
+            optimizer.step(&sums, rates, &learners);
+            model = optimizer.update(model, &pass.slots);
+            loss = mean.map_or(f64::NAN, |mean| mean.into_scalar().elem());
+            B::sync(&device).map_err(|error| anyhow::anyhow!("the device failed: {error:?}"))?;
+            if step >= args.warmup {
+                seconds.push(began.elapsed().as_secs_f64());
+            }
+        }
+        print(
+            &args,
+            numbers,
+            precision.weights,
+            &learners,
+            &config,
+            &seconds,
+            loss,
+        );
+        Ok(())
+    }
+}
+
+/// A row as long as asked for: a few words, a picture, and an answer.
+fn row(size: usize, layout: Layout) -> (Sample, Vec<Pixels>) {
+    let words = layout.max_length.saturating_sub(layout.tokens_per_picture);
+    let word = |at: usize| Token::Text((17 * at % 1000) as u32);
+    let before = BEFORE.min(words);
+    let mut tokens: Vec<Token> = (0..before).map(word).collect();
+    tokens.push(Token::Picture(0));
+    tokens.extend((before..words).map(word));
+    let grey = |at: usize| (at % 255) as f32 / 127.5 - 1.0;
+    let pixels = Pixels {
+        data: (0..3 * size * size).map(grey).collect(),
+        height: size,
+        width: size,
+    };
+    let sample = Sample {
+        id: "row".into(),
+        answers: vec![before + 1..tokens.len()],
+        tokens,
+        pictures: vec!["grey".into()],
+    };
+    (sample, vec![pixels])
+}
+
+fn print(
+    args: &BenchTrainArgs,
+    numbers: Numbers,
+    weights: DType,
+    learners: &[Learner],
+    config: &bunny_core::BunnyConfig,
+    seconds: &[f64],
+    loss: f64,
+) {
+    let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let worst = seconds.iter().copied().fold(0.0, f64::max);
+    let tokens = (args.batch * args.positions) as f64;
+    // Forward and the gradients of activations: 4 operations for each weight and position. What is
+    // computed twice is not counted twice; adapters are a few percent more, and not counted.
+    let flops = 4.0 * config.parameters().language_model as f64 * tokens;
+    let utilisation = args.peak_tflops.map(|peak| flops / best / (peak * 1e12));
+    let dtype = format!("{weights:?}").to_lowercase();
+    let trainable: usize = learners.iter().map(Learner::count).sum();
+    let memory = peak_memory();
+    if args.format == Format::Json {
+        let report = json!({
+            "format_version": 1,
+            "arch": args.arch,
+            "backend": numbers.backend(),
+            "dtype": dtype,
+            "threads": std::thread::available_parallelism().map_or(1, usize::from),
+            "batch": args.batch,
+            "positions": args.positions,
+            "train_step_seconds": best,
+            "train_step_seconds_all": seconds,
+            "train_tokens_per_second": tokens / best,
+            "tflops_per_second": flops / best / 1e12,
+            "model_flop_utilisation": utilisation,
+            "trainable_parameters": trainable,
+            "loss": loss,
+            "peak_memory_bytes": memory,
+        });
+        println!("{report}");
+        return;
+    }
+    println!(
+        "{}, {} x {} positions, weights in {dtype}, backend {}, {trainable} parameters learn",
+        args.arch,
+        args.batch,
+        args.positions,
+        numbers.backend()
+    );
+    println!("  step         {best:9.2} s ({worst:.2})");
+    println!("  tokens/s     {:9.1}", tokens / best);
+    println!("  TFLOP/s      {:9.3}", flops / best / 1e12);
+    if let Some(utilisation) = utilisation {
+        println!("  utilisation  {:9.1} %", 100.0 * utilisation);
+    }
+    if let Some(bytes) = memory {
+        println!(
+            "  peak memory  {:9.2} GiB",
+            bytes as f64 / (1u64 << 30) as f64
+        );
+    }
+}
