@@ -17,7 +17,7 @@ use bunny_core::{
     nn::{Mask, Mode, Positions},
     tokenizer::Token,
 };
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -154,15 +154,18 @@ fn greedy(case: &Case) -> GenerationOptions {
     }
 }
 
-/// Pixels, tower, projector, every decoder layer and the logits of a first turn with a picture.
-fn parts_agree<B: Backend>(name: &str, tolerance: f32) {
+/// Pixels, tower, projector, every decoder layer and the logits of a first turn with a picture;
+/// gives the largest difference found.
+fn parts_agree<B: Backend>(name: &str, precision: Precision, tolerance: f32) -> f32 {
     let case = Case::open(name);
-    let pipeline = case.pipeline::<B>(Precision::F32);
+    let pipeline = case.pipeline::<B>(precision);
     let (model, device) = (&pipeline.model, &pipeline.device);
     let turn = &case.turns()[0];
-    let near = |what: &str, found: Vec<f32>| {
+    let mut worst = 0f32;
+    let mut near = |what: &str, found: Vec<f32>| {
         if let Some(expected) = case.tensor(what) {
             assert_near(&format!("{name}: {what}"), &found, &expected, tolerance);
+            worst = worst.max(difference(&found, &expected));
         }
     };
     let pixels = pipeline.image_processor.process(&case.image(turn)[0]);
@@ -190,6 +193,26 @@ fn parts_agree<B: Backend>(name: &str, tolerance: f32) {
     near("wide.0.normed", values(normed.clone()));
     let logits = values(model.language_model.logits(normed.squeeze_dim::<2>(0)));
     near("wide.0.logits", logits);
+    worst
+}
+
+/// The same with 16-bit weights, and on GPUs 16-bit activations; the reference is in f32.
+///
+/// Each number is rounded by up to 2^-11 (f16) or 2^-8 (bf16) of itself, and errors of some ten
+/// roundings in a row add up at random: eight roundings are allowed, sixteen where activations are
+/// rounded too, as on GPUs, and in bf16 on processors that multiply it.
+fn sixteen_bits_err_by_their_rounding<B: Backend>(backend: &str, of: fn(DType) -> Precision) {
+    for (dtype, rounding) in [(DType::F16, 2f32.powi(-11)), (DType::BF16, 2f32.powi(-8))] {
+        if !B::supports_dtype(&B::Device::default(), dtype) {
+            println!("{backend} has no {dtype:?}");
+            continue;
+        }
+        let rounded_twice = dtype == DType::BF16 || of(dtype).compute == dtype;
+        let tolerance = rounding * if rounded_twice { 16.0 } else { 8.0 };
+        let errors = CASES.map(|case| parts_agree::<B>(case, of(dtype), tolerance));
+        let worst = errors.into_iter().fold(0f32, f32::max);
+        println!("{backend} {dtype:?}: largest error {worst:.1e}");
+    }
 }
 
 /// Whole conversations: rendered prompts, their ids, greedy answers and their text.
@@ -335,15 +358,20 @@ fn split_tables_agree<B: Backend>(name: &str) {
 }
 
 macro_rules! parity {
-    ($backend:ident, $type:ty) => {
+    ($backend:ident, $type:ty, $sixteen_bits:path) => {
         mod $backend {
             type B = $type;
 
             #[test]
             fn every_part_agrees_with_the_reference() {
                 for case in super::CASES {
-                    super::parts_agree::<B>(case, super::F32);
+                    super::parts_agree::<B>(case, super::Precision::F32, super::F32);
                 }
+            }
+
+            #[test]
+            fn sixteen_bits_err_by_their_rounding() {
+                super::sixteen_bits_err_by_their_rounding::<B>(stringify!($backend), $sixteen_bits);
             }
 
             #[test]
@@ -394,8 +422,12 @@ const CASES: [&str; 8] = [
 ];
 
 #[cfg(feature = "flex")]
-parity!(flex, burn_flex::Flex);
+parity!(flex, burn_flex::Flex, super::Precision::weights_only);
 #[cfg(feature = "ndarray")]
-parity!(ndarray, burn_ndarray::NdArray);
+parity!(
+    ndarray,
+    burn_ndarray::NdArray,
+    super::Precision::weights_only
+);
 #[cfg(feature = "wgpu")]
-parity!(wgpu, burn_wgpu::Wgpu);
+parity!(wgpu, burn_wgpu::Wgpu, super::Precision::uniform);

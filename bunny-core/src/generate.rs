@@ -8,6 +8,7 @@ pub mod batch;
 mod chat;
 mod options;
 mod pipeline;
+mod read;
 mod sampler;
 mod score;
 mod session;

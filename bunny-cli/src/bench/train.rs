@@ -185,7 +185,7 @@ fn row(size: usize, layout: Layout) -> (Sample, Vec<Pixels>) {
     };
     let sample = Sample {
         id: "row".into(),
-        answers: vec![before + 1..tokens.len()],
+        answers: std::iter::once(before + 1..tokens.len()).collect(),
         tokens,
         pictures: vec!["grey".into()],
     };

@@ -2,7 +2,11 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{GenerationOptions, Picture, Sampler, session};
+use super::{
+    GenerationOptions, Picture, Sampler,
+    read::{read, wait},
+    session,
+};
 use crate::{Bunny, Error, nn::Mode, tokenizer::Token};
 
 /// One prompt of a batch.
@@ -28,6 +32,20 @@ pub fn generate<B: Backend>(
     end: Option<u32>,
     device: &B::Device,
 ) -> Result<Vec<Vec<u32>>, Error> {
+    wait(generate_async(model, prompts, options, end, device))
+}
+
+/// [`generate`] without blocking a thread while the device computes.
+///
+/// # Errors
+/// As [`generate`].
+pub async fn generate_async<B: Backend>(
+    model: &Bunny<B>,
+    prompts: &mut [Prompt<B>],
+    options: &GenerationOptions,
+    end: Option<u32>,
+    device: &B::Device,
+) -> Result<Vec<Vec<u32>>, Error> {
     let lengths: Vec<usize> = prompts.iter().map(|p| model.positions(&p.tokens)).collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     if prompts.is_empty() || options.max_new_tokens == 0 {
@@ -46,6 +64,11 @@ pub fn generate<B: Backend>(
             context,
         });
     }
+    Picture::encode_all(
+        prompts.iter_mut().flat_map(|prompt| &mut prompt.pictures),
+        model,
+        device,
+    );
     let starts: Vec<usize> = lengths.iter().map(|length| longest - length).collect();
     let mut rows = Vec::with_capacity(prompts.len());
     for (prompt, &start) in prompts.iter_mut().zip(&starts) {
@@ -70,7 +93,7 @@ pub fn generate<B: Backend>(
         let hidden = model.forward(embeds, &starts, Some(&mut cache), &Mode::INFERENCE);
         let logits = model.last_logits(hidden);
         let vocab = logits.dims()[1];
-        let mut logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        let mut logits: Vec<f32> = read(logits).await.iter::<f32>().collect();
         let mut next = Vec::with_capacity(prompts.len());
         for (row, logits) in logits.chunks_exact_mut(vocab).enumerate() {
             // A row that has ended goes on with any token; nobody reads it.

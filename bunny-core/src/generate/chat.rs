@@ -9,7 +9,9 @@ use burn::tensor::{Tensor, backend::Backend};
 use image::RgbImage;
 
 use super::{
-    FinishReason, GenerationOptions, Picture, Pipeline, Sampler, Session, stop::StopFilter,
+    FinishReason, GenerationOptions, Picture, Pipeline, Sampler, Session,
+    read::{read, wait},
+    stop::StopFilter,
 };
 use crate::{
     Error,
@@ -89,9 +91,26 @@ impl<'a, B: Backend> Chat<'a, B> {
     /// Asks about the conversation so far and `pictures`, and gives the answer; `listen` hears its
     /// text as it comes, whole characters at a time, and may end it.
     ///
+    /// Waits for the device at every token; in a browser, where nothing may wait, use
+    /// [`Chat::ask_async`].
+    ///
     /// # Errors
     /// When the conversation no longer fits the model's positions; it is then as it was before.
     pub fn ask(
+        &mut self,
+        text: &str,
+        pictures: &[RgbImage],
+        options: &GenerationOptions,
+        listen: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer, Error> {
+        wait(self.ask_async(text, pictures, options, listen))
+    }
+
+    /// [`Chat::ask`] without blocking a thread while the device computes.
+    ///
+    /// # Errors
+    /// As [`Chat::ask`].
+    pub async fn ask_async(
         &mut self,
         text: &str,
         pictures: &[RgbImage],
@@ -109,7 +128,7 @@ impl<'a, B: Backend> Chat<'a, B> {
                 .iter()
                 .map(|picture| Picture::new(processor.process(picture))),
         );
-        match self.answer(options, &mut listen) {
+        match self.answer(options, &mut listen).await {
             Ok(answer) => {
                 self.conversation.push(Message::assistant(&answer.text))?;
                 Ok(answer)
@@ -122,7 +141,7 @@ impl<'a, B: Backend> Chat<'a, B> {
         }
     }
 
-    fn answer(
+    async fn answer(
         &mut self,
         options: &GenerationOptions,
         listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
@@ -138,11 +157,9 @@ impl<'a, B: Backend> Chat<'a, B> {
         let mut timings = Timings::default();
 
         let started = Instant::now();
-        for picture in &mut self.pictures {
-            if !picture.is_encoded() {
-                picture.embeddings(model, device);
-                timings.vision = sync::<B>(device, started);
-            }
+        if !self.pictures.iter().all(Picture::is_encoded) {
+            Picture::encode_all(&mut self.pictures, model, device);
+            timings.vision = sync::<B>(device, started);
         }
         let started = Instant::now();
         let (mut logits, read) = self.session.prefill(
@@ -172,7 +189,7 @@ impl<'a, B: Backend> Chat<'a, B> {
             if chooser.chosen.len() == options.max_new_tokens {
                 break FinishReason::Length;
             }
-            let id = chooser.choose(logits);
+            let id = chooser.choose(logits).await;
             if chooser.chosen.len() == 1 {
                 timings.prefill = started.elapsed();
                 decoding = Instant::now();
@@ -233,14 +250,14 @@ impl Chooser {
     }
 
     /// Chooses by scores `[1, vocab]`; the one place where a token leaves the device.
-    fn choose<B: Backend>(&mut self, logits: Tensor<B, 2>) -> u32 {
+    async fn choose<B: Backend>(&mut self, logits: Tensor<B, 2>) -> u32 {
         let id = if self.greedy {
-            let best = logits.argmax(1).into_data();
+            let best = read(logits.argmax(1)).await;
             best.iter::<u32>()
                 .next()
                 .expect("a row has a highest score")
         } else {
-            let mut logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+            let mut logits: Vec<f32> = read(logits).await.iter::<f32>().collect();
             self.sampler.sample(&mut logits, &self.seen)
         };
         self.seen.push(id);

@@ -39,6 +39,28 @@ impl<B: Backend> Picture<B> {
             .clone()
     }
 
+    /// Makes the embeddings of all pictures that have none, in one pass through the tower.
+    pub fn encode_all<'a>(
+        pictures: impl IntoIterator<Item = &'a mut Self>,
+        model: &Bunny<B>,
+        device: &B::Device,
+    ) where
+        B: 'a,
+    {
+        let new: Vec<&mut Self> = pictures
+            .into_iter()
+            .filter(|picture| !picture.is_encoded())
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let pixels: Vec<&Pixels> = new.iter().map(|picture| &picture.pixels).collect();
+        let embeddings = model.encode_pictures(&pixels, device).chunk(new.len(), 0);
+        for (picture, embeddings) in new.into_iter().zip(embeddings) {
+            picture.embeddings = Some(embeddings);
+        }
+    }
+
     /// Whether the embeddings are made.
     pub fn is_encoded(&self) -> bool {
         self.embeddings.is_some()

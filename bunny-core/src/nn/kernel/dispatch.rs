@@ -78,6 +78,12 @@ pub(super) fn weight_ref(weight: &FlexTensor) -> Option<WeightRef<'_>> {
     }
 }
 
+/// Whether a product with this weight rounds its input to bf16 too: what bf16 models do elsewhere,
+/// and twice as fast on processors that multiply such pairs.
+pub(super) fn rounds_input(weight: &WeightRef<'_>) -> bool {
+    matches!(weight, WeightRef::Bf16(_)) && cpu::has_bf16_dot()
+}
+
 /// [`plain::linear`](super::plain::linear), or `None` where burn's operations serve better.
 pub fn linear<B: Backend>(
     input: &Tensor<B, 2>,
@@ -94,7 +100,12 @@ pub fn linear<B: Backend>(
     let bias = bias.map(|bias| contiguous(lower(bias.clone())));
     let mut output = vec![0f32; rows * out];
     let bias = bias.as_ref().map(floats);
-    cpu::linear(
+    let product = if rounds_input(&elements) {
+        cpu::linear_bf16_dot
+    } else {
+        cpu::linear
+    };
+    product(
         floats(&input),
         elements,
         bias,

@@ -25,7 +25,7 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::{
     cpu::{self, AttentionGradient, AttentionStrides, Rotation},
-    dispatch::{attention_mask, contiguous, floats, heads, raise, rope, weight_ref},
+    dispatch::{attention_mask, contiguous, floats, heads, raise, rope, rounds_input, weight_ref},
 };
 use crate::nn::{Activation, Mask};
 
@@ -142,7 +142,12 @@ impl Backward<Flex, 2> for LinearStep {
             let weight = weight.to_contiguous();
             let elements = weight_ref(&weight).expect("the forward pass has read it");
             let mut dx = vec![0f32; rows * inner];
-            cpu::linear_backward_input(dy, elements, &mut dx, rows, inner, out);
+            let product = if rounds_input(&elements) {
+                cpu::linear_backward_input_bf16_dot
+            } else {
+                cpu::linear_backward_input
+            };
+            product(dy, elements, &mut dx, rows, inner, out);
             grads.register::<Flex>(node.id, unwrap(raise::<Flex, 2>(dx, [rows, inner])));
         }
         if let (Some(node), Some(input)) = (weight, ops.state.input) {
