@@ -264,6 +264,48 @@ pub(super) fn rope<B: Backend>(
     })
 }
 
+/// Writes `rows` into a cache from row `from` on, where nobody else holds the cache.
+///
+/// burn-flex's own `slice_assign` copies the whole tensor first: it holds it twice itself.
+///
+/// # Errors
+/// Gives both back where burn's operations serve better.
+pub(super) fn write_rows<B: Backend>(
+    cache: Tensor<B, 4>,
+    rows: Tensor<B, 4>,
+    from: usize,
+) -> Result<Tensor<B, 4>, (Tensor<B, 4>, Tensor<B, 4>)> {
+    if !is_flex::<B>()
+        || [&cache, &rows]
+            .iter()
+            .any(|part| part.dtype() != DType::F32)
+    {
+        return Err((cache, rows));
+    }
+    let ([batch, heads_each, room, width], count) = (cache.dims(), rows.dims()[2]);
+    let mut cache = lower(cache);
+    if cache.layout().start_offset() != 0 || !cache.is_contiguous() {
+        cache = cache.to_contiguous();
+    }
+    let mut rows = lower(rows);
+    if strides(&rows).is_none() {
+        rows = rows.to_contiguous();
+    }
+    let from_rows = heads(&rows).expect("a contiguous tensor has its rows in one piece");
+    let into = cache.storage_mut::<f32>();
+    for (batch, head) in (0..batch).flat_map(|batch| (0..heads_each).map(move |head| (batch, head)))
+    {
+        let first = ((batch * heads_each + head) * room + from) * width;
+        let into = into[first..][..count * width].chunks_exact_mut(width);
+        for (row, into) in into.enumerate() {
+            let AttentionView { data, strides } = from_rows;
+            let place = batch * strides.batch + head * strides.head + row * strides.row;
+            into.copy_from_slice(&data[place..][..width]);
+        }
+    }
+    Ok(raise_flex(cache))
+}
+
 /// The kernels' form of a mask; `segments` is where packed texts' ids are laid end to end.
 pub(super) fn attention_mask<'a>(
     mask: &'a Mask,

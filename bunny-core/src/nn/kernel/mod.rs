@@ -71,6 +71,23 @@ pub fn attention<B: Backend>(
     plain::attention(query, key, value, mask, scale)
 }
 
+/// Writes `rows` into a cache from row `from` on; in place where nobody else holds the cache.
+///
+/// # Shapes
+/// `[batch, heads, room, head_dim]`, `[batch, heads, rows, head_dim]`
+pub fn write_rows<B: Backend>(
+    cache: Tensor<B, 4>,
+    rows: Tensor<B, 4>,
+    from: usize,
+) -> Tensor<B, 4> {
+    #[cfg(feature = "flex")]
+    let (cache, rows) = match dispatch::write_rows(cache, rows, from) {
+        Ok(cache) => return cache,
+        Err(both) => both,
+    };
+    plain::write_rows(cache, rows, from)
+}
+
 /// Takes mean and variance out of each row, then scales and shifts it; f32 in, f32 out.
 ///
 /// # Shapes

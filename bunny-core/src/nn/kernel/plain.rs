@@ -152,3 +152,13 @@ pub fn attention<B: Backend>(
         .reshape([batch, queries, heads * head_dim])
         .cast(dtype)
 }
+
+/// Writes rows into a cache.
+pub fn write_rows<B: Backend>(
+    cache: Tensor<B, 4>,
+    rows: Tensor<B, 4>,
+    from: usize,
+) -> Tensor<B, 4> {
+    let [batch, heads, count, width] = rows.dims();
+    cache.slice_assign([0..batch, 0..heads, from..from + count, 0..width], rows)
+}
