@@ -7,11 +7,14 @@ mod mix;
 mod plan;
 mod preview;
 mod stats;
+mod synth;
 mod tokens;
 mod validate;
 
 use anyhow::Result;
 use clap::Subcommand;
+
+pub use bar::Bar;
 
 /// What to do with data.
 #[derive(Debug, Subcommand)]
@@ -28,6 +31,8 @@ pub enum DataVerb {
     Stats(stats::StatsArgs),
     /// Show sampled records with their pictures, as a page
     Preview(preview::PreviewArgs),
+    /// Draw a small world of pictures with captions, conversations and questions
+    Synth(synth::SynthArgs),
 }
 
 /// Runs the verb.
@@ -42,5 +47,6 @@ pub fn run(verb: DataVerb) -> Result<()> {
         DataVerb::Validate(args) => validate::run(args),
         DataVerb::Stats(args) => stats::run(args),
         DataVerb::Preview(args) => preview::run(args),
+        DataVerb::Synth(args) => synth::run(args),
     }
 }

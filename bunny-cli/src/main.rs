@@ -5,6 +5,7 @@ mod backend;
 mod bench;
 mod chat;
 mod data;
+mod eval;
 mod load;
 mod merge;
 mod model;
@@ -46,6 +47,9 @@ enum Verb {
     Train(train::TrainArgs),
     /// Fold what a run has learnt into its model, or average models
     Merge(merge::MergeArgs),
+    /// Examine how well a model answers
+    #[command(subcommand)]
+    Eval(eval::EvalVerb),
     /// Measure a model of random weights at its true size
     Bench(bench::BenchArgs),
 }
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Data(verb) => data::run(verb),
         Verb::Train(args) => train::run(args),
         Verb::Merge(args) => merge::run(args),
+        Verb::Eval(verb) => eval::run(verb),
         Verb::Bench(args) => bench::run(args),
     };
     match done {

@@ -70,6 +70,7 @@ pub use self::options::{
     ClusterOptions, CoresetOptions, DuplicateOptions, Edge, Geometry, Group, Invalid, Keep, Median,
     Order, Scope, Search, Similarity, Start, Window, WindowOptions,
 };
+pub(crate) use self::output::PROMPT as PRETRAIN_PROMPT;
 pub use self::output::{MissingImages, OutputOptions, Written};
 pub use self::pipeline::{DiskUse, Paths, machine_memory, select};
 pub use self::plan::{Calibration, Plan, PlanOptions, PlanStep, calibrate, plan};

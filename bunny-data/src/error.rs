@@ -128,6 +128,26 @@ pub enum DataError {
         /// How many there are.
         len: usize,
     },
+    /// A file is not the JSON it should be.
+    #[error("{}: not {expected}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// What the JSON reader found.
+        source: serde_json::Error,
+    },
+    /// A file is of a later layout than this library knows.
+    #[error("{}: format_version {found} is newer than {known}, the last one known here: take a newer bunny", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version that can be read.
+        known: u32,
+    },
     /// An order was asked for that cannot be.
     #[error("{field}: {what}")]
     Order {

@@ -12,6 +12,7 @@ mod html;
 pub mod images;
 pub mod mix;
 pub mod order;
+pub mod picture_world;
 pub mod preview;
 pub mod record;
 pub mod stats;

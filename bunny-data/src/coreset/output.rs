@@ -20,7 +20,7 @@ use crate::engine::Worker;
 
 /// What the human says in every record of Bunny-pretrain-LAION-2M. Training reads the picture
 /// alone: the plain template drops the words.
-const PROMPT: &str = "<image>\nProvide a brief description of the given image.";
+pub(crate) const PROMPT: &str = "<image>\nProvide a brief description of the given image.";
 
 /// Rows of a batch of the Parquet file.
 const BATCH: usize = 8192;

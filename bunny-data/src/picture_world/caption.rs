@@ -1,0 +1,199 @@
+//! Captions as the web has them: right, wrong, vague; and descriptions as a teacher gives them.
+
+use super::ask::{Known, capital, say, with_article};
+use super::dice::Dice;
+use super::scene::Scene;
+use super::vocabulary::{Combination, Shape, World, number_word};
+
+/// What a caption tells: this many of a combination, and what is written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Told {
+    pub groups: Vec<(Combination, usize)>,
+    pub writing: Vec<String>,
+}
+
+impl Told {
+    /// All there is to tell.
+    pub fn all(scene: &Scene) -> Self {
+        Self {
+            groups: scene.groups(),
+            writing: scene
+                .letterings
+                .iter()
+                .map(|one| one.text.clone())
+                .collect(),
+        }
+    }
+}
+
+/// A caption and what it tells.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Caption {
+    pub text: String,
+    pub told: Told,
+}
+
+/// "a, b and c".
+pub(super) fn listed(parts: &[String]) -> String {
+    match parts {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+fn parts(told: &Told) -> Vec<String> {
+    let groups = told.groups.iter().map(|(combination, count)| match count {
+        1 => with_article(&combination.to_string()),
+        _ => format!(
+            "{} {}",
+            number_word(*count),
+            Known::from(*combination).plural()
+        ),
+    });
+    let writing = told.writing.iter().map(|text| {
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            format!("the number {text}")
+        } else {
+            format!("the word \"{text}\"")
+        }
+    });
+    groups.chain(writing).collect()
+}
+
+/// A caption that is right. One in seven leaves something out, as captions do.
+pub(super) fn right(scene: &Scene, dice: &mut Dice) -> Caption {
+    let mut told = Told::all(scene);
+    dice.shuffle(&mut told.groups);
+    if told.groups.len() > 1 && dice.percent(15) {
+        told.groups.pop();
+    }
+    let forms = [
+        "{x}",
+        "{x}",
+        "{x}",
+        "{y}.",
+        "a picture of {x}",
+        "picture with {x}",
+        "photo: {x}",
+        "{x}, stock image",
+        "{x} - clip art",
+        "{y} | free download",
+    ];
+    let list = listed(&parts(&told));
+    Caption {
+        text: say(dice, &forms, [&list, &capital(&list), ""]),
+        told,
+    }
+}
+
+/// A caption that is wrong: of another picture, or of this one with every shape or every colour
+/// another.
+pub(super) fn wrong(scene: &Scene, another: &Scene, dice: &mut Dice) -> Caption {
+    let mut twisted = scene.clone();
+    if dice.percent(50) || twisted.objects.is_empty() {
+        return right(another, dice);
+    }
+    let by = dice.whole(1, 7);
+    let of_shape = dice.percent(50);
+    for object in &mut twisted.objects {
+        let mut one = object.combination();
+        // The next one that training has, so that no caption names what is held out.
+        let mut steps = by;
+        while steps > 0 || !World::Train.has(one) || one == object.combination() {
+            let next = |at: usize| (at + 1) % Shape::ALL.len();
+            if of_shape {
+                one.shape = Shape::ALL[next(one.shape as usize)];
+            } else {
+                one.colour = super::Colour::ALL[next(one.colour as usize)];
+            }
+            steps = steps.saturating_sub(1);
+        }
+        (object.shape, object.colour) = (one.shape, one.colour);
+    }
+    right(&twisted, dice)
+}
+
+/// A caption that would fit any picture of the world.
+pub(super) fn vague(dice: &mut Dice) -> Caption {
+    let forms = [
+        "a picture",
+        "image",
+        "a nice picture",
+        "some shapes",
+        "colourful shapes",
+        "untitled",
+        "stock photo, free download",
+        "geometric design",
+        "abstract art print",
+        "wallpaper",
+        "design element, vector",
+        "photo of the day",
+        "click to enlarge",
+        "new arrivals",
+        "IMG_{x}",
+        "DSC_{x}.jpg",
+        "picture {x}",
+    ];
+    let number = dice.whole(1000, 9999).to_string();
+    Caption {
+        text: say(dice, &forms, [&number, "", ""]),
+        told: Told::default(),
+    }
+}
+
+/// One sentence that tells all there is.
+pub(super) fn summary(scene: &Scene, dice: &mut Dice) -> String {
+    let mut told = Told::all(scene);
+    dice.shuffle(&mut told.groups);
+    let parts = parts(&told);
+    let list = listed(&parts);
+    let are = if told.groups.first().is_some_and(|(_, count)| *count > 1) {
+        "are"
+    } else {
+        "is"
+    };
+    match dice.below(3) {
+        0 => format!("There {are} {list}."),
+        1 => format!("I see {list}."),
+        _ => format!("The picture shows {list}."),
+    }
+}
+
+/// A sentence for each thing: size, colour, shape, pattern and place.
+pub(super) fn description(scene: &Scene, dice: &mut Dice) -> String {
+    let mut sentences = Vec::new();
+    let count = scene.objects.len();
+    if count != 1 {
+        let shapes = if count == 0 {
+            "no".to_owned()
+        } else {
+            number_word(count)
+        };
+        sentences.push(match dice.below(2) {
+            0 => format!("There are {shapes} shapes."),
+            _ => format!("The picture shows {shapes} shapes."),
+        });
+    }
+    for object in &scene.objects {
+        let pattern = match object.texture {
+            super::Texture::Plain => String::new(),
+            other => format!("{other} "),
+        };
+        let name = format!("{} {pattern}{}", object.size, object.combination());
+        let thing = capital(&with_article(&name));
+        sentences.push(match object.place() {
+            Some(place) => format!("{thing} is {}.", place.phrase()),
+            None => format!("There is {}.", with_article(&name)),
+        });
+    }
+    for lettering in &scene.letterings {
+        let what = if lettering.is_number() {
+            format!("number {}", lettering.text)
+        } else {
+            format!("word \"{}\"", lettering.text)
+        };
+        sentences.push(format!("The {what} is written in {}.", lettering.colour));
+    }
+    sentences.join(" ")
+}

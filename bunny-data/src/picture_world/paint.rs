@@ -1,0 +1,315 @@
+//! From a scene to pixels: background, shapes, letters, and what a camera and a file do to them.
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+use super::dice::Dice;
+use super::letters::Line;
+use super::outline;
+use super::scene::{Background, Lettering, Object, Scene};
+use super::vocabulary::{Colour, Texture};
+use crate::hash::mix_all;
+
+/// What photographing and storing a scene does to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finish {
+    /// Pixels of the longer side.
+    pub longer_side: u32,
+    /// How much of each pixel its neighbours get, 0 to 0.5.
+    pub blur: f32,
+    /// The largest error of a pixel, in levels of 255.
+    pub noise: f32,
+    /// JPEG's quality, 1 to 100.
+    pub quality: u8,
+    /// Seeds the noise.
+    pub seed: u64,
+}
+
+impl Finish {
+    /// Most pictures are sharp and clean; some are not.
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        Self {
+            longer_side: dice.whole(104, 152) as u32,
+            blur: if dice.percent(30) {
+                dice.real(0.1, 0.5)
+            } else {
+                0.0
+            },
+            noise: if dice.percent(50) {
+                dice.real(2.0, 22.0)
+            } else {
+                0.0
+            },
+            quality: dice.whole(45, 95) as u8,
+            seed: dice.bits(),
+        }
+    }
+}
+
+/// An RGB picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Three bytes a pixel.
+    pub pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// The bytes of a JPEG file.
+    pub fn to_jpeg(&self, quality: u8) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 << 10);
+        JpegEncoder::new_with_quality(&mut bytes, quality)
+            .write_image(
+                &self.pixels,
+                self.width,
+                self.height,
+                ExtendedColorType::Rgb8,
+            )
+            .expect("a vector takes any picture whose sides fit in 16 bits");
+        bytes
+    }
+}
+
+type Rgb = [f32; 3];
+
+impl Colour {
+    /// Levels of red, green and blue.
+    const fn rgb(self) -> Rgb {
+        match self {
+            Self::Red => [214.0, 32.0, 36.0],
+            Self::Orange => [246.0, 134.0, 18.0],
+            Self::Yellow => [248.0, 222.0, 32.0],
+            Self::Green => [34.0, 152.0, 58.0],
+            Self::Blue => [34.0, 84.0, 214.0],
+            Self::Purple => [140.0, 46.0, 176.0],
+            Self::Black => [18.0, 18.0, 20.0],
+            Self::White => [248.0, 248.0, 246.0],
+        }
+    }
+}
+
+/// Draws a scene.
+pub fn paint(scene: &Scene, finish: &Finish) -> Picture {
+    let longer = finish.longer_side.max(1) as f32;
+    let side = |fraction: f32| (longer * fraction).round().max(1.0) as u32;
+    let (width, height) = if scene.aspect >= 1.0 {
+        (finish.longer_side.max(1), side(1.0 / scene.aspect))
+    } else {
+        (side(scene.aspect), finish.longer_side.max(1))
+    };
+    let mut canvas = Canvas {
+        width: width as usize,
+        height: height as usize,
+        longer,
+        pixels: vec![[0.0; 3]; (width * height) as usize],
+    };
+    canvas.background(&scene.background);
+    scene
+        .objects
+        .iter()
+        .for_each(|object| canvas.object(object));
+    scene
+        .letterings
+        .iter()
+        .for_each(|text| canvas.lettering(text));
+    canvas.blur(finish.blur);
+    Picture {
+        width,
+        height,
+        pixels: canvas.levels(finish),
+    }
+}
+
+struct Canvas {
+    width: usize,
+    height: usize,
+    longer: f32,
+    pixels: Vec<Rgb>,
+}
+
+/// How much of what is below a pattern shows through its gaps.
+const GAP: f32 = 0.62;
+
+impl Canvas {
+    fn background(&mut self, background: &Background) {
+        let (width, height) = (self.width as f32, self.height as f32);
+        for (at, pixel) in self.pixels.iter_mut().enumerate() {
+            let x = (at % self.width) as f32 / width;
+            let y = (at / self.width) as f32 / height;
+            *pixel = match background {
+                Background::Plain(tint) => *tint,
+                Background::Gradient(from, to, [dx, dy]) => {
+                    let along = 0.5 + (x - 0.5) * dx + (y - 0.5) * dy;
+                    mix_rgb(*from, *to, along.clamp(0.0, 1.0))
+                }
+                Background::Clouds {
+                    tint,
+                    strength,
+                    across,
+                    seed,
+                } => {
+                    let cloud = clouds([x * *across as f32, y * *across as f32], *seed);
+                    tint.map(|level| level + strength * (cloud - 0.5))
+                }
+            };
+        }
+    }
+
+    /// Calls `cover` with the pixels of a box, in pixels from `centre`, and mixes in the colour it
+    /// gives by the share it gives.
+    fn cover(
+        &mut self,
+        centre: [f32; 2],
+        reach: [f32; 2],
+        mut cover: impl FnMut([f32; 2]) -> (Rgb, f32),
+    ) {
+        let centre = [
+            centre[0] * self.width as f32,
+            centre[1] * self.height as f32,
+        ];
+        let range = |middle: f32, reach: f32, end: usize| {
+            let low = (middle - reach - 1.0).max(0.0) as usize;
+            let high = (middle + reach + 2.0).max(0.0) as usize;
+            low.min(end)..high.min(end)
+        };
+        for row in range(centre[1], reach[1], self.height) {
+            for column in range(centre[0], reach[0], self.width) {
+                let from = [
+                    column as f32 + 0.5 - centre[0],
+                    row as f32 + 0.5 - centre[1],
+                ];
+                let (colour, share) = cover(from);
+                if share > 0.0 {
+                    let pixel = &mut self.pixels[row * self.width + column];
+                    *pixel = mix_rgb(*pixel, colour, share.min(1.0));
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, object: &Object) {
+        let radius = object.radius * self.longer;
+        let t = object.tilt;
+        // The cosine and sine of the angle whose half has the tangent t.
+        let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
+        let colour = object.colour.rgb();
+        let border = match object.colour {
+            Colour::Black | Colour::Blue | Colour::Purple | Colour::Red => Colour::White.rgb(),
+            _ => Colour::Black.rgb(),
+        };
+        let unit = self.longer / 112.0;
+        self.cover(object.centre, [1.3 * radius; 2], |[x, y]| {
+            let p = [(cos * x + sin * y) / radius, (cos * y - sin * x) / radius];
+            let distance = outline::distance(object.shape, p) * radius;
+            let covered = (0.5 - distance).clamp(0.0, 1.0);
+            if covered == 0.0 {
+                return (colour, 0.0);
+            }
+            match object.texture {
+                Texture::Plain => (colour, covered),
+                Texture::Striped => {
+                    let gap = wave((p[0] + p[1]) * radius / (unit * 5.6));
+                    (colour, covered * (1.0 - GAP * gap))
+                }
+                Texture::Dotted => {
+                    let [x, y] = [p[0] * radius / (unit * 5.6), p[1] * radius / (unit * 5.6)];
+                    let off = |at: f32| at - at.round();
+                    let from = (off(x) * off(x) + off(y) * off(y)).sqrt();
+                    let gap = ((0.33 - from) * 5.0 + 0.5).clamp(0.0, 1.0);
+                    (colour, covered * (1.0 - 1.1 * GAP * gap))
+                }
+                Texture::Outlined => {
+                    let inner = (0.5 - distance - 2.0 * unit).clamp(0.0, 1.0);
+                    (mix_rgb(border, colour, inner), covered)
+                }
+            }
+        });
+    }
+
+    fn lettering(&mut self, lettering: &Lettering) {
+        let height = lettering.height * self.longer;
+        let line = Line::new(lettering.font, &lettering.text);
+        let colour = lettering.colour.rgb();
+        let reach = [
+            0.5 * height * lettering.font.width(&lettering.text),
+            0.65 * height,
+        ];
+        self.cover(lettering.centre, reach, |[x, y]| {
+            let distance = line.distance([x / height, y / height]) * height;
+            (colour, (0.5 - distance).clamp(0.0, 1.0))
+        });
+    }
+
+    /// One pass of weights (share/2, 1 − share, share/2) across and one down.
+    fn blur(&mut self, share: f32) {
+        if share <= 0.0 {
+            return;
+        }
+        let (width, height) = (self.width, self.height);
+        let mut smooth = |first: &dyn Fn(usize) -> usize, step: usize, lines: usize, len: usize| {
+            let mut line = vec![[0.0; 3]; len];
+            for at in 0..lines {
+                for (k, pixel) in line.iter_mut().enumerate() {
+                    *pixel = self.pixels[first(at) + k * step];
+                }
+                for k in 0..len {
+                    let (before, after) = (line[k.saturating_sub(1)], line[(k + 1).min(len - 1)]);
+                    let around = mix_rgb(before, after, 0.5);
+                    self.pixels[first(at) + k * step] = mix_rgb(line[k], around, share);
+                }
+            }
+        };
+        smooth(&|row| row * width, 1, height, width);
+        smooth(&|column| column, width, width, height);
+    }
+
+    /// Levels of 0 to 255, with noise.
+    fn levels(&self, finish: &Finish) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(3 * self.pixels.len());
+        for (at, pixel) in self.pixels.iter().enumerate() {
+            let mut noise = [0.0; 3];
+            if finish.noise > 0.0 {
+                // Two bytes a channel: their sum is highest in the middle, as errors are.
+                let random = mix_all(&[finish.seed, at as u64]).to_le_bytes();
+                for (channel, noise) in noise.iter_mut().enumerate() {
+                    let sum = f32::from(random[2 * channel]) + f32::from(random[2 * channel + 1]);
+                    *noise = (sum / 255.0 - 1.0) * finish.noise;
+                }
+            }
+            bytes.extend(
+                (0..3).map(|channel| {
+                    (pixel[channel] + noise[channel]).round().clamp(0.0, 255.0) as u8
+                }),
+            );
+        }
+        bytes
+    }
+}
+
+fn mix_rgb(a: Rgb, b: Rgb, share: f32) -> Rgb {
+    [0, 1, 2].map(|channel| a[channel] + share * (b[channel] - a[channel]))
+}
+
+/// 0 and 1 in turns, half a unit each, with soft edges.
+fn wave(at: f32) -> f32 {
+    let phase = at - at.floor();
+    let ramp = (phase - 0.5).abs() - 0.25;
+    (0.5 + 5.0 * ramp).clamp(0.0, 1.0)
+}
+
+/// Smooth random heights over the plane, 0 to 1: values at whole points, blended between them.
+fn clouds([x, y]: [f32; 2], seed: u64) -> f32 {
+    let (left, top) = (x.floor(), y.floor());
+    let corner = |dx: f32, dy: f32| {
+        let word = mix_all(&[seed, (left + dx) as u64, (top + dy) as u64]);
+        (word >> 40) as f32 / (1 << 24) as f32
+    };
+    let ease = |t: f32| t * t * (3.0 - 2.0 * t);
+    let (u, v) = (ease(x - left), ease(y - top));
+    let upper = corner(0.0, 0.0) + u * (corner(1.0, 0.0) - corner(0.0, 0.0));
+    let lower = corner(0.0, 1.0) + u * (corner(1.0, 1.0) - corner(0.0, 1.0));
+    upper + v * (lower - upper)
+}

@@ -1,0 +1,109 @@
+//! Pictures with captions as the web has them: most right, some wrong, some vague, some again and
+//! again.
+
+use super::Part;
+use super::caption::{self, Caption};
+use super::embed;
+use super::paint::Finish;
+use super::scene::Scene;
+use super::talk;
+use super::vocabulary::named;
+use crate::hash::mix_all;
+use crate::order::shuffled;
+
+named! {
+    /// What is to be thought of a caption.
+    PairKind {
+        /// It tells what the picture shows.
+        Right = "right",
+        /// It tells what the picture does not show.
+        Wrong = "wrong",
+        /// It would fit any picture.
+        Vague = "vague",
+        /// Another photograph of the scene of a right pair.
+        Duplicate = "duplicate",
+    }
+}
+
+impl PairKind {
+    /// How many of a hundred pairs are of this kind.
+    pub const fn percent(self) -> u64 {
+        match self {
+            Self::Right => 55,
+            Self::Wrong | Self::Vague | Self::Duplicate => 15,
+        }
+    }
+}
+
+/// A picture with a caption, and the truth about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// What is to be thought of the caption.
+    pub kind: PairKind,
+    /// Which scene the picture shows: two pairs of one number show the same.
+    pub content: u64,
+    /// The scene.
+    pub scene: Scene,
+    /// How it is photographed.
+    pub finish: Finish,
+    /// The caption.
+    pub caption: String,
+    /// The embedding of the picture, of unit length.
+    pub image_embedding: Vec<f32>,
+    /// The embedding of the caption, of unit length.
+    pub text_embedding: Vec<f32>,
+}
+
+/// Pair `index` of `pairs`. Kinds come in their shares, to the pair, in random order.
+///
+/// # Panics
+/// When `index` is not below `pairs`.
+pub fn pair(seed: u64, index: u64, pairs: u64) -> Pair {
+    assert!(index < pairs, "pair {index} of {pairs}");
+    let mut dice = Part::Pairs.dice(seed, index);
+    let rank = shuffled(index, pairs, mix_all(&[seed, Part::Pairs as u64]));
+    let (kind, content) = kind(seed, rank, pairs);
+    // What a duplicate shares with its original hangs on the content, the rest on the index.
+    let mut shared = Part::Pairs.dice(seed, content).part(1);
+    let (scene, _) = talk::scene(&mut shared);
+    let finish = Finish::draw(&mut dice);
+    let Caption { text, told } = match kind {
+        PairKind::Right => caption::right(&scene, &mut shared),
+        PairKind::Duplicate if dice.percent(70) => caption::right(&scene, &mut shared),
+        PairKind::Duplicate => caption::right(&scene, &mut dice),
+        PairKind::Wrong => {
+            let (another, _) = talk::scene(&mut dice);
+            caption::wrong(&scene, &another, &mut dice)
+        }
+        PairKind::Vague => caption::vague(&mut dice),
+    };
+    Pair {
+        image_embedding: embed::picture(&scene, content, &mut dice),
+        text_embedding: embed::text(&scene, &told, &text, &mut dice),
+        kind,
+        content,
+        scene,
+        finish,
+        caption: text,
+    }
+}
+
+/// The kind of the pair of a rank, and the rank whose scene it shows: its own, but for duplicates.
+fn kind(seed: u64, rank: u64, pairs: u64) -> (PairKind, u64) {
+    let mut end = 0;
+    let share = |kind: PairKind| pairs * kind.percent() / 100;
+    let right = share(PairKind::Right);
+    for kind in [PairKind::Wrong, PairKind::Vague, PairKind::Duplicate] {
+        end += share(kind);
+        if rank >= right && rank < right + end {
+            if kind != PairKind::Duplicate {
+                return (kind, rank);
+            }
+            // A few pictures are very popular: the ninth part of the pairs has half the copies.
+            let mut dice = Part::Duplicates.dice(seed, rank);
+            let [a, b, c] = [0; 3].map(|_| dice.below(right.max(1) as usize) as u64);
+            return (kind, a.min(b).min(c).min(right.saturating_sub(1)));
+        }
+    }
+    (PairKind::Right, rank)
+}

@@ -1,0 +1,210 @@
+//! Conversations about a picture, and without one.
+
+use super::ask::{self, Known, Question, QuestionKind, say};
+use super::caption;
+use super::dice::Dice;
+use super::general;
+use super::scene::{Object, Scene};
+use super::theme::{answers, theme};
+use super::vocabulary::{Colour, Combination, Shape, WORDS, World};
+
+/// The kinds of question that need a picture.
+pub(super) const SEEN: &[QuestionKind] = &[
+    QuestionKind::Colour,
+    QuestionKind::Shape,
+    QuestionKind::Presence,
+    QuestionKind::Count,
+    QuestionKind::Position,
+    QuestionKind::Digits,
+    QuestionKind::Word,
+    QuestionKind::Compare,
+    QuestionKind::Relation,
+    QuestionKind::Texture,
+];
+
+/// What is said and answered.
+pub(super) type Exchange = (String, String);
+
+/// A picture of the training world, made for a question of any kind, with that question.
+pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
+    let kind = *dice.pick(SEEN);
+    let answer = dice.below(answers(kind));
+    let theme = theme(kind, answer, World::Train, &dice.part(kind as u64));
+    (theme.scene, theme.question)
+}
+
+/// A conversation of three to eight turns about a picture, the question it was made for among them.
+pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
+    let (scene, question) = scene(dice);
+    let turns = dice.whole(3, 8);
+    let first = dice.below(turns);
+    let mut exchanges: Vec<Exchange> = Vec::with_capacity(turns);
+    let mut question = Some(question);
+    while exchanges.len() < turns {
+        let exchange = match question.take_if(|_| exchanges.len() == first) {
+            Some(question) => said(&question, dice),
+            None if dice.percent(12) => describe(&scene, dice),
+            None => match ask_freely(&scene, dice) {
+                Some(question) => said(&question, dice),
+                None => continue,
+            },
+        };
+        // The same question twice in a conversation is odd.
+        if exchanges.iter().all(|(asked, _)| *asked != exchange.0) {
+            exchanges.push(exchange);
+        }
+    }
+    (scene, exchanges)
+}
+
+/// A conversation of two to five turns without a picture.
+pub(super) fn without_picture(dice: &mut Dice) -> Vec<Exchange> {
+    let turns = dice.whole(2, 5);
+    (0..turns)
+        .map(|_| {
+            if dice.percent(15) {
+                let (asked, answered) = dice.pick(general::SMALL_TALK);
+                ((*asked).to_owned(), (*answered).to_owned())
+            } else {
+                said(&general::question(World::Train, dice), dice)
+            }
+        })
+        .collect()
+}
+
+/// A question in either form, with its answer in that form.
+fn said(question: &Question, dice: &mut Dice) -> Exchange {
+    if dice.percent(50) {
+        (question.brief(dice), question.short.clone())
+    } else {
+        (question.text.clone(), question.long.clone())
+    }
+}
+
+fn describe(scene: &Scene, dice: &mut Dice) -> Exchange {
+    if dice.percent(50) {
+        let forms = [
+            "What do you see?",
+            "What is in the picture?",
+            "What does the picture show?",
+            "Give a short description of the picture.",
+            "What is this?",
+        ];
+        (say(dice, &forms, [""; 3]), caption::summary(scene, dice))
+    } else {
+        let forms = [
+            "Describe the picture.",
+            "Describe the picture in detail.",
+            "Tell me everything you see.",
+            "What can you tell me about this picture?",
+        ];
+        let answer = caption::description(scene, dice);
+        (say(dice, &forms, [""; 3]), answer)
+    }
+}
+
+/// Any question about a scene; `None` where the dice took one that it has no clear answer to.
+fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
+    match dice.pick(SEEN) {
+        QuestionKind::Colour if !scene.letterings.is_empty() && dice.percent(25) => {
+            ask::letters_colour(scene, scene.number().is_some(), dice)
+        }
+        QuestionKind::Colour => {
+            let absent = dice.below(Colour::ALL.len() + 1) == 0;
+            let shape = dice.any(Shape::ALL.iter().copied().filter(|shape| {
+                let count = scene.count(Some(*shape), None);
+                if absent { count == 0 } else { count == 1 }
+            }))?;
+            ask::colour(scene, shape, dice)
+        }
+        QuestionKind::Shape => {
+            let absent = dice.below(Shape::ALL.len() + 1) == 0;
+            let colour = dice.any(Colour::ALL.iter().copied().filter(|colour| {
+                let count = scene.count(None, Some(*colour));
+                if absent { count == 0 } else { count == 1 }
+            }))?;
+            ask::shape(scene, colour, dice)
+        }
+        QuestionKind::Presence if dice.percent(10) => {
+            Some(ask::written(scene, dice.percent(50), dice))
+        }
+        QuestionKind::Presence => {
+            let wanted = dice.percent(50);
+            let known = any_known(dice, |known| (known.count(scene) > 0) == wanted)?;
+            Some(ask::presence(scene, known, dice))
+        }
+        QuestionKind::Count => {
+            let wanted = dice.below(6);
+            let known = any_known(dice, |known| known.count(scene) == wanted)?;
+            Some(ask::count(scene, known, dice))
+        }
+        QuestionKind::Position => {
+            let absent = dice.percent(10);
+            let known = any_known(dice, |known| known.count(scene) == usize::from(!absent))?;
+            ask::position(scene, known, dice)
+        }
+        QuestionKind::Digits if scene.number().is_some() || dice.percent(9) => {
+            Some(ask::number(scene, dice))
+        }
+        QuestionKind::Word if scene.word().is_some() || dice.percent(100 / WORDS.len()) => {
+            Some(ask::word(scene, dice))
+        }
+        QuestionKind::Digits | QuestionKind::Word => None,
+        QuestionKind::Compare => match dice.below(3) {
+            0 => {
+                let pair = two(scene, dice)?;
+                ask::larger(scene, pair, dice.percent(50), dice)
+            }
+            1 => {
+                let pair = two(scene, dice)?;
+                let (a, b) = if dice.percent(50) {
+                    (pair[0].shape.into(), pair[1].shape.into())
+                } else {
+                    (pair[0].colour.into(), Known::from(pair[1].colour))
+                };
+                (a != b).then(|| ask::more(scene, a, b, dice))
+            }
+            _ => {
+                let known = any_known(dice, |known| known.count(scene) == 1)?;
+                ask::size(scene, known, dice)
+            }
+        },
+        QuestionKind::Relation => {
+            let pair = two(scene, dice)?;
+            ask::relation(scene, pair, dice)
+        }
+        QuestionKind::Texture => {
+            let absent = dice.percent(15);
+            let known = any_known(dice, |known| known.count(scene) == usize::from(!absent))?;
+            ask::texture(scene, known, dice)
+        }
+        QuestionKind::Text => None,
+    }
+}
+
+/// A shape, a colour, or a combination that training has, of those that fit.
+fn any_known(dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
+    let shapes = Shape::ALL.iter().copied().map(Known::from);
+    let colours = Colour::ALL.iter().copied().map(Known::from);
+    let both = Combination::all()
+        .filter(|one| World::Train.has(*one))
+        .map(Known::from);
+    match dice.weighted(&[3, 2, 5]) {
+        0 => dice.any(shapes.filter(|known| fits(*known))),
+        1 => dice.any(colours.filter(|known| fits(*known))),
+        _ => dice.any(both.filter(|known| fits(*known))),
+    }
+}
+
+/// Two different things of which there is one each.
+fn two(scene: &Scene, dice: &mut Dice) -> Option<[Combination; 2]> {
+    let lone = |object: &&Object| Known::from(object.combination()).count(scene) == 1;
+    let mut lone: Vec<Combination> = scene
+        .objects
+        .iter()
+        .filter(lone)
+        .map(Object::combination)
+        .collect();
+    dice.shuffle(&mut lone);
+    Some([*lone.first()?, *lone.get(1)?])
+}

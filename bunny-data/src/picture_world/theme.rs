@@ -1,0 +1,428 @@
+//! Pictures made for a question: the answer is drawn first, so that every answer is as frequent as
+//! the others, "no" and "none" among them.
+
+use super::ask::{self, Known, Question, QuestionKind};
+use super::compose::{Plan, Wanted, compose};
+use super::dice::Dice;
+use super::scene::Scene;
+use super::vocabulary::{Colour, Combination, Place, Shape, Size, Texture, WORDS, World};
+
+/// A picture, a question about it, and the combination the question is about or that is beside it.
+pub(super) struct Theme {
+    pub scene: Scene,
+    pub question: Question,
+    pub combination: Combination,
+}
+
+/// How many answers are drawn from.
+pub(super) fn answers(kind: QuestionKind) -> usize {
+    match kind {
+        QuestionKind::Colour => Colour::ALL.len() + 1,
+        QuestionKind::Shape => Shape::ALL.len() + 1,
+        QuestionKind::Presence => 2,
+        QuestionKind::Count => 6,
+        QuestionKind::Position => Place::ALL.len() + 1,
+        QuestionKind::Digits => 11,
+        QuestionKind::Word => WORDS.len() + 1,
+        QuestionKind::Compare => 7,
+        QuestionKind::Relation => 4,
+        QuestionKind::Texture => Texture::ALL.len() + 1,
+        QuestionKind::Text => 1,
+    }
+}
+
+/// Makes a picture for the question of a kind whose answer has number `answer`. Attempts whose
+/// truth came out otherwise, as where things got in each other's way, are thrown away.
+pub(super) fn theme(kind: QuestionKind, answer: usize, world: World, dice: &Dice) -> Theme {
+    let mut attempt = 0;
+    loop {
+        let mut maker = Maker {
+            world,
+            dice: dice.part(attempt),
+        };
+        let theme = match kind {
+            QuestionKind::Colour => maker.colour(answer),
+            QuestionKind::Shape => maker.shape(answer),
+            QuestionKind::Presence => Some(maker.presence(answer == 0)),
+            QuestionKind::Count => maker.count(answer),
+            QuestionKind::Position => maker.position(answer),
+            QuestionKind::Digits => Some(maker.digits(answer)),
+            QuestionKind::Word => Some(maker.word(answer)),
+            QuestionKind::Compare if answer < 4 => maker.larger(answer),
+            QuestionKind::Compare => maker.more(answer - 4),
+            QuestionKind::Relation => maker.relation(answer),
+            QuestionKind::Texture | QuestionKind::Text => maker.texture(answer),
+        };
+        if let Some(theme) = theme {
+            return theme;
+        }
+        attempt += 1;
+    }
+}
+
+struct Maker {
+    world: World,
+    dice: Dice,
+}
+
+impl Maker {
+    /// Something questions are about, of those that fit.
+    fn subject(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
+        self.dice
+            .any(self.world.subjects().filter(|one| fits(*one)))
+    }
+
+    /// Anything the world has, of those that fit.
+    fn other(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
+        let world = self.world;
+        self.dice
+            .any(Combination::all().filter(|one| world.has(*one) && fits(*one)))
+    }
+
+    fn scene(
+        &mut self,
+        wanted: Vec<Wanted>,
+        extras: usize,
+        may: &dyn Fn(Combination) -> bool,
+        writing: Vec<String>,
+    ) -> Scene {
+        let plan = Plan {
+            wanted,
+            extras,
+            may,
+            writing,
+        };
+        compose(&plan, self.world, &mut self.dice)
+    }
+
+    fn colour(&mut self, answer: usize) -> Option<Theme> {
+        let asked = Colour::ALL.get(answer);
+        let combination = self.subject(|one| asked.is_none_or(|colour| one.colour == *colour))?;
+        let shape = match asked {
+            Some(_) => combination.shape,
+            None => self.other(|one| one.shape != combination.shape)?.shape,
+        };
+        let extras = self.dice.below(5);
+        let writing = self.some_writing();
+        let scene = self.scene(
+            vec![combination.into()],
+            extras,
+            &|one| one.shape != shape,
+            writing,
+        );
+        let question = ask::colour(&scene, shape, &mut self.dice)?;
+        Some(Theme {
+            scene,
+            question,
+            combination,
+        })
+    }
+
+    fn shape(&mut self, answer: usize) -> Option<Theme> {
+        let asked = Shape::ALL.get(answer);
+        let combination = self.subject(|one| asked.is_none_or(|shape| one.shape == *shape))?;
+        let colour = match asked {
+            Some(_) => combination.colour,
+            None => self.other(|one| one.colour != combination.colour)?.colour,
+        };
+        let extras = self.dice.below(5);
+        let scene = self.scene(
+            vec![combination.into()],
+            extras,
+            &|one| one.colour != colour,
+            Vec::new(),
+        );
+        let question = ask::shape(&scene, colour, &mut self.dice)?;
+        Some(Theme {
+            scene,
+            question,
+            combination,
+        })
+    }
+
+    /// Things of the same shape and of the same colour stand beside it, or in its place.
+    fn presence(&mut self, yes: bool) -> Theme {
+        let combination = *self.dice.pick(&self.world.subjects().collect::<Vec<_>>());
+        let mut wanted: Vec<Wanted> = Vec::new();
+        if yes {
+            wanted.push(combination.into());
+        }
+        if self.dice.percent(60) {
+            let like = self.other(|one| one.shape == combination.shape && one != combination);
+            wanted.extend(like.map(Wanted::from));
+        }
+        if self.dice.percent(60) {
+            let like = self.other(|one| one.colour == combination.colour && one != combination);
+            wanted.extend(like.map(Wanted::from));
+        }
+        let extras = self.dice.below(4).max(usize::from(wanted.is_empty()));
+        let scene = self.scene(wanted, extras, &|one| one != combination, Vec::new());
+        Theme {
+            question: ask::presence(&scene, combination.into(), &mut self.dice),
+            scene,
+            combination,
+        }
+    }
+
+    fn count(&mut self, count: usize) -> Option<Theme> {
+        let combination = self.subject(|_| true)?;
+        let known = match self.dice.below(if count > 0 { 4 } else { 3 }) {
+            0 => Known::from(combination.shape),
+            1 => Known::from(combination.colour),
+            2 => Known::from(combination),
+            _ => Known {
+                shape: None,
+                colour: None,
+            },
+        };
+        let matches = |one: Combination| {
+            known.shape.is_none_or(|shape| one.shape == shape)
+                && known.colour.is_none_or(|colour| one.colour == colour)
+        };
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut beside = combination;
+        if count == 0 {
+            beside = self.subject(|one| !matches(one))?;
+            wanted.push(beside.into());
+        } else {
+            wanted.push(combination.into());
+            for _ in 1..count {
+                wanted.push(self.other(matches)?.into());
+            }
+        }
+        let room = 6 - wanted.len();
+        let extras = self.dice.below(room.min(4) + 1);
+        let scene = self.scene(wanted, extras, &|one| !matches(one), Vec::new());
+        Some(Theme {
+            question: ask::count(&scene, known, &mut self.dice),
+            scene,
+            combination: if count == 0 { beside } else { combination },
+        })
+    }
+
+    fn position(&mut self, answer: usize) -> Option<Theme> {
+        let mut combination = self.subject(|_| true)?;
+        let known = if self.dice.percent(40) {
+            Known::from(combination.shape)
+        } else {
+            Known::from(combination)
+        };
+        let matches = |one: Combination| {
+            one.shape == combination.shape && known.colour.is_none_or(|colour| one.colour == colour)
+        };
+        let place = Place::ALL.get(answer).copied();
+        let subject = match place {
+            Some(_) => combination,
+            None => self.subject(|one| !matches(one))?,
+        };
+        let wanted = Wanted {
+            place,
+            ..subject.into()
+        };
+        let extras = self.dice.below(5);
+        let scene = self.scene(vec![wanted], extras, &|one| !matches(one), Vec::new());
+        let question = ask::position(&scene, known, &mut self.dice)?;
+        combination = subject;
+        Some(Theme {
+            scene,
+            question,
+            combination,
+        })
+    }
+
+    fn digits(&mut self, answer: usize) -> Theme {
+        let writing = if answer < 10 {
+            vec![self.number(answer).to_string()]
+        } else if self.dice.percent(30) {
+            vec![(*self.dice.pick(WORDS)).to_owned()]
+        } else {
+            Vec::new()
+        };
+        let (scene, combination) = self.with_writing(writing);
+        Theme {
+            question: ask::number(&scene, &mut self.dice),
+            scene,
+            combination,
+        }
+    }
+
+    fn word(&mut self, answer: usize) -> Theme {
+        let writing = match WORDS.get(answer) {
+            Some(word) => vec![(*word).to_owned()],
+            None if self.dice.percent(30) => vec![self.number(0).to_string()],
+            None => Vec::new(),
+        };
+        let (scene, combination) = self.with_writing(writing);
+        Theme {
+            question: ask::word(&scene, &mut self.dice),
+            scene,
+            combination,
+        }
+    }
+
+    fn with_writing(&mut self, writing: Vec<String>) -> (Scene, Combination) {
+        let subjects: Vec<Combination> = self.world.subjects().collect();
+        let combination = *self.dice.pick(&subjects);
+        let extras = self.dice.below(3);
+        let scene = self.scene(vec![combination.into()], extras, &|_| true, writing);
+        (scene, combination)
+    }
+
+    /// Half of the numbers have one digit, a third two, the others three.
+    fn number(&mut self, digit: usize) -> usize {
+        let length = self.dice.weighted(&[50, 35, 15]);
+        loop {
+            let number = match length {
+                0 => return digit,
+                1 => self.dice.whole(10, 99),
+                _ => self.dice.whole(100, 999),
+            };
+            if self.world.has_number(number) {
+                return number;
+            }
+        }
+    }
+
+    /// Sometimes a word or a number stands by.
+    fn some_writing(&mut self) -> Vec<String> {
+        match self.dice.below(10) {
+            0 => vec![self.number(7).to_string()],
+            1 => vec![(*self.dice.pick(WORDS)).to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Even answers: the subject; odd ones: the other. Below 2 the larger is asked for.
+    fn larger(&mut self, answer: usize) -> Option<Theme> {
+        let combination = self.subject(|_| true)?;
+        let other = self.other(|one| one != combination)?;
+        let larger = answer < 2;
+        let (large, small) = if answer.is_multiple_of(2) == larger {
+            (combination, other)
+        } else {
+            (other, combination)
+        };
+        let sized = |one: Combination, size| Wanted {
+            size: Some(size),
+            ..one.into()
+        };
+        let wanted = vec![sized(large, Size::Large), sized(small, Size::Small)];
+        let extras = self.dice.below(3);
+        let scene = self.scene(
+            wanted,
+            extras,
+            &|one| one != combination && one != other,
+            Vec::new(),
+        );
+        let mut pair = [combination, other];
+        self.dice.shuffle(&mut pair);
+        let question = ask::larger(&scene, pair, larger, &mut self.dice)?;
+        Some(Theme {
+            scene,
+            question,
+            combination,
+        })
+    }
+
+    /// 0: more of the subject's kind than of the other; 1: fewer; 2: as many.
+    fn more(&mut self, answer: usize) -> Option<Theme> {
+        let combination = self.subject(|_| true)?;
+        let by_shape = self.dice.percent(50);
+        let (one, other) = if by_shape {
+            let other = self.other(|other| other.shape != combination.shape)?;
+            (combination.shape.into(), other.shape.into())
+        } else {
+            let other = self.other(|other| other.colour != combination.colour)?;
+            (combination.colour.into(), Known::from(other.colour))
+        };
+        let matches = |known: Known, one: Combination| {
+            known.shape.is_none_or(|shape| one.shape == shape)
+                && known.colour.is_none_or(|colour| one.colour == colour)
+        };
+        let (ones, others) = match answer {
+            0 => {
+                let ones = self.dice.whole(1, 4);
+                (ones, self.dice.below(ones.min(3)))
+            }
+            1 => {
+                let others = self.dice.whole(2, 4);
+                (self.dice.whole(1, (others - 1).min(2)), others)
+            }
+            _ => {
+                let ones = self.dice.whole(1, 3);
+                (ones, ones)
+            }
+        };
+        let mut wanted: Vec<Wanted> = vec![combination.into()];
+        for _ in 1..ones {
+            wanted.push(self.other(|each| matches(one, each))?.into());
+        }
+        for _ in 0..others {
+            wanted.push(self.other(|each| matches(other, each))?.into());
+        }
+        let extras = self
+            .dice
+            .below(7_usize.saturating_sub(wanted.len()).min(2) + 1);
+        let scene = self.scene(
+            wanted,
+            extras.min(1),
+            &|each| !matches(one, each) && !matches(other, each),
+            Vec::new(),
+        );
+        Some(Theme {
+            question: ask::more(&scene, one, other, &mut self.dice),
+            scene,
+            combination,
+        })
+    }
+
+    fn relation(&mut self, answer: usize) -> Option<Theme> {
+        let combination = self.subject(|_| true)?;
+        let other = self.other(|one| one != combination)?;
+        let (place, beside) = (*self.dice.pick(Place::ALL), *self.dice.pick(Place::ALL));
+        let at = |one: Combination, place| Wanted {
+            place: Some(place),
+            ..one.into()
+        };
+        if place == beside {
+            return None;
+        }
+        let wanted = vec![at(combination, place), at(other, beside)];
+        let extras = self.dice.below(3);
+        let scene = self.scene(
+            wanted,
+            extras,
+            &|one| one != combination && one != other,
+            Vec::new(),
+        );
+        let question = ask::relation(&scene, [combination, other], &mut self.dice)?;
+        let expected = ["left", "right", "above", "below"][answer % 4];
+        (question.short == expected).then_some(Theme {
+            scene,
+            question,
+            combination,
+        })
+    }
+
+    fn texture(&mut self, answer: usize) -> Option<Theme> {
+        let combination = self.subject(|_| true)?;
+        let texture = Texture::ALL.get(answer).copied();
+        let known = match texture {
+            Some(_) => combination,
+            None => self.other(|one| one != combination)?,
+        };
+        let wanted = Wanted {
+            size: texture.map(|_| Size::Large),
+            texture,
+            ..combination.into()
+        };
+        let extras = self.dice.below(3);
+        let scene = self.scene(vec![wanted], extras, &|one| one != known, Vec::new());
+        let question = ask::texture(&scene, known.into(), &mut self.dice)?;
+        Some(Theme {
+            scene,
+            question,
+            combination,
+        })
+    }
+}
