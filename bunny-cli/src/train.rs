@@ -3,6 +3,7 @@
 mod inspect;
 mod progress;
 mod report;
+mod stages;
 
 use std::{
     path::{Path, PathBuf},
@@ -14,20 +15,22 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bunny_train::{
+    contrastive::ContrastiveJob,
+    language::LanguageJob,
     metrics, plot,
-    recipe::{Override, Recipe, StageKind, StageRecipe},
-    start::{Places, Start},
+    recipe::{Override, Recipe, Stage, StageKind, StageRecipe},
+    start::Places,
     trainer::Job,
 };
-use burn::{backend::Autodiff, tensor::backend::Backend};
 use clap::{Subcommand, ValueEnum};
+use stages::How;
 
-use crate::{
-    backend::{BackendArgs, Numbers, Work},
-    load,
-};
+use crate::{backend::BackendArgs, load};
 
 /// Trains a model: the projector on captions, then the language model on conversations.
+///
+/// A recipe may also make the parts from nothing, before: a tokenizer and a language model from
+/// texts, a vision tower from pictures and captions.
 ///
 /// Without RECIPE it takes ./bunny.toml, else the recipe of bunny-phi-2-siglip over data/.
 ///
@@ -85,7 +88,7 @@ struct RunArgs {
 struct RecipeArgs {
     /// The recipe's file
     recipe: Option<PathBuf>,
-    /// A value in the place of the recipe's, as in finetune.learning_rate=1e-4; for both stages
+    /// A value in the place of the recipe's, as in finetune.learning_rate=1e-4; for all stages
     /// without the stage's name
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<Override>,
@@ -94,6 +97,10 @@ struct RecipeArgs {
 /// A stage by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum StageName {
+    /// A tokenizer and a language model are made.
+    Language,
+    /// A vision tower is made.
+    Contrastive,
     /// The projector learns.
     Pretrain,
     /// The language model learns.
@@ -103,6 +110,8 @@ enum StageName {
 impl StageName {
     fn kind(self) -> StageKind {
         match self {
+            Self::Language => StageKind::Language,
+            Self::Contrastive => StageKind::Contrastive,
             Self::Pretrain => StageKind::Pretrain,
             Self::Finetune => StageKind::Finetune,
         }
@@ -142,13 +151,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
 
 fn train(args: RunArgs) -> Result<()> {
     let recipe = args.recipe.read()?;
-    let out = args
-        .out
-        .clone()
-        .unwrap_or_else(|| Path::new("runs").join(&recipe.name));
-    let wanted = args.stage.map(StageName::kind);
+    let out = args.out.clone().unwrap_or_else(|| recipe.folder());
     let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
+    let (told, stopped) = (stop.clone(), stop.clone());
     ctrlc::set_handler(move || {
         // The second time, at once.
         if told.swap(true, Ordering::Relaxed) {
@@ -156,6 +161,8 @@ fn train(args: RunArgs) -> Result<()> {
         }
         eprintln!("stopping after this step; once more to stop at once");
     })?;
+    let wanted = args.stage.map(StageName::kind);
+    let recipe = recipe.with_results_in(&out);
     let stages: Vec<_> = recipe
         .stages
         .into_iter()
@@ -164,32 +171,86 @@ fn train(args: RunArgs) -> Result<()> {
     if let (true, Some(wanted)) = (stages.is_empty(), wanted) {
         bail!("{}: it has no stage {wanted}", recipe.origin.display());
     }
+    for (kind, stage) in &stages {
+        check_data(*kind, stage)?;
+    }
+    let how = How {
+        dry_run: args.dry_run,
+        scan: !args.no_scan,
+    };
     for (kind, stage) in stages {
-        let job = Job {
-            kind,
-            places: places(kind, &stage, &out, args.dry_run)?,
-            recipe: stage,
-            folder: out.join(kind.name()),
-            resume: args.resume,
-            stop: stop.clone(),
-        };
-        args.backend.run(Stage {
-            job: &job,
-            dry_run: args.dry_run,
-            scan: !args.no_scan,
-        })?;
-        if stop.load(Ordering::Relaxed) {
+        let (folder, resume, stop) = (out.join(kind.name()), args.resume, stop.clone());
+        if args.dry_run && !is_ready(kind, &stage, &out) {
+            continue;
+        }
+        match stage {
+            Stage::Language(recipe) => args.backend.run(stages::Language {
+                job: &LanguageJob {
+                    recipe,
+                    folder,
+                    resume,
+                    stop,
+                },
+                how,
+            })?,
+            Stage::Contrastive(recipe) => args.backend.run(stages::Contrastive {
+                job: &ContrastiveJob {
+                    recipe,
+                    folder,
+                    resume,
+                    stop,
+                },
+                how,
+            })?,
+            Stage::Bunny(recipe) => args.backend.run(stages::Bunny {
+                job: &Job {
+                    kind,
+                    places: places(kind, &recipe, &out, args.dry_run)?,
+                    recipe,
+                    folder,
+                    resume,
+                    stop,
+                },
+                how,
+            })?,
+        }
+        if stopped.load(Ordering::Relaxed) {
             bail!("stopped before the end: go on with --resume");
         }
     }
     Ok(())
 }
 
-/// The folders a stage's names stand for, after downloading what is not here.
-fn places(kind: StageKind, recipe: &StageRecipe, out: &Path, dry_run: bool) -> Result<Places> {
+/// What a stage starts from, where an earlier stage makes it, has to be there for a dry run.
+fn is_ready(kind: StageKind, stage: &Stage, out: &Path) -> bool {
+    let sources: Vec<&Path> = match stage {
+        Stage::Language(_) => Vec::new(),
+        Stage::Contrastive(stage) => stage.tokenizer.iter().map(AsRef::as_ref).collect(),
+        Stage::Bunny(stage) => [Some(&stage.model_name_or_path), stage.vision_tower.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(Path::new)
+            .collect(),
+    };
+    let missing = sources
+        .into_iter()
+        .find(|path| path.starts_with(out) && !path.exists());
+    if let Some(missing) = missing {
+        println!(
+            "{kind}\n  starts from {}, which is yet to be made",
+            missing.display()
+        );
+    }
+    missing.is_none()
+}
+
+/// Data is looked for before the first stage starts, not hours later.
+fn check_data(kind: StageKind, stage: &Stage) -> Result<()> {
+    let training = stage.training();
     for (key, path) in [
-        ("data_path", Some(&recipe.data_path)),
-        ("image_folder", recipe.image_folder.as_ref()),
+        ("data_path", Some(&*training.data_path)),
+        ("eval_data_path", training.eval_data_path.as_deref()),
+        ("image_folder", stage.image_folder()),
     ] {
         let Some(path) = path else { continue };
         // A range of shards is looked up by the data crate.
@@ -198,6 +259,11 @@ fn places(kind: StageKind, recipe: &StageRecipe, out: &Path, dry_run: bool) -> R
             bail!("{kind}.{key}: there is no {}", path.display());
         }
     }
+    Ok(())
+}
+
+/// The folders a stage's names stand for, after downloading what is not here.
+fn places(kind: StageKind, recipe: &StageRecipe, out: &Path, dry_run: bool) -> Result<Places> {
     let before = out.join(StageKind::Pretrain.name());
     let projector = match &recipe.pretrain_mm_mlp_adapter {
         Some(path) => Some(PathBuf::from(path)),
@@ -220,45 +286,4 @@ fn places(kind: StageKind, recipe: &StageRecipe, out: &Path, dry_run: bool) -> R
         projector,
         adapter: recipe.init_adapter.as_ref().map(PathBuf::from),
     })
-}
-
-/// One stage on a backend.
-struct Stage<'a> {
-    job: &'a Job,
-    dry_run: bool,
-    scan: bool,
-}
-
-impl Work for Stage<'_> {
-    type Output = ();
-
-    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
-        let job = self.job;
-        let start = Start::open(&job.recipe, &job.places)?;
-        let precision = numbers.precision::<B>(&device, start.open.weights.stored_type())?;
-        if self.dry_run {
-            report::plan(job, &start, precision)?;
-        }
-        if self.dry_run || self.scan {
-            report::scan(job, &start)?;
-        }
-        if self.dry_run {
-            return Ok(());
-        }
-        let mut progress = progress::Steps::new(job.kind.name());
-        let outcome = job.run::<Autodiff<B>>(precision, &device, &mut |line, total| {
-            progress.show(line, total);
-        })?;
-        drop(progress);
-        if outcome.skipped > 0 {
-            eprintln!(
-                "{} records were left out for their pictures",
-                outcome.skipped
-            );
-        }
-        if outcome.is_complete() {
-            println!("{}", job.folder.display());
-        }
-        Ok(())
-    }
 }

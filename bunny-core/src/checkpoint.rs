@@ -23,7 +23,7 @@ pub mod writer;
 pub use assemble::{Parts, open_projector};
 pub use builder::{Builder, Initial};
 pub use error::{AdapterError, CheckpointError, HeaderError, IndexError, PickleError};
-pub use export::{NamedParameter, config_json};
+pub use export::{NamedParameter, config_json, tower_json};
 pub use names::NameTable;
 pub use precision::Precision;
 pub use reader::{StoredDtype, StoredTensor, TensorFiles};

@@ -72,7 +72,11 @@ impl Family {
         }
     }
 
-    pub(crate) fn decoder_config(self, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
+    /// The sizes and choices that a language model's `config.json` gives.
+    ///
+    /// # Errors
+    /// When a field is missing or out of range.
+    pub fn decoder_config(self, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
         match self {
             Self::Phi => phi::decoder_config(fields),
             Self::StableLm => stablelm::decoder_config(fields),

@@ -12,7 +12,7 @@ use burn::{
 
 pub use config::VisionConfig;
 pub use eva_clip::{EvaClip, EvaClipConfig};
-pub use siglip::{Siglip, SiglipConfig};
+pub use siglip::{Siglip, SiglipConfig, SiglipLayer, SiglipMlp};
 
 use crate::checkpoint::Builder;
 

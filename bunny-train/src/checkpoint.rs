@@ -16,11 +16,12 @@ use bunny_core::checkpoint::{
 };
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     error::TrainError,
     optimizer::{AdamW, Moments},
-    recipe::{StageKind, StageRecipe},
+    recipe::StageKind,
     stage::Learner,
     stored::{le_bytes, to_f32},
 };
@@ -43,7 +44,7 @@ pub struct RunState {
     /// Ranks that took them.
     pub world: usize,
     /// The recipe they were taken by.
-    pub recipe: StageRecipe,
+    pub recipe: Map<String, Value>,
     /// For each learner that gradients have reached, how many updates it has had.
     pub updates: BTreeMap<String, u64>,
 }
@@ -168,7 +169,7 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
 pub fn read<B: Backend>(
     checkpoint: &Path,
     stage: StageKind,
-    recipe: &StageRecipe,
+    recipe: &Map<String, Value>,
     world: usize,
     optimizer: &mut AdamW<B>,
     learners: &[Learner],
@@ -241,7 +242,7 @@ fn check_settings(
     checkpoint: &Path,
     state: &RunState,
     stage: StageKind,
-    recipe: &StageRecipe,
+    recipe: &Map<String, Value>,
     world: usize,
 ) -> Result<(), TrainError> {
     let differs = |field: &str, was: String, is: String| TrainError::Resume {
@@ -257,13 +258,8 @@ fn check_settings(
         let devices = "number of devices";
         return Err(differs(devices, state.world.to_string(), world.to_string()));
     }
-    let fields = |recipe: &StageRecipe| match serde_json::to_value(recipe) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let (was, is) = (fields(&state.recipe), fields(recipe));
-    for (field, value) in &is {
-        let old = was.get(field).unwrap_or(&serde_json::Value::Null);
+    for (field, value) in recipe {
+        let old = state.recipe.get(field).unwrap_or(&Value::Null);
         if old != value && !FREE_KEYS.contains(&field.as_str()) {
             return Err(differs(field, old.to_string(), value.to_string()));
         }

@@ -47,6 +47,36 @@ pub enum TrainError {
         /// Why it cannot be had.
         problem: PictureProblem,
     },
+    /// A record of a file of texts has none.
+    #[error("{}: record {index}: {source}: expected {{\"text\": \"...\"}}", file.display())]
+    Text {
+        /// The file.
+        file: PathBuf,
+        /// Which record, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A record of pictures and captions lacks one of them.
+    #[error("{}: record {index} (`{id}`): {problem}", file.display())]
+    Caption {
+        /// The file.
+        file: PathBuf,
+        /// Which record, from 0.
+        index: usize,
+        /// Its name.
+        id: String,
+        /// What it lacks.
+        problem: &'static str,
+    },
+    /// A tokenizer cannot be made.
+    #[error("{}: cannot make a tokenizer: {source}", folder.display())]
+    Tokenizer {
+        /// Where it was to go.
+        folder: PathBuf,
+        /// What the library says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A thread that prepares batches is gone.
     #[error("a thread that prepares batches has stopped without a word")]
     Worker,

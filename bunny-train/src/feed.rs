@@ -55,6 +55,89 @@ pub struct Dataset<'a> {
     pub skipped: AtomicU64,
 }
 
+/// Records as they are learnt, a batch at a time.
+pub trait Source: Sync + std::fmt::Debug {
+    /// Some of them, ready for the model.
+    type Batch: Lesson;
+
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// These records as a batch.
+    ///
+    /// # Errors
+    /// When one cannot be had.
+    fn batch(&self, records: &[usize]) -> Result<Self::Batch, TrainError>;
+
+    /// How many records were left out so far.
+    fn skipped(&self) -> u64 {
+        0
+    }
+}
+
+/// What is asked of a batch of any kind.
+pub trait Lesson: Send + std::fmt::Debug {
+    /// Names of its samples.
+    fn samples(&self) -> &[String];
+
+    /// Its positions, padding left out.
+    fn tokens(&self) -> usize;
+
+    /// How many things its loss is the mean of.
+    fn answers(&self) -> usize;
+}
+
+impl Source for Dataset<'_> {
+    type Batch = Batch;
+
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn batch(&self, records: &[usize]) -> Result<Batch, TrainError> {
+        let mut samples = Vec::with_capacity(records.len());
+        for &index in records {
+            let sample = self.sample(index)?;
+            match self.pictures(&sample) {
+                Ok(pictures) => samples.push((sample, pictures)),
+                Err(error) if self.policy == PicturePolicy::Skip => {
+                    self.skipped.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!("left out: {error}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let batch = Batch::collate(samples, self.layout);
+        for id in batch.unlearnt() {
+            tracing::warn!("sample `{id}` is cut before its first answer: nothing is learnt");
+        }
+        Ok(batch)
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+}
+
+impl Lesson for Batch {
+    fn samples(&self) -> &[String] {
+        &self.samples
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    fn answers(&self) -> usize {
+        self.answers.len()
+    }
+}
+
 impl Dataset<'_> {
     /// A record as it is learnt.
     ///
@@ -68,26 +151,6 @@ impl Dataset<'_> {
             id: record.id,
             source,
         })
-    }
-
-    /// These records as a batch.
-    ///
-    /// # Errors
-    /// As [`Dataset::sample`], and when a picture cannot be had and none may be skipped.
-    pub fn batch(&self, indices: &[usize]) -> Result<Batch, TrainError> {
-        let mut samples = Vec::with_capacity(indices.len());
-        for &index in indices {
-            let sample = self.sample(index)?;
-            match self.pictures(&sample) {
-                Ok(pictures) => samples.push((sample, pictures)),
-                Err(error) if self.policy == PicturePolicy::Skip => {
-                    self.skipped.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!("left out: {error}");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Batch::collate(samples, self.layout))
     }
 
     fn pictures(&self, sample: &Sample) -> Result<Vec<Pixels>, TrainError> {
@@ -130,20 +193,20 @@ pub enum PictureProblem {
 
 /// Batches in order, made by worker threads ahead of time.
 #[derive(Debug)]
-pub struct Feed<'a> {
-    source: Source<'a>,
+pub struct Feed<'a, S: Source> {
+    supply: Supply<'a, S>,
     next: usize,
 }
 
 #[derive(Debug)]
-enum Source<'a> {
+enum Supply<'a, S: Source> {
     /// Made when asked for.
     Direct {
-        dataset: &'a Dataset<'a>,
+        source: &'a S,
         plan: Arc<dyn Plan + 'a>,
     },
     /// Worker w makes batches w, w + workers, ...
-    Workers(Vec<Receiver<Result<Batch, TrainError>>>),
+    Workers(Vec<Receiver<Result<S::Batch, TrainError>>>),
 }
 
 /// Which records each batch of a run holds.
@@ -163,20 +226,19 @@ pub trait Plan: Send + Sync + std::fmt::Debug {
 /// Batches that each worker keeps ready.
 const READY: usize = 2;
 
-impl<'a> Feed<'a> {
+impl<'a, S: Source> Feed<'a, S> {
     /// Feeds the batches of `plan` from `first` on, made by `workers` threads; with none, each is
     /// made when it is asked for.
     pub fn new<'scope>(
         scope: &'scope Scope<'scope, 'a>,
-        dataset: &'a Dataset<'a>,
+        source: &'a S,
         plan: Arc<dyn Plan + 'a>,
         first: usize,
         workers: usize,
     ) -> Self {
         if workers == 0 {
-            let source = Source::Direct { dataset, plan };
             return Self {
-                source,
+                supply: Supply::Direct { source, plan },
                 next: first,
             };
         }
@@ -185,7 +247,7 @@ impl<'a> Feed<'a> {
             let plan = plan.clone();
             scope.spawn(move || {
                 for batch in (first + worker..plan.len()).step_by(workers) {
-                    let made = dataset.batch(&plan.records(batch));
+                    let made = source.batch(&plan.records(batch));
                     let failed = made.is_err();
                     // Nobody listens any more when the run has stopped.
                     if sender.send(made).is_err() || failed {
@@ -196,7 +258,7 @@ impl<'a> Feed<'a> {
             receiver
         });
         Self {
-            source: Source::Workers(receivers.collect()),
+            supply: Supply::Workers(receivers.collect()),
             next: 0,
         }
     }
@@ -205,12 +267,12 @@ impl<'a> Feed<'a> {
     ///
     /// # Errors
     /// Those of making it.
-    pub fn next_batch(&mut self) -> Result<Batch, TrainError> {
+    pub fn next_batch(&mut self) -> Result<S::Batch, TrainError> {
         let at = self.next;
         self.next += 1;
-        match &self.source {
-            Source::Direct { dataset, plan } => dataset.batch(&plan.records(at)),
-            Source::Workers(receivers) => receivers[at % receivers.len()]
+        match &self.supply {
+            Supply::Direct { source, plan } => source.batch(&plan.records(at)),
+            Supply::Workers(receivers) => receivers[at % receivers.len()]
                 .recv()
                 .map_err(|_| TrainError::Worker)?,
         }

@@ -8,13 +8,15 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod clip;
+pub mod contrastive;
 mod draw;
 mod error;
-mod evaluate;
 pub mod feed;
 pub mod gradients;
+mod initial;
 pub mod inspect;
 pub mod labels;
+pub mod language;
 pub mod lora;
 mod loss;
 pub mod merge;
@@ -28,6 +30,7 @@ pub mod plot;
 pub mod preflight;
 pub mod recipe;
 pub mod reduce;
+pub mod run;
 pub mod schedule;
 pub mod stage;
 pub mod start;
@@ -35,6 +38,7 @@ pub mod steps;
 mod stored;
 #[cfg(test)]
 mod testing;
+pub mod tokenizer;
 pub mod trainer;
 
 pub use error::TrainError;

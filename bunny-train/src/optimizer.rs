@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use bunny_core::Bunny;
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{
@@ -81,7 +80,7 @@ impl<B: Backend> AdamW<B> {
     /// An optimizer whose master weights are the model's own.
     pub fn new<A: AutodiffBackend<InnerBackend = B>>(
         config: AdamWConfig,
-        model: &Bunny<A>,
+        model: &impl Module<A>,
         slots: &Slots,
     ) -> Self {
         struct Masters<'a, B: Backend> {
@@ -144,11 +143,11 @@ impl<B: Backend> AdamW<B> {
     }
 
     /// Puts the master weights into the model, in the type it holds them in.
-    pub fn update<A: AutodiffBackend<InnerBackend = B>>(
+    pub fn update<A: AutodiffBackend<InnerBackend = B>, M: Module<A>>(
         &self,
-        model: Bunny<A>,
+        model: M,
         slots: &Slots,
-    ) -> Bunny<A> {
+    ) -> M {
         struct Update<'a, B: Backend> {
             slots: &'a Slots,
             states: &'a [State<B>],

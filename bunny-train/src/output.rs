@@ -50,27 +50,20 @@ pub fn write<B: AutodiffBackend>(
 ) -> Result<(), TrainError> {
     let learns = recipe.learns();
     let mut config = config_json.clone();
-    let states = || learners.iter().zip(optimizer.states());
+    let is_lora = |learner: &Learner| learner.parameter.part == Part::Lora;
     if learns.lora {
-        let lora = states().filter(|(learner, _)| learner.parameter.part == Part::Lora);
-        let lora =
-            lora.map(|(learner, state)| (learner.parameter.name.clone(), learner, &state.master));
-        write_tensors(&folder.join(ADAPTER_WEIGHTS), lora.collect())?;
-        let others = states().filter(|(learner, _)| learner.parameter.part != Part::Lora);
-        let others = others.map(|(learner, state)| {
-            (
-                non_lora_name(&learner.parameter.name),
-                learner,
-                &state.master,
-            )
+        let lora = Masters::of(learners, optimizer, |learner| {
+            is_lora(learner).then(|| learner.parameter.name.clone())
         });
-        write_tensors(&folder.join(NON_LORA_WEIGHTS), others.collect())?;
+        lora.write(&folder.join(ADAPTER_WEIGHTS))?;
+        let others = Masters::of(learners, optimizer, |learner| {
+            (!is_lora(learner)).then(|| non_lora_name(&learner.parameter.name))
+        });
+        others.write(&folder.join(NON_LORA_WEIGHTS))?;
         let base = Some(recipe.model_name_or_path.clone());
         recipe.lora().to_adapter_config(model, base).write(folder)?;
     } else if learns == Learns::PRETRAIN {
-        let all = states()
-            .map(|(learner, state)| (learner.parameter.name.clone(), learner, &state.master));
-        write_tensors(&folder.join(PROJECTOR_WEIGHTS), all.collect())?;
+        Masters::new(learners, optimizer).write(&folder.join(PROJECTOR_WEIGHTS))?;
     } else {
         let dtype = match model.precision().weights {
             burn::tensor::DType::F16 => StoredDtype::F16,
@@ -94,28 +87,67 @@ pub fn write<B: AutodiffBackend>(
     Ok(())
 }
 
-/// Writes tensors in f32; blocks of one table become one tensor again.
-fn write_tensors<B: Backend>(
-    path: &Path,
-    tensors: Vec<(String, &Learner, &Tensor<B, 1>)>,
-) -> Result<(), TrainError> {
-    let mut plan: Vec<PlannedTensor> = Vec::new();
-    for (name, learner, _) in &tensors {
-        let shape = &learner.parameter.shape;
-        match plan.last_mut().filter(|last| last.name == *name) {
-            Some(table) => table.shape[0] += shape[0],
-            None => plan.push(PlannedTensor {
-                name: name.clone(),
-                dtype: StoredDtype::F32,
-                shape: shape.clone(),
-            }),
-        }
+/// The f32 masters of some learners, by their names in a file; blocks of one table are one tensor
+/// again.
+pub(crate) struct Masters<'a, B: Backend> {
+    tensors: Vec<(String, &'a Learner, &'a Tensor<B, 1>)>,
+}
+
+impl<'a, B: Backend> Masters<'a, B> {
+    /// Those of all learners, by their published names.
+    pub fn new(learners: &'a [Learner], optimizer: &'a AdamW<B>) -> Self {
+        Self::of(learners, optimizer, |learner| {
+            Some(learner.parameter.name.clone())
+        })
     }
-    write_file(path, &plan, |planned| {
-        let blocks = tensors.iter().filter(|(name, _, _)| *name == planned.name);
+
+    /// Those of the learners that `name` gives a name.
+    pub fn of(
+        learners: &'a [Learner],
+        optimizer: &'a AdamW<B>,
+        name: impl Fn(&Learner) -> Option<String>,
+    ) -> Self {
+        let states = learners.iter().zip(optimizer.states());
+        let tensors = states
+            .filter_map(|(learner, state)| Some((name(learner)?, learner, &state.master)))
+            .collect();
+        Self { tensors }
+    }
+
+    /// What is going to be written.
+    pub fn plan(&self) -> Vec<PlannedTensor> {
+        let mut plan: Vec<PlannedTensor> = Vec::new();
+        for (name, learner, _) in &self.tensors {
+            let shape = &learner.parameter.shape;
+            match plan.last_mut().filter(|last| last.name == *name) {
+                Some(table) => table.shape[0] += shape[0],
+                None => plan.push(PlannedTensor {
+                    name: name.clone(),
+                    dtype: StoredDtype::F32,
+                    shape: shape.clone(),
+                }),
+            }
+        }
+        plan
+    }
+
+    /// The numbers of one tensor of the plan.
+    pub fn bytes(&self, planned: &PlannedTensor) -> Vec<u8> {
+        let blocks = self.tensors.iter();
         let values: Vec<f32> = blocks
+            .filter(|(name, _, _)| *name == planned.name)
             .flat_map(|(_, _, tensor)| tensor.to_data().iter::<f32>().collect::<Vec<_>>())
             .collect();
-        Ok::<_, TrainError>(le_bytes(&values))
-    })
+        le_bytes(&values)
+    }
+
+    /// Writes them all to a file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), TrainError> {
+        write_file(path, &self.plan(), |planned| {
+            Ok::<_, TrainError>(self.bytes(planned))
+        })
+    }
 }

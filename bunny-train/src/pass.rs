@@ -11,6 +11,7 @@
 use bunny_core::{
     Bunny,
     image_processor::Pixels,
+    language::Decoder,
     nn::{Mask, Mode, Positions},
 };
 use burn::{
@@ -22,7 +23,7 @@ use burn::{
 };
 
 use crate::{
-    batch::{Batch, Piece, row_len},
+    batch::{Answer, Batch, Piece, row_len},
     gradients::{Gradients, Slots, collect, pull_back},
     loss::{answer_loss, mean_loss},
     stage::Learns,
@@ -37,6 +38,24 @@ pub struct Pass {
     pub slots: Slots,
     /// Keep the layers' inputs only, and run each layer again on the way back.
     pub gradient_checkpointing: bool,
+}
+
+/// What goes through a decoder, and what is asked of it.
+pub(crate) struct Way<'a, B: AutodiffBackend> {
+    /// `[batch, seq, hidden]`.
+    pub embeds: Tensor<B, 3>,
+    /// Where each of them stands.
+    pub positions: &'a Positions,
+    /// What each may look at.
+    pub mask: Mask,
+    /// What is to be foretold.
+    pub answers: &'a [Answer],
+    /// What gradients are multiplied with.
+    pub weight: f64,
+    /// Anything in the layers learns.
+    pub layers_learn: bool,
+    /// Anything that the embeddings are made by learns.
+    pub below_learns: bool,
 }
 
 impl Pass {
@@ -54,14 +73,40 @@ impl Pass {
         if batch.answers.is_empty() {
             return None;
         }
-        let stack = &model.language_model.model;
         let features = self.features(model, batch, mode, device);
-        let embeds = stack.enter(embed(model, batch, features, device), mode);
-        let positions = Positions::consecutive(0, batch.width);
-        let around = stack.surroundings(&embeds, &positions, Mask::CAUSAL, 0, mode);
-        let below =
-            self.learns.language || (self.learns.before_decoder() && !batch.pictures.is_empty());
-        let layers_learn = self.learns.language || self.learns.lora;
+        let embeds = embed(model, batch, features, device);
+        let way = Way {
+            embeds,
+            positions: &Positions::consecutive(0, batch.width),
+            mask: Mask::CAUSAL,
+            answers: &batch.answers,
+            weight,
+            layers_learn: self.learns.language || self.learns.lora,
+            below_learns: self.learns.language
+                || (self.learns.before_decoder() && !batch.pictures.is_empty()),
+        };
+        let (mean, gradients) = self.decode(&model.language_model, way, mode, sums);
+        if let Some(mut gradients) = gradients {
+            collect(model, &mut gradients, weight, &self.slots, sums);
+        }
+        Some(mean)
+    }
+
+    /// Takes embeddings through a decoder and back. Gives the mean loss of the answers, `[1]`, and
+    /// the gradients that are yet to be collected: those of what lies below the embeddings, and
+    /// without checkpointing those of the layers too.
+    pub(crate) fn decode<B: AutodiffBackend>(
+        &self,
+        decoder: &Decoder<B>,
+        way: Way<'_, B>,
+        mode: &Mode,
+        sums: &mut Gradients<B::InnerBackend>,
+    ) -> (Tensor<B::InnerBackend, 1>, Option<B::Gradients>) {
+        let stack = &decoder.model;
+        let embeds = stack.enter(way.embeds, mode);
+        let around = stack.surroundings(&embeds, way.positions, way.mask.clone(), 0, mode);
+        let learns = way.below_learns || way.layers_learn;
+        let weight = way.weight;
 
         if !self.gradient_checkpointing {
             let mut hidden = embeds;
@@ -69,41 +114,24 @@ impl Pass {
                 hidden = layer.forward(hidden, None, &around);
             }
             let top = hidden.clone().inner();
-            let loss = answer_loss::<B>(
-                &model.language_model,
-                top,
-                &batch.answers,
-                weight,
-                &self.slots,
-                sums,
-            );
-            if below || layers_learn {
-                let mut gradients = pull_back(hidden, loss.gradient);
-                collect(model, &mut gradients, weight, &self.slots, sums);
-            }
-            return Some(loss.mean);
+            let loss = answer_loss::<B>(decoder, top, way.answers, weight, &self.slots, sums);
+            let gradients = learns.then(|| pull_back(hidden, loss.gradient));
+            return (loss.mean, gradients);
         }
 
         let mut hidden = embeds.clone().inner();
         let mut inputs = Vec::with_capacity(stack.layers.len());
         {
             let plain = stack.valid();
-            let around = plain.surroundings(&hidden, &positions, Mask::CAUSAL, 0, mode);
+            let around = plain.surroundings(&hidden, way.positions, way.mask, 0, mode);
             for layer in &plain.layers {
                 inputs.push(hidden.clone());
                 hidden = layer.forward(hidden, None, &around);
             }
         }
-        let loss = answer_loss::<B>(
-            &model.language_model,
-            hidden,
-            &batch.answers,
-            weight,
-            &self.slots,
-            sums,
-        );
-        if !(below || layers_learn) {
-            return Some(loss.mean);
+        let loss = answer_loss::<B>(decoder, hidden, way.answers, weight, &self.slots, sums);
+        if !learns {
+            return (loss.mean, None);
         }
         let mut gradient = Some(loss.gradient);
         for layer in stack.layers.iter().rev() {
@@ -116,31 +144,11 @@ impl Pass {
             gradient = input.grad_remove(&mut gradients);
             collect(layer, &mut gradients, weight, &self.slots, sums);
         }
-        if let Some(gradient) = gradient.filter(|_| below) {
-            let mut gradients = pull_back(embeds, gradient);
-            collect(
-                &model.mm_projector,
-                &mut gradients,
-                weight,
-                &self.slots,
-                sums,
-            );
-            collect(
-                &model.vision_tower,
-                &mut gradients,
-                weight,
-                &self.slots,
-                sums,
-            );
-            collect(
-                &stack.embed_tokens,
-                &mut gradients,
-                weight,
-                &self.slots,
-                sums,
-            );
-        }
-        Some(loss.mean)
+        let gradient = gradient.filter(|_| way.below_learns);
+        (
+            loss.mean,
+            gradient.map(|gradient| pull_back(embeds, gradient)),
+        )
     }
 
     /// The features of a batch's pictures, `[pictures, tokens, hidden]`; without pictures, tower and
@@ -181,15 +189,35 @@ pub fn loss<B: Backend>(
             .mm_projector
             .forward(model.vision_tower.forward(pixels), mode)
     });
-    let stack = &model.language_model.model;
-    let embeds = stack.enter(embed(model, batch, features, device), mode);
+    let embeds = embed(model, batch, features, device);
     let positions = Positions::consecutive(0, batch.width);
-    let around = stack.surroundings(&embeds, &positions, Mask::CAUSAL, 0, mode);
-    let mut hidden = embeds;
+    let decoder = &model.language_model;
+    decoder_loss(
+        decoder,
+        embeds,
+        &positions,
+        Mask::CAUSAL,
+        &batch.answers,
+        mode,
+    )
+}
+
+/// The mean loss of `answers`, `[1]`, foretold from embeddings `[batch, seq, hidden]`.
+pub(crate) fn decoder_loss<B: Backend>(
+    decoder: &Decoder<B>,
+    embeds: Tensor<B, 3>,
+    positions: &Positions,
+    mask: Mask,
+    answers: &[Answer],
+    mode: &Mode,
+) -> Tensor<B, 1> {
+    let stack = &decoder.model;
+    let mut hidden = stack.enter(embeds, mode);
+    let around = stack.surroundings(&hidden, positions, mask, 0, mode);
     for layer in &stack.layers {
         hidden = layer.forward(hidden, None, &around);
     }
-    mean_loss(&model.language_model, hidden, &batch.answers)
+    mean_loss(decoder, hidden, answers)
 }
 
 /// Rows of embeddings, words and pictures in their places, padded with zeros on the right.
@@ -231,7 +259,7 @@ fn embed<B: Backend>(
 }
 
 /// Pictures as one tensor, `[pictures, 3, height, width]`.
-fn stacked<B: Backend>(pictures: &[Pixels], device: &B::Device) -> Tensor<B, 4> {
+pub(crate) fn stacked<B: Backend>(pictures: &[Pixels], device: &B::Device) -> Tensor<B, 4> {
     let one = |picture: &Pixels| {
         let shape = [1, 3, picture.height, picture.width];
         Tensor::from_data(TensorData::new(picture.data.clone(), shape), device)

@@ -84,7 +84,7 @@ impl MemoryPlan {
             precision.compute.size() as u64,
         );
         let decoder = &config.decoder;
-        let rows = (recipe.per_device_train_batch_size * recipe.model_max_length) as u64;
+        let rows = (recipe.training.per_device_train_batch_size * recipe.model_max_length) as u64;
         let hidden = decoder.hidden_size as u64;
         let layers = decoder.num_hidden_layers as u64;
         let stream = rows * hidden * number;
@@ -115,7 +115,7 @@ impl MemoryPlan {
 /// Bytes of the results within one layer that its gradients need.
 fn layer_results(config: &DecoderConfig, recipe: &StageRecipe, number: u64) -> u64 {
     let (batch, seq) = (
-        recipe.per_device_train_batch_size as u64,
+        recipe.training.per_device_train_batch_size as u64,
         recipe.model_max_length as u64,
     );
     let rows = batch * seq;

@@ -1,4 +1,4 @@
-//! A training recipe: the two stages and their numbers, under the names of the reference's scripts.
+//! A training recipe: stages and their numbers, under the names of the reference's scripts.
 //!
 //! ```toml
 //! format_version = 1
@@ -16,9 +16,15 @@
 //! learning_rate = 2e-4
 //! mm_projector_lr = 2e-5
 //! ```
+//!
+//! Two more stages make the parts that a Bunny is made of, where they are not taken from others:
+//! `[language]` and `[contrastive]`; the later stages find what these have made by themselves.
 
+mod contrastive;
 mod keys;
+mod language;
 mod stage;
+mod training;
 
 use std::{
     fmt,
@@ -29,7 +35,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+pub use contrastive::{ContrastiveRecipe, TextSizes, VisionSizes};
+pub use language::{LanguageRecipe, PhiSizes};
 pub use stage::{LossAverage, StageRecipe};
+pub use training::TrainingArguments;
+
+use keys::{Fault, Keys, unknown_key};
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT_VERSION: i64 = 1;
@@ -38,6 +49,10 @@ pub const FORMAT_VERSION: i64 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageKind {
+    /// A tokenizer and a language model are made from texts.
+    Language,
+    /// A vision tower is made from pictures and captions.
+    Contrastive,
     /// The projector learns from captions.
     Pretrain,
     /// The language model, or adapters beside it, and the projector learn from conversations.
@@ -45,12 +60,19 @@ pub enum StageKind {
 }
 
 impl StageKind {
-    /// Both, in order.
-    pub const ALL: [Self; 2] = [Self::Pretrain, Self::Finetune];
+    /// All of them, in order: the tower's captions are read with the language model's tokenizer.
+    pub const ALL: [Self; 4] = [
+        Self::Language,
+        Self::Contrastive,
+        Self::Pretrain,
+        Self::Finetune,
+    ];
 
     /// Its name in recipes and folders.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Language => "language",
+            Self::Contrastive => "contrastive",
             Self::Pretrain => "pretrain",
             Self::Finetune => "finetune",
         }
@@ -63,7 +85,67 @@ impl fmt::Display for StageKind {
     }
 }
 
-/// A recipe: one or both stages.
+/// The keys of a stage of any kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// `[language]`.
+    Language(LanguageRecipe),
+    /// `[contrastive]`.
+    Contrastive(ContrastiveRecipe),
+    /// `[pretrain]` or `[finetune]`.
+    Bunny(StageRecipe),
+}
+
+impl Stage {
+    fn keys(kind: StageKind) -> Vec<String> {
+        match kind {
+            StageKind::Language => LanguageRecipe::keys(),
+            StageKind::Contrastive => ContrastiveRecipe::keys(),
+            StageKind::Pretrain | StageKind::Finetune => StageRecipe::keys(),
+        }
+    }
+
+    fn from_table(kind: StageKind, table: Table) -> Result<Self, Fault> {
+        Ok(match kind {
+            StageKind::Language => {
+                let stage = LanguageRecipe::from_table(table)?;
+                stage.check()?;
+                Self::Language(stage)
+            }
+            StageKind::Contrastive => {
+                let stage = ContrastiveRecipe::from_table(table)?;
+                stage.check()?;
+                Self::Contrastive(stage)
+            }
+            StageKind::Pretrain | StageKind::Finetune => {
+                let mut stage = StageRecipe::from_table(table)?;
+                stage.fill(kind);
+                stage.check()?;
+                Self::Bunny(stage)
+            }
+        })
+    }
+
+    /// What every stage is told.
+    pub fn training(&self) -> &TrainingArguments {
+        match self {
+            Self::Language(stage) => &stage.training,
+            Self::Contrastive(stage) => &stage.training,
+            Self::Bunny(stage) => &stage.training,
+        }
+    }
+
+    /// The folder or archive of its pictures, if it has any.
+    pub fn image_folder(&self) -> Option<&Path> {
+        match self {
+            Self::Language(_) => None,
+            Self::Contrastive(stage) => stage.image_folder.as_deref(),
+            Self::Bunny(stage) => stage.image_folder.as_deref(),
+        }
+    }
+}
+
+/// A recipe: one stage or several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Its name.
@@ -71,7 +153,7 @@ pub struct Recipe {
     /// Where it was read from.
     pub origin: PathBuf,
     /// The stages it has, in order.
-    pub stages: Vec<(StageKind, StageRecipe)>,
+    pub stages: Vec<(StageKind, Stage)>,
 }
 
 /// Why a recipe cannot be followed.
@@ -114,13 +196,31 @@ pub enum RecipeError {
     },
 }
 
-/// A value that replaces one of a recipe: `finetune.learning_rate=1e-4`, or, for both stages,
-/// `seed=7`.
+/// A value that replaces one of a recipe: `finetune.learning_rate=1e-4`,
+/// `language.model.hidden_size=96`, or, for all stages that know the key, `seed=7`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Override {
     stage: Option<StageKind>,
     key: String,
     value: Value,
+}
+
+impl Override {
+    /// Puts the value in its place, which may be within a table of the stage.
+    fn apply(&self, table: &mut Table) {
+        let (mut table, mut key) = (table, self.key.as_str());
+        while let Some((outer, inner)) = key.split_once('.') {
+            let slot = table
+                .entry(outer)
+                .or_insert_with(|| Value::Table(Table::new()));
+            if !slot.is_table() {
+                *slot = Value::Table(Table::new());
+            }
+            let Value::Table(next) = slot else { return };
+            (table, key) = (next, inner);
+        }
+        table.insert(key.to_owned(), self.value.clone());
+    }
 }
 
 impl FromStr for Override {
@@ -219,18 +319,25 @@ impl Recipe {
         if stages.is_empty() {
             return Err(field(
                 "recipe",
-                "has neither [pretrain] nor [finetune]".into(),
+                "has none of [language], [contrastive], [pretrain], [finetune]".into(),
             ));
         }
+        let kinds: Vec<StageKind> = stages.iter().map(|(kind, _)| *kind).collect();
+        check_shared(&kinds, &table, overrides)
+            .map_err(|(place, problem)| field(place.trim_start_matches('.'), problem))?;
         let stages = stages.into_iter().map(|(kind, own)| {
+            let known = Stage::keys(kind);
             let mut all = table.clone();
+            all.retain(|key, _| known.iter().any(|known| known == key));
             all.extend(own);
-            for Override { stage, key, value } in overrides {
-                if stage.is_none_or(|stage| stage == kind) {
-                    all.insert(key.clone(), value.clone());
+            for change in overrides {
+                let shared = change.stage.is_none() && known.contains(&change.key);
+                if shared || change.stage == Some(kind) {
+                    change.apply(&mut all);
                 }
             }
-            let stage = StageRecipe::from_table(kind, all)
+            let stage = Stage::from_table(kind, all)
+                .and_then(|stage| check_sources(stage, &kinds))
                 .map_err(|(place, problem)| field(&format!("{kind}{place}"), problem))?;
             Ok((kind, stage))
         });
@@ -241,6 +348,41 @@ impl Recipe {
         })
     }
 
+    /// Where its stages' folders go unless something else is said.
+    pub fn folder(&self) -> PathBuf {
+        Path::new("runs").join(&self.name)
+    }
+
+    /// The same with stages that take what an earlier one has made finding it in `out`, where each
+    /// stage has a folder of its name, unless they name something else.
+    #[must_use]
+    pub fn with_results_in(mut self, out: &Path) -> Self {
+        let has = |wanted| self.stages.iter().any(|(kind, _)| *kind == wanted);
+        let made = |kind: StageKind| has(kind).then(|| out.join(kind.name()));
+        let language = made(StageKind::Language);
+        let tower = made(StageKind::Contrastive);
+        for (_, stage) in &mut self.stages {
+            match stage {
+                Stage::Language(_) => {}
+                Stage::Contrastive(stage) => {
+                    stage.tokenizer = stage.tokenizer.take().or_else(|| language.clone());
+                }
+                Stage::Bunny(stage) => {
+                    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+                    if let (true, Some(language)) = (stage.model_name_or_path.is_empty(), &language)
+                    {
+                        stage.model_name_or_path = text(language);
+                    }
+                    stage.vision_tower = stage
+                        .vision_tower
+                        .take()
+                        .or_else(|| tower.as_ref().map(text));
+                }
+            }
+        }
+        self
+    }
+
     /// The recipe of `bunny-phi-2-siglip`, over `data/` in the published layout.
     ///
     /// # Errors
@@ -248,6 +390,40 @@ impl Recipe {
     pub fn built_in(overrides: &[Override]) -> Result<Self, RecipeError> {
         let text = include_str!("../../recipes/bunny-phi-2-siglip.toml");
         Self::parse("bunny-phi-2-siglip.toml (built in)", text, overrides)
+    }
+}
+
+/// Keys above the stages, and overrides for all of them, are known to a stage at least.
+fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> Result<(), Fault> {
+    let known: Vec<String> = kinds.iter().flat_map(|kind| Stage::keys(*kind)).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let shared = overrides.iter().filter(|change| change.stage.is_none());
+    let mut keys = table.keys().chain(shared.map(|change| &change.key));
+    match keys.find(|key| !known.contains(&key.as_str())) {
+        Some(unknown) => Err(unknown_key(unknown, &known)),
+        None => Ok(()),
+    }
+}
+
+/// What a stage starts from is named, or made by an earlier stage.
+fn check_sources(stage: Stage, kinds: &[StageKind]) -> Result<Stage, Fault> {
+    if kinds.contains(&StageKind::Language) {
+        return Ok(stage);
+    }
+    let missing = |key: &str, what: &str| {
+        Err((
+            format!(".{key}"),
+            format!("is missing: name {what}, or make one in a stage [language]"),
+        ))
+    };
+    match &stage {
+        Stage::Bunny(bunny) if bunny.model_name_or_path.is_empty() => {
+            missing("model_name_or_path", "the language model")
+        }
+        Stage::Contrastive(contrastive) if contrastive.tokenizer.is_none() => {
+            missing("tokenizer", "a folder with a tokenizer")
+        }
+        _ => Ok(stage),
     }
 }
 

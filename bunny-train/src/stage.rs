@@ -3,7 +3,7 @@
 use bunny_core::Bunny;
 use burn::{
     module::{Module, ModuleMapper, Param},
-    tensor::{Tensor, backend::AutodiffBackend},
+    tensor::{DType, Tensor, backend::AutodiffBackend},
 };
 
 use crate::names::{NamedParameter, Part, parameters};
@@ -91,13 +91,24 @@ impl Learner {
 }
 
 /// Lets the parts named by `learns` learn and freezes all else.
-///
-/// What learns is held in the type of the activations (norms stay f32): its master copy, which
-/// gathers small steps, is the optimizer's.
 pub fn prepare<B: AutodiffBackend>(model: Bunny<B>, learns: Learns) -> (Bunny<B>, Vec<Learner>) {
-    let learners: Vec<Learner> = parameters(&model)
+    let mut all = parameters(&model);
+    all.retain(|parameter| learns.has(parameter.part));
+    let compute = model.precision().compute;
+    thaw(model, all, compute)
+}
+
+/// Lets `parameters` learn and freezes all else.
+///
+/// What learns is held in type `compute`, that of the activations (norms stay f32): its master
+/// copy, which gathers small steps, is the optimizer's.
+pub fn thaw<B: AutodiffBackend, M: Module<B>>(
+    model: M,
+    parameters: Vec<NamedParameter>,
+    compute: DType,
+) -> (M, Vec<Learner>) {
+    let learners: Vec<Learner> = parameters
         .into_iter()
-        .filter(|parameter| learns.has(parameter.part))
         .map(|parameter| Learner {
             // As in the reference, an unfrozen tower learns at the projector's rate.
             beside: matches!(parameter.part, Part::Projector | Part::Tower),
@@ -105,7 +116,6 @@ pub fn prepare<B: AutodiffBackend>(model: Bunny<B>, learns: Learns) -> (Bunny<B>
             parameter,
         })
         .collect();
-    let compute = model.precision().compute;
     let mut mapper = Thaw {
         learners: &learners,
         compute,
@@ -115,7 +125,7 @@ pub fn prepare<B: AutodiffBackend>(model: Bunny<B>, learns: Learns) -> (Bunny<B>
 
 struct Thaw<'a> {
     learners: &'a [Learner],
-    compute: burn::tensor::DType,
+    compute: DType,
 }
 
 impl<B: AutodiffBackend> ModuleMapper<B> for Thaw<'_> {

@@ -92,7 +92,7 @@ impl Start {
             );
         }
         if parts.projector.is_none() && !holds_projector {
-            parts.projector = Some(new_projector(&config, recipe.seed)?);
+            parts.projector = Some(new_projector(&config, recipe.training.seed)?);
         }
         let mut open = parts.open(&parse(&json)?)?;
         let aspect = match recipe.image_aspect_ratio.as_deref() {
@@ -122,7 +122,9 @@ impl Start {
         let mut model = Bunny::load(&self.open.config, &self.open.weights, precision, device)?;
         match (&self.adapter, recipe.lora_enable) {
             (Some(adapter), true) => lora::attach(&mut model, adapter, recipe.lora(), device)?,
-            (None, true) => lora::attach_new(&mut model, recipe.lora(), recipe.seed, device),
+            (None, true) => {
+                lora::attach_new(&mut model, recipe.lora(), recipe.training.seed, device)
+            }
             (_, false) => {}
         }
         Ok(model)

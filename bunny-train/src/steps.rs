@@ -7,7 +7,12 @@ use bunny_data::{
     record::RecordFile,
 };
 
-use crate::{draw::mix, error::TrainError, feed::Plan, recipe::StageRecipe};
+use crate::{
+    draw::mix,
+    error::TrainError,
+    feed::Plan,
+    recipe::{StageRecipe, TrainingArguments},
+};
 
 /// The steps of a run: a pure function of the recipe, the records and the number of ranks.
 #[derive(Debug, Clone)]
@@ -32,40 +37,65 @@ enum RecordOrder {
 }
 
 impl Steps {
-    /// The steps that `recipe` takes over `records`, as rank `rank` of `world` sees them.
+    /// The steps that a stage takes over `records` records, as rank `rank` of `world` sees them.
+    ///
+    /// # Errors
+    /// When there are no records.
+    pub fn new(
+        training: &TrainingArguments,
+        records: usize,
+        world: usize,
+        rank: usize,
+    ) -> Result<Self, TrainError> {
+        let order = RecordOrder::Plain(Order::new(OrderConfig {
+            seed: training.seed,
+            batch_size: training.step_records() * world,
+            arrangement: match training.shuffle {
+                true => Arrangement::Shuffled,
+                false => Arrangement::Sequential,
+            },
+            sources: vec![Share::once(records)],
+        })?);
+        Ok(Self::along(order, training, records, world, rank))
+    }
+
+    /// As [`Steps::new`], for a stage that may want records of one kind side by side.
     ///
     /// # Errors
     /// When there are no records, or records have to be measured and one cannot be read.
-    pub fn new(
+    pub fn of_records(
         recipe: &StageRecipe,
         records: &RecordFile,
         world: usize,
         rank: usize,
     ) -> Result<Self, TrainError> {
-        let batch_size = recipe.step_records() * world;
-        let order = match recipe.group_by_modality_length {
-            true => RecordOrder::Grouped(Grouped::new(recipe.seed, batch_size, records)?),
-            false => RecordOrder::Plain(Order::new(OrderConfig {
-                seed: recipe.seed,
-                batch_size,
-                arrangement: match recipe.shuffle {
-                    true => Arrangement::Shuffled,
-                    false => Arrangement::Sequential,
-                },
-                sources: vec![Share::once(records.len())],
-            })?),
-        };
-        let per_epoch = records.len().div_ceil(batch_size) as u64;
-        let wanted = (recipe.num_train_epochs * per_epoch as f64).ceil() as u64;
-        Ok(Self {
+        let training = &recipe.training;
+        if !recipe.group_by_modality_length {
+            return Self::new(training, records.len(), world, rank);
+        }
+        let batch = training.step_records() * world;
+        let order = RecordOrder::Grouped(Grouped::new(training.seed, batch, records)?);
+        Ok(Self::along(order, training, records.len(), world, rank))
+    }
+
+    fn along(
+        order: RecordOrder,
+        training: &TrainingArguments,
+        records: usize,
+        world: usize,
+        rank: usize,
+    ) -> Self {
+        let per_epoch = records.div_ceil(training.step_records() * world) as u64;
+        let wanted = (training.num_train_epochs * per_epoch as f64).ceil() as u64;
+        Self {
             order: Arc::new(order),
-            micro_batch: recipe.per_device_train_batch_size,
-            accumulation: recipe.gradient_accumulation_steps,
+            micro_batch: training.per_device_train_batch_size,
+            accumulation: training.gradient_accumulation_steps,
             world,
             rank,
             per_epoch,
-            total: recipe.max_steps.unwrap_or(wanted),
-        })
+            total: training.max_steps.unwrap_or(wanted),
+        }
     }
 
     /// How many there are.

@@ -137,8 +137,8 @@ fn a_tiny_model_learns_64_pictures_by_heart_and_fails_when_they_are_swapped() {
 fn merged_adapters_answer_as_unmerged_ones() {
     let (run, merged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut job = common::Stage::run("tower").job(run.path());
-    job.recipe.max_steps = Some(3);
-    job.recipe.learning_rate = 2e-2;
+    job.recipe.training.max_steps = Some(3);
+    job.recipe.training.learning_rate = 2e-2;
     job.run::<Autodiff<Flex>>(Precision::F32, &Default::default(), &mut |_, _| {})
         .unwrap();
     let source = ModelSource {
@@ -184,7 +184,7 @@ fn an_average_is_the_weighted_sum_of_its_models() {
     let before = fixtures().join("models/phi-siglip");
     let [run, tuned, plain, out] = [(); 4].map(|()| tempfile::tempdir().unwrap());
     let mut job = common::Stage::run("tower").job(run.path());
-    job.recipe.max_steps = Some(3);
+    job.recipe.training.max_steps = Some(3);
     job.run::<Autodiff<Flex>>(Precision::F32, &Default::default(), &mut |_, _| {})
         .unwrap();
     let source = ModelSource {

@@ -25,7 +25,7 @@ fn two_ranks_learn_what_one_with_twice_the_accumulation_learns() {
             let mut job = Stage::run(average).job(folder);
             // With dropout on: draws do not depend on the ranks either.
             job.recipe.lora_dropout = 0.1;
-            job.recipe.gradient_accumulation_steps = 2 / ranks;
+            job.recipe.training.gradient_accumulation_steps = 2 / ranks;
             let devices = vec![Default::default(); ranks];
             let outcome = job
                 .run_on::<B>(Precision::F32, &devices, &mut |_, _| {})

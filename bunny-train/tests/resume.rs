@@ -26,11 +26,11 @@ fn job(folder: &Path) -> Job {
     let mut job = Stage::run("lora-accumulated").job(folder);
     job.places.adapter = None;
     job.recipe.lora_dropout = 0.2;
-    job.recipe.shuffle = true;
-    job.recipe.num_train_epochs = 6.0;
+    job.recipe.training.shuffle = true;
+    job.recipe.training.num_train_epochs = 6.0;
     job.recipe.gradient_checkpointing = true;
-    job.recipe.save_steps = 1;
-    job.recipe.save_total_limit = 2;
+    job.recipe.training.save_steps = 1;
+    job.recipe.training.save_total_limit = 2;
     job.resume = true;
     job
 }
@@ -132,9 +132,9 @@ fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_run_goes_on_only_under_the_settings_it_began_with() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = job(folder.path());
-    job.recipe.max_steps = Some(2);
+    job.recipe.training.max_steps = Some(2);
     run(&job).unwrap();
-    job.recipe.learning_rate = 1.0;
+    job.recipe.training.learning_rate = 1.0;
     let error = run(&job).unwrap_err();
     assert!(
         error

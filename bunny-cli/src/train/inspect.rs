@@ -8,7 +8,7 @@ use bunny_data::record::RecordFile;
 use bunny_train::{
     inspect::{spans, to_html, to_terminal},
     labels::Sample,
-    recipe::StageKind,
+    recipe::{Stage, StageKind},
     start::template,
 };
 
@@ -25,6 +25,9 @@ pub struct InspectArgs {
     /// Which record, from 0; may be given several times
     #[arg(long, default_value = "0")]
     sample: Vec<usize>,
+    /// Where the recipe's earlier stages have left what they made; runs/NAME unless given
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// Write a page with the records instead of printing them
     #[arg(long)]
     html: Option<PathBuf>,
@@ -38,11 +41,14 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let recipe = args.recipe.read()?;
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut page = String::from("<!doctype html><meta charset=\"utf-8\"><title>records</title>\n");
-    for (kind, stage) in &recipe.stages {
+    let out = args.out.unwrap_or_else(|| recipe.folder());
+    for (kind, stage) in &recipe.with_results_in(&out).stages {
+        // Of texts all is learnt, and of captions nothing is foretold.
+        let Stage::Bunny(stage) = stage else { continue };
         let folder = load::configuration_folder(&stage.model_name_or_path)?;
         let tokenizer = Tokenizer::from_folder(&folder)?;
         let template = template(stage, &folder)?;
-        let records = RecordFile::open(&stage.data_path)?;
+        let records = RecordFile::open(&stage.training.data_path)?;
         for index in &args.sample {
             let record = records.get(*index)?;
             let sample = Sample::new(&record, template, &tokenizer)

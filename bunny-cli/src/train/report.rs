@@ -3,7 +3,9 @@
 use anyhow::{Result, bail};
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
-    feed::PicturePolicy,
+    contrastive::ContrastiveJob,
+    feed::{PicturePolicy, Source},
+    language::LanguageJob,
     plan::{LearnCounts, MemoryPlan},
     preflight::Preflight,
     start::Start,
@@ -11,7 +13,68 @@ use bunny_train::{
     trainer::Job,
 };
 
+use super::stages::How;
 use crate::progress::Spinner;
+
+/// What stage `language` will make, and how long.
+pub fn language(job: &LanguageJob) -> Result<()> {
+    let start = job.preview()?;
+    let training = &job.recipe.training;
+    let steps = Steps::new(training, start.rows.len(), 1, 0)?;
+    println!("language");
+    for (what, count) in [
+        ("parameters", start.decoder.parameters()),
+        ("vocabulary", start.decoder.vocab_size as u64),
+        ("tokens", start.rows.tokens() as u64),
+        ("rows", start.rows.len() as u64),
+        ("steps", steps.total()),
+    ] {
+        println!("  {what:<12} {count:>16}");
+    }
+    Ok(())
+}
+
+/// What stage `contrastive` will make, and how long; looks at all pairs, and stops where the run
+/// would.
+pub fn contrastive(job: &ContrastiveJob, how: How) -> Result<()> {
+    let start = job.open()?;
+    let training = &job.recipe.training;
+    let pairs = job.pairs(&start, &training.data_path)?;
+    if how.dry_run {
+        let steps = Steps::new(training, pairs.len(), 1, 0)?;
+        let vocab_size = start.tokenizer.vocab_size();
+        println!("contrastive");
+        for (what, count) in [
+            ("parameters", job.recipe.parameters(vocab_size)),
+            ("pairs", pairs.len() as u64),
+            ("steps", steps.total()),
+        ] {
+            println!("  {what:<12} {count:>16}");
+        }
+    }
+    let spinner = Spinner::new("looking at all records");
+    let found = pairs.scan();
+    drop(spinner);
+    println!(
+        "contrastive: {} records, {} with captions longer than {} tokens and cut",
+        pairs.len(),
+        found.cut,
+        job.recipe.text.max_position_embeddings
+    );
+    let skips = job.recipe.missing_pictures == PicturePolicy::Skip;
+    if found.faulty > 0 || (found.missing_pictures > 0 && !skips) {
+        for fault in &found.faults {
+            eprintln!("  {fault}");
+        }
+        bail!(
+            "{} records are no pairs and {} lack their picture: mend them, or leave the latter out \
+             with --set missing_pictures=skip",
+            found.faulty,
+            found.missing_pictures
+        );
+    }
+    Ok(())
+}
 
 /// What learns, how long, and in how much memory.
 pub fn plan(job: &Job, start: &Start, precision: Precision) -> Result<()> {
@@ -30,8 +93,8 @@ pub fn plan(job: &Job, start: &Start, precision: Precision) -> Result<()> {
             println!("    {part:<10} {count:>16}");
         }
     }
-    let records = bunny_data::record::RecordFile::open(&recipe.data_path)?;
-    let steps = Steps::new(recipe, &records, 1, 0)?;
+    let records = bunny_data::record::RecordFile::open(&recipe.training.data_path)?;
+    let steps = Steps::of_records(recipe, &records, 1, 0)?;
     println!("  records      {:>16}", records.len());
     println!("  steps        {:>16}", steps.total());
     let memory = MemoryPlan::new(config, recipe, precision);
@@ -58,7 +121,7 @@ pub fn plan(job: &Job, start: &Start, precision: Precision) -> Result<()> {
 /// When records cannot be learnt from, or name pictures that are not there and none may be skipped.
 pub fn scan(job: &Job, start: &Start) -> Result<()> {
     let spinner = Spinner::new("looking at all records");
-    let dataset = job.dataset(start, &job.recipe.data_path)?;
+    let dataset = job.dataset(start, &job.recipe.training.data_path)?;
     let found = Preflight::scan(&dataset);
     drop(spinner);
     let skips = job.recipe.missing_pictures == PicturePolicy::Skip;

@@ -203,7 +203,11 @@ impl DecoderConfig {
         2 * products + 4 * (self.num_hidden_layers * self.query_size() * context) as u64
     }
 
-    pub(crate) fn validate(&self, fields: &Fields) -> Result<(), ConfigError> {
+    /// Checks what the sizes of one decoder demand of each other; `fields` is named in errors.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub fn validate(&self, fields: &Fields) -> Result<(), ConfigError> {
         if !self
             .num_attention_heads
             .is_multiple_of(self.num_key_value_heads)

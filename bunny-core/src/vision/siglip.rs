@@ -52,7 +52,11 @@ impl SiglipConfig {
         }
     }
 
-    pub(super) fn of(fields: &Fields) -> Result<Self, ConfigError> {
+    /// The sizes that a tower's `config.json` gives.
+    ///
+    /// # Errors
+    /// When one is out of range, or they do not fit each other.
+    pub fn of(fields: &Fields) -> Result<Self, ConfigError> {
         let published = Self::so400m_patch14_384();
         let size = |field, default| fields.count(field, default, 1 << 20);
         if size("num_channels", 3)? != 3 {
@@ -249,13 +253,13 @@ pub struct SiglipMlp<B: Backend> {
 }
 
 impl<B: Backend> SiglipLayer<B> {
-    fn new(config: &SiglipConfig, builder: &Builder<'_, B>) -> Self {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+    /// A block of a tower of `config`, whose parameters are those below `builder`.
+    pub fn new(config: &SiglipConfig, builder: &Builder<'_, B>) -> Self {
+        let hidden = config.hidden_size;
         let norm =
             |name: &str| Norm::layer_norm(&builder.child(name), hidden, config.layer_norm_eps);
         let attention = builder.child("self_attn");
         let projection = |name: &str| Linear::new(&attention.child(name), hidden, hidden, true);
-        let mlp = builder.child("mlp");
         Self {
             layer_norm1: norm("layer_norm1"),
             self_attn: SiglipAttention {
@@ -266,26 +270,38 @@ impl<B: Backend> SiglipLayer<B> {
                 heads: config.num_attention_heads,
             },
             layer_norm2: norm("layer_norm2"),
-            mlp: SiglipMlp {
-                fc1: Linear::new(&mlp.child("fc1"), hidden, wide, true),
-                fc2: Linear::new(&mlp.child("fc2"), wide, hidden, true),
-                activation: config.activation,
-            },
+            mlp: SiglipMlp::new(config, &builder.child("mlp")),
         }
     }
 
     /// # Shapes
     /// `[pictures, patches, hidden]` → the same
-    fn forward(&self, hidden: Tensor<B, 3>, mask: &AttentionMask<B>) -> Tensor<B, 3> {
+    pub fn forward(&self, hidden: Tensor<B, 3>, mask: &AttentionMask<B>) -> Tensor<B, 3> {
         let mode = Mode::INFERENCE; // the tower has no dropout
         let normed = self.layer_norm1.forward(hidden.clone());
         let hidden = hidden + self.self_attn.forward(normed, mask, &mode);
         let normed = self.layer_norm2.forward(hidden.clone());
-        let wide = self
-            .mlp
-            .activation
-            .apply(self.mlp.fc1.forward(normed, &mode));
-        hidden + self.mlp.fc2.forward(wide, &mode)
+        hidden + self.mlp.forward(normed)
+    }
+}
+
+impl<B: Backend> SiglipMlp<B> {
+    /// Two products whose parameters are those below `builder`.
+    pub fn new(config: &SiglipConfig, builder: &Builder<'_, B>) -> Self {
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        Self {
+            fc1: Linear::new(&builder.child("fc1"), hidden, wide, true),
+            fc2: Linear::new(&builder.child("fc2"), wide, hidden, true),
+            activation: config.activation,
+        }
+    }
+
+    /// # Shapes
+    /// `[..., hidden]` → the same
+    pub fn forward<const D: usize>(&self, input: Tensor<B, D>) -> Tensor<B, D> {
+        let mode = Mode::INFERENCE; // the tower has no dropout
+        let wide = self.activation.apply(self.fc1.forward(input, &mode));
+        self.fc2.forward(wide, &mode)
     }
 }
 

@@ -1,0 +1,132 @@
+//! Stages on a backend: what is said before, the run, what is said after.
+
+use anyhow::Result;
+use bunny_core::checkpoint::Precision;
+use bunny_train::{
+    TrainError,
+    contrastive::ContrastiveJob,
+    language::LanguageJob,
+    run::{Observer, Outcome},
+    start::Start,
+    trainer::Job,
+};
+use burn::{
+    backend::Autodiff,
+    tensor::{DType, backend::Backend},
+};
+
+use super::{progress, report};
+use crate::backend::{Numbers, Work};
+
+/// What is done beside the run.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Say what the stage will take, and do not run it.
+    pub dry_run: bool,
+    /// Look at all records first.
+    pub scan: bool,
+}
+
+/// `language`.
+#[derive(Debug)]
+pub struct Language<'a> {
+    /// The stage.
+    pub job: &'a LanguageJob,
+    /// What else.
+    pub how: How,
+}
+
+impl Work for Language<'_> {
+    type Output = ();
+
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+        let job = self.job;
+        if self.how.dry_run {
+            return report::language(job);
+        }
+        let precision = numbers.precision::<B>(&device, DType::F32)?;
+        follow("language", &job.folder, |observer| {
+            job.run::<Autodiff<B>>(precision, &device, observer)
+        })
+    }
+}
+
+/// `contrastive`.
+#[derive(Debug)]
+pub struct Contrastive<'a> {
+    /// The stage.
+    pub job: &'a ContrastiveJob,
+    /// What else.
+    pub how: How,
+}
+
+impl Work for Contrastive<'_> {
+    type Output = ();
+
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+        let job = self.job;
+        if self.how.dry_run || self.how.scan {
+            report::contrastive(job, self.how)?;
+        }
+        if self.how.dry_run {
+            return Ok(());
+        }
+        let precision = numbers.precision::<B>(&device, DType::F32)?;
+        follow("contrastive", &job.folder, |observer| {
+            job.run::<Autodiff<B>>(precision, &device, observer)
+        })
+    }
+}
+
+/// `pretrain` or `finetune`.
+#[derive(Debug)]
+pub struct Bunny<'a> {
+    /// The stage.
+    pub job: &'a Job,
+    /// What else.
+    pub how: How,
+}
+
+impl Work for Bunny<'_> {
+    type Output = ();
+
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+        let job = self.job;
+        let start = Start::open(&job.recipe, &job.places)?;
+        let precision: Precision =
+            numbers.precision::<B>(&device, start.open.weights.stored_type())?;
+        if self.how.dry_run {
+            report::plan(job, &start, precision)?;
+        }
+        if self.how.dry_run || self.how.scan {
+            report::scan(job, &start)?;
+        }
+        if self.how.dry_run {
+            return Ok(());
+        }
+        follow(job.kind.name(), &job.folder, |observer| {
+            job.run::<Autodiff<B>>(precision, &device, observer)
+        })
+    }
+}
+
+/// Runs a stage, shows its steps, and says what it has left behind.
+fn follow(
+    stage: &'static str,
+    folder: &std::path::Path,
+    run: impl FnOnce(Observer<'_>) -> Result<Outcome, TrainError>,
+) -> Result<()> {
+    let mut progress = progress::Steps::new(stage);
+    let outcome = run(&mut |line, total| progress.show(line, total))?;
+    drop(progress);
+    if outcome.skipped > 0 {
+        eprintln!(
+            "{} records were left out for their pictures",
+            outcome.skipped
+        );
+    }
+    if outcome.is_complete() {
+        println!("{}", folder.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,497 @@
+//! The loop of every stage: batches through the model, gradients together, a step, a line, now and
+//! then a checkpoint.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use bunny_core::nn::Mode;
+use burn::{
+    module::AutodiffModule,
+    tensor::{ElementConversion, Tensor, backend::AutodiffBackend},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    checkpoint::{self, RunState},
+    clip::{clip, global_norm},
+    error::TrainError,
+    feed::{Feed, Lesson, Source},
+    gradients::{Gradients, Slots},
+    metrics::{MetricsFile, StepMetrics, resident_memory},
+    optimizer::{AdamW, AdamWConfig, Rates},
+    recipe::{LossAverage, StageKind, TrainingArguments},
+    reduce::Reduce,
+    schedule::Schedule,
+    stage::Learner,
+    steps::Steps,
+};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Steps taken, those before a resumption included.
+    pub steps: u64,
+    /// Steps there are.
+    pub total: u64,
+    /// The loss of the last step taken now.
+    pub last_loss: Option<f64>,
+    /// Records left out for their pictures.
+    pub skipped: u64,
+}
+
+impl Outcome {
+    /// Whether all steps were taken.
+    pub fn is_complete(&self) -> bool {
+        self.steps == self.total
+    }
+}
+
+/// Called after every step with its metrics and the number of steps; a place for a progress bar.
+pub type Observer<'a> = &'a mut (dyn FnMut(&StepMetrics, u64) + Send);
+
+/// The loss of a batch, `[1]`, on the backend without gradients.
+pub type Loss<B> = Tensor<<B as AutodiffBackend>::InnerBackend, 1>;
+
+/// What a stage teaches to which kind of model.
+pub trait Task<B: AutodiffBackend> {
+    /// The model.
+    type Model: AutodiffModule<B>;
+    /// What it learns from.
+    type Data: Source;
+
+    /// The mean loss of a batch; its gradients are added to `sums`, `weight` times. `None` when
+    /// there is nothing to learn in it.
+    fn learn(
+        &self,
+        model: &Self::Model,
+        batch: &<Self::Data as Source>::Batch,
+        mode: &Mode,
+        weight: f64,
+        sums: &mut Gradients<B::InnerBackend>,
+    ) -> Option<Loss<B>>;
+
+    /// The mean loss of a batch, without gradients; the batch has something to learn.
+    fn loss(
+        &self,
+        model: &<Self::Model as AutodiffModule<B>>::InnerModule,
+        batch: &<Self::Data as Source>::Batch,
+    ) -> Loss<B>;
+
+    /// Writes what has been learnt.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    fn write(
+        &self,
+        folder: &Path,
+        model: &Self::Model,
+        optimizer: &AdamW<B::InnerBackend>,
+        learners: &[Learner],
+    ) -> Result<(), TrainError>;
+}
+
+/// Where a run is, and how it is followed.
+#[derive(Debug, Clone)]
+pub struct Run<'a> {
+    /// The stage.
+    pub kind: StageKind,
+    /// Data, rates and steps.
+    pub training: &'a TrainingArguments,
+    /// What a step's loss is the mean of.
+    pub loss_average: LossAverage,
+    /// The learning rate of learners that have one of their own.
+    pub beside_rate: f64,
+    /// All of the stage's keys, which may not change while the run is stopped.
+    pub recipe: Map<String, Value>,
+    /// Where checkpoints, metrics and results go.
+    pub folder: &'a Path,
+    /// Set from outside to end the run after the present step, with a checkpoint.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Run<'_> {
+    /// The last checkpoint to go on from.
+    ///
+    /// # Errors
+    /// When there is one, and `resume` is not wanted.
+    pub fn last_checkpoint(
+        folder: &Path,
+        resume: bool,
+    ) -> Result<Option<(u64, PathBuf)>, TrainError> {
+        let last = checkpoint::list(folder)?.pop();
+        if last.is_some() && !resume {
+            let folder = folder.to_path_buf();
+            return Err(TrainError::Occupied { folder });
+        }
+        Ok(last)
+    }
+}
+
+/// A stage that is running.
+pub(crate) struct Trainer<'a, B: AutodiffBackend, T: Task<B>> {
+    run: Run<'a>,
+    task: &'a T,
+    /// Always there between steps: a step takes it, to put new weights into it without a copy.
+    model: Option<T::Model>,
+    optimizer: AdamW<B::InnerBackend>,
+    learners: Vec<Learner>,
+    slots: Slots,
+    /// Numbers of each learner.
+    counts: Vec<usize>,
+    schedule: Schedule,
+    steps: Steps,
+    data: &'a T::Data,
+    eval: Option<&'a T::Data>,
+    device: &'a B::Device,
+    reduce: &'a dyn Reduce,
+    last_checkpoint: Option<PathBuf>,
+}
+
+/// What the micro-batches of a step add up to, over all ranks in the end.
+struct Sums<B: AutodiffBackend> {
+    gradients: Gradients<B::InnerBackend>,
+    /// What the sums are to be divided by: answers, or micro-batches.
+    weight: f64,
+    loss: f64,
+    answers: f64,
+    tokens: f64,
+    samples: f64,
+}
+
+impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
+    /// A run over `data` that has taken no step yet.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a run, each once")]
+    pub fn new(
+        run: Run<'a>,
+        task: &'a T,
+        (model, learners): (T::Model, Vec<Learner>),
+        data: &'a T::Data,
+        eval: Option<&'a T::Data>,
+        steps: Steps,
+        device: &'a B::Device,
+        reduce: &'a dyn Reduce,
+    ) -> Self {
+        let training = run.training;
+        let slots = Slots::new(&learners);
+        let config = AdamWConfig {
+            beta1: training.adam_beta1,
+            beta2: training.adam_beta2,
+            epsilon: training.adam_epsilon,
+            weight_decay: training.weight_decay,
+        };
+        let (kind, warmup) = (training.lr_scheduler_type, training.warmup_ratio);
+        Self {
+            optimizer: AdamW::new(config, &model, &slots),
+            schedule: Schedule::new(kind, steps.total(), warmup),
+            counts: learners.iter().map(Learner::count).collect(),
+            run,
+            task,
+            model: Some(model),
+            learners,
+            slots,
+            steps,
+            data,
+            eval,
+            device,
+            reduce,
+            last_checkpoint: None,
+        }
+    }
+
+    /// Takes all steps, from the last checkpoint on if there is one, and leaves the results.
+    ///
+    /// # Errors
+    /// When the checkpoint is not of this run, a record cannot be had, a file not be written, or
+    /// the loss is no number any more.
+    pub fn follow(
+        mut self,
+        last: Option<(u64, PathBuf)>,
+        observer: Observer<'_>,
+    ) -> Result<Outcome, TrainError> {
+        let first = self.resume(last)?;
+        let total = self.steps.total();
+        let training = self.run.training;
+        let mut metrics = None;
+        if self.is_main() {
+            checkpoint::clean(self.run.folder)?;
+            metrics = Some(MetricsFile::open(self.run.folder, first)?);
+        }
+        let mut outcome = Outcome {
+            steps: first,
+            total,
+            last_loss: None,
+            skipped: 0,
+        };
+        thread::scope(|scope| -> Result<(), TrainError> {
+            let plan = Arc::new(self.steps.clone());
+            let from = first as usize * self.steps.accumulation();
+            let workers = training.dataloader_num_workers;
+            let mut feed = Feed::new(scope, self.data, plan, from, workers);
+            for step in first..total {
+                let mut line = self.step(step, &mut feed)?;
+                outcome.steps = step + 1;
+                outcome.last_loss = Some(line.loss);
+                let stop = self.agree_to_stop()?;
+                let at_end = outcome.steps == total;
+                let is_due = |every: Option<u64>| {
+                    at_end || every.is_some_and(|every| outcome.steps.is_multiple_of(every))
+                };
+                if self.is_main() && is_due(training.eval_steps) {
+                    line.eval_loss = self.evaluate()?;
+                }
+                if let Some(metrics) = &mut metrics {
+                    metrics.push(&line)?;
+                    observer(&line, total);
+                }
+                if stop || is_due(Some(training.save_steps)) {
+                    self.save(outcome.steps)?;
+                }
+                if stop {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        outcome.skipped = self.data.skipped();
+        if outcome.is_complete() && self.is_main() {
+            self.write_outputs(self.run.folder)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Puts the state of the last checkpoint back, and gives the steps taken.
+    fn resume(&mut self, last: Option<(u64, PathBuf)>) -> Result<u64, TrainError> {
+        let Some((_, path)) = last else { return Ok(0) };
+        let step = checkpoint::read(
+            &path,
+            self.run.kind,
+            &self.run.recipe,
+            self.steps.world(),
+            &mut self.optimizer,
+            &self.learners,
+            self.device,
+        )?;
+        self.update_model();
+        self.last_checkpoint = Some(path);
+        Ok(step)
+    }
+
+    fn model(&self) -> &T::Model {
+        self.model
+            .as_ref()
+            .expect("the model is only taken within a step")
+    }
+
+    fn update_model(&mut self) {
+        let model = self.model.take();
+        self.model = model.map(|model| self.optimizer.update(model, &self.slots));
+    }
+
+    fn is_main(&self) -> bool {
+        self.reduce.rank() == 0
+    }
+
+    /// One step: micro-batches, their sum over all ranks, clipping, AdamW.
+    fn step(&mut self, step: u64, feed: &mut Feed<'_, T::Data>) -> Result<StepMetrics, TrainError> {
+        let training = self.run.training;
+        let began = Instant::now();
+        let mut data_wait = 0.0;
+        let mut ids = Vec::new();
+        let mut sums = Sums::<B> {
+            gradients: Gradients::new(self.learners.len()),
+            weight: 0.0,
+            loss: 0.0,
+            answers: 0.0,
+            tokens: 0.0,
+            samples: 0.0,
+        };
+        for at in 0..self.steps.accumulation() {
+            let waited = Instant::now();
+            let batch = feed.next_batch()?;
+            data_wait += waited.elapsed().as_secs_f64();
+            ids.extend(batch.samples().iter().cloned());
+            sums.samples += batch.samples().len() as f64;
+            sums.tokens += batch.tokens() as f64;
+            sums.answers += batch.answers() as f64;
+            let weight = match self.run.loss_average {
+                LossAverage::Step => batch.answers() as f64,
+                LossAverage::MicroBatch => 1.0,
+            };
+            // Micro-batches count through all ranks, so that dropouts do not depend on how many
+            // ranks share a step.
+            let mode = Mode {
+                training: true,
+                seed: training.seed,
+                step,
+                micro: self.steps.micro(at),
+                rank: 0,
+            };
+            let gradients = &mut sums.gradients;
+            let loss = self
+                .task
+                .learn(self.model(), &batch, &mode, weight, gradients);
+            if let Some(loss) = loss {
+                sums.weight += weight;
+                sums.loss += weight * loss.into_scalar().elem::<f64>();
+            }
+        }
+        let Sums {
+            gradients,
+            weight,
+            loss,
+            answers,
+            tokens,
+            samples,
+        } = self.reduced(sums)?;
+        let divisor = if weight > 0.0 { weight } else { 1.0 };
+        let (gradients, loss) = (gradients.scaled(1.0 / divisor), loss / divisor);
+        let grad_norm = global_norm(&gradients);
+        for (what, value) in [("loss", loss), ("grad_norm", grad_norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::NotFinite {
+                    step: step + 1,
+                    what,
+                    value,
+                    samples: ids,
+                    checkpoint: self.last_checkpoint.clone(),
+                });
+            }
+        }
+        let factor = self.schedule.factor(step);
+        let rates = Rates {
+            language: factor * training.learning_rate,
+            projector: factor * self.run.beside_rate,
+        };
+        let max_norm = (training.max_grad_norm > 0.0).then_some(training.max_grad_norm);
+        let gradients = clip(gradients, grad_norm, max_norm);
+        self.optimizer.step(&gradients, rates, &self.learners);
+        self.update_model();
+        let seconds = began.elapsed().as_secs_f64();
+        Ok(StepMetrics {
+            stage: self.run.kind,
+            step: step + 1,
+            epoch: (step + 1) as f64 / self.steps.per_epoch() as f64,
+            loss,
+            learning_rate: rates.language,
+            projector_learning_rate: rates.projector,
+            grad_norm,
+            tokens: tokens as u64,
+            answer_tokens: answers as u64,
+            samples_per_second: samples / seconds,
+            tokens_per_second: tokens / seconds,
+            data_wait,
+            seconds,
+            memory: resident_memory(),
+            eval_loss: None,
+        })
+    }
+
+    /// The mean loss of the records that are not learnt from; `None` when there are none.
+    fn evaluate(&self) -> Result<Option<f64>, TrainError> {
+        let Some(data) = self.eval else {
+            return Ok(None);
+        };
+        let model = self.model().valid();
+        let (mut sum, mut answers) = (0.0, 0);
+        let records: Vec<usize> = (0..data.len()).collect();
+        for records in records.chunks(self.run.training.per_device_train_batch_size) {
+            let batch = data.batch(records)?;
+            if batch.answers() > 0 {
+                let loss = self.task.loss(&model, &batch);
+                sum += batch.answers() as f64 * loss.into_scalar().elem::<f64>();
+                answers += batch.answers();
+            }
+        }
+        Ok((answers > 0).then(|| sum / answers as f64))
+    }
+
+    /// The sums of all ranks. Gradients travel in one bucket, behind the few numbers that go with
+    /// them and a mark for each that is there.
+    fn reduced(&self, sums: Sums<B>) -> Result<Sums<B>, TrainError> {
+        if self.reduce.world() == 1 {
+            return Ok(sums);
+        }
+        let (numbers, present) = sums.gradients.to_bucket(&self.counts);
+        let small = [
+            sums.weight,
+            sums.loss,
+            sums.answers,
+            sums.tokens,
+            sums.samples,
+        ];
+        let mut bucket: Vec<f32> = small.iter().map(|value| *value as f32).collect();
+        bucket.extend(present.iter().map(|present| f32::from(u8::from(*present))));
+        bucket.extend(numbers);
+        self.reduce.sum(&mut bucket)?;
+        let (small_sums, rest) = bucket.split_at(small.len());
+        let (present, numbers) = rest.split_at(self.counts.len());
+        let present: Vec<bool> = present.iter().map(|marks| *marks > 0.0).collect();
+        let [weight, loss, answers, tokens, samples] =
+            std::array::from_fn(|at| f64::from(small_sums[at]));
+        Ok(Sums {
+            gradients: Gradients::from_bucket(numbers, &present, &self.counts, self.device),
+            weight,
+            loss,
+            answers,
+            tokens,
+            samples,
+        })
+    }
+
+    /// Whether any rank was told to stop.
+    fn agree_to_stop(&self) -> Result<bool, TrainError> {
+        let told = self.run.stop.load(Ordering::Relaxed);
+        let mut bucket = vec![f32::from(u8::from(told))];
+        self.reduce.sum(&mut bucket)?;
+        Ok(bucket[0] > 0.0)
+    }
+
+    fn save(&mut self, step: u64) -> Result<(), TrainError> {
+        if !self.is_main() {
+            return Ok(());
+        }
+        let states = self.learners.iter().zip(self.optimizer.states());
+        let updates = states.filter_map(|(learner, state)| {
+            let moments = state.moments.as_ref()?;
+            Some((learner.key(), moments.updates))
+        });
+        let state = RunState {
+            format_version: checkpoint::FORMAT_VERSION,
+            stage: self.run.kind,
+            step,
+            world: self.steps.world(),
+            recipe: self.run.recipe.clone(),
+            updates: updates.collect(),
+        };
+        let place = checkpoint::write(
+            self.run.folder,
+            &state,
+            &self.optimizer,
+            &self.learners,
+            self.run.training.save_total_limit,
+            |draft| self.write_outputs(draft),
+        )?;
+        self.last_checkpoint = Some(place);
+        Ok(())
+    }
+
+    fn write_outputs(&self, folder: &Path) -> Result<(), TrainError> {
+        self.task
+            .write(folder, self.model(), &self.optimizer, &self.learners)
+    }
+}
+
+/// A stage's keys as they are kept with its checkpoints.
+pub(crate) fn keys_of(recipe: &impl serde::Serialize) -> Map<String, Value> {
+    match serde_json::to_value(recipe) {
+        Ok(Value::Object(keys)) => keys,
+        _ => Map::new(),
+    }
+}

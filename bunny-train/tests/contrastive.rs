@@ -1,0 +1,134 @@
+//! Both towers against transformers' SiglipModel: result, loss, and the gradient of every tensor.
+#![recursion_limit = "256"]
+
+mod common;
+
+use std::{collections::HashMap, path::Path};
+
+use bunny_core::checkpoint::{Builder, NameTable, Precision, TensorFiles, WeightSet};
+use bunny_train::{
+    contrastive::SiglipPair,
+    recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
+    stage::thaw,
+};
+use burn::{
+    backend::Autodiff,
+    module::{Module, ModuleVisitor, Param, ParamId},
+    tensor::{DType, Int, Tensor, TensorData, backend::AutodiffBackend},
+};
+use burn_flex::Flex;
+use common::{difference, fixtures, read_tensors};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+type B = Autodiff<Flex>;
+
+static NAMES: NameTable = NameTable {
+    renames: &[],
+    unused: &[],
+};
+
+/// The gradients of a module's parameters.
+struct Found<'a, B: AutodiffBackend> {
+    gradients: &'a mut B::Gradients,
+    by_id: HashMap<ParamId, Vec<f32>>,
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for Found<'_, B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if let Some(gradient) = param.val().grad_remove(self.gradients) {
+            let values = gradient.into_data().iter::<f32>().collect();
+            self.by_id.insert(param.id, values);
+        }
+    }
+}
+
+#[test]
+fn loss_and_every_gradient_are_transformers() {
+    let folder = fixtures().join("contrastive");
+    let json = std::fs::read(folder.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&json).unwrap();
+    let size = |table: &str, field: &str| expected[table][field].as_u64().unwrap() as usize;
+    let recipe = ContrastiveRecipe {
+        vision: VisionSizes {
+            hidden_size: size("vision", "hidden_size"),
+            intermediate_size: size("vision", "intermediate_size"),
+            num_hidden_layers: size("vision", "num_hidden_layers"),
+            num_attention_heads: size("vision", "num_attention_heads"),
+            image_size: size("vision", "image_size"),
+            patch_size: size("vision", "patch_size"),
+            ..VisionSizes::default()
+        },
+        text: TextSizes {
+            hidden_size: size("text", "hidden_size"),
+            intermediate_size: size("text", "intermediate_size"),
+            num_hidden_layers: size("text", "num_hidden_layers"),
+            num_attention_heads: size("text", "num_attention_heads"),
+            max_position_embeddings: size("text", "max_position_embeddings"),
+        },
+        ..ContrastiveRecipe::default()
+    };
+    let vocab_size = expected["vocab_size"].as_u64().unwrap() as usize;
+    let vision = recipe.vision.siglip_config().unwrap();
+    let file = TensorFiles::open_file(folder.join("model.safetensors")).unwrap();
+    let weights = WeightSet::new("fixture").with(file);
+    let device = Default::default();
+    let model: SiglipPair<B> =
+        Builder::build(&weights, &NAMES, Precision::F32, &device, |builder| {
+            SiglipPair::new(&recipe, &vision, vocab_size, builder)
+        })
+        .unwrap();
+    let parameters = model.parameters();
+    let counted: usize = parameters
+        .iter()
+        .map(|parameter| parameter.shape.iter().product::<usize>())
+        .sum();
+    assert_eq!(recipe.parameters(vocab_size), counted as u64);
+    let (model, _) = thaw(model, parameters.clone(), DType::F32);
+
+    let side = vision.image_size;
+    let (pixels, ids) = batch(&folder);
+    let pictures = ids.len() / recipe.text.max_position_embeddings;
+    let pixels = TensorData::new(pixels, [pictures, 3, side, side]);
+    let count = ids.len();
+    let ids: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(ids, [count]), &device);
+    let loss = model.loss(Tensor::from_data(pixels, &device), ids);
+    let mut gradients = loss.backward();
+    let loss: f32 = loss.into_scalar();
+    let wanted = expected["loss"].as_f64().unwrap() as f32;
+    assert!((loss - wanted).abs() < 1e-5 * wanted, "{loss} {wanted}");
+
+    let mut found = Found {
+        gradients: &mut gradients,
+        by_id: HashMap::new(),
+    };
+    model.visit(&mut found);
+    let expected = read_tensors(&folder.join("gradients.safetensors"));
+    assert_eq!(expected.len(), parameters.len());
+    for parameter in &parameters {
+        let wanted = &expected[&parameter.name];
+        let norm = wanted.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let off = difference(&found.by_id[&parameter.id], wanted);
+        // Sums of a few hundred products in f32, relative to the tensor's own gradient; a key's
+        // bias has none but rounding, since it moves all scores of a query alike.
+        assert!(
+            off <= 1e-4 * norm + 1e-6,
+            "{}: {off} at norm {norm}",
+            parameter.name
+        );
+    }
+}
+
+/// Pixels and ids of the fixture's batch.
+fn batch(folder: &Path) -> (Vec<f32>, Vec<i32>) {
+    let bytes = std::fs::read(folder.join("batch.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let pixels = tensors.tensor("pixel_values").unwrap();
+    let pixels = pixels.data().as_chunks::<4>().0.iter();
+    let ids = tensors.tensor("input_ids").unwrap();
+    let ids = ids.data().as_chunks::<8>().0.iter();
+    (
+        pixels.map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        ids.map(|bytes| i64::from_le_bytes(*bytes) as i32).collect(),
+    )
+}
