@@ -49,6 +49,7 @@ mod output;
 mod pairs;
 mod pipeline;
 mod plan;
+mod product;
 mod reduce;
 mod report;
 mod scan;
@@ -65,7 +66,7 @@ pub use self::centroids::Centroids;
 pub use self::divide::Divided;
 pub use self::error::{CoresetError, Result};
 pub use self::histogram::{Cosines, Sizes};
-pub use self::memory::{assign, components, train, train_from};
+pub use self::memory::{assign, components, in_window, train, train_from};
 pub use self::options::{
     ClusterOptions, CoresetOptions, DuplicateOptions, Edge, Geometry, Group, Invalid, Keep, Median,
     Order, Scope, Search, Similarity, Start, Window, WindowOptions,

@@ -1,15 +1,15 @@
 //! The nearest centroid of every row, exactly.
 //!
 //! Rows are multiplied with a tile of centroids at a time, and the scores are read while they are
-//! still in the cache. Only centroids whose float32 score comes within the rounding error of the
-//! best one are kept as candidates; where there is more than one, float64 decides.
+//! still in the first cache. Only centroids whose float32 score comes within the rounding error of
+//! the best one are kept as candidates; where there is more than one, float64 decides.
 
 use rayon::prelude::*;
 
 use super::centroids::Centroids;
-use super::numeric::{at_least, dot, max_biased, product_error};
+use super::numeric::{dot, product_error};
 use super::options::Geometry;
-use super::tiles::Tiles;
+use super::tiles::{RowPanels, Tiles};
 
 /// Rows that can be read as float32.
 pub(crate) trait Rows: Sync {
@@ -45,18 +45,18 @@ impl Rows for Plain<'_> {
 /// How many rows and centroids are multiplied at a time. No result depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TileSize {
-    /// Rows of a tile.
+    /// Rows of a tile, at least 1.
     pub rows: usize,
-    /// Centroids, or other rows, of a tile.
+    /// Centroids, or other rows, of a tile, at least 1; rounded up to a multiple of 32.
     pub columns: usize,
 }
 
 impl Default for TileSize {
-    /// 128 × 256 scores take 128 KiB of a second-level cache, beside 256 KiB of rows and 512 KiB of
-    /// centroids at 512 numbers.
+    /// Half of a second-level cache of 1 MiB holds the centroids at 512 numbers, and a quarter the
+    /// rows: panels of twelve, so that none is left in part.
     fn default() -> Self {
         Self {
-            rows: 128,
+            rows: 132,
             columns: 256,
         }
     }
@@ -70,25 +70,23 @@ pub(crate) struct Nearest {
     tiles: Tiles,
     /// `-‖c‖² / 2` (Euclidean) or 0: added to `x · c`, the nearest centroid scores highest.
     offsets: Vec<f64>,
-    biases: Vec<f32>,
     dims: usize,
     longest: f64,
     tile: TileSize,
 }
 
-/// What one thread needs beside its rows.
+/// What one thread needs.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     rows: Vec<f32>,
-    scores: Vec<f32>,
+    panels: RowPanels,
     best: Vec<Best>,
 }
 
-/// The candidates of one row: every centroid whose score is at least `floor`.
+/// The candidates of one row: every centroid whose score is at least the row's floor.
 #[derive(Debug, Default)]
 struct Best {
     score: f32,
-    floor: f32,
     slack: f64,
     candidates: Vec<(u32, f32)>,
 }
@@ -96,17 +94,22 @@ struct Best {
 impl Best {
     fn reset(&mut self, slack: f64) {
         self.score = f32::NEG_INFINITY;
-        self.floor = f32::NEG_INFINITY;
         self.slack = slack;
         self.candidates.clear();
     }
 
-    fn raise(&mut self, score: f32) {
-        if score > self.score {
-            self.score = score;
-            let floor = ((f64::from(score) - self.slack) as f32).next_down();
-            self.floor = floor;
-            self.candidates.retain(|(_, score)| *score >= floor);
+    /// Takes the scores of neighbouring centroids, and raises the floor to what can still win.
+    fn take(&mut self, first: usize, scores: &[f32], floor: &mut f32) {
+        let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if highest > self.score {
+            self.score = highest;
+            *floor = ((f64::from(highest) - self.slack) as f32).next_down();
+            self.candidates.retain(|(_, score)| *score >= *floor);
+        }
+        for (i, score) in scores.iter().enumerate() {
+            if *score >= *floor {
+                self.candidates.push(((first + i) as u32, *score));
+            }
         }
     }
 }
@@ -132,8 +135,8 @@ impl Nearest {
             .map(|c| dot(c, c).sqrt())
             .fold(0.0, f64::max);
         Self {
-            tiles: Tiles::new(&vectors, dims, tile.columns),
-            biases: offsets.iter().map(|offset| *offset as f32).collect(),
+            tiles: Tiles::new(&vectors, dims, tile.columns)
+                .with_biases(offsets.iter().map(|offset| *offset as f32)),
             vectors,
             offsets,
             dims,
@@ -164,12 +167,11 @@ impl Nearest {
 
     /// The nearest centroid of each of `rows` (`[labels, dims]`).
     pub(crate) fn assign(&self, rows: &[f32], labels: &mut [u32], work: &mut Workspace) {
-        work.scores.resize(self.tile.rows * self.tile.columns, 0.0);
         for (rows, labels) in rows
             .chunks(self.tile.rows * self.dims)
             .zip(labels.chunks_mut(self.tile.rows))
         {
-            self.assign_tile(rows, labels, &mut work.scores, &mut work.best);
+            self.assign_tile(rows, labels, &mut work.panels, &mut work.best);
         }
     }
 
@@ -177,34 +179,19 @@ impl Nearest {
         &self,
         rows: &[f32],
         labels: &mut [u32],
-        scores: &mut [f32],
+        panels: &mut RowPanels,
         best: &mut Vec<Best>,
     ) {
-        best.resize_with(self.tile.rows, Best::default);
+        best.resize_with(labels.len(), Best::default);
         for (row, best) in rows.chunks(self.dims).zip(best.iter_mut()) {
             best.reset(self.slack(row));
         }
+        panels.fill(rows, self.dims, f32::NEG_INFINITY);
         for tile in 0..self.tiles.len() {
-            self.tiles.products(tile, rows, scores);
-            let range = self.tiles.range(tile);
-            let biases = &self.biases[range.clone()];
-            for (scores, best) in scores
-                .chunks(range.len())
-                .zip(best.iter_mut())
-                .take(labels.len())
-            {
-                let highest = max_biased(scores, biases);
-                if highest >= best.floor {
-                    best.raise(highest);
-                    at_least(
-                        scores,
-                        biases,
-                        best.floor,
-                        range.start as u32,
-                        &mut best.candidates,
-                    );
-                }
-            }
+            let tile = self.tiles.range(tile);
+            self.tiles.scan(tile, panels, |row, first, scores, floor| {
+                best[row].take(first, scores, floor);
+            });
         }
         for ((row, label), best) in rows.chunks(self.dims).zip(labels).zip(best) {
             *label = self.decide(row, &best.candidates);
@@ -234,23 +221,16 @@ impl Nearest {
         let count = count.min(all);
         let mut found = Vec::with_capacity(rows.len() / self.dims * count);
         let mut scores = vec![0.0; self.tile.rows * all];
-        work.scores.resize(self.tile.rows * self.tile.columns, 0.0);
         for rows in rows.chunks(self.tile.rows * self.dims) {
+            work.panels.fill(rows, self.dims, f32::NEG_INFINITY);
             for tile in 0..self.tiles.len() {
-                let range = self.tiles.range(tile);
-                self.tiles.products(tile, rows, &mut work.scores);
-                for (scores, part) in scores
-                    .chunks_mut(all)
-                    .zip(work.scores.chunks(range.len()))
-                    .take(rows.len() / self.dims)
-                {
-                    scores[range.clone()].copy_from_slice(part);
-                }
+                let tile = self.tiles.range(tile);
+                self.tiles
+                    .scan(tile, &mut work.panels, |row, first, found, _| {
+                        scores[row * all + first..][..found.len()].copy_from_slice(found);
+                    });
             }
-            for (row, scores) in rows.chunks(self.dims).zip(scores.chunks_mut(all)) {
-                for (score, bias) in scores.iter_mut().zip(&self.biases) {
-                    *score += bias;
-                }
+            for (row, scores) in rows.chunks(self.dims).zip(scores.chunks(all)) {
                 let mut sorted = scores.to_vec();
                 let (_, last, _) = sorted.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
                 let floor = f64::from(*last) - self.slack(row);

@@ -2,15 +2,21 @@
 //!
 //! All run on the rayon pool they are called in, and are exact like the stages built on them.
 
+use rayon::prelude::*;
+
 use super::assign::{Nearest, Plain, TileSize};
 use super::centroids::Centroids;
 use super::error::{CoresetError, Result};
 use super::kmeans;
-use super::numeric::{dot, scale};
-use super::options::{ClusterOptions, DuplicateOptions, Similarity};
+use super::numeric::{dot, ordered, scale};
+use super::options::{ClusterOptions, DuplicateOptions, Order, Similarity, Window};
 use super::pairs::{Sink, Units, for_each_similar};
+use super::select::{Looking, Select};
 use super::union_find::UnionFind;
 use crate::engine::{Silent, Worker};
+
+/// Rows that one thread ranks at a time.
+const BLOCK: usize = 1 << 16;
 
 /// Bytes that the panels of [`components`] may take.
 const MEMORY: u64 = 1 << 30;
@@ -102,6 +108,62 @@ pub fn components(rows: &[f32], dims: usize, options: &DuplicateOptions) -> Resu
     Ok((0..count as u32).map(|row| sets.find(row)).collect())
 }
 
+/// The rows within a window of ranks of their `values`, in their order; of equal values the first
+/// row has the first rank. Each cluster's rows apart is the caller's to do.
+pub fn in_window(values: &[f64], window: &Window) -> Vec<u64> {
+    let key = |row: usize| {
+        let value = ordered(values[row]);
+        match window.order {
+            Order::Descending => (!value, row as u64),
+            Order::Ascending => (value, row as u64),
+        }
+    };
+    let ranks = window.ranks(values.len() as u64);
+    if ranks.is_empty() {
+        return Vec::new();
+    }
+    let bounds: Vec<u64> = [ranks.start, ranks.end]
+        .into_iter()
+        .filter(|rank| *rank < values.len() as u64)
+        .collect();
+    let mut select = Select::new(&bounds, values.len() as u64);
+    let blocks = |block: usize| block * BLOCK..values.len().min((block + 1) * BLOCK);
+    let count = values.len().div_ceil(BLOCK);
+    let found = loop {
+        if let Some(found) = select.found() {
+            break found;
+        }
+        let seen = (0..count)
+            .into_par_iter()
+            .fold(
+                || select.looking(),
+                |mut looking, block| {
+                    blocks(block).for_each(|row| looking.see(key(row)));
+                    looking
+                },
+            )
+            .map(Looking::seen)
+            .reduce_with(|mut a, b| {
+                a.merge(b);
+                a
+            });
+        if let Some(seen) = seen {
+            select.advance(seen);
+        }
+    };
+    let (from, to) = (found[0], found.get(1).copied());
+    let inside: Vec<Vec<u64>> = (0..count)
+        .into_par_iter()
+        .map(|block| {
+            blocks(block)
+                .filter(|row| key(*row) >= from && to.is_none_or(|to| key(*row) < to))
+                .map(|row| row as u64)
+                .collect()
+        })
+        .collect();
+    inside.concat()
+}
+
 struct MemoryUnits<'a> {
     rows: &'a [f32],
     dims: usize,
@@ -165,6 +227,36 @@ impl Sink for Joined<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_holds_the_rows_that_sorting_puts_there() {
+        // Many ties, and more rows than a block; every value in float64.
+        let values: Vec<f64> = (0..100_000_u64)
+            .map(|row| (crate::hash::mix(row) % 9000) as f64 / 7.0 - 300.0)
+            .collect();
+        for order in [Order::Descending, Order::Ascending] {
+            for (from, to) in [(4000, 6000), (0, 1), (0, 10_000), (9_999, 10_000)] {
+                let window = Window {
+                    order,
+                    ..Window::new(from, to)
+                };
+                let mut sorted: Vec<u64> = (0..values.len() as u64).collect();
+                sorted.sort_by(|a, b| {
+                    let ascending = values[*a as usize].total_cmp(&values[*b as usize]);
+                    match order {
+                        Order::Descending => ascending.reverse(),
+                        Order::Ascending => ascending,
+                    }
+                });
+                let ranks = from as usize * 10..to as usize * 10;
+                let mut expected = sorted[ranks].to_vec();
+                expected.sort_unstable();
+                assert_eq!(in_window(&values, &window), expected);
+            }
+        }
+        assert!(in_window(&[], &Window::new(0, 10_000)).is_empty());
+        assert!(in_window(&[1.0], &Window::new(0, 5000)).is_empty());
+    }
 
     #[test]
     fn components_are_those_of_all_pairs_over_several_panels() {

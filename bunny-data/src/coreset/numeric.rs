@@ -85,50 +85,6 @@ by_width! {
     }
 }
 
-by_width! {
-    /// The greatest of `scores + biases`; `-inf` for none.
-    pub(crate) fn max_biased(scores: &[f32], biases: &[f32]) -> f32 {
-        const WIDE: usize = 64;
-        let mut lanes = [f32::NEG_INFINITY; WIDE];
-        let (score_blocks, score_rest) = scores.as_chunks::<WIDE>();
-        let (bias_blocks, bias_rest) = biases.as_chunks::<WIDE>();
-        for (scores, biases) in score_blocks.iter().zip(bias_blocks) {
-            for i in 0..WIDE {
-                let score = scores[i] + biases[i];
-                lanes[i] = if score > lanes[i] { score } else { lanes[i] };
-            }
-        }
-        for (i, (score, bias)) in score_rest.iter().zip(bias_rest).enumerate() {
-            lanes[i] = lanes[i].max(score + bias);
-        }
-        lanes.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
-    }
-}
-
-by_width! {
-    /// Appends `(place + first, score)` for every sum of `scores + biases` that is at least `floor`.
-    pub(crate) fn at_least(
-        scores: &[f32], biases: &[f32], floor: f32, first: u32, found: &mut Vec<(u32, f32)>
-    ) -> usize {
-        const WIDE: usize = 32;
-        let before = found.len();
-        for (block, (scores, biases)) in scores.chunks(WIDE).zip(biases.chunks(WIDE)).enumerate() {
-            let mut any = false;
-            for (score, bias) in scores.iter().zip(biases) {
-                any |= score + bias >= floor;
-            }
-            if any {
-                for (i, (score, bias)) in scores.iter().zip(biases).enumerate() {
-                    if score + bias >= floor {
-                        found.push((first + (block * WIDE + i) as u32, score + bias));
-                    }
-                }
-            }
-        }
-        found.len() - before
-    }
-}
-
 /// Multiplies a row by a number, each product rounded once.
 pub(crate) fn scale(row: &mut [f32], factor: f64) {
     for value in row {
@@ -188,12 +144,6 @@ mod tests {
                 distance_squared(&a, &b).to_bits(),
                 sum_pairs(&a, &b, |a, b| (a - b) * (a - b)).to_bits()
             );
-            let expected = a
-                .iter()
-                .zip(&b)
-                .map(|(a, b)| a + b)
-                .fold(f32::MIN, f32::max);
-            assert_eq!(max_biased(&a, &b), expected);
         }
     }
 

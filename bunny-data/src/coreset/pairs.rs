@@ -14,8 +14,8 @@
 
 use rayon::prelude::*;
 
-use super::numeric::{at_least, product_error};
-use super::tiles::Tiles;
+use super::numeric::product_error;
+use super::tiles::{RowPanels, Tiles};
 use crate::engine::Worker;
 
 /// The distinct rows of a cluster.
@@ -60,7 +60,6 @@ pub(crate) fn for_each_similar(
         dims,
         certain: next_above(units.threshold() + error),
         possible: next_below(units.threshold() - error),
-        zeros: vec![0.0; worker.tile.columns],
     };
     // Rows and their layout, in a quarter of the memory.
     let most = (worker.memory as usize / 4 / (8 * dims)).max(FIRST_PANEL);
@@ -86,9 +85,6 @@ pub(crate) fn for_each_similar(
     }
 }
 
-/// What one thread needs: the scores of a tile, and those of a row that may be similar.
-type Work = (Vec<f32>, Vec<(u32, f32)>);
-
 struct Search<'a, U, S> {
     units: &'a U,
     sink: &'a S,
@@ -96,7 +92,6 @@ struct Search<'a, U, S> {
     /// Products of at least this are similar, and products below `possible` are not.
     certain: f32,
     possible: f32,
-    zeros: Vec<f32>,
 }
 
 impl<U: Units, S: Sink> Search<'_, U, S> {
@@ -105,22 +100,27 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
         (0..panel.len())
             .into_par_iter()
             .step_by(block)
-            .for_each_init(Work::default, |work, start| {
+            .for_each_init(RowPanels::default, |work, start| {
                 let rows = start..panel.len().min(start + block);
                 let values = &values[rows.start * self.dims..rows.end * self.dims];
+                work.fill(values, self.dims, self.possible);
                 for tile in 0..tiles.len() {
                     let columns = tiles.range(tile);
                     if columns.start >= rows.end {
                         break;
                     }
-                    self.tile(
-                        tiles,
-                        tile,
-                        &panel[columns.clone()],
-                        values,
-                        &panel[rows.clone()],
+                    // What lies above the diagonal is left out, as far as whole panels go.
+                    tiles.scan(
+                        columns.start..columns.end.min(rows.end),
                         work,
-                        |row, column| columns.start + column < rows.start + row,
+                        |row, first, scores, _| {
+                            let row = rows.start + row;
+                            for (i, product) in scores.iter().enumerate() {
+                                if first + i < row {
+                                    self.pair(panel[first + i], panel[row], *product);
+                                }
+                            }
+                        },
                     );
                 }
             });
@@ -132,7 +132,7 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
             .map(|tile| self.one_set(&panel[tiles.range(tile)]))
             .collect();
         rest.par_chunks(block).for_each_init(
-            || (Work::default(), Vec::new()),
+            || (RowPanels::default(), Vec::new()),
             |(work, values), rows| {
                 let set = self.one_set(rows);
                 let known = |tile: usize| set.is_some() && sets[tile] == set;
@@ -143,9 +143,13 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
                 for (row, values) in rows.iter().zip(values.chunks_mut(self.dims)) {
                     self.units.load(*row, values);
                 }
+                work.fill(values, self.dims, self.possible);
                 for tile in (0..tiles.len()).filter(|tile| !known(*tile)) {
-                    let columns = &panel[tiles.range(tile)];
-                    self.tile(tiles, tile, columns, values, rows, work, |_, _| true);
+                    tiles.scan(tiles.range(tile), work, |row, first, scores, _| {
+                        for (i, product) in scores.iter().enumerate() {
+                            self.pair(panel[first + i], rows[row], *product);
+                        }
+                    });
                 }
             },
         );
@@ -158,37 +162,14 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
         same.then_some(set)
     }
 
-    /// One tile's products, and the pairs among them that `wanted(row, column)`.
-    #[allow(clippy::too_many_arguments)]
-    fn tile(
-        &self,
-        tiles: &Tiles,
-        tile: usize,
-        columns: &[u32],
-        values: &[f32],
-        rows: &[u32],
-        work: &mut Work,
-        wanted: impl Fn(usize, usize) -> bool,
-    ) {
-        let (scores, found) = work;
-        scores.resize(rows.len() * columns.len(), 0.0);
-        tiles.products(tile, values, scores);
-        for (row, scores) in scores.chunks(columns.len()).take(rows.len()).enumerate() {
-            found.clear();
-            let zeros = &self.zeros[..columns.len()];
-            if at_least(scores, zeros, self.possible, 0, found) == 0 {
-                continue;
-            }
-            for (column, product) in found.iter() {
-                let column = *column as usize;
-                let (a, b) = (columns[column], rows[row]);
-                if wanted(row, column)
-                    && !self.sink.known(a, b)
-                    && (*product >= self.certain || self.units.similar(a, b))
-                {
-                    self.sink.pair(a, b);
-                }
-            }
+    /// A pair and its product: passed on if it is similar and says something new.
+    #[inline(always)]
+    fn pair(&self, a: u32, b: u32, product: f32) {
+        if product >= self.possible
+            && !self.sink.known(a, b)
+            && (product >= self.certain || self.units.similar(a, b))
+        {
+            self.sink.pair(a, b);
         }
     }
 }
