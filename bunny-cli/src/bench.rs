@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use bunny_core::{
     Bunny,
     checkpoint::Precision,
+    generate::Pipeline,
     image_processor::Pixels,
     nn::Mode,
     presets::{PRESETS, Preset},
@@ -19,10 +20,11 @@ use serde_json::json;
 use crate::{
     Format,
     backend::{BackendArgs, Numbers, Work},
+    load::ModelArgs,
 };
 
-/// Makes random weights of a model's true shapes (nothing is downloaded) and measures its parts:
-/// making the weights, encoding a picture, reading a prompt, decoding, peak memory.
+/// Makes random weights of a model's true shapes (nothing is downloaded), or loads a model, and
+/// measures it: loading, encoding a picture, reading a prompt, decoding, peak memory.
 ///
 /// Example: bunny-cli bench --arch bunny-phi-2-siglip --dtype f16
 #[derive(Debug, clap::Args)]
@@ -33,6 +35,9 @@ pub struct BenchArgs {
     /// A name of `model list`
     #[arg(long, default_value = "bunny-phi-2-siglip")]
     arch: String,
+    /// A model of your own instead: a folder or a hub id
+    #[arg(long, short, conflicts_with = "arch")]
+    model: Option<String>,
     #[command(flatten)]
     backend: BackendArgs,
     /// Positions of the prompt, the picture's included
@@ -70,6 +75,13 @@ pub fn run(args: BenchArgs) -> Result<()> {
     }
 }
 
+impl BenchArgs {
+    /// What is measured, by the name it was given by.
+    fn subject(&self) -> &str {
+        self.model.as_deref().unwrap_or(&self.arch)
+    }
+}
+
 struct Measuring(BenchArgs);
 
 /// What one run took.
@@ -84,13 +96,25 @@ impl Work for Measuring {
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let args = self.0;
-        let names = || PRESETS.map(|preset| preset.name).join(", ");
-        let preset = Preset::named(&args.arch)
-            .with_context(|| format!("no model `{}`; there are {}", args.arch, names()))?;
-        let precision = numbers.precision::<B>(&device, DType::F32)?;
-        let config = preset.config();
         let started = Instant::now();
-        let model = Bunny::<B>::random(&config, 0, precision, &device);
+        let (model, precision) = match &args.model {
+            Some(model) => {
+                let open = ModelArgs::named(model).open()?;
+                let precision = numbers.precision::<B>(&device, open.weights.stored_type())?;
+                let model = Pipeline::<B>::from_open(open, precision, device.clone())?.model;
+                (model, precision)
+            }
+            None => {
+                let config = Preset::named(&args.arch)
+                    .with_context(|| {
+                        let names = PRESETS.map(|preset| preset.name).join(", ");
+                        format!("no model `{}`; there are {names}", args.arch)
+                    })?
+                    .config();
+                let precision = numbers.precision::<B>(&device, DType::F32)?;
+                (Bunny::random(&config, 0, precision, &device), precision)
+            }
+        };
         let load = started.elapsed();
         for _ in 0..args.warmup {
             measure(&model, &args, &device)?;
@@ -170,7 +194,7 @@ fn print(args: &BenchArgs, numbers: Numbers, precision: Precision, load: Duratio
     let memory = peak_memory();
     let report = json!({
         "format_version": 1,
-        "arch": args.arch,
+        "arch": args.subject(),
         "backend": numbers.backend(),
         "dtype": dtype,
         "threads": threads,
@@ -193,11 +217,11 @@ fn print(args: &BenchArgs, numbers: Numbers, precision: Precision, load: Duratio
     }
     println!(
         "{}, weights in {dtype}, backend {}, {threads} threads; best (worst) of {}",
-        args.arch,
+        args.subject(),
         numbers.backend(),
         runs.len()
     );
-    println!("  make weights {:9.2} s", load.as_secs_f64());
+    println!("  load         {:9.2} s", load.as_secs_f64());
     println!("  vision       {vision:9.2} s        ({slowest_vision:.2})");
     println!(
         "  prefill {:4} {:9.1} tokens/s ({:.1})",

@@ -26,6 +26,15 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// A model that stands alone.
+    pub fn named(model: &str) -> Self {
+        Self {
+            model: model.into(),
+            model_base: None,
+            vision_tower: None,
+        }
+    }
+
     /// The folders, after downloading what is not here.
     ///
     /// # Errors
