@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::coreset::DiskUse;
 use crate::coreset::assign::TileSize;
 use crate::coreset::error::{CoresetError, Result};
 
@@ -50,6 +51,9 @@ impl std::fmt::Debug for Worker<'_> {
 
 /// Who is told how far a stage is.
 pub trait Progress: Sync {
+    /// The work is about to begin, and its files will take so much of the disk.
+    fn disk(&self, _disk: &DiskUse) {}
+
     /// A stage begins: its name, and the units it will count.
     fn begin(&self, stage: &str, total: u64);
 

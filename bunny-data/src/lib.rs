@@ -3,6 +3,7 @@
 //! No tensor framework stands behind this crate. Everything in it is exact and seeded: the same
 //! input and options give the same bytes, whatever the number of threads.
 
+mod caught;
 pub mod coreset;
 pub mod embeddings;
 pub mod engine;

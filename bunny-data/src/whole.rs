@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile};
 
+use crate::coreset::CoresetError;
 use crate::error::{DataError, Result};
 
 /// A file in the making: a temporary neighbour of `path`, which takes its name in [`finish`] and
@@ -18,40 +19,102 @@ pub(crate) struct WholeFile {
     file: BufWriter<NamedTempFile>,
 }
 
+/// A file that could not be created, written or named.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl From<Unwritten> for DataError {
+    fn from(Unwritten { path, source }: Unwritten) -> Self {
+        DataError::io(path, "write")(source)
+    }
+}
+
+impl From<Unwritten> for CoresetError {
+    fn from(Unwritten { path, source }: Unwritten) -> Self {
+        CoresetError::io(path, "write")(source)
+    }
+}
+
 impl WholeFile {
     /// Starts a file that will stand at `path`, which may exist and stays as it is until the end.
-    pub fn create(path: &Path) -> Result<Self> {
-        if path.exists() && !path.is_file() {
-            return Err(DataError::Io {
+    pub fn create(path: &Path) -> Result<Self, Unwritten> {
+        Self::start(path, Builder::new().prefix(".bunny-").suffix(".part"))
+    }
+
+    /// Starts a file in a folder that one process writes at a time: what it left there when it was
+    /// killed is written over, so that nothing adds up.
+    pub fn create_alone(path: &Path) -> Result<Self, Unwritten> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        match std::fs::remove_file(path.with_file_name(&name).with_added_extension("part")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Unwritten {
                 path: path.to_owned(),
-                action: "write",
-                source: io::Error::other("it exists and is not a file"),
-            });
+                source: error,
+            }),
+            _ => Self::start(
+                path,
+                Builder::new().prefix(&name).suffix(".part").rand_bytes(0),
+            ),
+        }
+    }
+
+    fn start(path: &Path, builder: &mut Builder<'_, '_>) -> Result<Self, Unwritten> {
+        let unwritten = |source| Unwritten {
+            path: path.to_owned(),
+            source,
+        };
+        if path.exists() && !path.is_file() {
+            return Err(unwritten(io::Error::other("it exists and is not a file")));
         }
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".bunny-").suffix(".part");
         // As any new file: readable by others, within the umask.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder
             .tempfile_in(folder.unwrap_or(Path::new(".")))
-            .map_err(DataError::io(path, "write"))?;
+            .map_err(unwritten)?;
         Ok(Self {
             path: path.to_owned(),
             file: BufWriter::with_capacity(1 << 20, file),
         })
     }
 
+    /// Writes a file of a folder that one process writes at a time: it appears whole or, where
+    /// `fill` fails, not at all.
+    ///
+    /// # Errors
+    /// Those of `fill`, and those of the operating system.
+    pub fn fill<T, E: From<Unwritten>>(
+        path: &Path,
+        fill: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut file = Self::create_alone(path)?;
+        let value = fill(&mut file)?;
+        file.finish()?;
+        Ok(value)
+    }
+
+    /// Writes bytes.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
+        let written = self.file.write_all(bytes);
+        self.check(written)
+    }
+
     /// Wraps what a write to this file returned.
-    pub fn check<T>(&self, written: io::Result<T>) -> Result<T> {
-        written.map_err(DataError::io(&self.path, "write"))
+    pub fn check<T>(&self, written: io::Result<T>) -> Result<T, Unwritten> {
+        written.map_err(|source| Unwritten {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Brings the file to the disk and gives it its name.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(self) -> Result<(), Unwritten> {
         let Self { path, file } = self;
         let finish = || {
             let file = file.into_inner().map_err(|error| error.into_error())?;
@@ -63,7 +126,7 @@ impl WholeFile {
             }
             Ok(())
         };
-        finish().map_err(DataError::io(&path, "write"))
+        finish().map_err(|source| Unwritten { path, source })
     }
 }
 
@@ -73,9 +136,8 @@ impl WholeFile {
 /// [`DataError::Io`].
 pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let mut file = WholeFile::create(path.as_ref())?;
-    let written = file.write_all(bytes);
-    file.check(written)?;
-    file.finish()
+    file.put(bytes)?;
+    Ok(file.finish()?)
 }
 
 impl Write for WholeFile {
@@ -104,6 +166,28 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         write_whole(&path, b"after").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"after");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.txt");
+        let file = WholeFile::create_alone(&path).unwrap();
+        // As a kill: nothing is dropped.
+        std::mem::forget(file);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        WholeFile::fill(&path, |file| file.put(b"whole")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let failed: Result<(), DataError> = WholeFile::fill(&path, |file| {
+            file.put(b"in part")?;
+            Err(DataError::io("elsewhere", "read")(io::Error::other(
+                "broken",
+            )))
+        });
+        assert!(failed.unwrap_err().to_string().starts_with("elsewhere: "));
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

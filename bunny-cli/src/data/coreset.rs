@@ -7,16 +7,16 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 use bunny_data::coreset::{
-    ClusterOptions, CoresetError, CoresetOptions, DuplicateOptions, Edge, Geometry, Group, Invalid,
-    Keep, Median, MissingImages, Order, OutputOptions, Paths, Report, Scope, Search, Similarity,
-    Start, TileSize, Window, WindowOptions, machine_memory, select,
+    ClusterOptions, CoresetError, CoresetOptions, DiskUse, DuplicateOptions, Edge, Geometry, Group,
+    Invalid, Keep, Median, MissingImages, Order, OutputOptions, Paths, Report, Scope, Search,
+    Similarity, Start, TileSize, Window, WindowOptions, machine_memory, select,
 };
 use bunny_data::embeddings::EmbeddingOptions;
 use bunny_data::engine::{Local, Progress, Worker};
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::choice::{bytes, choice};
+use super::choice::{bytes, choice, show_bytes};
 use crate::Format;
 
 /// Memory where the system does not say how much there is.
@@ -340,6 +340,21 @@ fn print(report: &Report, paths: &Paths) {
 struct StageBar(Mutex<Option<ProgressBar>>);
 
 impl Progress for StageBar {
+    fn disk(&self, disk: &DiskUse) {
+        let [all, rows, training, tables, unpacked] = [
+            disk.total(),
+            disk.buckets,
+            disk.training,
+            disk.tables,
+            disk.unpacked,
+        ]
+        .map(|bytes| show_bytes(bytes as f64));
+        eprintln!(
+            "work files take up to {all} of disk: rows by cluster {rows}, training {training}, \
+             scores and survivors {tables}, unpacked embeddings {unpacked}"
+        );
+    }
+
     fn begin(&self, stage: &str, total: u64) {
         tracing::info!(stage, total, "begins");
         if !std::io::stderr().is_terminal() {

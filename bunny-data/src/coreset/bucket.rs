@@ -10,7 +10,6 @@
 //! in the order of the set, whatever the length of the chunks was.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +20,7 @@ use super::error::{CoresetError, Result};
 use super::files::Resident;
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::{map_file, release, to_f32};
+use crate::whole::WholeFile;
 
 /// What is known of a row beside its numbers.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -89,8 +89,7 @@ pub(crate) fn run_path(folder: &Path, part: usize) -> PathBuf {
 /// Writes a run chunk by chunk.
 #[derive(Debug)]
 pub(crate) struct RunWriter<'a> {
-    out: &'a mut BufWriter<File>,
-    path: &'a Path,
+    out: &'a mut WholeFile,
     buckets: Buckets,
     row_bytes: usize,
     directory: Vec<Entry>,
@@ -98,15 +97,9 @@ pub(crate) struct RunWriter<'a> {
 }
 
 impl<'a> RunWriter<'a> {
-    pub(crate) fn new(
-        out: &'a mut BufWriter<File>,
-        path: &'a Path,
-        buckets: Buckets,
-        row_bytes: usize,
-    ) -> Self {
+    pub(crate) fn new(out: &'a mut WholeFile, buckets: Buckets, row_bytes: usize) -> Self {
         Self {
             out,
-            path,
             buckets,
             row_bytes,
             directory: Vec::new(),
@@ -116,9 +109,7 @@ impl<'a> RunWriter<'a> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.offset += bytes.len() as u64;
-        self.out
-            .write_all(bytes)
-            .map_err(CoresetError::io(self.path, "write"))
+        Ok(self.out.put(bytes)?)
     }
 
     /// Writes the next rows of the part; `row(i)` are the bytes of the row that `tags[i]` tells of.
@@ -313,7 +304,6 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coreset::files::write_whole;
 
     #[test]
     fn a_bucket_holds_the_rows_of_its_clusters_in_order_whatever_the_chunks() {
@@ -342,8 +332,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             for (part, range) in [(0, 0..40), (1, 40..40), (2, 40..100)] {
                 let path = run_path(dir.path(), part);
-                write_whole(&path, |out| {
-                    let mut run = RunWriter::new(out, &path, buckets, 6);
+                WholeFile::fill(&path, |out| {
+                    let mut run = RunWriter::new(out, buckets, 6);
                     let first = range.start;
                     for start in range.clone().step_by(chunk) {
                         let end = range.end.min(start + chunk);

@@ -1,15 +1,14 @@
 //! Centroids: read from and written to `.npy` files.
 
-use std::io::Write;
 use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::error::{CoresetError, Result};
-use super::files::write_whole;
 use super::numeric::dot;
 use super::options::Geometry;
 use crate::embeddings::{Dtype, MatrixFile, NpyHeader};
+use crate::whole::WholeFile;
 
 /// The centres of clusters, and what "near" means to them.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,11 +78,10 @@ impl Centroids {
     /// When the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        write_whole(path, |out| {
+        WholeFile::fill(path, |file| {
             let header = NpyHeader::write(Dtype::Float32, self.len() as u64, self.dims);
-            out.write_all(&header)
-                .and_then(|()| out.write_all(bytemuck::cast_slice(&self.values)))
-                .map_err(CoresetError::io(path, "write"))
+            file.put(&header)?;
+            Ok(file.put(bytemuck::cast_slice(&self.values))?)
         })
     }
 

@@ -10,13 +10,14 @@ use super::assign::{Nearest, Workspace};
 use super::bucket::{Buckets, RunWriter, Tag, run_path};
 use super::centroids::Centroids;
 use super::error::Result;
-use super::files::{Records, write_whole};
+use super::files::Records;
 use super::options::{Geometry, Search};
 use super::scan::scores_path;
 use super::two_level::TwoLevel;
 use crate::embeddings::{EmbeddingSet, Matrix};
 use crate::engine::{Task, Worker};
 use crate::hash::mix_all;
+use crate::whole::WholeFile;
 
 /// One row in so many shows how often the approximate search agrees with the exact one.
 const CHECKED: u64 = 256;
@@ -76,8 +77,8 @@ impl Task for Divide {
         let mut found = Divided::default();
         let mut seen = 0;
         let path = run_path(&self.folder, part);
-        write_whole(&path, |out| {
-            let mut run = RunWriter::new(out, &path, self.buckets, self.set.row_bytes());
+        WholeFile::fill(&path, |out| {
+            let mut run = RunWriter::new(out, self.buckets, self.set.row_bytes());
             // An eighth of the memory for the mapped rows of a chunk.
             let chunk = (worker.memory / 8 / self.set.row_bytes() as u64).clamp(1024, 1 << 18);
             for shard in &self.set.shards[self.set.parts()[part].clone()] {

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{CoresetError, Result};
-use super::files::{Records, write_records, write_whole};
+use super::files::{Records, write_records};
 use super::kept::Kept;
 use super::select::{Key, at_rank};
 use super::windows::Survivors;
 use crate::embeddings::{EmbeddingSet, columns};
 use crate::engine::{Task, Worker};
 use crate::hash::{mix_all, mix_bytes};
+use crate::whole::WholeFile;
 
 /// Keeps the last draw apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"coreset!");
@@ -46,15 +47,16 @@ impl Task for Survive {
 
     fn run(&self, part: usize, _worker: &Worker<'_>) -> Result<u64> {
         let path = survivors_path(&self.folder, part);
-        write_whole(&path, |out| {
+        WholeFile::fill(&path, |out| {
             let (mut rows, mut written) = (0, Ok(()));
             self.survivors.for_each(part, |kept| {
                 if written.is_ok() {
-                    written = write_records(out, &path, std::slice::from_ref(kept));
+                    written = out.put(bytemuck::bytes_of(kept));
                 }
                 rows += 1;
             })?;
-            written.map(|()| rows)
+            written?;
+            Ok(rows)
         })
     }
 }
@@ -67,14 +69,14 @@ pub(crate) fn merge(folder: &Path, buckets: usize, path: &Path) -> Result<()> {
     let files = (0..buckets)
         .map(|bucket| Records::<Kept>::open(&survivors_path(folder, bucket)))
         .collect::<Result<Vec<_>>>()?;
-    write_whole(path, |out| {
+    WholeFile::fill(path, |out| {
         let mut heads: BinaryHeap<Reverse<(u64, usize, usize)>> = files
             .iter()
             .enumerate()
             .filter_map(|(file, records)| records.first().map(|kept| Reverse((kept.row, file, 0))))
             .collect();
         while let Some(Reverse((_, file, index))) = heads.pop() {
-            write_records(out, path, &files[file][index..=index])?;
+            out.put(bytemuck::bytes_of(&files[file][index]))?;
             if index % RELEASED == RELEASED - 1 {
                 files[file].release(index + 1 - RELEASED..index);
             }
@@ -174,7 +176,7 @@ impl Task for HashKeys {
         }
         worker.progress.advance(hashes.len() as u64);
         let path = hashes_path(&self.folder, part);
-        write_whole(&path, |out| write_records(out, &path, &hashes))?;
+        write_records(&path, &hashes)?;
         Ok(hashes.len() as u64)
     }
 }
@@ -200,14 +202,14 @@ pub(crate) fn draw(
         Ok(())
     };
     let last = at_rank(sample - 1, count, pass)?;
-    write_whole(path, |out| {
+    WholeFile::fill(path, |out| {
         let (mut index, mut written) = (0, Ok(()));
         pass(&mut |key| {
             if key <= last && written.is_ok() {
-                written = write_records(out, path, &records[index..=index]);
+                written = out.put(bytemuck::bytes_of(&records[index]));
             }
             index += 1;
         })?;
-        written
+        Ok(written?)
     })
 }

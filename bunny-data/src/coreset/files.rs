@@ -1,7 +1,7 @@
-//! Files that appear whole or not at all, and big arrays that may live on disk.
+//! Big arrays that may live on disk, and the folders they lie in.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Read;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,92 +11,11 @@ use memmap2::{Mmap, MmapMut};
 
 use super::error::{CoresetError, Result};
 use crate::embeddings::matrix::{map_file, release};
-
-/// A file that is written under a temporary name until it is whole.
-#[derive(Debug)]
-pub(crate) struct Whole {
-    pub(crate) out: BufWriter<File>,
-    path: PathBuf,
-    temporary: PathBuf,
-    committed: bool,
-}
-
-impl Whole {
-    /// Starts a file that will be called `path`.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".tmp");
-        let temporary = path.with_file_name(name);
-        let file = File::create(&temporary).map_err(CoresetError::io(&temporary, "create"))?;
-        Ok(Self {
-            out: BufWriter::with_capacity(1 << 20, file),
-            path: path.to_owned(),
-            temporary,
-            committed: false,
-        })
-    }
-
-    /// The name the file will have.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes bytes.
-    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out
-            .write_all(bytes)
-            .map_err(CoresetError::io(&self.path, "write"))
-    }
-
-    /// Syncs the file and gives it its name.
-    pub(crate) fn commit(mut self) -> Result<()> {
-        let io = |action| CoresetError::io(&self.path, action);
-        self.out.flush().map_err(io("write"))?;
-        self.out.get_ref().sync_all().map_err(io("sync"))?;
-        std::fs::rename(&self.temporary, &self.path).map_err(io("rename"))?;
-        self.committed = true;
-        sync_folder(&self.path);
-        Ok(())
-    }
-}
-
-impl Drop for Whole {
-    fn drop(&mut self) {
-        if !self.committed {
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-/// Writes a file that appears whole or, where `fill` fails, not at all.
-///
-/// # Errors
-/// Those of `fill`, and those of the operating system.
-pub(crate) fn write_whole<T>(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> Result<T>,
-) -> Result<T> {
-    let mut whole = Whole::create(path)?;
-    let value = fill(&mut whole.out)?;
-    whole.commit()?;
-    Ok(value)
-}
-
-/// Makes a rename last. Systems that cannot sync a folder keep the rename without it.
-fn sync_folder(path: &Path) {
-    if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
-        let _ = folder.sync_all();
-    }
-}
+use crate::whole::WholeFile;
 
 /// Writes records as they stand in memory.
-pub(crate) fn write_records<T: Pod>(
-    out: &mut impl Write,
-    path: &Path,
-    records: &[T],
-) -> Result<()> {
-    out.write_all(bytemuck::cast_slice(records))
-        .map_err(CoresetError::io(path, "write"))
+pub(crate) fn write_records<T: Pod>(path: &Path, records: &[T]) -> Result<()> {
+    WholeFile::fill(path, |file| Ok(file.put(bytemuck::cast_slice(records))?))
 }
 
 /// A mapped file of equal records.
@@ -174,12 +93,23 @@ impl<T: Pod> Scratch<T> {
             return Ok(Self::Memory(vec![T::zeroed(); len]));
         }
         let file = tempfile::tempfile_in(folder).map_err(CoresetError::io(folder, "create"))?;
-        file.set_len(bytes as u64)
-            .map_err(CoresetError::io(folder, "write"))?;
+        allocate(&file, bytes as u64).map_err(CoresetError::io(folder, "write"))?;
         // SAFETY: the file has no name, so no other process can change it.
         let map = unsafe { MmapMut::map_mut(&file) }.map_err(CoresetError::io(folder, "map"))?;
         Ok(Self::Disk(map, len))
     }
+}
+
+/// Zeros with disk behind every one of them: writing to a mapped hole of a full disk would end the
+/// process.
+fn allocate(file: &File, bytes: u64) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Err(rustix::io::Errno::OPNOTSUPP) => {}
+        done => return Ok(done?),
+    }
+    std::io::copy(&mut std::io::repeat(0).take(bytes), &mut &*file)?;
+    Ok(())
 }
 
 impl<T: Pod> Deref for Scratch<T> {

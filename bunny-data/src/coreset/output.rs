@@ -1,6 +1,5 @@
 //! What a selection leaves: keys in three forms, and the pretraining file.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{for_each_key, of_shard};
 use super::error::{CoresetError, Result};
-use super::files::{Records, Scratch, Whole};
+use super::files::{Records, Scratch};
 use super::kept::Kept;
 use crate::embeddings::EmbeddingSet;
 use crate::embeddings::npy::header_bytes;
 use crate::engine::Worker;
+use crate::whole::WholeFile;
 
 /// What the human says in every record of Bunny-pretrain-LAION-2M. Training reads the picture
 /// alone: the plain template drops the words.
@@ -81,7 +81,7 @@ pub(crate) fn write(
 ) -> Result<Written> {
     let records: Records<Kept> = Records::open(chosen)?;
     worker.progress.begin("output", records.len() as u64);
-    let mut keys = Whole::create(&out.join("keys.txt"))?;
+    let mut keys = WholeFile::create_alone(&out.join("keys.txt"))?;
     let mut table = Table::create(&out.join("kept.parquet"))?;
     let pretrain = match (&options.images, &set.caption_column) {
         (Some(_), None) => {
@@ -91,7 +91,9 @@ pub(crate) fn write(
                  --caption-column",
             ));
         }
-        (Some(folder), Some(_)) => Some((Whole::create(&out.join("pretrain.json"))?, folder)),
+        (Some(folder), Some(_)) => {
+            Some((WholeFile::create_alone(&out.join("pretrain.json"))?, folder))
+        }
         (None, _) => None,
     };
     let in_memory = worker.memory as usize / 8;
@@ -146,28 +148,27 @@ pub(crate) fn write(
                         },
                     ],
                 };
-                let path = whole.path().to_owned();
-                serde_json::to_writer(&mut whole.out, &record)
-                    .map_err(|error| CoresetError::io(path, "write")(error.into()))
+                let written = serde_json::to_writer(&mut *whole, &record);
+                Ok(whole.check(written.map_err(Into::into))?)
             },
         )?;
         records.release(of_shard(&records, set, shard));
     }
-    keys.commit()?;
+    keys.finish()?;
     table.finish()?;
     written.files = vec!["keys.txt".into(), "kept.parquet".into()];
     if let Some((mut whole, _, count)) = json {
         whole.put(if count == 0 { b"[]\n" } else { b"\n]\n" })?;
-        whole.commit()?;
+        whole.finish()?;
         written.files.push("pretrain.json".into());
     }
     if let Some(mut uids) = uids.filter(|uids| !uids.is_empty()) {
         uids.sort_unstable();
-        let mut whole = Whole::create(&out.join("datacomp.npy"))?;
+        let mut whole = WholeFile::create_alone(&out.join("datacomp.npy"))?;
         let descr = "[('f0', '<u8'), ('f1', '<u8')]";
         whole.put(&header_bytes(descr, &format!("({},)", uids.len())))?;
         whole.put(bytemuck::cast_slice(&uids))?;
-        whole.commit()?;
+        whole.finish()?;
         written.files.push("datacomp.npy".into());
     }
     Ok(written)
@@ -184,20 +185,10 @@ fn uid(key: &str) -> Option<[u64; 2]> {
 
 /// The Parquet file, a batch at a time.
 struct Table {
-    writer: ArrowWriter<Whole>,
+    writer: ArrowWriter<WholeFile>,
     path: PathBuf,
     keys: Vec<String>,
     rows: Vec<Kept>,
-}
-
-impl Write for Whole {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.out.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
 }
 
 impl Table {
@@ -212,7 +203,7 @@ impl Table {
             .map_err(CoresetError::parquet(path))?
             .schema();
         Ok(Self {
-            writer: ArrowWriter::try_new(Whole::create(path)?, schema, Some(properties))
+            writer: ArrowWriter::try_new(WholeFile::create_alone(path)?, schema, Some(properties))
                 .map_err(CoresetError::parquet(path))?,
             path: path.to_owned(),
             keys: Vec::with_capacity(BATCH),
@@ -240,10 +231,11 @@ impl Table {
 
     fn finish(mut self) -> Result<()> {
         self.flush()?;
-        self.writer
+        let file = self
+            .writer
             .into_inner()
-            .map_err(CoresetError::parquet(&self.path))?
-            .commit()
+            .map_err(CoresetError::parquet(&self.path))?;
+        Ok(file.finish()?)
     }
 }
 

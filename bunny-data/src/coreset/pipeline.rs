@@ -1,28 +1,25 @@
 //! The stages in their order, each resumable, from a folder of embeddings to the kept keys.
 
+mod choose;
+
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-use super::assign::Nearest;
 use super::bucket::Buckets;
 use super::centroids::Centroids;
 use super::divide::{Divide, Divided};
-use super::draw::{self, HashKeys, Survive};
 use super::error::{CoresetError, Result};
-use super::files::{folder_bytes, free_disk, remove_folder};
-use super::kept::Kept;
+use super::files::remove_folder;
 use super::options::{CoresetOptions, Keep};
 use super::output::{self, OutputOptions};
 use super::reduce::{Reduce, Reduced};
 use super::report::{Report, write_report};
+use super::resources;
 use super::scan::{Scan, Scanned};
 use super::stage::{
     FORMAT_VERSION, Resumable, file_fingerprint, fingerprint, read_manifest, stage_folder,
     write_manifest,
 };
 use super::train::Training;
-use super::windows::{self, By, Ranked, Survivors};
 use crate::embeddings::{EmbeddingSet, Storage};
 use crate::engine::Engine;
 
@@ -35,36 +32,6 @@ pub struct Paths {
     pub out: PathBuf,
     /// Whether the work files stay, for another selection from the same clusters.
     pub keep_work: bool,
-}
-
-/// Bytes of disk that the work files of a set take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct DiskUse {
-    /// Embeddings that have to be unpacked before they can be mapped.
-    pub unpacked: u64,
-    /// The sample that centroids are trained on, and the centroids.
-    pub training: u64,
-    /// The rows, sorted into buckets of clusters.
-    pub buckets: u64,
-    /// Scores and survivors, at most.
-    pub tables: u64,
-}
-
-impl DiskUse {
-    /// The work files of `rows` rows of so many bytes.
-    pub fn new(unpacked: u64, rows: u64, row_bytes: u64, sample: u64, centroids: u64) -> Self {
-        Self {
-            unpacked,
-            training: sample * row_bytes + 2 * centroids,
-            buckets: rows * (row_bytes + 24),
-            tables: rows * (8 + 2 * size_of::<Kept>() as u64),
-        }
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.unpacked + self.training + self.buckets + self.tables
-    }
 }
 
 /// Selects a coreset: opens the set, runs every stage that is not done yet, writes the results.
@@ -104,8 +71,11 @@ pub fn select(
         options,
         identity,
     };
-    let disk = run.check_resources(&set)?;
-    tracing::info!(bytes = disk.total(), "work files, at most");
+    engine.drive(|worker| {
+        let disk = resources::check(options, &set, &run.work, worker.memory)?;
+        worker.progress.disk(&disk);
+        Ok::<_, CoresetError>(())
+    })?;
     let set = run.unpack(set)?;
     let (scanned, scores) = run.scan(&set)?;
     let usable = scanned.rows - scanned.dropped;
@@ -189,61 +159,6 @@ struct Run<'a, E> {
 type Chain = String;
 
 impl<E: Engine + Sync> Run<'_, E> {
-    /// Fails before anything is written where memory or disk cannot suffice.
-    fn check_resources(&self, set: &EmbeddingSet) -> Result<DiskUse> {
-        let clusters = match &self.options.clusters.centroids {
-            Some(path) => crate::embeddings::MatrixFile::npy(path)?.rows,
-            None => self.options.cluster_count(set.rows()),
-        };
-        if clusters > set.rows() && self.options.clusters.centroids.is_none() {
-            return Err(CoresetError::option(
-                "--clusters",
-                format!("{clusters} clusters of {} rows", set.rows()),
-            ));
-        }
-        // Centroids once as they are, and once as the search lays them out; two levels lay out
-        // every centroid twice.
-        let vectors = 4 * clusters * set.dims as u64;
-        let layouts = match self.options.clusters.search {
-            super::options::Search::Exact => 1,
-            super::options::Search::TwoLevel { .. } => 2,
-        };
-        let need = vectors + layouts * Nearest::bytes(clusters, set.dims);
-        let budget = self.engine.drive(|worker| worker.memory);
-        if need > budget / 2 {
-            return Err(CoresetError::Memory {
-                what: "searching the centroids in half of the memory",
-                need: 2 * need,
-                budget,
-            });
-        }
-        let sample = match self.options.clusters.centroids {
-            Some(_) => 0,
-            None => self
-                .options
-                .clusters
-                .rows_per_centroid
-                .saturating_mul(clusters)
-                .min(set.rows()),
-        };
-        let disk = DiskUse::new(
-            set.packed_bytes(),
-            set.rows(),
-            set.row_bytes() as u64,
-            sample,
-            vectors,
-        );
-        let left = disk.total().saturating_sub(folder_bytes(&self.work));
-        match free_disk(&self.work) {
-            Some(free) if free < left => Err(CoresetError::Disk {
-                path: self.work.clone(),
-                need: left,
-                free,
-            }),
-            _ => Ok(disk),
-        }
-    }
-
     fn unpack(&self, set: EmbeddingSet) -> Result<EmbeddingSet> {
         let packed = set.shards.iter().any(|shard| {
             [Some(&shard.image), shard.text.as_ref()]
@@ -430,91 +345,4 @@ impl<E: Engine + Sync> Run<'_, E> {
         let merged = self.engine.merge(parts, Reduced::merge);
         Ok((merged.unwrap_or_default(), folder, word))
     }
-
-    /// Steps 2 and 3 and the draw; the path of the chosen rows.
-    fn choose(
-        &self,
-        set: &EmbeddingSet,
-        kept: &Path,
-        buckets: Buckets,
-        chain: &Chain,
-    ) -> Result<([Ranked; 2], PathBuf)> {
-        let buckets = buckets.count as usize;
-        let mut survivors = Survivors {
-            folder: kept.to_owned(),
-            buckets,
-            cuts: Vec::new(),
-        };
-        let steps = [
-            (By::Score, self.options.windows.score),
-            (By::Centroid, self.options.windows.centroid),
-        ];
-        let mut ranked = [Ranked::default(), Ranked::default()];
-        for (ranked, (by, window)) in ranked.iter_mut().zip(steps) {
-            *ranked = match window {
-                Some(window) => windows::cut(self.engine, &mut survivors, by, window)?,
-                None => {
-                    let (rows, values) = windows::count(self.engine, &survivors, by)?;
-                    Ranked {
-                        rows,
-                        kept: rows,
-                        values,
-                        bounds: [None; 2],
-                    }
-                }
-            };
-        }
-        let word = fingerprint(&("survivors", chain, &self.options.windows, &self.identity));
-        let folder = stage_folder(&self.work, "survivors", &word)?;
-        let task = Resumable {
-            task: Survive {
-                survivors,
-                folder: folder.clone(),
-            },
-            folder: folder.clone(),
-            fingerprint: word.clone(),
-        };
-        self.engine.map_buckets(&task, buckets)?;
-        let all = folder.join("survivors.bin");
-        if !all.is_file() {
-            draw::merge(&folder, buckets, &all)?;
-        }
-        let Some(sample) = self
-            .options
-            .sample
-            .filter(|sample| *sample < ranked[1].kept)
-        else {
-            return Ok((ranked, all));
-        };
-        let word = fingerprint(&("keys", word, self.options.seed, &self.options.embeddings));
-        let folder = stage_folder(&self.work, "keys", &word)?;
-        let chosen = folder.join(format!("chosen-{sample}.bin"));
-        if !chosen.is_file() {
-            let task = Resumable {
-                task: HashKeys {
-                    set: set.clone(),
-                    survivors: all.clone(),
-                    seed: self.options.seed,
-                    folder: folder.clone(),
-                },
-                folder: folder.clone(),
-                fingerprint: word,
-            };
-            self.engine
-                .drive(|worker| worker.progress.begin("keys", ranked[1].kept));
-            let parts = set.parts().len();
-            self.engine.map_files(&task, parts)?;
-            self.engine
-                .drive(|_| draw::draw(&all, &folder, parts, sample, &chosen))?;
-        }
-        Ok((ranked, chosen))
-    }
-}
-
-/// Bytes of memory on this machine; `None` where the system does not say.
-pub fn machine_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -15,7 +15,7 @@ use super::error::{CoresetError, Result};
 use super::kept::Kept;
 use super::numeric::dot;
 use super::options::Geometry;
-use super::pipeline::DiskUse;
+use super::resources::DiskUse;
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::to_f32;
 use crate::engine::Worker;

@@ -10,7 +10,7 @@ use super::bucket::{Bucket, Buckets};
 use super::centroids::Centroids;
 use super::cluster::{Cluster, Found};
 use super::error::Result;
-use super::files::{Scratch, write_records, write_whole};
+use super::files::{Scratch, write_records};
 use super::histogram::Sizes;
 use super::kept::kept_path;
 use super::options::{DuplicateOptions, Geometry};
@@ -116,7 +116,7 @@ impl Task for Reduce {
         summary.kept = kept.len() as u64;
         kept.par_sort_unstable_by_key(|kept| kept.row);
         let path = kept_path(&self.folder, part);
-        write_whole(&path, |out| write_records(out, &path, &kept))?;
+        write_records(&path, &kept)?;
         bucket.release();
         Ok(summary)
     }

@@ -7,13 +7,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::divide::Divided;
-use super::error::{CoresetError, Result};
-use super::files::Whole;
+use super::error::Result;
 use super::options::CoresetOptions;
 use super::output::Written;
 use super::reduce::Reduced;
 use super::scan::Scanned;
 use super::windows::Ranked;
+use crate::whole::WholeFile;
 
 /// Rows of LAION-2B that the authors had embeddings of.
 const PAPER_ROWS: f64 = 2_053_332_591.0;
@@ -130,17 +130,18 @@ pub(crate) fn write_report(report: &mut Report, out: &Path) -> Result<()> {
         .written
         .files
         .extend(["report.json", "report.html"].map(String::from));
-    let mut json = Whole::create(&out.join("report.json"))?;
     let document = Document {
         report,
         steps: report.steps(),
         warnings: report.warnings(),
     };
-    serde_json::to_writer_pretty(&mut json.out, &document)
-        .map_err(|error| CoresetError::io(json.path(), "write")(error.into()))?;
-    json.put(b"\n")?;
-    json.commit()?;
-    let mut page = Whole::create(&out.join("report.html"))?;
-    page.put(html::page(report).as_bytes())?;
-    page.commit()
+    WholeFile::fill(&out.join("report.json"), |file| {
+        let written = serde_json::to_writer_pretty(&mut *file, &document);
+        file.check(written.map_err(Into::into))?;
+        file.put(b"\n")
+    })?;
+    WholeFile::fill(&out.join("report.html"), |file| {
+        file.put(html::page(report).as_bytes())
+    })?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::content_hash;
 use super::error::{CoresetError, Result};
-use super::files::{write_records, write_whole};
+use super::files::write_records;
 use super::histogram::Cosines;
 use super::numeric::dot;
 use super::options::{Invalid, Similarity};
@@ -168,7 +168,7 @@ impl Task for Scan {
         }
         found.rows = scores.len() as u64;
         let path = scores_path(&self.folder, part);
-        write_whole(&path, |out| write_records(out, &path, &scores))?;
+        write_records(&path, &scores)?;
         Ok(found)
     }
 }

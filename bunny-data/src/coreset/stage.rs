@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::{CoresetError, Result};
-use super::files::{remove_folder, write_whole};
+use super::files::remove_folder;
 use crate::engine::{Task, Worker};
+use crate::whole::WholeFile;
 
 /// The version of the work files.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -120,8 +121,8 @@ pub(crate) fn write_manifest<T: Serialize>(
         fingerprint: fingerprint.to_owned(),
         output,
     };
-    write_whole(path, |out| {
-        serde_json::to_writer(out, &manifest)
-            .map_err(|error| CoresetError::io(path, "write")(error.into()))
+    WholeFile::fill(path, |file| {
+        let written = serde_json::to_writer(&mut *file, &manifest);
+        Ok(file.check(written.map_err(Into::into))?)
     })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::assign::Rows;
 use super::centroids::Centroids;
 use super::error::{CoresetError, Result};
-use super::files::{Records, Resident, Whole};
+use super::files::{Records, Resident};
 use super::kmeans;
 use super::options::ClusterOptions;
 use super::scan::scores_path;
@@ -13,6 +13,7 @@ use super::select::{Key, at_rank};
 use crate::embeddings::{EmbeddingSet, Matrix, MatrixFile, NpyHeader};
 use crate::engine::Worker;
 use crate::hash::mix_all;
+use crate::whole::WholeFile;
 
 /// Keeps the draws of samples apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"training");
@@ -123,7 +124,7 @@ impl Training<'_> {
                     chosen.push(key.1);
                 }
             })?;
-            let mut whole = Whole::create(&path)?;
+            let mut whole = WholeFile::create_alone(&path)?;
             whole.put(&NpyHeader::write(self.set.dtype, rows, self.set.dims))?;
             let (mut mapped, mut read): (Option<(usize, Matrix)>, u64) = (None, 0);
             for row in chosen {
@@ -140,7 +141,7 @@ impl Training<'_> {
                     }
                 }
             }
-            whole.commit()?;
+            whole.finish()?;
         }
         let file = MatrixFile::npy(&path)?;
         let matrix = file.map()?;

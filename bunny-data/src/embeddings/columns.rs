@@ -12,6 +12,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::npy::Dtype;
+use crate::caught::caught;
 use crate::coreset::error::{CoresetError, Result};
 
 /// Rows read at a time.
@@ -47,8 +48,8 @@ fn guarded<T>(
     path: &Path,
     call: impl FnOnce() -> std::result::Result<T, parquet::errors::ParquetError>,
 ) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call))
-        .map_err(|_| CoresetError::format(path, "a Parquet file broken inside"))?
+    caught(call)
+        .ok_or_else(|| CoresetError::format(path, "a Parquet file broken inside"))?
         .map_err(CoresetError::parquet(path))
 }
 

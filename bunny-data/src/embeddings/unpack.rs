@@ -1,7 +1,7 @@
 //! Embeddings that cannot be mapped where they lie, written once as `.npy` files.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use flate2::read::DeflateDecoder;
@@ -10,7 +10,7 @@ use super::columns;
 use super::matrix::{MatrixFile, Storage};
 use super::npy::NpyHeader;
 use crate::coreset::error::{CoresetError, Result};
-use crate::coreset::files::write_whole;
+use crate::whole::WholeFile;
 
 /// Writes `matrix` to `folder/name` unless it can be mapped as it is or was written before, and
 /// makes it refer to that file.
@@ -21,14 +21,14 @@ pub(super) fn unpack(matrix: &mut MatrixFile, folder: &Path, name: &str) -> Resu
     let target = folder.join(name);
     if !target.is_file() {
         std::fs::create_dir_all(folder).map_err(CoresetError::io(folder, "create"))?;
-        write_whole(&target, |out| match &matrix.storage {
+        WholeFile::fill(&target, |out| match &matrix.storage {
             Storage::Plain { .. } => Ok(()),
             Storage::Deflated {
                 offset,
                 compressed,
                 length,
             } => inflate(matrix, *offset, *compressed, *length, out),
-            Storage::Column { name } => column(matrix, name, &target, out),
+            Storage::Column { name } => column(matrix, name, out),
         })?;
     }
     let unpacked = MatrixFile::npy(&target)?;
@@ -50,7 +50,7 @@ fn inflate(
     offset: u64,
     compressed: u64,
     length: u64,
-    out: &mut BufWriter<File>,
+    out: &mut WholeFile,
 ) -> Result<()> {
     let path = &matrix.path;
     let mut file = File::open(path).map_err(CoresetError::io(path, "open"))?;
@@ -68,11 +68,9 @@ fn inflate(
     Ok(())
 }
 
-fn column(matrix: &MatrixFile, name: &str, target: &Path, out: &mut BufWriter<File>) -> Result<()> {
-    let mut put = |bytes: &[u8]| {
-        out.write_all(bytes)
-            .map_err(CoresetError::io(target, "write"))
-    };
-    put(&NpyHeader::write(matrix.dtype, matrix.rows, matrix.dims))?;
-    columns::for_each_embedding(&matrix.path, name, matrix.dims, |_, bytes| put(bytes))
+fn column(matrix: &MatrixFile, name: &str, out: &mut WholeFile) -> Result<()> {
+    out.put(&NpyHeader::write(matrix.dtype, matrix.rows, matrix.dims))?;
+    columns::for_each_embedding(&matrix.path, name, matrix.dims, |_, bytes| {
+        Ok(out.put(bytes)?)
+    })
 }

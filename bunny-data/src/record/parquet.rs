@@ -20,6 +20,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 
+use crate::caught::caught;
 use crate::error::{DataError, Result};
 
 /// Rows decoded together.
@@ -205,9 +206,9 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, Wrong>) -> Result<T>
         path: path.to_owned(),
         what: what.lines().next().unwrap_or_default().to_owned(),
     };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
-        Ok(result) => result.map_err(|wrong| broken(wrong.to_string())),
-        Err(_) => Err(broken(
+    match caught(read) {
+        Some(result) => result.map_err(|wrong| broken(wrong.to_string())),
+        None => Err(broken(
             "the file is broken beyond what its reader expects".to_owned(),
         )),
     }
