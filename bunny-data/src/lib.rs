@@ -1,7 +1,4 @@
-//! What a Bunny learns from: records and their order, mixes of datasets, and coreset selection.
-//!
-//! No tensor framework stands behind this crate. Everything in it is exact and seeded: the same
-//! input and options give the same bytes, whatever the number of threads.
+#![doc = include_str!("../README.md")]
 
 mod caught;
 pub mod coreset;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bunny_data::DataError;
 use bunny_data::images::ImageSource;
 use bunny_data::mix::{Mix, MixRecipe};
@@ -41,6 +41,10 @@ pub struct MixArgs {
 /// When the recipe or a source cannot be read, the mix cannot be written, or counts differ.
 pub fn run(args: MixArgs) -> Result<()> {
     let recipe = MixRecipe::read(&args.recipe)?;
+    if let Some(folder) = args.out.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{}: cannot be made a folder", folder.display()))?;
+    }
     let images = args.images.as_ref().map(ImageSource::open).transpose()?;
     let mix = Mix::open(recipe, &args.data, images)?;
     let bar = Bar::new("mixing");

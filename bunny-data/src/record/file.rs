@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use memmap2::{Advice, Mmap};
+use memmap2::Mmap;
 
 use super::Record;
 use super::index::Index;
@@ -62,8 +62,6 @@ impl RecordFile {
             // SAFETY: the mapping is read-only and every access is bounds-checked; that nobody cuts
             // the file short under a running reader is asked for in the type's documentation.
             let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
-            // Only advice: records are read in shuffled order, so reading ahead would be wasted.
-            let _ = map.advise(Advice::Random);
             Layout::Json { map, index }
         };
         Ok(Self {
