@@ -38,6 +38,8 @@ mod paint;
 mod pairs;
 mod scene;
 mod talk;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod theme;
 mod vocabulary;

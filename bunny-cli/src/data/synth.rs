@@ -1,5 +1,6 @@
 //! `bunny-cli data synth`: a small world of pictures to learn from.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -61,7 +62,7 @@ pub fn run(args: SynthArgs) -> Result<()> {
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&manifest)?),
         Format::Text => {
-            let listed = |counts: &[(String, u64)]| {
+            let listed = |counts: &BTreeMap<String, u64>| {
                 let parts: Vec<String> = counts
                     .iter()
                     .map(|(name, count)| format!("{count} {name}"))

@@ -1,8 +1,18 @@
 //! Questions about a scene, and their answers, which follow from its truth alone.
 
+mod amounts;
+mod attributes;
+mod pairs;
+mod writing;
+
 use super::dice::Dice;
 use super::scene::{Object, Scene};
-use super::vocabulary::{Colour, Combination, Place, Shape, Size, Texture, named, number_word};
+use super::vocabulary::{Colour, Combination, Shape, named};
+
+pub(super) use amounts::{count, more, presence};
+pub(super) use attributes::{colour, position, shape, size, texture};
+pub(super) use pairs::{larger, relation};
+pub(super) use writing::{letters_colour, number, word, written};
 
 named! {
     /// What a question is about.
@@ -60,8 +70,11 @@ impl Question {
     /// The question with a request for the short form.
     pub(super) fn brief(&self, dice: &mut Dice) -> String {
         let space = if dice.percent(50) { "\n" } else { " " };
-        // "One word" would be wrong of an answer of two.
-        let from = usize::from(self.short.contains(' '));
+        // "One word" would be wrong of some answers, and must not tell which they are.
+        let from = usize::from(matches!(
+            self.kind,
+            QuestionKind::Position | QuestionKind::Compare
+        ));
         format!("{}{space}{}", self.text, say(dice, &BRIEF[from..], [""; 3]))
     }
 }
@@ -175,384 +188,189 @@ fn absent(name: &str, dice: &mut Dice) -> String {
     say(dice, &forms, [name, "", ""])
 }
 
-/// What colour a shape has; `None` where there are several of it.
-pub(super) fn colour(scene: &Scene, shape: Shape, dice: &mut Dice) -> Option<Question> {
-    let name = shape.name();
-    let forms = [
-        "What colour is the {x}?",
-        "Which colour does the {x} have?",
-        "What is the colour of the {x}?",
-        "Tell me the colour of the {x}.",
-        "The {x} is of what colour?",
-    ];
-    let text = spelling(say(dice, &forms, [name, "", ""]), dice);
-    let (short, long) = match scene.find(Some(shape), None).count() {
-        0 => ("none".to_owned(), absent(name, dice)),
-        _ => {
-            let colour = Known::from(shape).only(scene)?.colour.name();
-            let forms = ["The {x} is {y}.", "It is {y}.", "It's {y}."];
-            (colour.to_owned(), say(dice, &forms, [name, colour, ""]))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::picture_world::scene::{Background, Font, Lettering};
+    use crate::picture_world::vocabulary::{Size, Texture};
+
+    /// ```text
+    /// red star (small)                 large striped blue circle
+    ///
+    ///           small yellow circle
+    ///
+    /// red ring (small)                 "42" in green
+    /// ```
+    fn scene() -> Scene {
+        let object = |shape, colour, size, texture, centre| Object {
+            shape,
+            colour,
+            texture,
+            size,
+            centre,
+            radius: if size == Size::Large { 0.17 } else { 0.08 },
+            tilt: 0.0,
+        };
+        use {Colour::*, Shape::*, Size::*, Texture::*};
+        Scene {
+            aspect: 1.0,
+            background: Background::Plain([128.0; 3]),
+            objects: vec![
+                object(Star, Red, Small, Plain, [0.15, 0.15]),
+                object(Circle, Blue, Large, Striped, [0.8, 0.2]),
+                object(Circle, Yellow, Small, Plain, [0.45, 0.5]),
+                object(Ring, Red, Small, Plain, [0.15, 0.85]),
+            ],
+            letterings: vec![Lettering {
+                text: "42".to_owned(),
+                colour: Green,
+                font: Font::Bold,
+                centre: [0.75, 0.85],
+                height: 0.2,
+            }],
         }
-    };
-    Some(Question {
-        kind: QuestionKind::Colour,
-        text,
-        short,
-        long,
-        choices: Colour::ALL.len() + 1,
-    })
-}
-
-/// What shape is of a colour; `None` where there are several of it.
-pub(super) fn shape(scene: &Scene, colour: Colour, dice: &mut Dice) -> Option<Question> {
-    let forms = [
-        "What shape is {x}?",
-        "Which shape is {x}?",
-        "What is the {x} shape?",
-        "What shape is the {x} object?",
-        "Name the shape that is {x}.",
-    ];
-    let text = say(dice, &forms, [colour.name(), "", ""]);
-    let (short, long) = match scene.find(None, Some(colour)).count() {
-        0 => ("none".to_owned(), absent(&Known::from(colour).name(), dice)),
-        _ => {
-            let shape = Known::from(colour).only(scene)?.shape.name();
-            let forms = [
-                "The {x} shape is a {y}.",
-                "It is a {y}.",
-                "A {y}.",
-                "It's a {y}.",
-            ];
-            let long = say(dice, &forms, [colour.name(), shape, ""]);
-            (shape.to_owned(), long)
-        }
-    };
-    Some(Question {
-        kind: QuestionKind::Shape,
-        text,
-        short,
-        long,
-        choices: Shape::ALL.len() + 1,
-    })
-}
-
-fn yes_or_no(yes: bool, text: String, there_is: String, dice: &mut Dice) -> Question {
-    let long = match (yes, dice.below(3)) {
-        (true, 0) => "Yes.".to_owned(),
-        (true, _) => format!("Yes, there is {there_is}."),
-        (false, 0) => "No.".to_owned(),
-        (false, 1) => "No, there is none.".to_owned(),
-        (false, _) => {
-            let name = there_is.trim_start_matches("an ").trim_start_matches("a ");
-            format!("No, there is no {name}.")
-        }
-    };
-    Question {
-        kind: QuestionKind::Presence,
-        text,
-        short: if yes { "yes" } else { "no" }.to_owned(),
-        long,
-        choices: 2,
     }
-}
 
-/// Whether something is there.
-pub(super) fn presence(scene: &Scene, known: Known, dice: &mut Dice) -> Question {
-    let name = with_article(&known.name());
-    let forms = [
-        "Is there {x}?",
-        "Is there {x} in the picture?",
-        "Do you see {x}?",
-        "Can you see {x} here?",
-        "Does the picture show {x}?",
-    ];
-    let text = say(dice, &forms, [&name, "", ""]);
-    yes_or_no(known.count(scene) > 0, text, name, dice)
-}
-
-/// Whether a number, or a word, is written there.
-pub(super) fn written(scene: &Scene, number: bool, dice: &mut Dice) -> Question {
-    let found = if number { scene.number() } else { scene.word() };
-    let name = if number { "a number" } else { "a word" };
-    let forms = [
-        "Is there {x} in the picture?",
-        "Do you see {x}?",
-        "Is {x} written there?",
-    ];
-    let text = say(dice, &forms, [name, "", ""]);
-    yes_or_no(found.is_some(), text, name.to_owned(), dice)
-}
-
-/// How many there are.
-pub(super) fn count(scene: &Scene, known: Known, dice: &mut Dice) -> Question {
-    let (one, several) = (known.name(), known.plural());
-    let forms = [
-        "How many {x} are there?",
-        "How many {x} do you see?",
-        "How many {x} are in the picture?",
-        "Count the {x}.",
-        "What is the number of {x}?",
-    ];
-    let text = say(dice, &forms, [&several, "", ""]);
-    let count = known.count(scene);
-    let word = number_word(count);
-    let long = match (count, dice.below(3)) {
-        (0, 0) => "None.".to_owned(),
-        (0, _) => format!("There are no {several}."),
-        (1, 0) => "One.".to_owned(),
-        (1, _) => format!("There is one {one}."),
-        (_, 0) => format!("{}.", capital(&word)),
-        _ => format!("There are {word} {several}."),
-    };
-    Question {
-        kind: QuestionKind::Count,
-        text,
-        short: count.to_string(),
-        long,
-        choices: 6,
+    fn both(colour: Colour, shape: Shape) -> Combination {
+        Combination { colour, shape }
     }
-}
 
-/// Where something is; `None` where there are several of it, or its place is not clear.
-pub(super) fn position(scene: &Scene, known: Known, dice: &mut Dice) -> Option<Question> {
-    let name = known.name();
-    let forms = [
-        "Where is the {x}?",
-        "Where in the picture is the {x}?",
-        "In which part of the picture is the {x}?",
-        "Where do you see the {x}?",
-    ];
-    let text = say(dice, &forms, [&name, "", ""]);
-    let (short, long) = if known.count(scene) == 0 {
-        ("none".to_owned(), absent(&name, dice))
-    } else {
-        let place = known.only(scene)?.place()?;
-        let forms = ["The {x} is {y}.", "It is {y}.", "{z}."];
-        let phrase = place.phrase();
-        let long = say(dice, &forms, [&name, phrase, &capital(phrase)]);
-        (place.name().to_owned(), long)
-    };
-    Some(Question {
-        kind: QuestionKind::Position,
-        text,
-        short,
-        long,
-        choices: Place::ALL.len() + 1,
-    })
-}
-
-/// Which number is written.
-pub(super) fn number(scene: &Scene, dice: &mut Dice) -> Question {
-    let forms = [
-        "What number is written in the picture?",
-        "Which number do you see?",
-        "Read the number.",
-        "What is the number in the picture?",
-    ];
-    let (short, long) = match scene.number() {
-        None => ("none".to_owned(), absent("number", dice)),
-        Some(number) => {
-            let forms = ["The number is {x}.", "It says {x}.", "{x}."];
-            let long = say(dice, &forms, [&number.text, "", ""]);
-            (number.text.clone(), long)
-        }
-    };
-    Question {
-        kind: QuestionKind::Digits,
-        text: say(dice, &forms, [""; 3]),
-        short,
-        long,
-        choices: 1000,
-    }
-}
-
-/// Which word is written.
-pub(super) fn word(scene: &Scene, dice: &mut Dice) -> Question {
-    let forms = [
-        "What word is written in the picture?",
-        "Which word do you see?",
-        "Read the word.",
-        "What does the text say?",
-    ];
-    let (short, long) = match scene.word() {
-        None => ("none".to_owned(), absent("word", dice)),
-        Some(word) => {
-            let forms = ["The word is \"{x}\".", "It says \"{x}\".", "\"{x}\"."];
-            let long = say(dice, &forms, [&word.text, "", ""]);
-            (word.text.clone(), long)
-        }
-    };
-    Question {
-        kind: QuestionKind::Word,
-        text: say(dice, &forms, [""; 3]),
-        short,
-        long,
-        choices: super::WORDS.len() + 1,
-    }
-}
-
-/// What colour the number, or the word, is written in; `None` where there is none.
-pub(super) fn letters_colour(scene: &Scene, number: bool, dice: &mut Dice) -> Option<Question> {
-    let found = if number { scene.number() } else { scene.word() };
-    let name = if number { "number" } else { "word" };
-    let forms = [
-        "What colour is the {x}?",
-        "In what colour is the {x} written?",
-    ];
-    let colour = found?.colour.name();
-    Some(Question {
-        kind: QuestionKind::Colour,
-        text: spelling(say(dice, &forms, [name, "", ""]), dice),
-        short: colour.to_owned(),
-        long: say(dice, &["The {x} is {y}.", "It is {y}."], [name, colour, ""]),
-        choices: Colour::ALL.len(),
-    })
-}
-
-/// Which of two is larger, or smaller; `None` where either is not the only one, or both have one
-/// size.
-pub(super) fn larger(
-    scene: &Scene,
-    [a, b]: [Combination; 2],
-    larger: bool,
-    dice: &mut Dice,
-) -> Option<Question> {
-    let one = Known::from(a).only(scene)?;
-    let other = Known::from(b).only(scene)?;
-    if one.size == other.size {
-        return None;
-    }
-    let wanted = if larger { Size::Large } else { Size::Small };
-    let answer = if one.size == wanted { a } else { b }.to_string();
-    let word = match (larger, dice.percent(60)) {
-        (true, true) => "larger",
-        (true, false) => "bigger",
-        (false, _) => "smaller",
-    };
-    let forms = [
-        "Which is {z}, the {x} or the {y}?",
-        "Is the {x} or the {y} {z}?",
-        "What is {z}: the {x} or the {y}?",
-    ];
-    let long = say(dice, &["The {x} is {y}.", "The {x}."], [&answer, word, ""]);
-    Some(Question {
-        kind: QuestionKind::Compare,
-        text: say(dice, &forms, [&a.to_string(), &b.to_string(), word]),
-        short: answer,
-        long,
-        choices: 2,
-    })
-}
-
-/// Whether there are more of one than of the other, fewer, or as many.
-pub(super) fn more(scene: &Scene, a: Known, b: Known, dice: &mut Dice) -> Question {
-    let (one, other) = (a.plural(), b.plural());
-    let short = match a.count(scene).cmp(&b.count(scene)) {
-        std::cmp::Ordering::Greater => "more",
-        std::cmp::Ordering::Less => "fewer",
-        std::cmp::Ordering::Equal => "equal",
-    };
-    let forms = [
-        "Are there more {x} than {y}, fewer, or an equal number?",
-        "More, fewer or equal: how do the {x} compare with the {y} in number?",
-    ];
-    let long = match short {
-        "equal" => format!("There are as many {one} as {other}."),
-        _ => format!("There are {short} {one} than {other}."),
-    };
-    Question {
-        kind: QuestionKind::Compare,
-        text: say(dice, &forms, [&one, &other, ""]),
-        short: short.to_owned(),
-        long,
-        choices: 3,
-    }
-}
-
-/// Whether something is large or small; `None` where it is not the only one.
-pub(super) fn size(scene: &Scene, known: Known, dice: &mut Dice) -> Option<Question> {
-    let size = known.only(scene)?.size.name();
-    let name = known.name();
-    let forms = [
-        "Is the {x} large or small?",
-        "How large is the {x}?",
-        "What size is the {x}?",
-    ];
-    Some(Question {
-        kind: QuestionKind::Compare,
-        text: say(dice, &forms, [&name, "", ""]),
-        short: size.to_owned(),
-        long: say(dice, &["The {x} is {y}.", "It is {y}."], [&name, size, ""]),
-        choices: 2,
-    })
-}
-
-/// On which side of `b` there is `a`; `None` where either is not the only one, or that is not clear.
-pub(super) fn relation(
-    scene: &Scene,
-    [a, b]: [Combination; 2],
-    dice: &mut Dice,
-) -> Option<Question> {
-    let one = Known::from(a).only(scene)?;
-    let other = Known::from(b).only(scene)?;
-    let (short, phrase, sides) = if scene.left_of(one, other) {
-        ("left", "to the left of", "left or right of")
-    } else if scene.left_of(other, one) {
-        ("right", "to the right of", "left or right of")
-    } else if scene.above(one, other) {
-        ("above", "above", "above or below")
-    } else if scene.above(other, one) {
-        ("below", "below", "above or below")
-    } else {
-        return None;
-    };
-    let forms = [
-        "Is the {x} {z} the {y}?",
-        "Is the {x} {z} the {y} in the picture?",
-        "Tell me whether the {x} is {z} the {y}.",
-    ];
-    let (one, other) = (a.to_string(), b.to_string());
-    let long = say(
-        dice,
-        &["The {x} is {z} the {y}.", "It is {z} the {y}."],
-        [&one, &other, phrase],
-    );
-    Some(Question {
-        kind: QuestionKind::Relation,
-        text: say(dice, &forms, [&one, &other, sides]),
-        short: short.to_owned(),
-        long,
-        choices: 2,
-    })
-}
-
-/// How something is patterned; `None` where there are several of it, or it is too small to tell.
-pub(super) fn texture(scene: &Scene, known: Known, dice: &mut Dice) -> Option<Question> {
-    let name = known.name();
-    let forms = [
-        "What pattern does the {x} have?",
-        "Is the {x} plain, striped, dotted or outlined?",
-        "How is the {x} patterned?",
-        "What is the texture of the {x}?",
-    ];
-    let text = say(dice, &forms, [&name, "", ""]);
-    let (short, long) = if known.count(scene) == 0 {
-        ("none".to_owned(), absent(&name, dice))
-    } else {
-        let object = known.only(scene).filter(|one| one.size == Size::Large)?;
-        let texture = object.texture.name();
-        let long = say(
-            dice,
-            &["The {x} is {y}.", "It is {y}."],
-            [&name, texture, ""],
+    #[test]
+    fn answers_follow_from_the_scene() {
+        let (scene, mut dice) = (scene(), Dice::new(&[1]));
+        let dice = &mut dice;
+        let short = |question: Option<Question>| question.map(|question| question.short);
+        let answer = |text: &str| Some(text.to_owned());
+        assert_eq!(short(colour(&scene, Shape::Star, dice)), answer("red"));
+        assert_eq!(short(colour(&scene, Shape::Heart, dice)), answer("none"));
+        assert_eq!(
+            short(colour(&scene, Shape::Circle, dice)),
+            None,
+            "there are two"
         );
-        (texture.to_owned(), long)
-    };
-    Some(Question {
-        kind: QuestionKind::Texture,
-        text,
-        short,
-        long,
-        choices: Texture::ALL.len() + 1,
-    })
+        assert_eq!(short(shape(&scene, Colour::Blue, dice)), answer("circle"));
+        assert_eq!(
+            short(shape(&scene, Colour::Red, dice)),
+            None,
+            "there are two"
+        );
+        assert_eq!(short(shape(&scene, Colour::Green, dice)), answer("none"));
+        for (known, here, several) in [
+            (Known::from(Shape::Circle), "yes", "2"),
+            (Known::from(Colour::Red), "yes", "2"),
+            (both(Colour::Red, Shape::Star).into(), "yes", "1"),
+            (both(Colour::Blue, Shape::Star).into(), "no", "0"),
+            (
+                Known {
+                    shape: None,
+                    colour: None,
+                },
+                "yes",
+                "4",
+            ),
+        ] {
+            assert_eq!(presence(&scene, known, dice).short, here);
+            assert_eq!(count(&scene, known, dice).short, several);
+        }
+        for (colour, shape, place) in [
+            (Colour::Red, Shape::Star, "top left"),
+            (Colour::Blue, Shape::Circle, "top right"),
+            (Colour::Yellow, Shape::Circle, "middle"),
+            (Colour::Red, Shape::Ring, "bottom left"),
+            (Colour::White, Shape::Ring, "none"),
+        ] {
+            let known = both(colour, shape).into();
+            assert_eq!(short(position(&scene, known, dice)), answer(place));
+        }
+        assert_eq!(number(&scene, dice).short, "42");
+        assert_eq!(word(&scene, dice).short, "none");
+        assert_eq!(short(letters_colour(&scene, true, dice)), answer("green"));
+        assert_eq!(short(letters_colour(&scene, false, dice)), None);
+        assert_eq!(written(&scene, true, dice).short, "yes");
+        assert_eq!(written(&scene, false, dice).short, "no");
+    }
+
+    #[test]
+    fn comparisons_follow_from_the_scene() {
+        let (scene, mut dice) = (scene(), Dice::new(&[2]));
+        let dice = &mut dice;
+        let short = |question: Option<Question>| question.map(|question| question.short);
+        let answer = |text: &str| Some(text.to_owned());
+        let star = both(Colour::Red, Shape::Star);
+        let circle = both(Colour::Blue, Shape::Circle);
+        let ring = both(Colour::Red, Shape::Ring);
+        assert_eq!(
+            short(larger(&scene, [star, circle], true, dice)),
+            answer("blue circle")
+        );
+        assert_eq!(
+            short(larger(&scene, [star, circle], false, dice)),
+            answer("red star")
+        );
+        assert_eq!(
+            short(larger(&scene, [star, ring], true, dice)),
+            None,
+            "of one size"
+        );
+        let (circles, stars, rings) =
+            (Shape::Circle.into(), Shape::Star.into(), Shape::Ring.into());
+        assert_eq!(more(&scene, circles, stars, dice).short, "more");
+        assert_eq!(more(&scene, stars, circles, dice).short, "fewer");
+        assert_eq!(more(&scene, rings, stars, dice).short, "equal");
+        assert_eq!(
+            short(relation(&scene, [star, circle], dice)),
+            answer("left")
+        );
+        assert_eq!(
+            short(relation(&scene, [circle, star], dice)),
+            answer("right")
+        );
+        assert_eq!(short(relation(&scene, [star, ring], dice)), answer("above"));
+        assert_eq!(short(relation(&scene, [ring, star], dice)), answer("below"));
+        assert_eq!(
+            short(texture(&scene, circle.into(), dice)),
+            answer("striped")
+        );
+        assert_eq!(
+            short(texture(&scene, star.into(), dice)),
+            None,
+            "too small to tell"
+        );
+        assert_eq!(short(size(&scene, circle.into(), dice)), answer("large"));
+        assert_eq!(
+            short(size(&scene, Shape::Circle.into(), dice)),
+            None,
+            "there are two"
+        );
+    }
+
+    #[test]
+    fn no_form_is_left_unfilled() {
+        let scene = scene();
+        for seed in 0..200 {
+            let dice = &mut Dice::new(&[seed]);
+            let star = both(Colour::Red, Shape::Star);
+            let circle = both(Colour::Blue, Shape::Circle);
+            let questions = [
+                colour(&scene, Shape::Star, dice),
+                shape(&scene, Colour::Blue, dice),
+                Some(presence(&scene, star.into(), dice)),
+                Some(count(&scene, star.into(), dice)),
+                position(&scene, star.into(), dice),
+                Some(number(&scene, dice)),
+                Some(word(&scene, dice)),
+                larger(&scene, [star, circle], true, dice),
+                Some(more(&scene, star.into(), circle.into(), dice)),
+                relation(&scene, [star, circle], dice),
+                texture(&scene, circle.into(), dice),
+                size(&scene, star.into(), dice),
+            ];
+            for question in questions {
+                let question = question.unwrap();
+                for text in [question.brief(dice), question.short, question.long] {
+                    assert!(!text.contains(['{', '}']) && !text.contains("  "), "{text}");
+                }
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::ask::QuestionKind;
 use super::general;
 use super::paint::Finish;
 use super::scene::Scene;
-use super::theme::{answers, theme};
+use super::theme::theme;
 use super::vocabulary::World;
 use super::write::FORMAT_VERSION;
 use crate::error::{DataError, Result};
@@ -46,19 +46,19 @@ pub(super) struct Examined {
 pub(super) fn question(seed: u64, index: u64) -> Examined {
     let kinds = QuestionKind::ALL;
     let kind = kinds[index as usize % kinds.len()];
-    let turn = index as usize / kinds.len();
+    let turn = index / kinds.len() as u64;
     let mut dice = Part::Test.dice(seed, index);
-    let (question, picture, combination) = if kind == QuestionKind::Text {
-        (general::question(World::Test, &mut dice), None, None)
-    } else {
-        let theme = theme(kind, turn % answers(kind), World::Test, &dice.part(0));
-        let finish = Finish::draw(&mut dice);
-        let combination = theme.combination.to_string();
-        (
-            theme.question,
-            Some((theme.scene, finish)),
-            Some(combination),
-        )
+    let (question, picture, combination) = match theme(kind, turn, World::Test, &dice) {
+        Some(theme) => {
+            let finish = Finish::draw(&mut dice);
+            let combination = theme.combination.to_string();
+            (
+                theme.question,
+                Some((theme.scene, finish)),
+                Some(combination),
+            )
+        }
+        None => (general::question(World::Test, &mut dice), None, None),
     };
     Examined {
         question: TestQuestion {

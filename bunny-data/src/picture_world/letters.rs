@@ -18,6 +18,13 @@ struct Style {
     slant: f32,
 }
 
+impl Style {
+    /// How far strokes and feet stick out at both ends.
+    fn margin(&self) -> f32 {
+        self.half_stroke + self.half_foot
+    }
+}
+
 impl Font {
     fn style(self) -> Style {
         let plain = Style {
@@ -62,7 +69,7 @@ impl Font {
         letters * style.width
             + (letters - 1.0).max(0.0) * style.gap
             + style.slant
-            + 2.0 * style.half_stroke
+            + 2.0 * style.margin()
     }
 }
 
@@ -97,7 +104,7 @@ impl Line {
         } = self.style;
         let y = y + 0.5;
         // Upright again, and from the left edge of the first letter's skeleton.
-        let x = x + self.width / 2.0 - half_stroke - slant * (1.0 - y);
+        let x = x + self.width / 2.0 - self.style.margin() - slant * (1.0 - y);
         let advance = width + gap;
         // Only the letter nearest to the point can cover it: strokes stay within half a gap.
         let letter = ((x + gap / 2.0) / advance).max(0.0) as usize;

@@ -77,7 +77,7 @@ type Rgb = [f32; 3];
 
 impl Colour {
     /// Levels of red, green and blue.
-    const fn rgb(self) -> Rgb {
+    pub(super) const fn rgb(self) -> Rgb {
         match self {
             Self::Red => [214.0, 32.0, 36.0],
             Self::Orange => [246.0, 134.0, 18.0],

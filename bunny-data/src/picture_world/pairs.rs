@@ -89,7 +89,7 @@ pub fn pair(seed: u64, index: u64, pairs: u64) -> Pair {
 }
 
 /// The kind of the pair of a rank, and the rank whose scene it shows: its own, but for duplicates.
-fn kind(seed: u64, rank: u64, pairs: u64) -> (PairKind, u64) {
+pub(super) fn kind(seed: u64, rank: u64, pairs: u64) -> (PairKind, u64) {
     let mut end = 0;
     let share = |kind: PairKind| pairs * kind.percent() / 100;
     let right = share(PairKind::Right);
@@ -99,10 +99,10 @@ fn kind(seed: u64, rank: u64, pairs: u64) -> (PairKind, u64) {
             if kind != PairKind::Duplicate {
                 return (kind, rank);
             }
-            // A few pictures are very popular: the ninth part of the pairs has half the copies.
+            // A few pictures are very popular: half of the copies are of the first fourteenth.
             let mut dice = Part::Duplicates.dice(seed, rank);
-            let [a, b, c] = [0; 3].map(|_| dice.below(right.max(1) as usize) as u64);
-            return (kind, a.min(b).min(c).min(right.saturating_sub(1)));
+            let draw = (0..3).fold(1.0, |draw, _| draw * f64::from(dice.real(0.0, 1.0)));
+            return (kind, (draw * right as f64) as u64);
         }
     }
     (PairKind::Right, rank)

@@ -5,7 +5,7 @@ use super::caption;
 use super::dice::Dice;
 use super::general;
 use super::scene::{Object, Scene};
-use super::theme::{answers, theme};
+use super::theme::theme;
 use super::vocabulary::{Colour, Combination, Shape, WORDS, World};
 
 /// The kinds of question that need a picture.
@@ -28,8 +28,8 @@ pub(super) type Exchange = (String, String);
 /// A picture of the training world, made for a question of any kind, with that question.
 pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
     let kind = *dice.pick(SEEN);
-    let answer = dice.below(answers(kind));
-    let theme = theme(kind, answer, World::Train, &dice.part(kind as u64));
+    let theme = theme(kind, dice.bits(), World::Train, dice)
+        .expect("a picture belongs to every kind of SEEN");
     (theme.scene, theme.question)
 }
 

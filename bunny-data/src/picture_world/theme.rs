@@ -14,9 +14,9 @@ pub(super) struct Theme {
     pub combination: Combination,
 }
 
-/// How many answers are drawn from.
-pub(super) fn answers(kind: QuestionKind) -> usize {
-    match kind {
+/// How many answers are drawn from; `None` for questions without a picture.
+fn answers(kind: QuestionKind) -> Option<usize> {
+    Some(match kind {
         QuestionKind::Colour => Colour::ALL.len() + 1,
         QuestionKind::Shape => Shape::ALL.len() + 1,
         QuestionKind::Presence => 2,
@@ -27,37 +27,35 @@ pub(super) fn answers(kind: QuestionKind) -> usize {
         QuestionKind::Compare => 7,
         QuestionKind::Relation => 4,
         QuestionKind::Texture => Texture::ALL.len() + 1,
-        QuestionKind::Text => 1,
-    }
+        QuestionKind::Text => return None,
+    })
 }
 
-/// Makes a picture for the question of a kind whose answer has number `answer`. Attempts whose
-/// truth came out otherwise, as where things got in each other's way, are thrown away.
-pub(super) fn theme(kind: QuestionKind, answer: usize, world: World, dice: &Dice) -> Theme {
-    let mut attempt = 0;
-    loop {
+/// Makes a picture for a question of a kind; the answers take turns. Attempts whose truth came out
+/// otherwise, as where things got in each other's way, are thrown away. `None` for a kind that
+/// needs no picture.
+pub(super) fn theme(kind: QuestionKind, turn: u64, world: World, dice: &Dice) -> Option<Theme> {
+    let answer = (turn % answers(kind)? as u64) as usize;
+    (0..).find_map(|attempt| {
         let mut maker = Maker {
             world,
             dice: dice.part(attempt),
         };
-        let theme = match kind {
+        match kind {
             QuestionKind::Colour => maker.colour(answer),
             QuestionKind::Shape => maker.shape(answer),
-            QuestionKind::Presence => Some(maker.presence(answer == 0)),
+            QuestionKind::Presence => maker.presence(answer == 0),
             QuestionKind::Count => maker.count(answer),
             QuestionKind::Position => maker.position(answer),
-            QuestionKind::Digits => Some(maker.digits(answer)),
-            QuestionKind::Word => Some(maker.word(answer)),
+            QuestionKind::Digits => maker.digits(answer),
+            QuestionKind::Word => maker.word(answer),
             QuestionKind::Compare if answer < 4 => maker.larger(answer),
             QuestionKind::Compare => maker.more(answer - 4),
             QuestionKind::Relation => maker.relation(answer),
-            QuestionKind::Texture | QuestionKind::Text => maker.texture(answer),
-        };
-        if let Some(theme) = theme {
-            return theme;
+            QuestionKind::Texture => maker.texture(answer),
+            QuestionKind::Text => None,
         }
-        attempt += 1;
-    }
+    })
 }
 
 struct Maker {
@@ -141,8 +139,8 @@ impl Maker {
     }
 
     /// Things of the same shape and of the same colour stand beside it, or in its place.
-    fn presence(&mut self, yes: bool) -> Theme {
-        let combination = *self.dice.pick(&self.world.subjects().collect::<Vec<_>>());
+    fn presence(&mut self, yes: bool) -> Option<Theme> {
+        let combination = self.subject(|_| true)?;
         let mut wanted: Vec<Wanted> = Vec::new();
         if yes {
             wanted.push(combination.into());
@@ -157,11 +155,11 @@ impl Maker {
         }
         let extras = self.dice.below(4).max(usize::from(wanted.is_empty()));
         let scene = self.scene(wanted, extras, &|one| one != combination, Vec::new());
-        Theme {
+        Some(Theme {
             question: ask::presence(&scene, combination.into(), &mut self.dice),
             scene,
             combination,
-        }
+        })
     }
 
     fn count(&mut self, count: usize) -> Option<Theme> {
@@ -230,7 +228,7 @@ impl Maker {
         })
     }
 
-    fn digits(&mut self, answer: usize) -> Theme {
+    fn digits(&mut self, answer: usize) -> Option<Theme> {
         let writing = if answer < 10 {
             vec![self.number(answer).to_string()]
         } else if self.dice.percent(30) {
@@ -238,34 +236,33 @@ impl Maker {
         } else {
             Vec::new()
         };
-        let (scene, combination) = self.with_writing(writing);
-        Theme {
+        let (scene, combination) = self.with_writing(writing)?;
+        Some(Theme {
             question: ask::number(&scene, &mut self.dice),
             scene,
             combination,
-        }
+        })
     }
 
-    fn word(&mut self, answer: usize) -> Theme {
+    fn word(&mut self, answer: usize) -> Option<Theme> {
         let writing = match WORDS.get(answer) {
             Some(word) => vec![(*word).to_owned()],
             None if self.dice.percent(30) => vec![self.number(0).to_string()],
             None => Vec::new(),
         };
-        let (scene, combination) = self.with_writing(writing);
-        Theme {
+        let (scene, combination) = self.with_writing(writing)?;
+        Some(Theme {
             question: ask::word(&scene, &mut self.dice),
             scene,
             combination,
-        }
+        })
     }
 
-    fn with_writing(&mut self, writing: Vec<String>) -> (Scene, Combination) {
-        let subjects: Vec<Combination> = self.world.subjects().collect();
-        let combination = *self.dice.pick(&subjects);
+    fn with_writing(&mut self, writing: Vec<String>) -> Option<(Scene, Combination)> {
+        let combination = self.subject(|_| true)?;
         let extras = self.dice.below(3);
         let scene = self.scene(vec![combination.into()], extras, &|_| true, writing);
-        (scene, combination)
+        Some((scene, combination))
     }
 
     /// Half of the numbers have one digit, a third two, the others three.
@@ -360,12 +357,10 @@ impl Maker {
         for _ in 0..others {
             wanted.push(self.other(|each| matches(other, each))?.into());
         }
-        let extras = self
-            .dice
-            .below(7_usize.saturating_sub(wanted.len()).min(2) + 1);
+        let extras = self.dice.below(2).min(6 - wanted.len());
         let scene = self.scene(
             wanted,
-            extras.min(1),
+            extras,
             &|each| !matches(one, each) && !matches(other, each),
             Vec::new(),
         );
@@ -396,7 +391,7 @@ impl Maker {
             Vec::new(),
         );
         let question = ask::relation(&scene, [combination, other], &mut self.dice)?;
-        let expected = ["left", "right", "above", "below"][answer % 4];
+        let expected = ["left", "right", "above", "below"][answer];
         (question.short == expected).then_some(Theme {
             scene,
             question,

@@ -1,5 +1,6 @@
 //! The world as files: what `bunny-cli data synth` writes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -61,13 +62,13 @@ pub struct Manifest {
     /// What everything hangs on.
     pub seed: u64,
     /// Records of `pretrain.json` by what is to be thought of their captions.
-    pub pairs: Vec<(String, u64)>,
+    pub pairs: BTreeMap<String, u64>,
     /// Numbers in an embedding of a pair.
     pub embedding_dims: usize,
     /// Records of `finetune.json` with a picture, and without.
     pub conversations: [u64; 2],
     /// Questions of `test.json` by kind.
-    pub questions: Vec<(String, u64)>,
+    pub questions: BTreeMap<String, u64>,
     /// Lines of `texts.jsonl`.
     pub texts: u64,
     /// Combinations of colour and shape that occur in the test alone.
@@ -218,7 +219,7 @@ impl Writer<'_> {
         Ok(name)
     }
 
-    fn pairs(&self) -> Result<Vec<(String, u64)>> {
+    fn pairs(&self) -> Result<BTreeMap<String, u64>> {
         let count = self.options.pairs;
         let mut records = Records::new(self.create("pretrain.json")?, "pretrain.json");
         let mut truth = Records::new(self.create("pretrain_truth.jsonl")?, "pretrain_truth.jsonl");
@@ -299,7 +300,7 @@ impl Writer<'_> {
         Ok(counts)
     }
 
-    fn questions(&self) -> Result<Vec<(String, u64)>> {
+    fn questions(&self) -> Result<BTreeMap<String, u64>> {
         let kinds = QuestionKind::ALL;
         let mut records = Records::new(self.create("test.json")?, "test.json");
         let mut counts = vec![0; kinds.len()];
