@@ -14,8 +14,8 @@
 //! ```
 //!
 //! There are two worlds ([`World`]). Of the 64 combinations of shape and colour, twelve occur in
-//! the test alone, and so does an eighth of the numbers of two and three digits and a sixth of the
-//! sums; every question of the test is about such a combination, or about something beside one.
+//! the test alone, and so does a sixth of the numbers of two and three digits and of the sums; every
+//! question of the test about a picture is about such a combination, or about something beside one.
 //!
 //! Everything hangs on a seed and an index alone. The same seed gives the same bytes, whatever the
 //! machine and its number of threads: drawing uses no function that IEEE 754 leaves open.

@@ -142,6 +142,18 @@ impl From<Colour> for Known {
 }
 
 impl Known {
+    /// Nothing but that it is a shape.
+    pub const ANY: Self = Self {
+        shape: None,
+        colour: None,
+    };
+
+    /// Whether it may be what is meant.
+    pub fn fits(self, one: Combination) -> bool {
+        self.shape.is_none_or(|shape| one.shape == shape)
+            && self.colour.is_none_or(|colour| one.colour == colour)
+    }
+
     /// "red star", "star", "red shape", "shape".
     pub fn name(self) -> String {
         self.words(self.shape.map_or("shape", Shape::name))
@@ -260,14 +272,7 @@ mod tests {
             (Known::from(Colour::Red), "yes", "2"),
             (both(Colour::Red, Shape::Star).into(), "yes", "1"),
             (both(Colour::Blue, Shape::Star).into(), "no", "0"),
-            (
-                Known {
-                    shape: None,
-                    colour: None,
-                },
-                "yes",
-                "4",
-            ),
+            (Known::ANY, "yes", "4"),
         ] {
             assert_eq!(presence(&scene, known, dice).short, here);
             assert_eq!(count(&scene, known, dice).short, several);

@@ -135,26 +135,30 @@ const GAP: f32 = 0.62;
 
 impl Canvas {
     fn background(&mut self, background: &Background) {
+        let paint: Box<dyn Fn([f32; 2]) -> Rgb> = match *background {
+            Background::Plain(tint) => Box::new(move |_| tint),
+            Background::Gradient(from, to, [dx, dy]) => Box::new(move |[x, y]| {
+                let along = 0.5 + (x - 0.5) * dx + (y - 0.5) * dy;
+                mix_rgb(from, to, along.clamp(0.0, 1.0))
+            }),
+            Background::Clouds {
+                tint,
+                strength,
+                across,
+                seed,
+            } => {
+                let clouds = Clouds::new(across, seed);
+                Box::new(move |at| {
+                    let height = strength * (clouds.height(at) - 0.5);
+                    tint.map(|level| level + height)
+                })
+            }
+        };
         let (width, height) = (self.width as f32, self.height as f32);
-        for (at, pixel) in self.pixels.iter_mut().enumerate() {
-            let x = (at % self.width) as f32 / width;
-            let y = (at / self.width) as f32 / height;
-            *pixel = match background {
-                Background::Plain(tint) => *tint,
-                Background::Gradient(from, to, [dx, dy]) => {
-                    let along = 0.5 + (x - 0.5) * dx + (y - 0.5) * dy;
-                    mix_rgb(*from, *to, along.clamp(0.0, 1.0))
-                }
-                Background::Clouds {
-                    tint,
-                    strength,
-                    across,
-                    seed,
-                } => {
-                    let cloud = clouds([x * *across as f32, y * *across as f32], *seed);
-                    tint.map(|level| level + strength * (cloud - 0.5))
-                }
-            };
+        for (row, pixels) in self.pixels.chunks_exact_mut(self.width).enumerate() {
+            for (column, pixel) in pixels.iter_mut().enumerate() {
+                *pixel = paint([column as f32 / width, row as f32 / height]);
+            }
         }
     }
 
@@ -222,7 +226,7 @@ impl Canvas {
                     (colour, covered * (1.0 - 1.1 * GAP * gap))
                 }
                 Texture::Outlined => {
-                    let inner = (0.5 - distance - 2.0 * unit).clamp(0.0, 1.0);
+                    let inner = (0.5 - distance - 0.11 * radius).clamp(0.0, 1.0);
                     (mix_rgb(border, colour, inner), covered)
                 }
             }
@@ -272,18 +276,15 @@ impl Canvas {
         for (at, pixel) in self.pixels.iter().enumerate() {
             let mut noise = [0.0; 3];
             if finish.noise > 0.0 {
-                // Two bytes a channel: their sum is highest in the middle, as errors are.
+                // Two bytes a channel: their sum is mostly near the middle, as errors are.
                 let random = mix_all(&[finish.seed, at as u64]).to_le_bytes();
-                for (channel, noise) in noise.iter_mut().enumerate() {
+                noise = [0, 1, 2].map(|channel| {
                     let sum = f32::from(random[2 * channel]) + f32::from(random[2 * channel + 1]);
-                    *noise = (sum / 255.0 - 1.0) * finish.noise;
-                }
+                    (sum / 255.0 - 1.0) * finish.noise
+                });
             }
-            bytes.extend(
-                (0..3).map(|channel| {
-                    (pixel[channel] + noise[channel]).round().clamp(0.0, 255.0) as u8
-                }),
-            );
+            // The cast ends at 0 and 255.
+            bytes.extend([0, 1, 2].map(|channel| (pixel[channel] + noise[channel] + 0.5) as u8));
         }
         bytes
     }
@@ -300,16 +301,32 @@ fn wave(at: f32) -> f32 {
     (0.5 + 5.0 * ramp).clamp(0.0, 1.0)
 }
 
-/// Smooth random heights over the plane, 0 to 1: values at whole points, blended between them.
-fn clouds([x, y]: [f32; 2], seed: u64) -> f32 {
-    let (left, top) = (x.floor(), y.floor());
-    let corner = |dx: f32, dy: f32| {
-        let word = mix_all(&[seed, (left + dx) as u64, (top + dy) as u64]);
-        (word >> 40) as f32 / (1 << 24) as f32
-    };
-    let ease = |t: f32| t * t * (3.0 - 2.0 * t);
-    let (u, v) = (ease(x - left), ease(y - top));
-    let upper = corner(0.0, 0.0) + u * (corner(1.0, 0.0) - corner(0.0, 0.0));
-    let lower = corner(0.0, 1.0) + u * (corner(1.0, 1.0) - corner(0.0, 1.0));
-    upper + v * (lower - upper)
+/// Smooth random heights, 0 to 1: random ones at the points of a lattice, blended between them.
+struct Clouds {
+    across: usize,
+    heights: Vec<f32>,
+}
+
+impl Clouds {
+    /// `across` clouds in each direction.
+    fn new(across: u32, seed: u64) -> Self {
+        let across = across as usize;
+        let height = |at| (mix_all(&[seed, at]) >> 40) as f32 / (1 << 24) as f32;
+        Self {
+            across,
+            heights: (0..(across as u64 + 2).pow(2)).map(height).collect(),
+        }
+    }
+
+    /// The height at a place, given in fractions of the picture.
+    fn height(&self, [x, y]: [f32; 2]) -> f32 {
+        let (x, y) = (x * self.across as f32, y * self.across as f32);
+        let (left, top) = (x as usize, y as usize);
+        let at = |dx, dy| self.heights[(top + dy) * (self.across + 2) + left + dx];
+        let ease = |t: f32| t * t * (3.0 - 2.0 * t);
+        let (u, v) = (ease(x - left as f32), ease(y - top as f32));
+        let upper = at(0, 0) + u * (at(1, 0) - at(0, 0));
+        let lower = at(0, 1) + u * (at(1, 1) - at(0, 1));
+        upper + v * (lower - upper)
+    }
 }

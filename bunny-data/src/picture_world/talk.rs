@@ -1,5 +1,7 @@
 //! Conversations about a picture, and without one.
 
+use std::collections::BTreeSet;
+
 use super::ask::{self, Known, Question, QuestionKind, say};
 use super::caption;
 use super::dice::Dice;
@@ -134,8 +136,13 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
             Some(ask::presence(scene, known, dice))
         }
         QuestionKind::Count => {
-            let wanted = dice.below(6);
-            let known = any_known(dice, |known| known.count(scene) == wanted)?;
+            // Most things are there once or not at all: the number is drawn before the thing.
+            let counts: BTreeSet<usize> = knowns()
+                .map(|known| known.count(scene))
+                .filter(|count| *count <= 5)
+                .collect();
+            let wanted = dice.any(counts)?;
+            let known = dice.any(knowns().filter(|known| known.count(scene) == wanted))?;
             Some(ask::count(scene, known, dice))
         }
         QuestionKind::Position => {
@@ -158,11 +165,13 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
             1 => {
                 let pair = two(scene, dice)?;
                 let (a, b) = if dice.percent(50) {
-                    (pair[0].shape.into(), pair[1].shape.into())
+                    (Known::from(pair[0].shape), Known::from(pair[1].shape))
                 } else {
-                    (pair[0].colour.into(), Known::from(pair[1].colour))
+                    (Known::from(pair[0].colour), Known::from(pair[1].colour))
                 };
-                (a != b).then(|| ask::more(scene, a, b, dice))
+                // As many of one as of the other is what is found most.
+                let fair = a.count(scene) != b.count(scene) || dice.percent(25);
+                (a != b && fair).then(|| ask::more(scene, a, b, dice))
             }
             _ => {
                 let known = any_known(dice, |known| known.count(scene) == 1)?;
@@ -182,18 +191,26 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
     }
 }
 
-/// A shape, a colour, or a combination that training has, of those that fit.
-fn any_known(dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
+/// All shapes, a shape, a colour, or a combination that training has.
+fn knowns() -> impl Iterator<Item = Known> {
     let shapes = Shape::ALL.iter().copied().map(Known::from);
     let colours = Colour::ALL.iter().copied().map(Known::from);
-    let both = Combination::all()
-        .filter(|one| World::Train.has(*one))
-        .map(Known::from);
-    match dice.weighted(&[3, 2, 5]) {
-        0 => dice.any(shapes.filter(|known| fits(*known))),
-        1 => dice.any(colours.filter(|known| fits(*known))),
-        _ => dice.any(both.filter(|known| fits(*known))),
-    }
+    let both = World::Train.subjects().map(Known::from);
+    std::iter::once(Known::ANY)
+        .chain(shapes)
+        .chain(colours)
+        .chain(both)
+}
+
+/// A shape, a colour or a combination, of those that fit.
+fn any_known(dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
+    // Which of shape and colour is told: combinations are many, but not to drown the others.
+    let told = [(true, false), (false, true), (true, true)][dice.weighted(&[3, 2, 5])];
+    dice.any(
+        knowns().filter(|known| {
+            (known.shape.is_some(), known.colour.is_some()) == told && fits(*known)
+        }),
+    )
 }
 
 /// Two different things of which there is one each.

@@ -168,59 +168,44 @@ impl Maker {
             0 => Known::from(combination.shape),
             1 => Known::from(combination.colour),
             2 => Known::from(combination),
-            _ => Known {
-                shape: None,
-                colour: None,
-            },
+            _ => Known::ANY,
         };
-        let matches = |one: Combination| {
-            known.shape.is_none_or(|shape| one.shape == shape)
-                && known.colour.is_none_or(|colour| one.colour == colour)
+        let combination = match count {
+            0 => self.subject(|one| !known.fits(one))?,
+            _ => combination,
         };
-        let mut wanted: Vec<Wanted> = Vec::new();
-        let mut beside = combination;
-        if count == 0 {
-            beside = self.subject(|one| !matches(one))?;
-            wanted.push(beside.into());
-        } else {
-            wanted.push(combination.into());
-            for _ in 1..count {
-                wanted.push(self.other(matches)?.into());
-            }
+        let mut wanted: Vec<Wanted> = vec![combination.into()];
+        for _ in 1..count {
+            wanted.push(self.other(|one| known.fits(one))?.into());
         }
         let room = 6 - wanted.len();
         let extras = self.dice.below(room.min(4) + 1);
-        let scene = self.scene(wanted, extras, &|one| !matches(one), Vec::new());
+        let scene = self.scene(wanted, extras, &|one| !known.fits(one), Vec::new());
         Some(Theme {
             question: ask::count(&scene, known, &mut self.dice),
             scene,
-            combination: if count == 0 { beside } else { combination },
+            combination,
         })
     }
 
     fn position(&mut self, answer: usize) -> Option<Theme> {
-        let mut combination = self.subject(|_| true)?;
-        let known = if self.dice.percent(40) {
-            Known::from(combination.shape)
-        } else {
-            Known::from(combination)
-        };
-        let matches = |one: Combination| {
-            one.shape == combination.shape && known.colour.is_none_or(|colour| one.colour == colour)
+        let asked = self.subject(|_| true)?;
+        let known = match self.dice.percent(40) {
+            true => Known::from(asked.shape),
+            false => Known::from(asked),
         };
         let place = Place::ALL.get(answer).copied();
-        let subject = match place {
-            Some(_) => combination,
-            None => self.subject(|one| !matches(one))?,
+        let combination = match place {
+            Some(_) => asked,
+            None => self.subject(|one| !known.fits(one))?,
         };
         let wanted = Wanted {
             place,
-            ..subject.into()
+            ..combination.into()
         };
         let extras = self.dice.below(5);
-        let scene = self.scene(vec![wanted], extras, &|one| !matches(one), Vec::new());
+        let scene = self.scene(vec![wanted], extras, &|one| !known.fits(one), Vec::new());
         let question = ask::position(&scene, known, &mut self.dice)?;
-        combination = subject;
         Some(Theme {
             scene,
             question,
@@ -327,14 +312,10 @@ impl Maker {
         let by_shape = self.dice.percent(50);
         let (one, other) = if by_shape {
             let other = self.other(|other| other.shape != combination.shape)?;
-            (combination.shape.into(), other.shape.into())
+            (Known::from(combination.shape), Known::from(other.shape))
         } else {
             let other = self.other(|other| other.colour != combination.colour)?;
-            (combination.colour.into(), Known::from(other.colour))
-        };
-        let matches = |known: Known, one: Combination| {
-            known.shape.is_none_or(|shape| one.shape == shape)
-                && known.colour.is_none_or(|colour| one.colour == colour)
+            (Known::from(combination.colour), Known::from(other.colour))
         };
         let (ones, others) = match answer {
             0 => {
@@ -352,16 +333,16 @@ impl Maker {
         };
         let mut wanted: Vec<Wanted> = vec![combination.into()];
         for _ in 1..ones {
-            wanted.push(self.other(|each| matches(one, each))?.into());
+            wanted.push(self.other(|each| one.fits(each))?.into());
         }
         for _ in 0..others {
-            wanted.push(self.other(|each| matches(other, each))?.into());
+            wanted.push(self.other(|each| other.fits(each))?.into());
         }
         let extras = self.dice.below(2).min(6 - wanted.len());
         let scene = self.scene(
             wanted,
             extras,
-            &|each| !matches(one, each) && !matches(other, each),
+            &|each| !one.fits(each) && !other.fits(each),
             Vec::new(),
         );
         Some(Theme {
