@@ -28,7 +28,7 @@ fn arithmetic(world: World, dice: &mut Dice) -> Question {
             _ => (dice.below(21), dice.below(21)),
         };
         let held_out =
-            mix_all(&[0x5355_4D, operation as u64, a as u64, b as u64]).is_multiple_of(6);
+            mix_all(&[0x0053_554D, operation as u64, a as u64, b as u64]).is_multiple_of(6);
         if held_out != (world == World::Test) || (operation == 4 && a == b) {
             continue;
         }

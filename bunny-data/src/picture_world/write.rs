@@ -178,7 +178,7 @@ impl Writer<'_> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(DataError::io(folder, "make"))?;
         }
-        WholeFile::create(&path)
+        Ok(WholeFile::create(&path)?)
     }
 
     /// Makes `count` things, many at a time, and hands them on in order.
@@ -352,10 +352,8 @@ impl Records {
     }
 
     fn finish(self) -> Result<()> {
-        self.0
-            .finish()
-            .map_err(DataError::io(&self.1, "write"))?
-            .finish()
+        let records = self.0.finish();
+        Ok(records.map_err(DataError::io(&self.1, "write"))?.finish()?)
     }
 }
 
