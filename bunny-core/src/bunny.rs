@@ -47,6 +47,7 @@ impl<B: Backend> Bunny<B> {
         precision: Precision,
         device: &B::Device,
     ) -> Result<Self, Error> {
+        weights.read_ahead();
         Builder::build(
             weights,
             config.family.names(),

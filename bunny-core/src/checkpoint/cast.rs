@@ -1,11 +1,15 @@
 //! Stored bytes into the bytes of another number type, in parallel.
 
-use burn::tensor::{DType, bf16, f16};
+use burn::tensor::{Bytes, DType, Element, bf16, f16};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 /// Numbers per parallel piece: large enough to hide the hand-over, small enough to share evenly.
 const PIECE: usize = 1 << 16;
+
+/// Numbers that go through f32 at a time on their way to another type: few enough to stay in the
+/// nearest cache.
+const BLOCK: usize = 1 << 11;
 
 /// A number type in which weights are stored.
 pub(crate) trait StoredFloat: bytemuck::Pod + Send + Sync {
@@ -79,17 +83,55 @@ pub(crate) fn from_f32(values: &[f32], dtype: DType) -> Option<Vec<u8>> {
     with_float!(dtype, narrow_all(values))
 }
 
+/// Little-endian numbers of type `from` as numbers of type `to`, rounded to nearest even; `None`
+/// when one of them is no float.
+pub(crate) fn convert(bytes: &[u8], from: DType, to: DType) -> Option<Bytes> {
+    with_float!(to, convert_to(bytes, from)).flatten()
+}
+
+fn convert_to<To: StoredFloat + Element>(bytes: &[u8], from: DType) -> Option<Bytes> {
+    match from {
+        DType::F64 => Some(convert_all::<f64, To>(bytes)),
+        DType::F32 => Some(convert_all::<f32, To>(bytes)),
+        DType::F16 => Some(convert_all::<f16, To>(bytes)),
+        DType::BF16 => Some(convert_all::<bf16, To>(bytes)),
+        _ => None,
+    }
+}
+
+fn convert_all<From: StoredFloat, To: StoredFloat + Element>(bytes: &[u8]) -> Bytes {
+    let size = size_of::<From>();
+    let mut values = vec![To::zeroed(); bytes.len() / size];
+    values
+        .par_chunks_mut(PIECE)
+        .zip(bytes.par_chunks(PIECE * size))
+        .for_each(|(to, from)| {
+            let mut wide = [0f32; BLOCK];
+            for (to, from) in to.chunks_mut(BLOCK).zip(from.chunks(BLOCK * size)) {
+                let wide = &mut wide[..to.len()];
+                widen_bytes::<From>(from, wide);
+                To::narrow(wide, to);
+            }
+        });
+    Bytes::from_elems(values)
+}
+
+/// Widens little-endian numbers.
+fn widen_bytes<T: StoredFloat>(from: &[u8], to: &mut [f32]) {
+    match bytemuck::try_cast_slice::<u8, T>(from) {
+        Ok(from) => T::widen(from, to),
+        // A file may place a tensor at an odd offset; copy the piece to aligned memory.
+        Err(_) => T::widen(&bytemuck::pod_collect_to_vec::<u8, T>(from), to),
+    }
+}
+
 fn widen_all<T: StoredFloat>(bytes: &[u8]) -> Vec<f32> {
     let size = size_of::<T>();
     let mut values = vec![0f32; bytes.len() / size];
     values
         .par_chunks_mut(PIECE)
         .zip(bytes.par_chunks(PIECE * size))
-        .for_each(|(to, from)| match bytemuck::try_cast_slice::<u8, T>(from) {
-            Ok(from) => T::widen(from, to),
-            // A file may place a tensor at an odd offset; copy the piece to aligned memory.
-            Err(_) => T::widen(&bytemuck::pod_collect_to_vec::<u8, T>(from), to),
-        });
+        .for_each(|(to, from)| widen_bytes::<T>(from, to));
     values
 }
 
@@ -119,6 +161,10 @@ mod tests {
         for dtype in [DType::F16, DType::BF16] {
             let wide = to_f32(&halves, dtype).unwrap();
             assert_eq!(from_f32(&wide, dtype).unwrap(), halves, "{dtype:?}");
+            let direct = convert(&halves, dtype, DType::F32).unwrap();
+            assert_eq!(bytemuck::cast_slice::<u8, f32>(&direct), wide, "{dtype:?}");
+            let back = convert(&direct, DType::F32, dtype).unwrap();
+            assert_eq!(*back, *halves, "{dtype:?}");
         }
     }
 
@@ -128,5 +174,7 @@ mod tests {
             .chain([1.5f32, -2.25, 1e-3].into_iter().flat_map(f32::to_le_bytes))
             .collect();
         assert_eq!(to_f32(&bytes[1..], DType::F32).unwrap(), [1.5, -2.25, 1e-3]);
+        let halves = convert(&bytes[1..], DType::F32, DType::F16).unwrap();
+        assert_eq!(bytemuck::cast_slice::<u8, f16>(&halves)[1].to_f32(), -2.25);
     }
 }

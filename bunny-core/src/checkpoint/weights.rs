@@ -39,6 +39,11 @@ impl WeightSet {
         self
     }
 
+    /// Asks the system to read the files now, in order: a model needs most of them at once.
+    pub fn read_ahead(&self) {
+        self.parts.iter().for_each(TensorFiles::read_ahead);
+    }
+
     /// Merges an adapter into the weights it belongs to, as they are read.
     #[must_use]
     pub fn with_adapter(mut self, adapter: Adapter) -> Self {
@@ -135,10 +140,11 @@ impl WeightSet {
         if from == dtype && aligned && adapter.is_none() {
             return Ok(Bytes::from_shared(bytes, AllocationProperty::File));
         }
+        let Some(adapter) = adapter else {
+            return Ok(cast::convert(&bytes, from, dtype).expect("models are made of floats"));
+        };
         let mut values = cast::to_f32(&bytes, from).expect("the type is a float");
-        if let Some(adapter) = adapter {
-            add_adapter(adapter, target, &mut values, [rows.len(), columns])?;
-        }
+        add_adapter(adapter, target, &mut values, [rows.len(), columns])?;
         let bytes = cast::from_f32(&values, dtype).expect("models are made of floats");
         Ok(Bytes::from_bytes_vec(bytes))
     }
