@@ -22,13 +22,10 @@ pub fn global_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
         .sqrt()
 }
 
-/// Scales gradients whose norm is above `max_norm` down to it; `None` clips nothing.
-pub fn clip<B: Backend>(gradients: Gradients<B>, norm: f64, max_norm: Option<f64>) -> Gradients<B> {
+/// What gradients of norm `norm` are multiplied with, so that it is at most `max_norm`; `None` clips
+/// nothing.
+pub fn clip_factor(norm: f64, max_norm: Option<f64>) -> f64 {
     // torch's guard against a norm of zero, kept so that results agree to the last digit.
     let factor = max_norm.map_or(1.0, |max_norm| max_norm / (norm + 1e-6));
-    if factor < 1.0 {
-        gradients.scaled(factor)
-    } else {
-        gradients
-    }
+    factor.min(1.0)
 }

@@ -78,13 +78,9 @@ impl<B: Backend> Gradients<B> {
         });
     }
 
-    /// Multiplies every sum with `factor`.
-    #[must_use]
-    pub fn scaled(self, factor: f64) -> Self {
-        let scale = |sum: Tensor<B, 1>| sum.mul_scalar(factor);
-        Self {
-            sums: self.sums.into_iter().map(|sum| sum.map(scale)).collect(),
-        }
+    /// The sums, one for each learner.
+    pub fn into_sums(self) -> impl Iterator<Item = Option<Tensor<B, 1>>> {
+        self.sums.into_iter()
     }
 
     /// All sums in one run of numbers, absent ones as zeros, and which are there: what ranks
@@ -93,7 +89,10 @@ impl<B: Backend> Gradients<B> {
         let mut bucket = Vec::with_capacity(counts.iter().sum());
         for (sum, count) in self.sums.iter().zip(counts) {
             match sum {
-                Some(sum) => bucket.extend(sum.to_data().iter::<f32>()),
+                Some(sum) => {
+                    let data = sum.to_data();
+                    bucket.extend_from_slice(data.as_slice().expect("sums are f32"));
+                }
                 None => bucket.resize(bucket.len() + count, 0.0),
             }
         }

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::TrainError,
+    feed::Source,
     gradients::{Gradients, Slots, collect},
     initial::redraw,
     names::decoder_parameters,
@@ -32,8 +33,8 @@ use crate::{
     output::Masters,
     pass::{Pass, Way, decoder_loss},
     recipe::{LanguageRecipe, LossAverage, StageKind},
-    reduce::Alone,
-    run::{Loss, Observer, Outcome, Run, Task, Trainer, keys_of},
+    reduce::Reduce,
+    run::{Loss, Observer, Outcome, Run, Task, Trainer, keys_of, on_ranks},
     stage::{Learner, Learns, thaw},
     steps::Steps,
     tokenizer::{self, TOKENIZER_FILES},
@@ -114,18 +115,46 @@ impl LanguageJob {
         device: &B::Device,
         observer: Observer<'_>,
     ) -> Result<Outcome, TrainError> {
+        self.run_on::<B>(precision, std::slice::from_ref(device), observer)
+    }
+
+    /// Runs the stage on several devices of this process, one thread each.
+    ///
+    /// # Errors
+    /// Those of the first rank that has one of its own.
+    pub fn run_on<B: AutodiffBackend>(
+        &self,
+        precision: Precision,
+        devices: &[B::Device],
+        observer: Observer<'_>,
+    ) -> Result<Outcome, TrainError> {
+        // What all ranks start from is made once.
+        Run::last_checkpoint(&self.folder, self.resume)?;
+        fs::create_dir_all(&self.folder).map_err(TrainError::io(&self.folder, "create"))?;
+        let start = self.open(&self.folder)?;
+        on_ranks(devices, observer, |device, rank, observer| {
+            self.run_rank::<B>(&start, precision, device, rank, observer)
+        })
+    }
+
+    fn run_rank<B: AutodiffBackend>(
+        &self,
+        start: &LanguageStart,
+        precision: Precision,
+        device: &B::Device,
+        reduce: &dyn Reduce,
+        observer: Observer<'_>,
+    ) -> Result<Outcome, TrainError> {
         let recipe = &self.recipe;
         let training = &recipe.training;
         let last = Run::last_checkpoint(&self.folder, self.resume)?;
-        fs::create_dir_all(&self.folder).map_err(TrainError::io(&self.folder, "create"))?;
-        let start = self.open(&self.folder)?;
         let eval = training.eval_data_path.as_ref().map(|path| {
             let texts = Texts::open(path)?;
             texts.pack(&start.tokenizer, recipe.model_max_length)
         });
         let eval = eval.transpose()?;
         let (model, learners) = self.new_model::<B>(&start.decoder, precision, device);
-        let steps = Steps::new(training, crate::feed::Source::len(&start.rows), 1, 0)?;
+        let steps = Steps::new(training, start.rows.len(), reduce.world(), reduce.rank())?;
         let task = Foretelling {
             recipe,
             pass: Pass {
@@ -136,7 +165,7 @@ impl LanguageJob {
                 slots: Slots::new(&learners),
                 gradient_checkpointing: recipe.gradient_checkpointing,
             },
-            start: &start,
+            start,
             device,
         };
         let run = Run {
@@ -157,7 +186,7 @@ impl LanguageJob {
             eval.as_ref(),
             steps,
             device,
-            &Alone,
+            reduce,
         )
         .follow(last, observer)
     }

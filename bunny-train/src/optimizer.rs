@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bunny_core::nn::kernel::{self, AdamStep};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{
@@ -124,12 +125,19 @@ impl<B: Backend> AdamW<B> {
         &mut self.states
     }
 
-    /// One step along `gradients`.
+    /// One step along `gradients`, `scale` times.
     ///
     /// A learner without a gradient takes a step by its moments, as if the gradient were zero; one
     /// that has never had any stays as it is.
-    pub fn step(&mut self, gradients: &Gradients<B>, rates: Rates, learners: &[Learner]) {
-        for (slot, (state, learner)) in self.states.iter_mut().zip(learners).enumerate() {
+    pub fn step(
+        &mut self,
+        gradients: Gradients<B>,
+        scale: f64,
+        rates: Rates,
+        learners: &[Learner],
+    ) {
+        let states = self.states.iter_mut().zip(learners);
+        for ((state, learner), gradient) in states.zip(gradients.into_sums()) {
             let rate = match learner.beside {
                 true => rates.projector,
                 false => rates.language,
@@ -138,7 +146,7 @@ impl<B: Backend> AdamW<B> {
                 true => self.config.weight_decay,
                 false => 0.0,
             };
-            state.step(gradients.get(slot), rate, decay, &self.config);
+            state.step(gradient, scale, rate, decay, &self.config);
         }
     }
 
@@ -178,41 +186,42 @@ impl<B: Backend> AdamW<B> {
 impl<B: Backend> State<B> {
     fn step(
         &mut self,
-        gradient: Option<&Tensor<B, 1>>,
+        gradient: Option<Tensor<B, 1>>,
+        scale: f64,
         rate: f64,
         decay: f64,
         config: &AdamWConfig,
     ) {
-        let AdamWConfig { beta1, beta2, .. } = *config;
-        let (first, second, updates) = match (self.moments.take(), gradient) {
+        let zeros = || self.master.zeros_like();
+        let Moments {
+            first,
+            second,
+            updates,
+        } = match (self.moments.take(), &gradient) {
             (None, None) => return,
-            (None, Some(gradient)) => (
-                gradient.clone().mul_scalar(1.0 - beta1),
-                gradient.clone().powi_scalar(2).mul_scalar(1.0 - beta2),
-                1,
-            ),
-            (Some(old), None) => (
-                old.first.mul_scalar(beta1),
-                old.second.mul_scalar(beta2),
-                old.updates + 1,
-            ),
-            (Some(old), Some(gradient)) => {
-                let square = gradient.clone().powi_scalar(2).mul_scalar(1.0 - beta2);
-                (
-                    old.first.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1),
-                    old.second.mul_scalar(beta2) + square,
-                    old.updates + 1,
-                )
-            }
+            (Some(old), _) => old,
+            (None, Some(_)) => Moments {
+                first: zeros(),
+                second: zeros(),
+                updates: 0,
+            },
         };
+        let gradient = gradient.unwrap_or_else(zeros);
+        let updates = updates + 1;
+        let AdamWConfig { beta1, beta2, .. } = *config;
         let bias = |beta: f64| 1.0 - beta.powf(updates as f64);
-        let root = second.clone().sqrt().div_scalar(bias(beta2).sqrt());
-        let direction = first.clone() / root.add_scalar(config.epsilon);
-        let mut master = self.master.clone();
-        if decay != 0.0 {
-            master = master.mul_scalar(1.0 - rate * decay);
-        }
-        self.master = master - direction.mul_scalar(rate / bias(beta1));
+        let step = AdamStep {
+            scale,
+            beta1,
+            beta2,
+            decay: 1.0 - rate * decay,
+            rate: rate / bias(beta1),
+            root: bias(beta2).sqrt().recip(),
+            epsilon: config.epsilon,
+        };
+        let master = self.master.clone();
+        let [first, second, master] = kernel::adamw(step, gradient, first, second, master);
+        self.master = master;
         self.moments = Some(Moments {
             first,
             second,

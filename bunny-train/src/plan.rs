@@ -138,13 +138,17 @@ mod tests {
     use burn::tensor::DType;
 
     use super::*;
+    use crate::recipe::TrainingArguments;
     use bunny_core::presets::Preset;
 
     fn phi_2(batch: usize) -> MemoryPlan {
         let recipe = StageRecipe {
             lora_enable: true,
             tune_mm_mlp_adapter: Some(false),
-            per_device_train_batch_size: batch,
+            training: TrainingArguments {
+                per_device_train_batch_size: batch,
+                ..TrainingArguments::default()
+            },
             ..StageRecipe::default()
         };
         MemoryPlan::new(&config(), &recipe, Precision::uniform(DType::BF16))

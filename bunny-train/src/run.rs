@@ -20,14 +20,14 @@ use serde_json::{Map, Value};
 
 use crate::{
     checkpoint::{self, RunState},
-    clip::{clip, global_norm},
+    clip::{clip_factor, global_norm},
     error::TrainError,
     feed::{Feed, Lesson, Source},
     gradients::{Gradients, Slots},
     metrics::{MetricsFile, StepMetrics, resident_memory},
     optimizer::{AdamW, AdamWConfig, Rates},
     recipe::{LossAverage, StageKind, TrainingArguments},
-    reduce::Reduce,
+    reduce::{Alone, InProcess, Reduce},
     schedule::Schedule,
     stage::Learner,
     steps::Steps,
@@ -351,8 +351,8 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             samples,
         } = self.reduced(sums)?;
         let divisor = if weight > 0.0 { weight } else { 1.0 };
-        let (gradients, loss) = (gradients.scaled(1.0 / divisor), loss / divisor);
-        let grad_norm = global_norm(&gradients);
+        let loss = loss / divisor;
+        let grad_norm = global_norm(&gradients) / divisor;
         for (what, value) in [("loss", loss), ("grad_norm", grad_norm)] {
             if !value.is_finite() {
                 return Err(TrainError::NotFinite {
@@ -370,8 +370,9 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             projector: factor * self.run.beside_rate,
         };
         let max_norm = (training.max_grad_norm > 0.0).then_some(training.max_grad_norm);
-        let gradients = clip(gradients, grad_norm, max_norm);
-        self.optimizer.step(&gradients, rates, &self.learners);
+        // The mean and the clipping are one factor, which the optimizer takes along.
+        let scale = clip_factor(grad_norm, max_norm) / divisor;
+        self.optimizer.step(gradients, scale, rates, &self.learners);
         self.update_model();
         let seconds = began.elapsed().as_secs_f64();
         Ok(StepMetrics {
@@ -486,6 +487,51 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         self.task
             .write(folder, self.model(), &self.optimizer, &self.learners)
     }
+}
+
+/// Runs a stage as data-parallel ranks, one thread and one device each; the first one writes what
+/// there is to write. The processor's cores are divided among them: ranks that need no device of
+/// their own are the way to keep all cores busy with a model whose every operation is small.
+///
+/// # Errors
+/// Those of the first rank that has one of its own.
+pub(crate) fn on_ranks<D: Sync>(
+    devices: &[D],
+    observer: Observer<'_>,
+    run: impl Fn(&D, &dyn Reduce, Observer<'_>) -> Result<Outcome, TrainError> + Sync,
+) -> Result<Outcome, TrainError> {
+    if let [device] = devices {
+        return run(device, &Alone, observer);
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = (cores / devices.len().max(1)).max(1);
+    let run_rank = |rank: &InProcess, device: &D, observer: Observer<'_>| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|_| TrainError::Worker)?;
+        pool.install(|| run(device, rank, observer))
+    };
+    let mut ranks = InProcess::group(devices.len()).into_iter().zip(devices);
+    thread::scope(|scope| {
+        let first = ranks.next();
+        let others: Vec<_> = ranks
+            .map(|(rank, device)| scope.spawn(move || run_rank(&rank, device, &mut |_, _| {})))
+            .collect();
+        let mut outcome = match &first {
+            Some((rank, device)) => run_rank(rank, device, observer),
+            None => Err(TrainError::Worker),
+        };
+        // A rank that failed makes the others abort: theirs is not the error to tell.
+        drop(first);
+        for other in others {
+            let ended = other.join().unwrap_or(Err(TrainError::Worker));
+            if let Err(error) = ended
+                && (outcome.is_ok() || matches!(outcome, Err(TrainError::Reduce(_))))
+            {
+                outcome = Err(error);
+            }
+        }
+        outcome
+    })
 }
 
 /// A stage's keys as they are kept with its checkpoints.

@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool, atomic::AtomicU64},
-    thread,
 };
 
 use bunny_core::{Bunny, checkpoint::Precision, nn::Mode};
@@ -20,7 +19,7 @@ use crate::{
     pass::{self, Pass},
     recipe::{StageKind, StageRecipe},
     reduce::{Alone, Reduce},
-    run::{Loss, Run, Task, Trainer, keys_of},
+    run::{Loss, Run, Task, Trainer, keys_of, on_ranks},
     stage::{Learner, prepare},
     start::{Places, Start},
     steps::Steps,
@@ -69,31 +68,8 @@ impl Job {
         devices: &[B::Device],
         observer: Observer<'_>,
     ) -> Result<Outcome, TrainError> {
-        let mut ranks = crate::reduce::InProcess::group(devices.len()).into_iter();
-        let mut devices = devices.iter();
-        let (Some(first), Some(device)) = (ranks.next(), devices.next()) else {
-            return self.run::<B>(precision, &B::Device::default(), observer);
-        };
-        thread::scope(|scope| {
-            let others: Vec<_> = ranks
-                .zip(devices)
-                .map(|(rank, device)| {
-                    scope
-                        .spawn(move || self.run_rank::<B>(precision, device, &rank, &mut |_, _| {}))
-                })
-                .collect();
-            let mut outcome = self.run_rank::<B>(precision, device, &first, observer);
-            // A rank that failed makes the others abort: theirs is not the error to tell.
-            drop(first);
-            for other in others {
-                let ended = other.join().unwrap_or(Err(TrainError::Worker));
-                if let Err(error) = ended
-                    && (outcome.is_ok() || matches!(outcome, Err(TrainError::Reduce(_))))
-                {
-                    outcome = Err(error);
-                }
-            }
-            outcome
+        on_ranks(devices, observer, |device, rank, observer| {
+            self.run_rank::<B>(precision, device, rank, observer)
         })
     }
 

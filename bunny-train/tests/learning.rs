@@ -12,7 +12,7 @@ use bunny_core::{
 };
 use bunny_train::{
     merge,
-    recipe::{StageKind, StageRecipe},
+    recipe::{StageKind, StageRecipe, TrainingArguments},
     start::Places,
     trainer::Job,
 };
@@ -74,17 +74,20 @@ fn job(data: &Path, folder: &Path) -> Job {
         },
         recipe: StageRecipe {
             model_name_or_path: model.display().to_string(),
-            data_path: data.join("pairs.json"),
             image_folder: Some(data.to_path_buf()),
             image_aspect_ratio: Some("pad".into()),
             tune_mm_mlp_adapter: Some(false),
             unfreeze_vision_tower: true,
-            learning_rate: 3e-3,
-            num_train_epochs: 60.0,
-            per_device_train_batch_size: 16,
             gradient_checkpointing: false,
-            dataloader_num_workers: 1,
-            save_steps: 1000,
+            training: TrainingArguments {
+                data_path: data.join("pairs.json"),
+                learning_rate: 3e-3,
+                num_train_epochs: 60.0,
+                per_device_train_batch_size: 16,
+                dataloader_num_workers: 1,
+                save_steps: 1000,
+                ..TrainingArguments::default()
+            },
             ..StageRecipe::default()
         },
         folder: folder.to_path_buf(),

@@ -12,7 +12,7 @@ use bunny_core::{
 };
 use bunny_train::{
     batch::{Batch, Layout},
-    clip::{clip, global_norm},
+    clip::{clip_factor, global_norm},
     gradients::{Gradients, Slots},
     labels::Sample,
     lora::{self, LoraConfig},
@@ -142,13 +142,12 @@ impl Work for Measuring {
             };
             let mut sums = Gradients::new(learners.len());
             let mean = pass.learn(&model, &batch, &mode, 1.0, &mut sums, &device);
-            let norm = global_norm(&sums);
-            let sums = clip(sums, norm, Some(1.0));
+            let scale = clip_factor(global_norm(&sums), Some(1.0));
             let rates = Rates {
                 language: 2e-4,
                 projector: 2e-5,
             };
-            optimizer.step(&sums, rates, &learners);
+            optimizer.step(sums, scale, rates, &learners);
             model = optimizer.update(model, &pass.slots);
             loss = mean.map_or(f64::NAN, |mean| mean.into_scalar().elem());
             B::sync(&device).map_err(|error| anyhow::anyhow!("the device failed: {error:?}"))?;

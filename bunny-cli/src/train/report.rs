@@ -17,10 +17,10 @@ use super::stages::How;
 use crate::progress::Spinner;
 
 /// What stage `language` will make, and how long.
-pub fn language(job: &LanguageJob) -> Result<()> {
+pub fn language(job: &LanguageJob, how: How) -> Result<()> {
     let start = job.preview()?;
     let training = &job.recipe.training;
-    let steps = Steps::new(training, start.rows.len(), 1, 0)?;
+    let steps = Steps::new(training, start.rows.len(), how.ranks, 0)?;
     println!("language");
     for (what, count) in [
         ("parameters", start.decoder.parameters()),
@@ -77,7 +77,7 @@ pub fn contrastive(job: &ContrastiveJob, how: How) -> Result<()> {
 }
 
 /// What learns, how long, and in how much memory.
-pub fn plan(job: &Job, start: &Start, precision: Precision) -> Result<()> {
+pub fn plan(job: &Job, start: &Start, precision: Precision, how: How) -> Result<()> {
     let (recipe, config) = (&job.recipe, &start.open.config);
     let counts = LearnCounts::new(config, recipe);
     println!("{}", job.kind);
@@ -94,7 +94,7 @@ pub fn plan(job: &Job, start: &Start, precision: Precision) -> Result<()> {
         }
     }
     let records = bunny_data::record::RecordFile::open(&recipe.training.data_path)?;
-    let steps = Steps::of_records(recipe, &records, 1, 0)?;
+    let steps = Steps::of_records(recipe, &records, how.ranks, 0)?;
     println!("  records      {:>16}", records.len());
     println!("  steps        {:>16}", steps.total());
     let memory = MemoryPlan::new(config, recipe, precision);

@@ -25,6 +25,8 @@ pub struct How {
     pub dry_run: bool,
     /// Look at all records first.
     pub scan: bool,
+    /// Data-parallel ranks.
+    pub ranks: usize,
 }
 
 /// `language`.
@@ -42,11 +44,12 @@ impl Work for Language<'_> {
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let job = self.job;
         if self.how.dry_run {
-            return report::language(job);
+            return report::language(job, self.how);
         }
         let precision = numbers.precision::<B>(&device, DType::F32)?;
         follow("language", &job.folder, |observer| {
-            job.run::<Autodiff<B>>(precision, &device, observer)
+            let devices = vec![device; self.how.ranks];
+            job.run_on::<Autodiff<B>>(precision, &devices, observer)
         })
     }
 }
@@ -96,7 +99,7 @@ impl Work for Bunny<'_> {
         let precision: Precision =
             numbers.precision::<B>(&device, start.open.weights.stored_type())?;
         if self.how.dry_run {
-            report::plan(job, &start, precision)?;
+            report::plan(job, &start, precision, self.how)?;
         }
         if self.how.dry_run || self.how.scan {
             report::scan(job, &start)?;
@@ -105,7 +108,8 @@ impl Work for Bunny<'_> {
             return Ok(());
         }
         follow(job.kind.name(), &job.folder, |observer| {
-            job.run::<Autodiff<B>>(precision, &device, observer)
+            let devices = vec![device; self.how.ranks];
+            job.run_on::<Autodiff<B>>(precision, &devices, observer)
         })
     }
 }

@@ -27,12 +27,11 @@ fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
 }
 
 fn stage(recipe: &Recipe, kind: StageKind) -> &StageRecipe {
-    &recipe
-        .stages
-        .iter()
-        .find(|(found, _)| *found == kind)
-        .unwrap()
-        .1
+    let found = recipe.stages.iter().find(|(found, _)| *found == kind);
+    match &found.unwrap().1 {
+        Stage::Bunny(stage) => stage,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -41,7 +40,7 @@ fn keys_above_the_stages_are_for_both_and_stages_fill_in_their_own() {
     assert_eq!(recipe.name, "small");
     let pretrain = stage(&recipe, StageKind::Pretrain);
     assert_eq!(pretrain.model_name_or_path, "base");
-    assert_eq!(pretrain.seed, 3);
+    assert_eq!(pretrain.training.seed, 3);
     assert_eq!(pretrain.learns(), Learns::PRETRAIN);
     assert_eq!(pretrain.version.as_deref(), Some("plain"));
     assert_eq!(pretrain.image_aspect_ratio.as_deref(), Some("square"));
@@ -50,7 +49,7 @@ fn keys_above_the_stages_are_for_both_and_stages_fill_in_their_own() {
     assert_eq!(finetune.version, None);
     assert_eq!(finetune.image_aspect_ratio.as_deref(), Some("pad"));
     assert_eq!(finetune.lora_alpha, 256.0);
-    assert_eq!(finetune.lr_scheduler_type, SchedulerKind::Cosine);
+    assert_eq!(finetune.training.lr_scheduler_type, SchedulerKind::Cosine);
 }
 
 #[test]
@@ -65,10 +64,13 @@ fn overrides_replace_values_of_one_stage_or_of_both() {
     )
     .unwrap();
     let finetune = stage(&recipe, StageKind::Finetune);
-    assert_eq!(finetune.learning_rate, 1e-4);
+    assert_eq!(finetune.training.learning_rate, 1e-4);
     assert_eq!(finetune.vision_tower.as_deref(), Some("other/tower"));
     let pretrain = stage(&recipe, StageKind::Pretrain);
-    assert_eq!((pretrain.learning_rate, pretrain.seed), (5e-4, 9));
+    assert_eq!(
+        (pretrain.training.learning_rate, pretrain.training.seed),
+        (5e-4, 9)
+    );
     assert_eq!(pretrain.vision_tower.as_deref(), Some("tower"));
     for wrong in ["learning_rate", "polish.seed=1", "finetune.=1"] {
         assert!(wrong.parse::<Override>().is_err(), "{wrong}");
@@ -107,7 +109,7 @@ fn what_cannot_be_followed_is_named_with_its_place() {
     );
     assert!(fault(&BOTH.replace("= 1\n", "= 2\n"), &[]).contains("reads up to 1"));
     assert!(fault("format_version = 1\n[pretrain\n", &[]).starts_with("small.toml: line 2: "));
-    assert!(fault("format_version = 1", &[]).contains("neither [pretrain] nor [finetune]"));
+    assert!(fault("format_version = 1", &[]).contains("has none of"));
 }
 
 #[test]
@@ -125,6 +127,114 @@ fn every_key_has_a_place_in_the_list_of_known_ones() {
     assert_eq!(keys.len(), 41);
 }
 
+const FROM_NOTHING: &str = r#"
+format_version = 1
+name = "small"
+image_folder = "pictures"
+seed = 5
+
+[language]
+data_path = "texts.jsonl"
+vocab_size = 300
+[language.model]
+hidden_size = 32
+num_attention_heads = 2
+
+[contrastive]
+data_path = "captions.json"
+
+[pretrain]
+data_path = "captions.json"
+
+[finetune]
+data_path = "talks.json"
+vision_tower = "my/tower"
+"#;
+
+#[test]
+fn stages_start_from_what_earlier_ones_make_unless_they_say_otherwise() {
+    let recipe = parse(FROM_NOTHING, &[]).unwrap();
+    assert_eq!(recipe.folder(), Path::new("runs/small"));
+    let recipe = recipe.with_results_in(Path::new("out"));
+    let kinds: Vec<_> = recipe.stages.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, StageKind::ALL);
+    let Stage::Contrastive(contrastive) = &recipe.stages[1].1 else {
+        panic!("the tower comes second");
+    };
+    assert_eq!(
+        contrastive.tokenizer.as_deref(),
+        Some(Path::new("out/language"))
+    );
+    let pretrain = stage(&recipe, StageKind::Pretrain);
+    assert_eq!(pretrain.model_name_or_path, "out/language");
+    assert_eq!(pretrain.vision_tower.as_deref(), Some("out/contrastive"));
+    let finetune = stage(&recipe, StageKind::Finetune);
+    assert_eq!(finetune.vision_tower.as_deref(), Some("my/tower"));
+}
+
+#[test]
+fn keys_above_the_stages_go_to_those_that_know_them_and_tables_can_be_overridden() {
+    let changes = ["language.model.hidden_size=64", "vocab_size=400", "seed=6"];
+    let recipe = parse(FROM_NOTHING, &changes).unwrap();
+    let Stage::Language(language) = &recipe.stages[0].1 else {
+        panic!("the language model comes first");
+    };
+    assert_eq!(language.model.hidden_size, 64);
+    assert_eq!(language.model.num_attention_heads, 2);
+    assert_eq!((language.vocab_size, language.training.seed), (400, 6));
+    let pretrain = stage(&recipe, StageKind::Pretrain);
+    assert_eq!(
+        pretrain.image_folder.as_deref(),
+        Some(Path::new("pictures"))
+    );
+}
+
+#[test]
+fn sizes_that_do_not_fit_and_sources_that_nobody_makes_are_named() {
+    let fault = |changes: &[&str]| parse(FROM_NOTHING, changes).unwrap_err().to_string();
+    for (change, said) in [
+        (
+            "language.model.num_attention_heads=3",
+            "language.model: `num_attention_heads`",
+        ),
+        (
+            "language.model.hiden_size=8",
+            "language.model: unknown field `hiden_size`",
+        ),
+        (
+            "language.vocab_size=200",
+            "language.vocab_size: must be above 257",
+        ),
+        ("language.lora_r=8", "language.lora_r: there is no such key"),
+        ("lora_rank=8", "lora_rank: there is no such key"),
+        (
+            "contrastive.vision.patch_size=500",
+            "contrastive.vision: `patch_size`",
+        ),
+        (
+            "contrastive.text.num_attention_heads=7",
+            "contrastive.text.num_attention_heads",
+        ),
+        (
+            "contrastive.image_aspect_ratio=wide",
+            "contrastive.image_aspect_ratio",
+        ),
+        (
+            "contrastive.per_device_train_batch_size=1",
+            "must be at least 2",
+        ),
+    ] {
+        let fault = fault(&[change]);
+        assert!(fault.contains(said), "{change}: {fault}");
+    }
+    let without = BOTH.replace("model_name_or_path = \"base\"", "");
+    let fault = parse(&without, &[]).unwrap_err().to_string();
+    assert!(
+        fault.contains("pretrain.model_name_or_path: is missing"),
+        "{fault}"
+    );
+}
+
 #[test]
 fn published_recipes_can_be_followed() {
     Recipe::built_in(&[]).unwrap();
@@ -137,5 +247,5 @@ fn published_recipes_can_be_followed() {
             count += 1;
         }
     }
-    assert_eq!(count, 7);
+    assert_eq!(count, 8);
 }

@@ -17,7 +17,7 @@ use bunny_train::{
     batch::{Batch, Layout},
     labels::Sample,
     lora::{self, LoraConfig},
-    recipe::{LossAverage, StageKind, StageRecipe},
+    recipe::{LossAverage, StageKind, StageRecipe, TrainingArguments},
     stage::Learns,
     start::Places,
     trainer::Job,
@@ -73,7 +73,6 @@ impl Stage {
         let recipe = StageRecipe {
             model_name_or_path: model.display().to_string(),
             version: Some(if pretrain { "plain" } else { "bunny" }.into()),
-            data_path: training().join(records),
             image_folder: Some(training().join("pictures")),
             image_aspect_ratio: Some(if pretrain { "square" } else { "pad" }.into()),
             tune_mm_mlp_adapter: Some(pretrain),
@@ -82,18 +81,22 @@ impl Stage {
             lora_r: LORA.rank,
             lora_alpha: LORA.alpha,
             lora_dropout: LORA.dropout,
-            learning_rate: number("learning_rate").unwrap(),
             mm_projector_lr: number("projector_learning_rate"),
-            weight_decay: number("weight_decay").unwrap(),
-            per_device_train_batch_size: count("batch"),
-            gradient_accumulation_steps: count("accumulate"),
-            shuffle: false,
             gradient_checkpointing: false,
             loss_average: match &*self.text("average") {
                 "tokens" => LossAverage::Step,
                 _ => LossAverage::MicroBatch,
             },
-            dataloader_num_workers: 2,
+            training: TrainingArguments {
+                data_path: training().join(records),
+                learning_rate: number("learning_rate").unwrap(),
+                weight_decay: number("weight_decay").unwrap(),
+                per_device_train_batch_size: count("batch"),
+                gradient_accumulation_steps: count("accumulate"),
+                shuffle: false,
+                dataloader_num_workers: 2,
+                ..TrainingArguments::default()
+            },
             ..StageRecipe::default()
         };
         Job {

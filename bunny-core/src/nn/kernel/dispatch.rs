@@ -14,7 +14,7 @@ use super::cpu::{
     self, AttentionShape, AttentionStrides, AttentionView, RopeShape, Rotation, WeightRef,
 };
 use super::tracked::Pairing;
-use crate::nn::{Activation, Mask};
+use crate::nn::{Activation, Mask, kernel::AdamStep};
 
 /// Whether `B` is the flex backend.
 fn is_flex<B: Backend>() -> bool {
@@ -177,6 +177,31 @@ pub fn norm<B: Backend, const D: usize>(
         None => cpu::rms_norm(floats(&input), floats(&weight), epsilon, &mut output),
     }
     Some(raise(output, shape))
+}
+
+/// [`plain::adamw`](super::plain::adamw), the moments in place where nobody else holds them.
+///
+/// # Errors
+/// Gives the moments back where burn's operations serve better.
+pub fn adamw<B: Backend>(
+    step: AdamStep,
+    gradient: &Tensor<B, 1>,
+    moments: [Tensor<B, 1>; 2],
+    weight: &Tensor<B, 1>,
+) -> Result<[Tensor<B, 1>; 3], [Tensor<B, 1>; 2]> {
+    let single = |tensor: &Tensor<B, 1>| tensor.dtype() == DType::F32;
+    let all_single = moments.iter().chain([gradient, weight]).all(single);
+    if !is_flex::<B>() || !all_single {
+        return Err(moments);
+    }
+    let [gradient, weight] = [gradient, weight].map(|part| contiguous(lower(part.clone())));
+    let own = |tensor| contiguous(lower(tensor)).into_data().into_vec::<f32>();
+    let [mut first, mut second] = moments.map(|moment| own(moment).expect("moments are f32"));
+    let mut updated = vec![0f32; first.len()];
+    let (g, w) = (floats(&gradient), floats(&weight));
+    cpu::adamw(step, g, &mut first, &mut second, w, &mut updated);
+    let count = updated.len();
+    Ok([first, second, updated].map(|values| raise(values, [count])))
 }
 
 /// How the heads of a `[batch, heads, rows, head_dim]` tensor lie; `None` when the numbers of a row

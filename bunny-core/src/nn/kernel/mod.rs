@@ -15,6 +15,8 @@ mod tracked;
 
 use burn::tensor::{Tensor, backend::Backend};
 
+pub use plain::AdamStep;
+
 #[cfg(feature = "flex")]
 use self::{cpu::Rotation, tracked::Pairing};
 use super::{Activation, AttentionMask};
@@ -164,4 +166,24 @@ pub fn rotate_pairs<B: Backend>(
         },
     };
     plain::rotate_pairs(input, cos, sin)
+}
+
+/// One step of AdamW in f32; gives both moments and the weight. Tensors that nobody else holds
+/// change in place where they can.
+///
+/// # Shapes
+/// `[...]` four times → `[...]` three times
+pub fn adamw<B: Backend>(
+    step: AdamStep,
+    gradient: Tensor<B, 1>,
+    first: Tensor<B, 1>,
+    second: Tensor<B, 1>,
+    weight: Tensor<B, 1>,
+) -> [Tensor<B, 1>; 3] {
+    #[cfg(feature = "flex")]
+    let [first, second] = match dispatch::adamw(step, &gradient, [first, second], &weight) {
+        Ok(results) => return results,
+        Err(moments) => moments,
+    };
+    plain::adamw(step, gradient, first, second, weight)
 }

@@ -1,4 +1,5 @@
-//! The layers' computations in burn's operations: for any backend, with gradients.
+//! The layers' and the optimizer's computations in burn's operations: for any backend, with
+//! gradients.
 
 use burn::tensor::{DType, Tensor, activation, backend::Backend};
 
@@ -161,4 +162,51 @@ pub fn write_rows<B: Backend>(
 ) -> Tensor<B, 4> {
     let [batch, heads, count, width] = rows.dims();
     cache.slice_assign([0..batch, 0..heads, from..from + count, 0..width], rows)
+}
+
+/// The constants of one step: with `g` the gradient times `scale`,
+///
+/// ```text
+/// m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g²
+/// w = decay w - rate m / (root √v + epsilon)
+/// ```
+///
+/// `rate` is the learning rate over `1 - beta1^t`, `root` one over `√(1 - beta2^t)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// What the gradient is multiplied with.
+    pub scale: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// What the weight is multiplied with.
+    pub decay: f64,
+    /// How far the step goes.
+    pub rate: f64,
+    /// What the root of the second moment is multiplied with.
+    pub root: f64,
+    /// Added to that.
+    pub epsilon: f64,
+}
+
+/// One step of AdamW; gives both moments and the weight.
+///
+/// # Shapes
+/// `[...]` four times → `[...]` three times
+pub fn adamw<B: Backend>(
+    step: AdamStep,
+    gradient: Tensor<B, 1>,
+    first: Tensor<B, 1>,
+    second: Tensor<B, 1>,
+    weight: Tensor<B, 1>,
+) -> [Tensor<B, 1>; 3] {
+    let gradient = gradient.mul_scalar(step.scale);
+    let square = gradient.clone().powi_scalar(2);
+    let first = first.mul_scalar(step.beta1) + gradient.mul_scalar(1.0 - step.beta1);
+    let second = second.mul_scalar(step.beta2) + square.mul_scalar(1.0 - step.beta2);
+    let root = second.clone().sqrt().mul_scalar(step.root);
+    let direction = first.clone() / root.add_scalar(step.epsilon);
+    let weight = weight.mul_scalar(step.decay) - direction.mul_scalar(step.rate);
+    [first, second, weight]
 }

@@ -11,6 +11,7 @@ use burn::{
     backend::{
         Autodiff,
         autodiff::{
+            NodeId,
             checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
             grads::Gradients,
             ops::{Backward, Ops, OpsKind},
@@ -92,30 +93,25 @@ pub fn linear<B: Backend>(
     if input.dtype() != DType::F32 || (wants!(w) && weight.dtype() != DType::F32) {
         return None;
     }
-    let frozen = bias.filter(|bias| lower(bias).is_some_and(|bias| !wants!(bias)));
-    let inner_bias = match frozen {
-        Some(bias) => Some(wrap::<1>(lower(bias)?.primitive)),
+    let b = match bias {
+        Some(bias) => Some(lower(bias)?),
         None => None,
     };
     let output = super::linear(
         wrap(x.primitive.clone()),
         wrap(w.primitive.clone()),
-        inner_bias,
+        b.as_ref().map(|b| wrap::<1>(b.primitive.clone())),
     );
-    let output = record!(
-        LinearStep,
-        [x, w],
-        LinearState {
-            input: wants!(w).then(|| x.primitive.clone()),
-            weight: wants!(x).then(|| w.primitive.clone()),
-        },
-        unwrap::<2>(output)
-    );
-    let output = raise_tracked::<B, 2>(output);
-    Some(match bias.filter(|_| frozen.is_none()) {
-        Some(bias) => output + bias.clone().unsqueeze(),
-        None => output,
-    })
+    let state = LinearState {
+        input: wants!(w).then(|| x.primitive.clone()),
+        weight: wants!(x).then(|| w.primitive.clone()),
+    };
+    let output = unwrap::<2>(output);
+    // A bias that does not learn is no part of the graph.
+    Some(raise_tracked(match b.filter(|b| wants!(b)) {
+        Some(b) => record!(BiasedLinearStep, [x, w, b], state, output),
+        None => record!(LinearStep, [x, w], state, output),
+    }))
 }
 
 #[derive(Debug)]
@@ -133,11 +129,41 @@ impl Backward<Flex, 2> for LinearStep {
 
     fn backward(self, ops: Ops<LinearState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-        let dims = wrap::<2>(gradient.clone()).dims();
-        let [rows, out] = dims;
-        let [input, weight] = ops.parents;
-        let dy = floats(&gradient);
-        if let (Some(node), Some(weight)) = (input, ops.state.weight) {
+        let [input, weight] = ops.parents.map(|parent| parent.map(|node| node.id));
+        ops.state.backward(&gradient, input, weight, grads);
+    }
+}
+
+#[derive(Debug)]
+struct BiasedLinearStep;
+
+impl Backward<Flex, 3> for BiasedLinearStep {
+    type State = LinearState;
+
+    fn backward(self, ops: Ops<LinearState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let [input, weight, bias] = ops.parents.map(|parent| parent.map(|node| node.id));
+        ops.state.backward(&gradient, input, weight, grads);
+        if let Some(id) = bias {
+            let [_, out] = wrap::<2>(gradient.clone()).dims();
+            let mut db = vec![0f32; out];
+            cpu::linear_backward_bias(floats(&gradient), &mut db);
+            grads.register::<Flex>(id, unwrap(raise::<Flex, 1>(db, [out])));
+        }
+    }
+}
+
+impl LinearState {
+    fn backward(
+        self,
+        gradient: &FlexTensor,
+        input: Option<NodeId>,
+        weight: Option<NodeId>,
+        grads: &mut Gradients,
+    ) {
+        let [rows, out] = wrap::<2>(gradient.clone()).dims();
+        let dy = floats(gradient);
+        if let (Some(id), Some(weight)) = (input, self.weight) {
             let inner = wrap::<2>(weight.clone()).dims()[1];
             let weight = weight.to_contiguous();
             let elements = weight_ref(&weight).expect("the forward pass has read it");
@@ -148,14 +174,14 @@ impl Backward<Flex, 2> for LinearStep {
                 cpu::linear_backward_input
             };
             product(dy, elements, &mut dx, rows, inner, out);
-            grads.register::<Flex>(node.id, unwrap(raise::<Flex, 2>(dx, [rows, inner])));
+            grads.register::<Flex>(id, unwrap(raise::<Flex, 2>(dx, [rows, inner])));
         }
-        if let (Some(node), Some(input)) = (weight, ops.state.input) {
+        if let (Some(id), Some(input)) = (weight, self.input) {
             let inner = wrap::<2>(input.clone()).dims()[1];
             let input = contiguous(input);
             let mut dw = vec![0f32; out * inner];
             cpu::linear_backward_weight(dy, floats(&input), &mut dw, rows, inner, out, false);
-            grads.register::<Flex>(node.id, unwrap(raise::<Flex, 2>(dw, [out, inner])));
+            grads.register::<Flex>(id, unwrap(raise::<Flex, 2>(dw, [out, inner])));
         }
     }
 }

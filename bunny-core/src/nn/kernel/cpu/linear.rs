@@ -1,8 +1,10 @@
 //! Products with a weight stored as published: `[out, in]`, in `f32`, `f16` or `bf16`.
 
+use super::parallel;
 use super::product::{Layout, Product, Start};
 use super::rows::stream;
-use super::simd::has_pairs;
+use super::scratch::Shared;
+use super::simd::{Kernel, Simd, dispatch, has_pairs};
 use half::{bf16, f16};
 
 /// Up to this many rows the weight is streamed as it is; beyond, packing it pays.
@@ -187,6 +189,54 @@ pub fn linear_backward_weight(
     .compute::<false>(dw);
 }
 
+/// Rows that one task of [`linear_backward_bias`] sums. Fixed, for the order of the sum.
+const BIAS_ROWS: usize = 256;
+
+/// The gradient of [`linear`] for its bias: `db [out]`, the sum of the rows of `dy [rows, out]`.
+///
+/// # Panics
+/// When `dy` is no rows of `db.len()`.
+pub fn linear_backward_bias(dy: &[f32], db: &mut [f32]) {
+    let out = db.len().max(1);
+    assert!(dy.len().is_multiple_of(out), "linear: gradient of a bias");
+    let stride = BIAS_ROWS * out;
+    let tasks = dy.len().div_ceil(stride);
+    let mut partial = vec![0.0; tasks * out];
+    let sums = Shared::new(&mut partial);
+    parallel::for_each(tasks, |task| {
+        let rows = &dy[task * stride..dy.len().min((task + 1) * stride)];
+        // SAFETY: partial sums of its own.
+        let sums = unsafe { sums.part(task * out, out) };
+        dispatch(RowSums { rows, sums });
+    });
+    db.fill(0.0);
+    dispatch(RowSums {
+        rows: &partial,
+        sums: db,
+    });
+}
+
+/// Adds rows to `sums`, one after another.
+struct RowSums<'a> {
+    rows: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for RowSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = self.sums.len();
+        for row in self.rows.chunks_exact(width.max(1)) {
+            for p in (0..width).step_by(S::LANES) {
+                let sum = s.add(s.get(self.sums, p), s.get(row, p));
+                s.set(self.sums, p, sum);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::simd::testing::at_every_level;
@@ -246,6 +296,22 @@ mod tests {
             &brain.iter().map(|w| w.to_f32()).collect::<Vec<_>>(),
             "bf16",
         );
+    }
+
+    #[test]
+    fn the_gradient_of_a_bias_is_the_sum_of_rows() {
+        at_every_level(2, || {
+            for (rows, out) in [(1, 1), (3, 16), (255, 5), (256, 33), (1000, 130)] {
+                let dy = noise(rows * out, 1);
+                let mut db = vec![f32::NAN; out];
+                linear_backward_bias(&dy, &mut db);
+                let expected: Vec<f64> = (0..out)
+                    .map(|column| dy.iter().skip(column).step_by(out))
+                    .map(|column| column.map(|value| f64::from(*value)).sum())
+                    .collect();
+                assert_close(&db, &expected, TOLERANCE, "db");
+            }
+        });
     }
 
     #[test]

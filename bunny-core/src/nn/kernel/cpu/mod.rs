@@ -13,6 +13,7 @@
 )]
 
 mod activation;
+mod adamw;
 mod attention;
 mod cross_entropy;
 mod linear;
@@ -33,13 +34,14 @@ pub use activation::{
     gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, silu, silu_backward, silu_mul,
     silu_mul_backward,
 };
+pub use adamw::adamw;
 pub use attention::{
     AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention,
 };
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{
-    WeightRef, has_bf16_dot, linear, linear_backward_input, linear_backward_input_bf16_dot,
-    linear_backward_weight, linear_bf16_dot,
+    WeightRef, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
+    linear_backward_input_bf16_dot, linear_backward_weight, linear_bf16_dot,
 };
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use rope::{RopeShape, Rotation, rope, rope_interleaved};
