@@ -5,12 +5,9 @@
 //! Every figure is the least of several runs, and what is compared takes turns. On a busy machine `CPU_TIME=1
 //! RAYON_NUM_THREADS=1` reports the time of one core instead of the clock's, which other programs disturb less.
 
-#![allow(dead_code, missing_docs, unused_imports)]
+#![allow(missing_docs)]
 
-#[path = "../src/nn/kernel/cpu/mod.rs"]
-mod cpu;
-
-use cpu::*;
+use bunny_core::nn::kernel::cpu::*;
 use half::{bf16, f16};
 use std::hint::black_box;
 use std::time::Instant;

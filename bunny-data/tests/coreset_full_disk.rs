@@ -32,8 +32,8 @@ impl Progress for Filling<'_> {
             let mut file = File::create(&self.ballast).unwrap();
             let mut piece = &[1_u8; 4096][..];
             while !piece.is_empty() {
-                match file.write(piece) {
-                    Ok(_) => {}
+                match file.write_all(piece) {
+                    Ok(()) => {}
                     Err(error) => {
                         assert_eq!(error.kind(), ErrorKind::StorageFull);
                         piece = &piece[..piece.len() / 2];

@@ -199,7 +199,7 @@ fn four_stages_make_a_model_that_answers_and_a_stop_between_changes_nothing() {
     }
     for kind in StageKind::ALL {
         let [one, other] = [&straight, &halting].map(|out| results(&out.path().join(kind.name())));
-        assert!(one.len() >= 1 && one.keys().eq(other.keys()), "{kind}");
+        assert!(!one.is_empty() && one.keys().eq(other.keys()), "{kind}");
         for (file, bytes) in &one {
             assert!(bytes == &other[file], "{kind}/{file} differs");
         }
