@@ -312,10 +312,12 @@ fn what_is_written_is_valid_and_what_was_there_is_left_alone() {
     ] {
         let file = RecordFile::open(out.join(name).with_extension("json")).unwrap();
         let images = ImageSource::open(out.join(name).join("images")).unwrap();
-        let mut options = ValidateOptions::default();
-        options.stage = stage;
-        options.images = Some(&images);
-        options.pictures = PictureCheck::Decode;
+        let options = ValidateOptions {
+            stage,
+            images: Some(&images),
+            pictures: PictureCheck::Decode,
+            ..ValidateOptions::default()
+        };
         let report = validate(&file, &options, &|_, _| {}).unwrap();
         assert_eq!(report.findings, []);
         assert!(report.pictures > 30);
