@@ -82,7 +82,7 @@ fn polygon([x, y]: Point, corners: &[Point]) -> f32 {
 fn heart([x, y]: Point) -> f32 {
     /// Half the diagonal of the square.
     const HALF: f32 = 0.66;
-    let (x, y) = (x.abs(), y - 0.24);
+    let (x, y) = (x.abs(), y - 0.12);
     let diamond = polygon(
         [x, y],
         &[[0.0, -HALF], [HALF, 0.0], [0.0, HALF], [-HALF, 0.0]],

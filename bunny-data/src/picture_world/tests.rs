@@ -138,7 +138,7 @@ fn nearest(pixel: [f32; 3]) -> Colour {
 fn shapes_have_their_colour_and_their_place_in_the_pixels() {
     for combination in Combination::all() {
         for place in Place::ALL {
-            let [[x, _], [y, _]] = place.range();
+            let [x, y] = place.range().map(|[low, high]| (low + high) / 2.0);
             let scene = Scene {
                 aspect: 1.25,
                 background: Background::Plain([140.0; 3]),
