@@ -3,9 +3,9 @@
 //! Scores are formed for answer positions alone and in chunks, in f32: all scores of a batch of
 //! 8 × 2,048 positions over Phi-2's 50,295 tokens would take 3.3 GB, several times over.
 
-use bunny_core::language::Decoder;
+use bunny_core::{language::Decoder, nn::kernel};
 use burn::tensor::{
-    IndexingUpdateOp, Int, Tensor, TensorData, activation,
+    IndexingUpdateOp, Int, Tensor, TensorData,
     backend::{AutodiffBackend, Backend},
 };
 
@@ -78,6 +78,11 @@ pub fn answer_loss<B: AutodiffBackend>(
     }
 }
 
+/// Whether the scores of all `answers` may be held at once.
+pub fn fits_at_once<B: Backend>(decoder: &Decoder<B>, answers: &[Answer]) -> bool {
+    answers.len() <= chunk_rows(decoder)
+}
+
 /// The mean cross-entropy of `answers` alone, `[1]`.
 ///
 /// # Shapes
@@ -105,27 +110,16 @@ fn chunk_loss<B: Backend>(
     answers: &[Answer],
     share: f64,
 ) -> Tensor<B, 1> {
-    let ids = answers.iter().map(|answer| answer.id as i32).collect();
-    let ids: Tensor<B, 1, Int> = numbers(ids, &rows.device());
-    let scores = decoder.logits(decoder.model.norm.forward(rows));
-    let log_shares = activation::log_softmax(scores, 1); // [answers, vocab]
-    log_shares
-        .gather(1, ids.unsqueeze_dim::<2>(1))
-        .sum()
-        .mul_scalar(-share)
+    let ids: Vec<u32> = answers.iter().map(|answer| answer.id).collect();
+    let scores = decoder.logits(decoder.model.norm.forward(rows)); // [answers, vocab]
+    kernel::cross_entropy(scores, &ids).mul_scalar(share)
 }
 
 /// Where answers are foretold, `[answers]`.
 fn places<B: Backend>(answers: &[Answer], device: &B::Device) -> Tensor<B, 1, Int> {
-    numbers(
-        answers.iter().map(|answer| answer.place as i32).collect(),
-        device,
-    )
-}
-
-fn numbers<B: Backend>(values: Vec<i32>, device: &B::Device) -> Tensor<B, 1, Int> {
-    let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), device)
+    let places: Vec<i32> = answers.iter().map(|answer| answer.place as i32).collect();
+    let count = places.len();
+    Tensor::from_data(TensorData::new(places, [count]), device)
 }
 
 /// Rows whose scores are formed together.

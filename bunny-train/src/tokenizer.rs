@@ -109,11 +109,20 @@ mod tests {
     }
 
     #[test]
+    fn a_vocabulary_is_as_large_as_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        train(texts(), 270, folder.path()).unwrap();
+        let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+        assert_eq!(tokenizer.vocab_size(), 270);
+    }
+
+    #[test]
     fn digits_stand_alone_and_any_text_comes_back() {
         let folder = tempfile::tempdir().unwrap();
         train(texts(), 320, folder.path()).unwrap();
         let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
-        assert_eq!(tokenizer.vocab_size(), 320);
+        // So few words need no more merges than this.
+        assert!((257..=320).contains(&tokenizer.vocab_size()));
         let end = tokenizer.token_to_id(END_OF_TEXT);
         assert_eq!(tokenizer.special_tokens().eos, end);
         assert!(!tokenizer.adds_bos().unwrap());

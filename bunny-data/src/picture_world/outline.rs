@@ -81,7 +81,7 @@ fn polygon([x, y]: Point, corners: &[Point]) -> f32 {
 /// two half discs on that square's upper sides.
 fn heart([x, y]: Point) -> f32 {
     /// Half the diagonal of the square.
-    const HALF: f32 = 0.66;
+    const HALF: f32 = 0.70;
     let (x, y) = (x.abs(), y - 0.12);
     let diamond = polygon(
         [x, y],

@@ -136,12 +136,15 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
             Some(ask::presence(scene, known, dice))
         }
         QuestionKind::Count => {
-            // Most things are there once or not at all: the number is drawn before the thing.
+            // Most things are there once or not at all: the number is drawn before the thing, high
+            // ones more often.
             let counts: BTreeSet<usize> = knowns()
                 .map(|known| known.count(scene))
                 .filter(|count| *count <= 5)
                 .collect();
-            let wanted = dice.any(counts)?;
+            let counts: Vec<usize> = counts.into_iter().collect();
+            let weights: Vec<usize> = counts.iter().map(|count| count.max(&1).pow(2)).collect();
+            let wanted = counts[dice.weighted(&weights)];
             let known = dice.any(knowns().filter(|known| known.count(scene) == wanted))?;
             Some(ask::count(scene, known, dice))
         }

@@ -179,6 +179,24 @@ pub fn norm<B: Backend, const D: usize>(
     Some(raise(output, shape))
 }
 
+/// [`plain::cross_entropy`](super::plain::cross_entropy), or `None` where burn's operations serve
+/// better.
+pub fn cross_entropy<B: Backend>(scores: &Tensor<B, 2>, targets: &[u32]) -> Option<Tensor<B, 1>> {
+    if !is_flex::<B>() || scores.dtype() != DType::F32 {
+        return None;
+    }
+    let scores = contiguous(lower(scores.clone()));
+    let targets: Vec<i64> = targets.iter().map(|id| i64::from(*id)).collect();
+    let mut losses = vec![0f32; targets.len()];
+    cpu::cross_entropy(floats(&scores), &targets, &mut losses);
+    Some(raise(vec![total(&losses)], [1]))
+}
+
+/// A sum that does not lose the small ones.
+pub(super) fn total(losses: &[f32]) -> f32 {
+    losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() as f32
+}
+
 /// [`plain::adamw`](super::plain::adamw), the moments in place where nobody else holds them.
 ///
 /// # Errors

@@ -140,9 +140,9 @@ pub fn rotate<B: Backend>(
     #[cfg(feature = "flex")]
     let input = match dispatch::rope(input, &cos, &sin, Pairing::Halves, Rotation::Forward) {
         Ok(output) => return output,
-        Err(input) => match tracked::rotate(&input, &cos, &sin, Pairing::Halves) {
-            Some(output) => return output,
-            None => input,
+        Err(input) => match tracked::rotate(input, &cos, &sin, Pairing::Halves) {
+            Ok(output) => return output,
+            Err(input) => input,
         },
     };
     plain::rotate(input, cos, sin)
@@ -160,12 +160,30 @@ pub fn rotate_pairs<B: Backend>(
     #[cfg(feature = "flex")]
     let input = match dispatch::rope(input, &cos, &sin, Pairing::Neighbours, Rotation::Forward) {
         Ok(output) => return output,
-        Err(input) => match tracked::rotate(&input, &cos, &sin, Pairing::Neighbours) {
-            Some(output) => return output,
-            None => input,
+        Err(input) => match tracked::rotate(input, &cos, &sin, Pairing::Neighbours) {
+            Ok(output) => return output,
+            Err(input) => input,
         },
     };
     plain::rotate_pairs(input, cos, sin)
+}
+
+/// The cross-entropy of rows of scores with a target each, summed; f32 in, f32 out.
+///
+/// # Shapes
+/// `[rows, columns]`, a target a row → `[1]`
+///
+/// # Panics
+/// When there are not as many targets as rows.
+pub fn cross_entropy<B: Backend>(scores: Tensor<B, 2>, targets: &[u32]) -> Tensor<B, 1> {
+    assert_eq!(scores.dims()[0], targets.len(), "a target a row");
+    #[cfg(feature = "flex")]
+    if let Some(sum) = dispatch::cross_entropy(&scores, targets)
+        .or_else(|| tracked::cross_entropy(&scores, targets))
+    {
+        return sum;
+    }
+    plain::cross_entropy(scores, targets)
 }
 
 /// One step of AdamW in f32; gives both moments and the weight. Tensors that nobody else holds

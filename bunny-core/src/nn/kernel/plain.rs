@@ -1,7 +1,7 @@
 //! The layers' and the optimizer's computations in burn's operations: for any backend, with
 //! gradients.
 
-use burn::tensor::{DType, Tensor, activation, backend::Backend};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation, backend::Backend};
 
 use crate::nn::{Activation, AttentionMask};
 
@@ -162,6 +162,18 @@ pub fn write_rows<B: Backend>(
 ) -> Tensor<B, 4> {
     let [batch, heads, count, width] = rows.dims();
     cache.slice_assign([0..batch, 0..heads, from..from + count, 0..width], rows)
+}
+
+/// The sum over rows of `ln Σ e^scores - scores[target]`.
+///
+/// # Shapes
+/// `[rows, columns]`, a target a row → `[1]`
+pub fn cross_entropy<B: Backend>(scores: Tensor<B, 2>, targets: &[u32]) -> Tensor<B, 1> {
+    let ids: Vec<i32> = targets.iter().map(|id| *id as i32).collect();
+    let ids = TensorData::new(ids, [targets.len(), 1]);
+    let ids: Tensor<B, 2, Int> = Tensor::from_data(ids, &scores.device());
+    let log_shares = activation::log_softmax(scores, 1);
+    log_shares.gather(1, ids).sum().neg()
 }
 
 /// The constants of one step: with `g` the gradient times `scale`,

@@ -26,7 +26,9 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::{
     cpu::{self, AttentionGradient, AttentionStrides, Rotation},
-    dispatch::{attention_mask, contiguous, floats, heads, raise, rope, rounds_input, weight_ref},
+    dispatch::{
+        attention_mask, contiguous, floats, heads, raise, rope, rounds_input, total, weight_ref,
+    },
 };
 use crate::nn::{Activation, Mask};
 
@@ -40,6 +42,16 @@ fn lower<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Option<Tracked> {
     }
     let primitive: &dyn Any = &tensor.clone().into_primitive().tensor();
     primitive.downcast_ref::<Tracked>().cloned()
+}
+
+/// [`lower`] without leaving a second holder behind; `B` must be flex within `Autodiff`.
+fn take<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Tracked {
+    let mut primitive = Some(tensor.into_primitive().tensor());
+    let primitive: &mut dyn Any = &mut primitive;
+    primitive
+        .downcast_mut::<Option<Tracked>>()
+        .and_then(Option::take)
+        .expect("the backend is flex within autodiff")
 }
 
 fn raise_tracked<B: Backend, const D: usize>(tensor: Tracked) -> Tensor<B, D> {
@@ -350,6 +362,36 @@ impl Backward<Flex, 2> for RmsNormStep {
     }
 }
 
+/// [`plain::cross_entropy`](super::plain::cross_entropy) with gradients.
+pub fn cross_entropy<B: Backend>(scores: &Tensor<B, 2>, targets: &[u32]) -> Option<Tensor<B, 1>> {
+    let x = lower(scores)?;
+    if scores.dtype() != DType::F32 {
+        return None;
+    }
+    // The gradient of a sum of losses is known as soon as they are.
+    let mut gradient = floats(&contiguous(x.primitive.clone())).to_vec();
+    let targets: Vec<i64> = targets.iter().map(|id| i64::from(*id)).collect();
+    let mut losses = vec![0f32; targets.len()];
+    cpu::cross_entropy_with_gradient(&mut gradient, &targets, 1.0, &mut losses);
+    let sum = unwrap(raise::<Flex, 1>(vec![total(&losses)], [1]));
+    let state = unwrap(raise::<Flex, 2>(gradient, scores.dims()));
+    Some(raise_tracked(record!(CrossEntropyStep, [x], state, sum)))
+}
+
+#[derive(Debug)]
+struct CrossEntropyStep;
+
+impl Backward<Flex, 1> for CrossEntropyStep {
+    type State = FlexTensor;
+
+    fn backward(self, ops: Ops<FlexTensor, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let factor = contiguous(grads.consume::<Flex>(&ops.node));
+        let [Some(node)] = ops.parents else { return };
+        let scaled = wrap::<2>(ops.state).mul_scalar(floats(&factor)[0]);
+        grads.register::<Flex>(node.id, unwrap(scaled));
+    }
+}
+
 /// How channels are paired when heads are rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pairing {
@@ -359,27 +401,39 @@ pub enum Pairing {
     Neighbours,
 }
 
-/// Rotates heads, with gradients; the angles have none.
+/// Rotates heads, with gradients, in place where nobody else holds them; the angles have none.
+///
+/// # Errors
+/// Gives the input back where burn's operations serve better.
 pub fn rotate<B: Backend>(
-    input: &Tensor<B, 4>,
+    input: Tensor<B, 4>,
     cos: &Tensor<B, 4>,
     sin: &Tensor<B, 4>,
     pairing: Pairing,
-) -> Option<Tensor<B, 4>> {
-    let x = lower(input)?;
+) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
+    let (Some(cos), Some(sin)) = (lower(cos), lower(sin)) else {
+        return Err(input);
+    };
     if input.dtype() != DType::F32 {
-        return None;
+        return Err(input);
     }
-    let [cos, sin] = [lower(cos)?, lower(sin)?].map(|table| wrap::<4>(table.primitive));
-    let heads = wrap::<4>(x.primitive.clone());
-    let output = rope(heads, &cos, &sin, pairing, Rotation::Forward).ok()?;
+    let [cos, sin] = [cos, sin].map(|table| wrap::<4>(table.primitive));
+    let x = take(input);
+    let heads = wrap::<4>(x.primitive);
+    let output = rope(heads, &cos, &sin, pairing, Rotation::Forward)
+        .expect("flex rotates numbers in single precision");
     let state = (pairing, cos, sin);
-    Some(raise_tracked(record!(
-        RotationStep,
-        [x],
-        state,
-        unwrap(output)
-    )))
+    let output = unwrap(output);
+    Ok(raise_tracked(
+        match RotationStep
+            .prepare::<NoCheckpointing>([x.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(step) => step.finish(state, output),
+            OpsKind::UnTracked(step) => step.finish(output),
+        },
+    ))
 }
 
 #[derive(Debug)]
@@ -500,16 +554,18 @@ impl Backward<Flex, 3> for AttentionStep {
             mask: attention_mask(&state.mask, &mut segments),
         };
         let shapes = [
-            [batch, query_heads, query_len, head_dim],
-            [batch, kv_heads, kv_len, head_dim],
-            [batch, kv_heads, kv_len, head_dim],
+            [batch, query_len, query_heads, head_dim],
+            [batch, kv_len, kv_heads, head_dim],
+            [batch, kv_len, kv_heads, head_dim],
         ];
         let mut gradients = shapes.map(|shape| vec![0f32; shape.iter().product()]);
         let [dq, dk, dv] = &mut gradients;
         call.compute(dq, dk, dv);
         for ((node, values), shape) in ops.parents.into_iter().zip(gradients).zip(shapes) {
             if let Some(node) = node {
-                grads.register::<Flex>(node.id, unwrap(raise::<Flex, 4>(values, shape)));
+                // Heads as a view: behind the projection's own turn it lies as it is used.
+                let heads = raise::<Flex, 4>(values, shape).swap_dims(1, 2);
+                grads.register::<Flex>(node.id, unwrap(heads));
             }
         }
     }

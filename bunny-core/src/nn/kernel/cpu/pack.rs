@@ -4,7 +4,7 @@
 //! first in the lower half, as AVX512-BF16 multiplies them.
 
 use super::product::Layout;
-use super::simd::{Element, MAX_LANES, Simd};
+use super::simd::{Element, Kernel, MAX_LANES, Simd, dispatch};
 
 /// Numbers along the sum that make a word.
 pub(super) const fn grain(pairs: bool) -> usize {
@@ -60,15 +60,13 @@ impl LeftSource<'_> {
             return self.pack_pairs(row, rows, mr, 2 * word0, to);
         }
         match self.layout {
-            Layout::AlongDepth => {
-                let depth = to.len() / mr;
-                for i in 0..rows {
-                    let from = &self.data[(row + i) * self.k + word0..][..depth];
-                    for (to, from) in to[i..].iter_mut().step_by(mr).zip(from) {
-                        *to = *from;
-                    }
-                }
-            }
+            Layout::AlongDepth => dispatch(Turn {
+                from: &self.data[row * self.k + word0..],
+                stride: self.k,
+                rows,
+                to,
+                mr,
+            }),
             Layout::AcrossDepth => {
                 for (p, to) in to.chunks_exact_mut(mr).enumerate() {
                     to[..rows].copy_from_slice(&self.data[(word0 + p) * self.m + row..][..rows]);
@@ -100,6 +98,56 @@ impl LeftSource<'_> {
                         *to = word(low[row + i], high.get(row + i).copied().unwrap_or(0.0));
                     }
                 }
+            }
+        }
+    }
+}
+
+/// `to [depth][mr] = from [rows, stride]`, turned; places beyond `rows` stay zero.
+struct Turn<'a> {
+    from: &'a [f32],
+    stride: usize,
+    rows: usize,
+    to: &'a mut [f32],
+    mr: usize,
+}
+
+impl Kernel for Turn<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            from,
+            stride,
+            rows,
+            to,
+            mr,
+        } = self;
+        let (lanes, depth) = (S::LANES, to.len() / mr);
+        if mr > lanes {
+            for i in 0..rows {
+                let from = &from[i * stride..][..depth];
+                for (to, from) in to[i..].iter_mut().step_by(mr).zip(from) {
+                    *to = *from;
+                }
+            }
+            return;
+        }
+        for p in (0..depth).step_by(lanes) {
+            let deep = lanes.min(depth - p);
+            let mut square = [s.zero(); MAX_LANES];
+            let square = &mut square[..lanes];
+            for (i, line) in square.iter_mut().enumerate().take(rows) {
+                *line = s.get(&from[i * stride + p..][..deep], 0);
+            }
+            s.transpose(square);
+            for (line, to) in square
+                .iter()
+                .zip(to[p * mr..].chunks_exact_mut(mr))
+                .take(deep)
+            {
+                s.set(to, 0, *line);
             }
         }
     }

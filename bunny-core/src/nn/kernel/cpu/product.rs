@@ -181,12 +181,7 @@ impl<E: Element, const PAIRS: bool> Chunk<'_, E, PAIRS> {
     #[inline(always)]
     unsafe fn compute<S: Simd, const MR: usize, const NV: usize>(self, s: S) {
         let Product {
-            n,
-            k,
-            b,
-            b_layout,
-            start,
-            ..
+            n, k, b, b_layout, ..
         } = self.product;
         let source = RightSource {
             data: b,
@@ -201,46 +196,82 @@ impl<E: Element, const PAIRS: bool> Chunk<'_, E, PAIRS> {
             let depth = DEPTH.min(words - k0);
             for column in self.columns.clone().step_by(nr) {
                 let width = nr.min(self.columns.end - column);
-                let right = &mut right.as_mut_slice()[..nr * depth];
-                source.pack::<S, NV, PAIRS>(s, column, width, k0, right);
-                for panel in self.panel_range.clone() {
-                    let here = MR.min(self.rows - panel * MR);
-                    // SAFETY: the packed panel, the packed right operand, and this tile of the result.
-                    unsafe {
-                        let from = self.left.add((self.panels * k0 + panel * depth) * MR);
-                        let left = Left {
-                            from,
-                            row: 1,
-                            depth: MR,
-                        };
-                        let tile = [[s.zero(); NV]; MR];
-                        let packed = Right {
-                            from: right.as_ptr(),
-                            depth: nr,
-                        };
-                        let tile =
-                            multiply::<S, MR, NV, false, PAIRS>(s, depth, left, packed, 0, tile);
-                        let to = self.out.get().add((self.first + panel * MR) * n + column);
-                        match start {
-                            Start::Bias(bias) if k0 == 0 => {
-                                write(
-                                    s,
-                                    &tile,
-                                    Some((bias.as_ptr().add(column), 0)),
-                                    to,
-                                    n,
-                                    here,
-                                    width,
-                                );
-                            }
-                            Start::Zero if k0 == 0 => write(s, &tile, None, to, n, here, width),
-                            _ => write(s, &tile, Some((to.cast_const(), n)), to, n, here, width),
-                        }
+                let packed = &mut right.as_mut_slice()[..nr * depth];
+                source.pack::<S, NV, PAIRS>(s, column, width, k0, packed);
+                let block = Block {
+                    right: right.as_ptr(),
+                    nr,
+                    k0,
+                    depth,
+                    column,
+                    width,
+                };
+                // SAFETY: the right operand is packed for these columns, which are this chunk's.
+                unsafe {
+                    // The last columns may fill but one or two vectors.
+                    match width.div_ceil(S::LANES) {
+                        1 => self.tiles::<S, MR, 1>(s, block),
+                        2 => self.tiles::<S, MR, 2>(s, block),
+                        _ => self.tiles::<S, MR, NV>(s, block),
                     }
                 }
             }
         }
     }
+
+    /// Multiplies every panel with a packed block of the right operand.
+    ///
+    /// # Safety
+    /// As [`Self::compute`]; the block is packed and fits `NV` vectors.
+    #[inline(always)]
+    unsafe fn tiles<S: Simd, const MR: usize, const NV: usize>(&self, s: S, block: Block) {
+        let (n, start) = (self.product.n, self.product.start);
+        let Block {
+            right,
+            nr,
+            k0,
+            depth,
+            column,
+            width,
+        } = block;
+        let right = Right {
+            from: right,
+            depth: nr,
+        };
+        for panel in self.panel_range.clone() {
+            let here = MR.min(self.rows - panel * MR);
+            // SAFETY: the packed panel, the packed right operand, and this tile of the result.
+            unsafe {
+                let left = Left {
+                    from: self.left.add((self.panels * k0 + panel * depth) * MR),
+                    row: 1,
+                    depth: MR,
+                };
+                let tile = [[s.zero(); NV]; MR];
+                let tile = multiply::<S, MR, NV, false, PAIRS>(s, depth, left, right, 0, tile);
+                let to = self.out.get().add((self.first + panel * MR) * n + column);
+                let plus = match start {
+                    Start::Bias(bias) if k0 == 0 => Some((bias.as_ptr().add(column), 0)),
+                    Start::Zero if k0 == 0 => None,
+                    _ => Some((to.cast_const(), n)),
+                };
+                write(s, &tile, plus, to, n, here, width);
+            }
+        }
+    }
+}
+
+/// A part of the right operand, packed as `[depth][nr]`.
+#[derive(Clone, Copy)]
+struct Block {
+    right: *const f32,
+    nr: usize,
+    /// The first of its words, and how many.
+    k0: usize,
+    depth: usize,
+    /// The first of its columns, and how many.
+    column: usize,
+    width: usize,
 }
 
 /// Writes the first `rows` by `width` of `tile`, plus what lies at the pointer of `plus` with its row stride.

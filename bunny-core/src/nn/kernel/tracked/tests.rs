@@ -107,6 +107,20 @@ fn activations_have_burns_gradients() {
 }
 
 #[test]
+fn cross_entropy_has_burns_gradient() {
+    let targets = [3, 0, 36, 7, 7];
+    let run = |way: &dyn Fn(Tensor<B, 2>) -> Tensor<B, 1>| {
+        let x = noise(1, [5, 37]).mul_scalar(4.0).require_grad();
+        let output = way(x.clone());
+        let shown = values(&output);
+        [shown, gradient(&x, &backward(output))]
+    };
+    let ours = run(&|x| cross_entropy(&x, &targets).expect("the kernel serves"));
+    let burns = run(&|x| plain::cross_entropy(x, &targets));
+    assert_near("cross-entropy", &ours, &burns);
+}
+
+#[test]
 fn norms_have_burns_gradients() {
     type Way = fn(&Tensor<B, 3>, &Tensor<B, 1>, &Tensor<B, 1>) -> Tensor<B, 3>;
     let run = |way: Way| {
@@ -148,7 +162,7 @@ fn rotations_have_burns_gradients() {
     };
     for (pairing, width) in [(Pairing::Halves, 4), (Pairing::Neighbours, 16)] {
         let [cos, sin] = [2, 3].map(|seed| noise(seed, [1, 1, 5, width]));
-        let ours = run(&|x| rotate(&x, &cos, &sin, pairing).expect("the kernel serves"));
+        let ours = run(&|x| rotate(x, &cos, &sin, pairing).expect("the kernel serves"));
         let burns = run(&|x| match pairing {
             Pairing::Halves => plain::rotate(x, cos.clone(), sin.clone()),
             Pairing::Neighbours => plain::rotate_pairs(x, cos.clone(), sin.clone()),

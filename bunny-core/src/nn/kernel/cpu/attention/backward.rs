@@ -36,7 +36,8 @@ pub struct AttentionGradient<'a> {
 }
 
 impl AttentionGradient<'_> {
-    /// Computes the gradients of queries, keys and values into contiguous `[batch, heads, rows, head_dim]`.
+    /// Computes the gradients of queries, keys and values into contiguous `[batch, rows, heads, head_dim]`: as the
+    /// projections that gave them left them.
     ///
     /// # Panics
     /// When a slice is too short for its strides, or a length does not fit the shape.
@@ -227,7 +228,7 @@ impl Head<'_> {
                         s.store(slopes.add(at), s.mul(s.mul(weight, slope), s.splat(scale)));
                     }
                 }
-                let strides = AttentionStrides::heads_first(shape.kv_heads, shape.kv_len, d);
+                let strides = AttentionStrides::rows_first(shape.kv_heads, shape.kv_len, d);
                 let at = strides.at(batch, kv_head, key);
                 let right = Right {
                     from: dout_rows,
@@ -242,6 +243,7 @@ impl Head<'_> {
                     right,
                     d,
                     self.dv.get().add(at),
+                    strides.row,
                 );
                 let right = Right {
                     from: query_rows,
@@ -256,6 +258,7 @@ impl Head<'_> {
                     right,
                     d,
                     self.dk.get().add(at),
+                    strides.row,
                 );
                 for query in (0..count).step_by(MR) {
                     let left = Left {
@@ -272,14 +275,17 @@ impl Head<'_> {
                 }
                 key += keys;
             }
-            self.dq
-                .part(query_index * d, count * d)
-                .copy_from_slice(core::slice::from_raw_parts(dqueries, count * d));
+            let strides = AttentionStrides::rows_first(shape.query_heads, shape.query_len, d);
+            for i in 0..count {
+                self.dq
+                    .part(strides.at(batch, head, first + i), d)
+                    .copy_from_slice(core::slice::from_raw_parts(dqueries.add(i * d), d));
+            }
         }
     }
 }
 
-/// Adds to each of `keys` rows at `to` its weighted sum of `queries` rows of `right`, with weights `[key, width]`.
+/// Adds to each of `keys` rows at `to`, with row stride `to_row`, its weighted sum of `queries` rows of `right`, with weights `[key, width]`.
 ///
 /// # Safety
 /// Everything named is there.
@@ -293,6 +299,7 @@ unsafe fn rows<S: Simd, const MR: usize>(
     right: Right,
     d: usize,
     to: *mut f32,
+    to_row: usize,
 ) {
     let mut key = 0;
     // SAFETY: whole tiles, and single keys for what is left.
@@ -303,12 +310,12 @@ unsafe fn rows<S: Simd, const MR: usize>(
                 row: width,
                 depth: 1,
             };
-            let to = to.add(key * d);
+            let to = to.add(key * to_row);
             if key + MR <= keys {
-                accumulate::<S, MR>(s, queries, left, right, d, None, to, d);
+                accumulate::<S, MR>(s, queries, left, right, d, None, to, to_row);
                 key += MR;
             } else {
-                accumulate::<S, 1>(s, queries, left, right, d, None, to, d);
+                accumulate::<S, 1>(s, queries, left, right, d, None, to, to_row);
                 key += 1;
             }
         }

@@ -316,12 +316,11 @@ fn gradients_agree_with_finite_differences_of_the_definition() {
             for (which, (input, gradient, heads, rows)) in inputs.into_iter().enumerate() {
                 // Every element of the small cases, some of the large one.
                 for at in (0..gradient.len()).step_by(gradient.len().div_ceil(100)) {
-                    let (row, p) = (at / head_dim, at % head_dim);
-                    let place =
-                        input(&mut case)
-                            .1
-                            .at(row / rows / heads, row / rows % heads, row % rows)
-                            + p;
+                    // Gradients are `[batch, rows, heads, head_dim]`.
+                    let (vector, p) = (at / head_dim, at % head_dim);
+                    let (head, row) = (vector % heads, vector / heads % rows);
+                    let strides = input(&mut case).1;
+                    let place = strides.at(vector / heads / rows, head, row) + p;
                     let kept = input(&mut case).0[place];
                     let mut moved = |by: f32| {
                         input(&mut case).0[place] = kept + by;
