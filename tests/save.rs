@@ -21,7 +21,7 @@ fn saved(source: &ModelSource, folder: &Path, shard: u64) -> Vec<PathBuf> {
     let tokenizer = source.base.as_ref().unwrap_or(&source.model);
     pipeline
         .model
-        .save(folder, StoredDtype::F32, shard, tokenizer)
+        .save(folder, StoredDtype::F32, shard, Some(tokenizer))
         .unwrap()
 }
 

@@ -146,7 +146,10 @@ impl BackendArgs {
             #[cfg(feature = "ndarray")]
             BackendName::Ndarray => work.run::<burn_ndarray::NdArray>(Default::default(), numbers),
             #[cfg(feature = "wgpu")]
-            BackendName::Wgpu => work.run::<burn_wgpu::Wgpu>(Default::default(), numbers),
+            BackendName::Wgpu => {
+                require_adapter()?;
+                work.run::<burn_wgpu::Wgpu>(Default::default(), numbers)
+            }
             #[cfg(feature = "cuda")]
             BackendName::Cuda => {
                 require_cuda_driver()?;
@@ -177,5 +180,24 @@ fn require_cuda_driver() -> Result<()> {
         Ok(())
     } else {
         bail!("no CUDA driver found: install NVIDIA's driver, or take another --backend")
+    }
+}
+
+/// Without an adapter the wgpu backend panics when it is first asked for anything.
+#[cfg(feature = "wgpu")]
+fn require_adapter() -> Result<()> {
+    use std::panic;
+
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let asked = || <burn_wgpu::Wgpu as Backend>::supports_dtype(&Default::default(), DType::F32);
+    let answered = panic::catch_unwind(asked);
+    panic::set_hook(hook);
+    match answered {
+        Ok(_) => Ok(()),
+        Err(_) => bail!(
+            "no adapter for wgpu found: install a GPU's driver, or Mesa's software Vulkan, or take \
+             another --backend"
+        ),
     }
 }

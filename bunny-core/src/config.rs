@@ -42,14 +42,15 @@ impl BunnyConfig {
     /// When a file is unreadable, a field is missing or out of range, or the model is of a kind
     /// that is unknown or not supported yet.
     pub fn read(file: impl AsRef<Path>, tower_folder: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::from_fields(&Fields::read(file)?, tower_folder)
+        let tower = tower_folder.map_or(Ok(None), VisionConfig::fields_in)?;
+        Self::from_fields(&Fields::read(file)?, tower.as_ref())
     }
 
-    /// As [`BunnyConfig::read`], from fields already read.
+    /// As [`BunnyConfig::read`], from fields already read: the checkpoint's and its tower's own.
     ///
     /// # Errors
     /// As [`BunnyConfig::read`].
-    pub fn from_fields(fields: &Fields, tower_folder: Option<&Path>) -> Result<Self, ConfigError> {
+    pub fn from_fields(fields: &Fields, tower: Option<&Fields>) -> Result<Self, ConfigError> {
         for feature in ["use_s2", "continuous_training"] {
             if fields.boolean(feature, false)? {
                 return Err(ConfigError::NotSupported {
@@ -61,7 +62,7 @@ impl BunnyConfig {
         let family = Family::of(fields)?;
         let decoder = family.decoder_config(fields)?;
         let vision_tower = vision_tower_name(fields)?.to_string();
-        let vision = VisionConfig::of(fields, &vision_tower, tower_folder)?;
+        let vision = VisionConfig::of(fields, &vision_tower, tower)?;
         let mm_hidden_size = fields.count("mm_hidden_size", vision.hidden_size(), 1 << 16)?;
         if mm_hidden_size != vision.hidden_size() {
             return Err(fields.invalid(

@@ -46,7 +46,7 @@ pub fn write<B: AutodiffBackend>(
     learners: &[Learner],
     recipe: &StageRecipe,
     config_json: &Value,
-    tokenizer: &Path,
+    tokenizer: Option<&Path>,
 ) -> Result<(), TrainError> {
     let learns = recipe.learns();
     let mut config = config_json.clone();

@@ -192,7 +192,7 @@ impl<'a, B: AutodiffBackend> Task<B> for Lessons<'a, B> {
             learners,
             self.recipe,
             &self.start.config_json,
-            &self.start.open.tokenizer_folder,
+            self.start.open.tokenizer_folder.as_deref(),
         )
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     OpenModel, TensorFiles, WeightSet,
-    source::{TOWER, folder_of, image_processor, open_tower, projector},
+    source::{TOWER, configuration, folder_of, image_processor, open_tower, projector},
 };
 use crate::{Error, Fields, config::BunnyConfig, tokenizer::Tokenizer};
 
@@ -27,7 +27,7 @@ impl Parts {
     /// When `fields` describe no model, or there is no tokenizer.
     pub fn configuration(&self, fields: &Fields) -> Result<(BunnyConfig, Tokenizer), Error> {
         let tower_folder = self.vision_tower.as_deref().map(folder_of);
-        let mut config = BunnyConfig::from_fields(fields, tower_folder)?;
+        let mut config = configuration(fields, tower_folder)?;
         let tokenizer = Tokenizer::from_folder(&self.language_model)?;
         config.decoder.vocab_size = tokenizer.vocab_size();
         Ok((config, tokenizer))
@@ -59,7 +59,7 @@ impl Parts {
             weights,
             tokenizer,
             image_processor,
-            tokenizer_folder: self.language_model,
+            tokenizer_folder: Some(self.language_model),
         })
     }
 }

@@ -66,7 +66,8 @@ impl<B: Backend> Bunny<B> {
     }
 
     /// Writes the weights, `config.json` and `generation_config.json` as a merged checkpoint, in
-    /// shards of at most `max_shard_size` bytes. Tokenizer files are copied from `tokenizer`.
+    /// shards of at most `max_shard_size` bytes. Tokenizer files are copied from the folder
+    /// `tokenizer`, where one is given.
     ///
     /// Gives the files written.
     ///
@@ -77,7 +78,7 @@ impl<B: Backend> Bunny<B> {
         folder: impl AsRef<Path>,
         dtype: StoredDtype,
         max_shard_size: u64,
-        tokenizer: &Path,
+        tokenizer: Option<&Path>,
     ) -> Result<Vec<PathBuf>, Error> {
         let folder = folder.as_ref();
         let parameters = self.named_parameters();
@@ -115,8 +116,10 @@ impl<B: Backend> Bunny<B> {
             writer::write_whole(&path, |file| writeln!(file, "{text:#}"))?;
             written.push(path);
         }
-        let copied = writer::copy_side_files(tokenizer, folder, TOKENIZER_FILES)?;
-        written.extend(copied.iter().map(|name| folder.join(name)));
+        if let Some(tokenizer) = tokenizer {
+            let copied = writer::copy_side_files(tokenizer, folder, TOKENIZER_FILES)?;
+            written.extend(copied.iter().map(|name| folder.join(name)));
+        }
         Ok(written)
     }
 }

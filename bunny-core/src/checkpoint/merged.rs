@@ -20,8 +20,8 @@ use crate::{Error, config::BunnyConfig};
 
 impl OpenModel {
     /// Writes the model as a merged checkpoint in `folder`: adapters folded into the weights they
-    /// belong to, in f32 before rounding to `dtype`; token tables cut to the vocabulary; tokenizer
-    /// and configuration beside. `config` is the `config.json` to start from.
+    /// belong to, in f32 before rounding to `dtype`; token tables cut to the vocabulary; configuration
+    /// beside, and the tokenizer's files where there are any. `config` is the `config.json` to start from.
     ///
     /// What a published tower holds and Bunny never reads (its last layer and its head) is kept,
     /// since the reference asks for it. One tensor is in memory at a time.
@@ -41,7 +41,9 @@ impl OpenModel {
         let mut written = write_folder(folder, &plan, MAX_SHARD_SIZE, |planned| {
             self.weights.merged_bytes(planned)
         })?;
-        copy_side_files(&self.tokenizer_folder, folder, &SIDE_FILES)?;
+        if let Some(tokenizer) = &self.tokenizer_folder {
+            copy_side_files(tokenizer, folder, &SIDE_FILES)?;
+        }
         config["torch_dtype"] = json!(match dtype {
             StoredDtype::F16 => "float16",
             StoredDtype::BF16 => "bfloat16",

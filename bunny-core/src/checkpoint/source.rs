@@ -36,8 +36,8 @@ pub struct OpenModel {
     pub tokenizer: Tokenizer,
     /// Its image processor.
     pub image_processor: ImageProcessor,
-    /// The folder its tokenizer files are in.
-    pub tokenizer_folder: PathBuf,
+    /// The folder its tokenizer files are in, unless they are in memory.
+    pub tokenizer_folder: Option<PathBuf>,
 }
 
 /// What a model's folder holds.
@@ -86,10 +86,7 @@ impl ModelSource {
     pub fn configuration(&self) -> Result<BunnyConfig, Error> {
         let fields = Fields::read(self.model.join("config.json"))?;
         let tower = self.tower_path(vision_tower_name(&fields)?);
-        Ok(BunnyConfig::from_fields(
-            &fields,
-            tower.as_deref().map(folder_of),
-        )?)
+        configuration(&fields, tower.as_deref().map(folder_of))
     }
 
     /// Opens the files and checks what can be checked without reading weights.
@@ -100,7 +97,7 @@ impl ModelSource {
         let fields = Fields::read(self.model.join("config.json"))?;
         let tower_path = self.tower_path(vision_tower_name(&fields)?);
         let tower_folder = tower_path.as_deref().map(folder_of);
-        let mut config = BunnyConfig::from_fields(&fields, tower_folder)?;
+        let mut config = configuration(&fields, tower_folder)?;
 
         let tokenizer_folder = self.tokenizer_folder();
         let tokenizer = Tokenizer::from_folder(&tokenizer_folder)?;
@@ -113,7 +110,7 @@ impl ModelSource {
             config,
             tokenizer,
             image_processor,
-            tokenizer_folder,
+            tokenizer_folder: Some(tokenizer_folder),
         })
     }
 
@@ -197,6 +194,12 @@ impl ModelSource {
                 .find(|path| path.exists())
         })
     }
+}
+
+/// What a checkpoint's `config.json` and its tower's folder say together.
+pub(super) fn configuration(fields: &Fields, tower: Option<&Path>) -> Result<BunnyConfig, Error> {
+    let tower = tower.map_or(Ok(None), VisionConfig::fields_in)?;
+    Ok(BunnyConfig::from_fields(fields, tower.as_ref())?)
 }
 
 /// How a tower's pictures are prepared: as its own folder says, else as its kind does.

@@ -15,19 +15,18 @@ pub enum VisionConfig {
 }
 
 impl VisionConfig {
-    /// The tower called `name`: from the `config.json` in its folder when there is one, else with
-    /// the published sizes.
+    /// The tower called `name`: from its own configuration when there is one, else with the
+    /// published sizes.
     ///
-    /// The folder's configuration says which kind of tower it is. Without one the last part of the
-    /// name does (never the folders above it, which the reference also searches).
+    /// Its own configuration says which kind of tower it is. Without one the last part of the name
+    /// does (never the folders above it, which the reference also searches).
     pub(crate) fn of(
         fields: &Fields,
         name: &str,
-        folder: Option<&Path>,
+        tower: Option<&Fields>,
     ) -> Result<Self, ConfigError> {
-        let file = folder.map(|folder| folder.join("config.json"));
-        if let Some(file) = file.filter(|file| file.exists()) {
-            return Self::read(&file);
+        if let Some(tower) = tower {
+            return Self::from_fields(tower);
         }
         let last = name
             .trim_end_matches('/')
@@ -55,16 +54,25 @@ impl VisionConfig {
     /// # Errors
     /// When it is unreadable, of an unknown kind, or has sizes out of range.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let fields = Fields::read(file)?;
+        Self::from_fields(&Fields::read(file)?)
+    }
+
+    /// What a tower's folder says of it, if it says anything.
+    pub(crate) fn fields_in(folder: &Path) -> Result<Option<Fields>, ConfigError> {
+        let file = folder.join("config.json");
+        file.exists().then(|| Fields::read(file)).transpose()
+    }
+
+    fn from_fields(fields: &Fields) -> Result<Self, ConfigError> {
         match fields.string("model_type")? {
-            Some("siglip_vision_model") => Ok(Self::Siglip(SiglipConfig::of(&fields)?)),
+            Some("siglip_vision_model") => Ok(Self::Siglip(SiglipConfig::of(fields)?)),
             // The configuration of a whole SigLIP has the tower's inside.
             Some("siglip") => match fields.object("vision_config")? {
                 Some(vision) => Ok(Self::Siglip(SiglipConfig::of(&vision)?)),
                 None => Err(fields.invalid("vision_config", "is missing")),
             },
             None if fields.get("vision_cfg").is_some() => {
-                Ok(Self::EvaClip(EvaClipConfig::of(&fields)?))
+                Ok(Self::EvaClip(EvaClipConfig::of(fields)?))
             }
             other => Err(fields.invalid(
                 "model_type",
