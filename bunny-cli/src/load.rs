@@ -17,7 +17,8 @@ pub struct ModelArgs {
     /// The model: a folder, or `org/name[@revision]` on the hub
     #[arg(long, short)]
     pub model: String,
-    /// The language model that a LoRA or projector folder belongs to: a folder or a hub id
+    /// The language model that a LoRA or projector folder belongs to: a folder or a hub id; the
+    /// one it says it was made from unless given
     #[arg(long)]
     pub model_base: Option<String>,
     /// The vision tower, where the model lacks it: a folder, a file of weights, or a hub id
@@ -47,6 +48,14 @@ impl ModelArgs {
         };
         if let Some(base) = &self.model_base {
             source.base = Some(folder(base, model_files)?);
+        } else if let Some(base) = source.wanted_base()? {
+            let found = folder(&base, model_files).with_context(|| {
+                format!(
+                    "{} belongs to the language model `{base}`: say where it is with --model-base",
+                    self.model
+                )
+            })?;
+            source.base = Some(found);
         }
         if let Some(tower) = &self.vision_tower {
             source.vision_tower = Some(folder(tower, tower_files)?);

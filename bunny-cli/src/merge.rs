@@ -11,7 +11,7 @@ use crate::load::ModelArgs;
 /// Folds what a training run has learnt into its model, or averages models.
 ///
 /// Examples:
-///   bunny-cli merge --model runs/tiny/finetune --model-base base --vision-tower tower --out merged
+///   bunny-cli merge --model runs/tiny/finetune --out merged
 ///   bunny-cli merge --average recipe-1=0.42 --average recipe-2=0.58 --out averaged
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -19,7 +19,8 @@ pub struct MergeArgs {
     /// The folder with an adapter or a projector
     #[arg(long, short, required_unless_present = "average")]
     model: Option<String>,
-    /// The language model it belongs to: a folder or a hub id
+    /// The language model it belongs to: a folder or a hub id; the one it was trained from unless
+    /// given
     #[arg(long)]
     model_base: Option<String>,
     /// The vision tower: a folder, a file of weights, or a hub id

@@ -1,6 +1,28 @@
 //! Progress on a terminal; silence elsewhere.
 
-use indicatif::ProgressBar;
+use std::{
+    io::{self, Write},
+    sync::LazyLock,
+};
+
+use indicatif::{MultiProgress, ProgressBar};
+
+/// Bars that lines of the log may have to go above.
+pub static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Standard error, whose lines go above [`BARS`] and leave them whole.
+#[derive(Debug, Clone, Copy)]
+pub struct AboveBars;
+
+impl Write for AboveBars {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// A bar per file that is downloaded.
 #[cfg(feature = "hub")]

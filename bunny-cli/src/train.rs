@@ -18,8 +18,9 @@ use bunny_train::{
     contrastive::ContrastiveJob,
     language::LanguageJob,
     metrics, plot,
-    recipe::{Override, Recipe, Stage, StageKind, StageRecipe},
-    start::Places,
+    recipe::{ContrastiveRecipe, LanguageRecipe, Override, Recipe, Stage, StageKind, StageRecipe},
+    run::Run,
+    start::{Places, Start},
     trainer::Job,
 };
 use clap::{Subcommand, ValueEnum};
@@ -168,55 +169,70 @@ fn train(args: RunArgs) -> Result<()> {
     })?;
     let wanted = args.stage.map(StageName::kind);
     let recipe = recipe.with_results_in(&out);
+    let origin = recipe.origin;
     let stages: Vec<_> = recipe
         .stages
         .into_iter()
         .filter(|(kind, _)| wanted.is_none_or(|wanted| wanted == *kind))
         .collect();
     if let (true, Some(wanted)) = (stages.is_empty(), wanted) {
-        bail!("{}: it has no stage {wanted}", recipe.origin.display());
+        bail!("{}: it has no stage {wanted}", origin.display());
     }
-    for (kind, stage) in &stages {
-        check_data(*kind, stage)?;
+    let missing: Vec<_> = stages.iter().flat_map(missing_data).collect();
+    if !missing.is_empty() {
+        bail!(
+            "{}: what it names is not here: {}",
+            origin.display(),
+            missing.join(", ")
+        );
+    }
+    let jobs = Jobs {
+        out: &out,
+        resume: args.resume,
+        stop,
+    };
+    let mut looked_at = Vec::new();
+    if !args.dry_run {
+        for (kind, _) in &stages {
+            Run::last_checkpoint(&out.join(kind.name()), args.resume)?;
+        }
+        // What would stop a later stage is told before the first one starts.
+        for (kind, stage) in &stages {
+            let ready = !args.no_scan && missing_source(stage, &out).is_none();
+            if ready {
+                jobs.look_at(*kind, stage)?;
+            }
+            looked_at.push(ready || args.no_scan);
+        }
     }
     let how = How {
         dry_run: args.dry_run,
-        scan: !args.no_scan,
         ranks: args.ranks.into(),
     };
-    for (kind, stage) in stages {
-        let (folder, resume, stop) = (out.join(kind.name()), args.resume, stop.clone());
-        if args.dry_run && !is_ready(kind, &stage, &out) {
+    for (at, (kind, stage)) in stages.iter().enumerate() {
+        if args.dry_run
+            && let Some(source) = missing_source(stage, &out)
+        {
+            println!(
+                "{kind}\n  starts from {}, which is yet to be made",
+                source.display()
+            );
             continue;
+        }
+        if looked_at.get(at) == Some(&false) {
+            jobs.look_at(*kind, stage)?;
         }
         match stage {
             Stage::Language(recipe) => args.backend.run(stages::Language {
-                job: &LanguageJob {
-                    recipe,
-                    folder,
-                    resume,
-                    stop,
-                },
+                job: &jobs.language(recipe),
                 how,
             })?,
             Stage::Contrastive(recipe) => args.backend.run(stages::Contrastive {
-                job: &ContrastiveJob {
-                    recipe,
-                    folder,
-                    resume,
-                    stop,
-                },
+                job: &jobs.contrastive(recipe),
                 how,
             })?,
             Stage::Bunny(recipe) => args.backend.run(stages::Bunny {
-                job: &Job {
-                    kind,
-                    places: places(kind, &recipe, &out, args.dry_run)?,
-                    recipe,
-                    folder,
-                    resume,
-                    stop,
-                },
+                job: &jobs.bunny(*kind, recipe)?,
                 how,
             })?,
         }
@@ -227,56 +243,110 @@ fn train(args: RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// What a stage starts from, where an earlier stage makes it, has to be there for a dry run.
-fn is_ready(kind: StageKind, stage: &Stage, out: &Path) -> bool {
+/// What a stage starts from that an earlier one has yet to make in `out`.
+fn missing_source<'a>(stage: &'a Stage, out: &Path) -> Option<&'a Path> {
     let sources: Vec<&Path> = match stage {
         Stage::Language(_) => Vec::new(),
         Stage::Contrastive(stage) => stage.tokenizer.iter().map(AsRef::as_ref).collect(),
-        Stage::Bunny(stage) => [Some(&stage.model_name_or_path), stage.vision_tower.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(Path::new)
-            .collect(),
-    };
-    let missing = sources
+        Stage::Bunny(stage) => [
+            Some(&stage.model_name_or_path),
+            stage.vision_tower.as_ref(),
+            stage.pretrain_mm_mlp_adapter.as_ref(),
+        ]
         .into_iter()
-        .find(|path| path.starts_with(out) && !path.exists());
-    if let Some(missing) = missing {
-        println!(
-            "{kind}\n  starts from {}, which is yet to be made",
-            missing.display()
-        );
-    }
-    missing.is_none()
+        .flatten()
+        .map(Path::new)
+        .collect(),
+    };
+    sources
+        .into_iter()
+        .find(|path| path.starts_with(out) && !path.exists())
 }
 
-/// Data is looked for before the first stage starts, not hours later.
-fn check_data(kind: StageKind, stage: &Stage) -> Result<()> {
+/// The files and folders that a stage names and that are not here, each behind its key.
+fn missing_data((kind, stage): &(StageKind, Stage)) -> Vec<String> {
     let training = stage.training();
-    for (key, path) in [
+    let mut named = vec![
         ("data_path", Some(&*training.data_path)),
         ("eval_data_path", training.eval_data_path.as_deref()),
         ("image_folder", stage.image_folder()),
-    ] {
-        let Some(path) = path else { continue };
-        // A range of shards is looked up by the data crate.
-        let is_pattern = path.to_string_lossy().contains(['{', '*']);
-        if !path.exists() && !is_pattern {
-            bail!("{kind}.{key}: there is no {}", path.display());
+    ];
+    if let Stage::Bunny(stage) = stage {
+        let adapter = stage.init_adapter.as_deref().map(Path::new);
+        named.push(("init_adapter", adapter));
+    }
+    // A range of shards is looked up by the data crate.
+    let is_pattern = |path: &Path| path.to_string_lossy().contains(['{', '*']);
+    named
+        .into_iter()
+        .filter_map(|(key, path)| Some((key, path?)))
+        .filter(|(_, path)| !path.exists() && !is_pattern(path))
+        .map(|(key, path)| format!("{kind}.{key} = {}", path.display()))
+        .collect()
+}
+
+/// Stages as they are run from here.
+struct Jobs<'a> {
+    /// Each stage has a folder of its name in it.
+    out: &'a Path,
+    resume: bool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Jobs<'_> {
+    fn language(&self, recipe: &LanguageRecipe) -> LanguageJob {
+        LanguageJob {
+            recipe: recipe.clone(),
+            folder: self.out.join(StageKind::Language.name()),
+            resume: self.resume,
+            stop: self.stop.clone(),
         }
     }
-    Ok(())
+
+    fn contrastive(&self, recipe: &ContrastiveRecipe) -> ContrastiveJob {
+        ContrastiveJob {
+            recipe: recipe.clone(),
+            folder: self.out.join(StageKind::Contrastive.name()),
+            resume: self.resume,
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn bunny(&self, kind: StageKind, recipe: &StageRecipe) -> Result<Job> {
+        Ok(Job {
+            kind,
+            places: places(kind, recipe, self.out)?,
+            recipe: recipe.clone(),
+            folder: self.out.join(kind.name()),
+            resume: self.resume,
+            stop: self.stop.clone(),
+        })
+    }
+
+    /// Opens what a stage starts from and looks at all its records.
+    fn look_at(&self, kind: StageKind, stage: &Stage) -> Result<()> {
+        match stage {
+            Stage::Language(_) => Ok(()),
+            Stage::Contrastive(recipe) => report::contrastive(&self.contrastive(recipe), false),
+            Stage::Bunny(recipe) => {
+                let job = self.bunny(kind, recipe)?;
+                let start = Start::open(&job.recipe, &job.places)
+                    .with_context(|| format!("stage {kind}"))?;
+                report::scan(&job, &start)
+            }
+        }
+    }
 }
 
 /// The folders a stage's names stand for, after downloading what is not here.
-fn places(kind: StageKind, recipe: &StageRecipe, out: &Path, dry_run: bool) -> Result<Places> {
+fn places(kind: StageKind, recipe: &StageRecipe, out: &Path) -> Result<Places> {
     let before = out.join(StageKind::Pretrain.name());
     let projector = match &recipe.pretrain_mm_mlp_adapter {
         Some(path) => Some(PathBuf::from(path)),
         None if kind == StageKind::Finetune && before.join("config.json").exists() => Some(before),
         None => None,
     };
-    if let Some(projector) = projector.as_ref().filter(|path| !dry_run && !path.exists()) {
+    if let Some(projector) = projector.as_ref().filter(|path| !path.exists()) {
         bail!(
             "{kind}.pretrain_mm_mlp_adapter: there is no {}",
             projector.display()

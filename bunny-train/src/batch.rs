@@ -152,14 +152,14 @@ impl Batch {
         asked
     }
 
-    /// Samples of which nothing is learnt, since all their answers lie beyond the cut.
-    pub fn unlearnt(&self) -> impl Iterator<Item = &str> {
+    /// Rows of which nothing is learnt, since all their answers lie beyond the cut.
+    pub fn unlearnt(&self) -> impl Iterator<Item = usize> {
         let mut has_answer = vec![false; self.rows.len()];
         for answer in &self.answers {
             has_answer[answer.place / self.width] = true;
         }
-        let samples = self.samples.iter().zip(has_answer);
-        samples.filter_map(|(id, has)| (!has).then_some(id.as_str()))
+        let rows = has_answer.into_iter().enumerate();
+        rows.filter_map(|(row, has)| (!has).then_some(row))
     }
 }
 
@@ -258,7 +258,7 @@ mod tests {
                 features: 2
             }
         );
-        assert_eq!(batch.unlearnt().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(batch.unlearnt().collect::<Vec<_>>(), [1]);
         // A picture beyond the cut is not encoded.
         let batch = Batch::collate([sample("c", "1 2 3 4 5 6 p 100")], cut);
         assert!(batch.pictures.is_empty());

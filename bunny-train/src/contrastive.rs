@@ -11,7 +11,7 @@ mod pairs;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use bunny_core::{
@@ -32,6 +32,7 @@ use crate::{
     error::TrainError,
     feed::Source,
     gradients::{Gradients, Slots, collect},
+    left_out::Tally,
     optimizer::AdamW,
     output::Masters,
     pass::stacked,
@@ -113,7 +114,7 @@ impl ContrastiveJob {
             tokenizer: &start.tokenizer,
             places: self.recipe.text.max_position_embeddings,
             policy: self.recipe.missing_pictures,
-            skipped: AtomicU64::new(0),
+            tally: Tally::default(),
         })
     }
 

@@ -3,7 +3,6 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
         mpsc::{self, Receiver},
     },
     thread::Scope,
@@ -21,6 +20,7 @@ use crate::{
     batch::{Batch, Layout},
     error::TrainError,
     labels::Sample,
+    left_out::{LeftOut, Tally},
 };
 
 /// What becomes of a record whose picture is missing or broken.
@@ -51,8 +51,8 @@ pub struct Dataset<'a> {
     pub layout: Layout,
     /// What becomes of records without their pictures.
     pub policy: PicturePolicy,
-    /// How many records were left out for their pictures.
-    pub skipped: AtomicU64,
+    /// Records that nothing was learnt from.
+    pub tally: Tally,
 }
 
 /// Records as they are learnt, a batch at a time.
@@ -74,9 +74,9 @@ pub trait Source: Sync + std::fmt::Debug {
     /// When one cannot be had.
     fn batch(&self, records: &[usize]) -> Result<Self::Batch, TrainError>;
 
-    /// How many records were left out so far.
-    fn skipped(&self) -> u64 {
-        0
+    /// The records that nothing could be learnt from so far.
+    fn left_out(&self) -> LeftOut {
+        LeftOut::default()
     }
 }
 
@@ -101,26 +101,29 @@ impl Source for Dataset<'_> {
 
     fn batch(&self, records: &[usize]) -> Result<Batch, TrainError> {
         let mut samples = Vec::with_capacity(records.len());
+        let mut kept = Vec::with_capacity(records.len());
         for &index in records {
             let sample = self.sample(index)?;
             match self.pictures(&sample) {
-                Ok(pictures) => samples.push((sample, pictures)),
+                Ok(pictures) => {
+                    samples.push((sample, pictures));
+                    kept.push(index);
+                }
                 Err(error) if self.policy == PicturePolicy::Skip => {
-                    self.skipped.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!("left out: {error}");
+                    self.tally.without_picture(index, &error);
                 }
                 Err(error) => return Err(error),
             }
         }
         let batch = Batch::collate(samples, self.layout);
-        for id in batch.unlearnt() {
-            tracing::warn!("sample `{id}` is cut before its first answer: nothing is learnt");
+        for row in batch.unlearnt() {
+            self.tally.without_answer(kept[row], &batch.samples[row]);
         }
         Ok(batch)
     }
 
-    fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
+    fn left_out(&self) -> LeftOut {
+        self.tally.so_far()
     }
 }
 

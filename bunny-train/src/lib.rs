@@ -17,6 +17,7 @@ mod initial;
 pub mod inspect;
 pub mod labels;
 pub mod language;
+pub mod left_out;
 pub mod lora;
 mod loss;
 pub mod merge;

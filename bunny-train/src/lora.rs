@@ -78,11 +78,30 @@ pub fn attach_new<B: Backend>(
     }
 }
 
+/// Whether an adapter is of the size and strength `wanted`.
+///
+/// # Errors
+/// When its rank or its scale is another.
+pub fn check(found: &AdapterConfig, wanted: LoraConfig) -> Result<(), TrainError> {
+    let scale = wanted.alpha / wanted.rank as f64;
+    match found.rank == wanted.rank && found.scale() == scale {
+        true => Ok(()),
+        false => Err(TrainError::Adapter {
+            problem: format!(
+                "its rank is {} and its scale {}, lora_r and lora_alpha give {} and {scale}",
+                found.rank,
+                found.scale(),
+                wanted.rank,
+            ),
+        }),
+    }
+}
+
 /// Attaches the adapters of a PEFT folder, to learn on under the settings of `wanted`.
 ///
 /// # Errors
-/// When rank or strength are not those wanted, the folder has an adapter for a layer that the model lacks, none for a layer that it has,
-/// or one of another shape.
+/// Those of [`check`], and when the folder has an adapter for a layer that the model lacks, none
+/// for a layer that it has, or one of another shape.
 pub fn attach<B: Backend>(
     model: &mut Bunny<B>,
     adapter: &Adapter,
@@ -91,18 +110,8 @@ pub fn attach<B: Backend>(
 ) -> Result<(), TrainError> {
     let names = model.config().family.names();
     let dtype = model.precision().compute;
-    let config = adapter.config().clone();
-    if config.rank != wanted.rank || config.scale() != wanted.alpha / wanted.rank as f64 {
-        return Err(TrainError::Adapter {
-            problem: format!(
-                "its rank is {} and its scale {}, lora_r and lora_alpha give {} and {}",
-                config.rank,
-                config.scale(),
-                wanted.rank,
-                wanted.alpha / wanted.rank as f64
-            ),
-        });
-    }
+    let config = adapter.config();
+    check(config, wanted)?;
     let mut left: Vec<&str> = adapter.targets().collect();
     for (place, (name, linear)) in products_mut(model).into_iter().enumerate() {
         let name = names.published(&name);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::feed::Dataset;
 
-/// How many faults are told in full.
+/// How many faults, and how many notes, are told in full.
 const TOLD: usize = 20;
 
 /// What a dataset holds, and what is wrong with it.
@@ -32,8 +32,11 @@ pub struct Preflight {
     pub missing_pictures: usize,
     /// Records that cannot be learnt from.
     pub faulty: usize,
-    /// The first faults, in words.
+    /// The first faults, in words: records that cannot be learnt from, or whose picture is missing.
     pub faults: Vec<String>,
+    /// The first records, in words, that are learnt otherwise than they are written: nothing of
+    /// them, or without their picture.
+    pub notes: Vec<String>,
 }
 
 impl Preflight {
@@ -56,9 +59,11 @@ impl Preflight {
             Ok(sample) => sample,
             Err(error) => {
                 self.faulty += 1;
-                return self.tell(error.to_string());
+                return tell(&mut self.faults, error.to_string());
             }
         };
+        let file = dataset.records.path().display();
+        let of_record = |what: &str| format!("{file}: record {index} (`{}`): {what}", sample.id);
         if !sample.pictures.is_empty() {
             self.with_picture += 1;
         } else if dataset
@@ -68,6 +73,8 @@ impl Preflight {
         {
             self.with_picture += 1;
             self.unused_pictures += 1;
+            let note = of_record("no turn has a place for its picture, which is left out");
+            tell(&mut self.notes, note);
         }
         let there = |name: &String| {
             let images = dataset.images.as_ref();
@@ -75,11 +82,8 @@ impl Preflight {
         };
         if let Some(name) = sample.pictures.iter().find(|name| !there(name)) {
             self.missing_pictures += 1;
-            self.tell(format!(
-                "{}: record {index} (`{}`): there is no picture `{name}`",
-                dataset.records.path().display(),
-                sample.id
-            ));
+            let fault = of_record(&format!("there is no picture `{name}`"));
+            tell(&mut self.faults, fault);
         }
         let layout = dataset.layout;
         let pictures = sample.pictures.len();
@@ -103,12 +107,10 @@ impl Preflight {
                 Token::Picture(_) => layout.tokens_per_picture,
             })
             .sum();
-        self.unlearnt += usize::from(start >= layout.max_length);
-    }
-
-    fn tell(&mut self, fault: String) {
-        if self.faults.len() < TOLD {
-            self.faults.push(fault);
+        if start >= layout.max_length {
+            self.unlearnt += 1;
+            let note = of_record("it is cut before its first answer: nothing is learnt from it");
+            tell(&mut self.notes, note);
         }
     }
 
@@ -124,6 +126,14 @@ impl Preflight {
         self.faulty += other.faulty;
         self.faults.extend(other.faults);
         self.faults.truncate(TOLD);
+        self.notes.extend(other.notes);
+        self.notes.truncate(TOLD);
         self
+    }
+}
+
+fn tell(told: &mut Vec<String>, words: String) {
+    if told.len() < TOLD {
+        told.push(words);
     }
 }

@@ -40,7 +40,7 @@ pub use language::{LanguageRecipe, PhiSizes};
 pub use stage::{LossAverage, StageRecipe};
 pub use training::TrainingArguments;
 
-use keys::{Fault, Keys, unknown_key};
+use keys::{Fault, Keys, nearest, unknown_key};
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT_VERSION: i64 = 1;
@@ -194,6 +194,14 @@ pub enum RecipeError {
         /// What was given.
         given: String,
     },
+    /// An override is for a stage that there is not.
+    #[error("there is no stage `{stage}`; the nearest known one is `{nearest}`")]
+    Stage {
+        /// What was given.
+        stage: String,
+        /// What it was most likely meant to be.
+        nearest: &'static str,
+    },
 }
 
 /// A value that replaces one of a recipe: `finetune.learning_rate=1e-4`,
@@ -235,7 +243,12 @@ impl FromStr for Override {
             None => (None, name.trim()),
             Some((stage, key)) => {
                 let known = StageKind::ALL.into_iter().find(|kind| kind.name() == stage);
-                (Some(known.ok_or_else(wrong)?), key)
+                let unknown = || RecipeError::Stage {
+                    stage: stage.to_owned(),
+                    nearest: nearest(stage, &StageKind::ALL.map(StageKind::name))
+                        .unwrap_or_default(),
+                };
+                (Some(known.ok_or_else(unknown)?), key)
             }
         };
         if key.is_empty() {
@@ -316,15 +329,15 @@ impl Recipe {
                 Some(_) => return Err(field(kind.name(), "must be a table of keys".into())),
             }
         }
+        let kinds: Vec<StageKind> = stages.iter().map(|(kind, _)| *kind).collect();
+        check_shared(&kinds, &table, overrides)
+            .map_err(|(place, problem)| field(place.trim_start_matches('.'), problem))?;
         if stages.is_empty() {
             return Err(field(
                 "recipe",
                 "has none of [language], [contrastive], [pretrain], [finetune]".into(),
             ));
         }
-        let kinds: Vec<StageKind> = stages.iter().map(|(kind, _)| *kind).collect();
-        check_shared(&kinds, &table, overrides)
-            .map_err(|(place, problem)| field(place.trim_start_matches('.'), problem))?;
         let stages = stages.into_iter().map(|(kind, own)| {
             let known = Stage::keys(kind);
             let mut all = table.clone();
@@ -395,8 +408,9 @@ impl Recipe {
 
 /// Keys above the stages, and overrides for all of them, are known to a stage at least.
 fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> Result<(), Fault> {
-    let known: Vec<String> = kinds.iter().flat_map(|kind| Stage::keys(*kind)).collect();
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let keys: Vec<String> = kinds.iter().flat_map(|kind| Stage::keys(*kind)).collect();
+    let stages = StageKind::ALL.iter().map(|kind| kind.name());
+    let known: Vec<&str> = keys.iter().map(String::as_str).chain(stages).collect();
     let shared = overrides.iter().filter(|change| change.stage.is_none());
     let mut keys = table.keys().chain(shared.map(|change| &change.key));
     match keys.find(|key| !known.contains(&key.as_str())) {

@@ -24,6 +24,7 @@ use crate::{
     error::TrainError,
     feed::{Feed, Lesson, Source},
     gradients::{Gradients, Slots},
+    left_out::LeftOut,
     metrics::{MetricsFile, StepMetrics, resident_memory},
     optimizer::{AdamW, AdamWConfig, Rates},
     recipe::{LossAverage, StageKind, TrainingArguments},
@@ -34,7 +35,7 @@ use crate::{
 };
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
     /// Steps taken, those before a resumption included.
     pub steps: u64,
@@ -42,8 +43,10 @@ pub struct Outcome {
     pub total: u64,
     /// The loss of the last step taken now.
     pub last_loss: Option<f64>,
-    /// Records left out for their pictures.
-    pub skipped: u64,
+    /// Records that nothing was learnt from, over all ranks.
+    pub left_out: LeftOut,
+    /// Records of the evaluation split that its loss leaves out.
+    pub eval_left_out: LeftOut,
 }
 
 impl Outcome {
@@ -226,8 +229,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let mut outcome = Outcome {
             steps: first,
             total,
-            last_loss: None,
-            skipped: 0,
+            ..Outcome::default()
         };
         thread::scope(|scope| -> Result<(), TrainError> {
             let plan = Arc::new(self.steps.clone());
@@ -259,7 +261,8 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             }
             Ok(())
         })?;
-        outcome.skipped = self.data.skipped();
+        outcome.left_out = self.data.left_out();
+        outcome.eval_left_out = self.eval.map(Source::left_out).unwrap_or_default();
         if outcome.is_complete() && self.is_main() {
             self.write_outputs(self.run.folder)?;
         }
@@ -523,11 +526,13 @@ pub(crate) fn on_ranks<D: Sync>(
         // A rank that failed makes the others abort: theirs is not the error to tell.
         drop(first);
         for other in others {
-            let ended = other.join().unwrap_or(Err(TrainError::Worker));
-            if let Err(error) = ended
-                && (outcome.is_ok() || matches!(outcome, Err(TrainError::Reduce(_))))
-            {
-                outcome = Err(error);
+            match (
+                &mut outcome,
+                other.join().unwrap_or(Err(TrainError::Worker)),
+            ) {
+                (Ok(outcome), Ok(other)) => outcome.left_out.extend(other.left_out),
+                (Ok(_) | Err(TrainError::Reduce(_)), Err(error)) => outcome = Err(error),
+                (Err(_), _) => {}
             }
         }
         outcome

@@ -57,12 +57,7 @@ impl Start {
         let base = Fields::parse(&config_file, &text).map_err(bunny_core::Error::from)?;
         let fields: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
         let family = Family::of(&base).map_err(bunny_core::Error::from)?;
-        let template = match &recipe.version {
-            Some(name) => name
-                .parse()
-                .map_err(|source| TrainError::Template { source })?,
-            None => family.template(),
-        };
+        let template = template_of(recipe, family)?;
         let mut json = Value::Object(fields);
         describe(&mut json, family, recipe);
 
@@ -95,12 +90,15 @@ impl Start {
             parts.projector = Some(new_projector(&config, recipe.training.seed)?);
         }
         let mut open = parts.open(&parse(&json)?)?;
-        let aspect = match recipe.image_aspect_ratio.as_deref() {
-            Some("pad") => Aspect::Pad,
-            _ => Aspect::Square,
-        };
-        open.image_processor = open.image_processor.with_aspect(aspect);
+        let aspect = recipe.image_aspect_ratio.as_deref().map(str::parse);
+        let aspect = aspect.transpose().map_err(bunny_core::Error::from)?;
+        open.image_processor = open
+            .image_processor
+            .with_aspect(aspect.unwrap_or(Aspect::Square));
         let adapter = places.adapter.as_ref().map(Adapter::open).transpose()?;
+        if let Some(adapter) = &adapter {
+            lora::check(adapter.config(), recipe.lora())?;
+        }
         Ok(Self {
             open,
             template,
@@ -154,6 +152,8 @@ fn template_of(recipe: &StageRecipe, family: Family) -> Result<Template, TrainEr
 fn describe(json: &mut Value, family: Family, recipe: &StageRecipe) {
     json["model_type"] = json!(family.model_type());
     json["architectures"] = json!([family.architecture()]);
+    // As transformers says which model this one was made from.
+    json["_name_or_path"] = json!(recipe.model_name_or_path);
     if let Some(tower) = &recipe.vision_tower {
         json["mm_vision_tower"] = json!(tower);
         // What an earlier tower said of itself; read anew from this one.

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use bunny_core::{Bunny, checkpoint::Precision, nn::Mode};
@@ -14,6 +14,7 @@ use crate::{
     error::TrainError,
     feed::Dataset,
     gradients::{Gradients, Slots},
+    left_out::Tally,
     optimizer::AdamW,
     output,
     pass::{self, Pass},
@@ -145,7 +146,7 @@ impl Job {
                 max_length: self.recipe.model_max_length,
             },
             policy: self.recipe.missing_pictures,
-            skipped: AtomicU64::new(0),
+            tally: Tally::default(),
         })
     }
 }

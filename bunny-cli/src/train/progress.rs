@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use bunny_train::metrics::StepMetrics;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::progress::BARS;
+
 /// The steps of a stage as they are taken.
 #[derive(Debug)]
 pub struct Steps {
@@ -19,7 +21,7 @@ impl Steps {
             let template = "{prefix} {pos}/{len} {wide_bar} {msg} {eta}";
             let style = ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(0).with_style(style).with_prefix(stage)
+            BARS.add(ProgressBar::new(0).with_style(style).with_prefix(stage))
         });
         Self { stage, bar }
     }

@@ -1,5 +1,7 @@
 //! What is said before the first step.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
@@ -36,11 +38,11 @@ pub fn language(job: &LanguageJob, how: How) -> Result<()> {
 
 /// What stage `contrastive` will make, and how long; looks at all pairs, and stops where the run
 /// would.
-pub fn contrastive(job: &ContrastiveJob, how: How) -> Result<()> {
+pub fn contrastive(job: &ContrastiveJob, dry_run: bool) -> Result<()> {
     let start = job.open()?;
     let training = &job.recipe.training;
     let pairs = job.pairs(&start, &training.data_path)?;
-    if how.dry_run {
+    if dry_run {
         let steps = Steps::new(training, pairs.len(), 1, 0)?;
         let vocab_size = start.tokenizer.vocab_size();
         println!("contrastive");
@@ -61,19 +63,14 @@ pub fn contrastive(job: &ContrastiveJob, how: How) -> Result<()> {
         found.cut,
         job.recipe.text.max_position_embeddings
     );
-    let skips = job.recipe.missing_pictures == PicturePolicy::Skip;
-    if found.faulty > 0 || (found.missing_pictures > 0 && !skips) {
-        for fault in &found.faults {
-            eprintln!("  {fault}");
-        }
-        bail!(
-            "{} records are no pairs and {} lack their picture: mend them, or leave the latter out \
-             with --set missing_pictures=skip",
-            found.faulty,
-            found.missing_pictures
-        );
+    for fault in &found.faults {
+        eprintln!("  {fault}");
     }
-    Ok(())
+    refuse(
+        found.faulty,
+        found.missing_pictures,
+        job.recipe.missing_pictures,
+    )
 }
 
 /// What learns, how long, and in how much memory.
@@ -120,13 +117,22 @@ pub fn plan(job: &Job, start: &Start, precision: Precision, how: How) -> Result<
 /// # Errors
 /// When records cannot be learnt from, or name pictures that are not there and none may be skipped.
 pub fn scan(job: &Job, start: &Start) -> Result<()> {
+    let training = &job.recipe.training;
+    scan_records(job, start, &training.data_path, "")?;
+    match &training.eval_data_path {
+        Some(path) => scan_records(job, start, path, " evaluation"),
+        None => Ok(()),
+    }
+}
+
+fn scan_records(job: &Job, start: &Start, records: &Path, split: &str) -> Result<()> {
     let spinner = Spinner::new("looking at all records");
-    let dataset = job.dataset(start, &job.recipe.training.data_path)?;
+    let dataset = job.dataset(start, records)?;
     let found = Preflight::scan(&dataset);
     drop(spinner);
-    let skips = job.recipe.missing_pictures == PicturePolicy::Skip;
     println!(
-        "{}: {} records, {} with pictures; {} longer than {} positions and cut, the longest has {}",
+        "{}:{split} {} records, {} with pictures; {} longer than {} positions and cut, the longest \
+         has {}",
         job.kind,
         found.records,
         found.with_picture,
@@ -149,16 +155,25 @@ pub fn scan(job: &Job, start: &Start) -> Result<()> {
             println!("  {count} {what}");
         }
     }
-    let stops = found.faulty > 0 || (found.missing_pictures > 0 && !skips);
-    if stops {
-        for fault in &found.faults {
-            eprintln!("  {fault}");
-        }
+    for told in found.notes.iter().chain(&found.faults) {
+        eprintln!("  {told}");
+    }
+    refuse(
+        found.faulty,
+        found.missing_pictures,
+        job.recipe.missing_pictures,
+    )
+}
+
+/// Stops where records cannot be learnt from, or lack a picture and may not be left out.
+fn refuse(faulty: usize, missing_pictures: usize, policy: PicturePolicy) -> Result<()> {
+    if faulty > 0 {
+        bail!("records that cannot be learnt from: {faulty}; mend them or take them out");
+    }
+    if missing_pictures > 0 && policy == PicturePolicy::Error {
         bail!(
-            "{} records cannot be learnt from and {} lack a picture: mend them, or leave the latter \
-             out with --set missing_pictures=skip",
-            found.faulty,
-            found.missing_pictures
+            "records without their picture: {missing_pictures}; mend them, or leave them out with \
+             --set missing_pictures=skip"
         );
     }
     Ok(())

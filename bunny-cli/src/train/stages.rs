@@ -23,8 +23,6 @@ use crate::backend::{Numbers, Work};
 pub struct How {
     /// Say what the stage will take, and do not run it.
     pub dry_run: bool,
-    /// Look at all records first.
-    pub scan: bool,
     /// Data-parallel ranks.
     pub ranks: usize,
 }
@@ -68,11 +66,8 @@ impl Work for Contrastive<'_> {
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let job = self.job;
-        if self.how.dry_run || self.how.scan {
-            report::contrastive(job, self.how)?;
-        }
         if self.how.dry_run {
-            return Ok(());
+            return report::contrastive(job, true);
         }
         let precision = numbers.precision::<B>(&device, DType::F32)?;
         follow("contrastive", &job.folder, |observer| {
@@ -100,12 +95,7 @@ impl Work for Bunny<'_> {
             numbers.precision::<B>(&device, start.open.weights.stored_type())?;
         if self.how.dry_run {
             report::plan(job, &start, precision, self.how)?;
-        }
-        if self.how.dry_run || self.how.scan {
-            report::scan(job, &start)?;
-        }
-        if self.how.dry_run {
-            return Ok(());
+            return report::scan(job, &start);
         }
         follow(job.kind.name(), &job.folder, |observer| {
             let devices = vec![device; self.how.ranks];
@@ -123,11 +113,18 @@ fn follow(
     let mut progress = progress::Steps::new(stage);
     let outcome = run(&mut |line, total| progress.show(line, total))?;
     drop(progress);
-    if outcome.skipped > 0 {
-        eprintln!(
-            "{} records were left out for their pictures",
-            outcome.skipped
-        );
+    for (split, left_out) in [
+        ("", &outcome.left_out),
+        ("evaluation ", &outcome.eval_left_out),
+    ] {
+        for (records, why) in [
+            (&left_out.without_picture, "left out for their pictures"),
+            (&left_out.without_answer, "cut before their first answer"),
+        ] {
+            if !records.is_empty() {
+                eprintln!("{split}records {why}: {}", records.len());
+            }
+        }
     }
     if outcome.is_complete() {
         println!("{}", folder.display());

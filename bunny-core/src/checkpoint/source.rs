@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{TensorFiles, WeightSet, adapter::Adapter};
+use super::{
+    TensorFiles, WeightSet,
+    adapter::{ADAPTER_CONFIG, Adapter, AdapterConfig},
+};
 use crate::{
     Error, Fields,
     config::{BunnyConfig, vision_tower_name},
@@ -60,6 +63,25 @@ impl ModelSource {
         }
     }
 
+    /// The language model that has to be found before this model can be opened, if its folder holds
+    /// none, none is given, and it says which: an adapter names its base, and the configuration
+    /// beside a projector the model that it was trained with.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read.
+    pub fn wanted_base(&self) -> Result<Option<String>, Error> {
+        let name = match self.contents() {
+            _ if self.base.is_some() => None,
+            Contents::Merged => None,
+            Contents::Adapter => AdapterConfig::read(self.model.join(ADAPTER_CONFIG))?.base_model,
+            Contents::Projector => {
+                let fields = Fields::read(self.model.join("config.json"))?;
+                fields.string("_name_or_path")?.map(str::to_owned)
+            }
+        };
+        Ok(name.filter(|name| !name.is_empty()))
+    }
+
     /// The hub id of the vision tower that has to be fetched before this model can be opened, if
     /// there is one: the tower is named in `config.json`, is no folder here, and its tensors are
     /// not in the checkpoint.
@@ -98,6 +120,8 @@ impl ModelSource {
         let tower_path = self.tower_path(vision_tower_name(&fields)?);
         let tower_folder = tower_path.as_deref().map(folder_of);
         let mut config = configuration(&fields, tower_folder)?;
+        // Before the tokenizer: where a base is wanted and not given, that is what to say.
+        let weights = self.weights(&config, tower_path.as_deref())?;
 
         let tokenizer_folder = self.tokenizer_folder();
         let tokenizer = Tokenizer::from_folder(&tokenizer_folder)?;
@@ -106,7 +130,7 @@ impl ModelSource {
         let image_processor = image_processor(&config, tower_folder)?;
 
         Ok(OpenModel {
-            weights: self.weights(&config, tower_path.as_deref())?,
+            weights,
             config,
             tokenizer,
             image_processor,

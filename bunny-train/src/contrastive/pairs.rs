@@ -1,7 +1,5 @@
 //! Pictures and their captions.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bunny_core::{
     conversation::{IMAGE_PLACEHOLDER, Segment},
     image_processor::{DecodeOptions, ImageProcessor, Pixels, decode},
@@ -16,6 +14,7 @@ use rayon::prelude::*;
 use crate::{
     error::TrainError,
     feed::{Lesson, PicturePolicy, PictureProblem, Source},
+    left_out::{LeftOut, Tally},
 };
 
 /// Records of one picture each, whose first answer is its caption.
@@ -33,8 +32,8 @@ pub struct Pairs<'a> {
     pub places: usize,
     /// What becomes of records without their pictures.
     pub policy: PicturePolicy,
-    /// How many records were left out for their pictures.
-    pub skipped: AtomicU64,
+    /// Records that nothing was learnt from.
+    pub tally: Tally,
 }
 
 /// What pairs hold, and what is wrong with them.
@@ -142,8 +141,7 @@ impl Source for Pairs<'_> {
             match self.pixels(&record, &name) {
                 Ok(pixels) => batch.pixels.push(pixels),
                 Err(error) if self.policy == PicturePolicy::Skip => {
-                    self.skipped.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!("left out: {error}");
+                    self.tally.without_picture(index, &error);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -155,8 +153,8 @@ impl Source for Pairs<'_> {
         Ok(batch)
     }
 
-    fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
+    fn left_out(&self) -> LeftOut {
+        self.tally.so_far()
     }
 }
 

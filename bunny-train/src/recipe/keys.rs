@@ -52,7 +52,7 @@ pub fn unknown_key(unknown: &str, known: &[&str]) -> Fault {
 }
 
 /// The one of `known` that `unknown` was most likely meant to be.
-fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .copied()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bunny_core::{conversation::Template, image_processor::Aspect};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -153,6 +154,16 @@ impl StageRecipe {
                 "lora_enable",
                 "contradicts tune_mm_mlp_adapter: set one of them",
             );
+        }
+        if self.init_adapter.is_some() && !self.lora_enable {
+            return wrong("init_adapter", "is of no use without lora_enable = true");
+        }
+        if let Some(Err(error)) = self.version.as_deref().map(str::parse::<Template>) {
+            return wrong("version", &error.to_string());
+        }
+        let aspect = self.image_aspect_ratio.as_deref();
+        if let Some(Err(error)) = aspect.map(str::parse::<Aspect>) {
+            return wrong("image_aspect_ratio", &error.to_string());
         }
         if self.lora_r == 0 || self.lora_r > 1 << 16 {
             return wrong("lora_r", "must be from 1 to 65536");

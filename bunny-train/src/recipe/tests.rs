@@ -72,9 +72,14 @@ fn overrides_replace_values_of_one_stage_or_of_both() {
         (5e-4, 9)
     );
     assert_eq!(pretrain.vision_tower.as_deref(), Some("tower"));
-    for wrong in ["learning_rate", "polish.seed=1", "finetune.=1"] {
+    for wrong in ["learning_rate", "finetune.=1"] {
         assert!(wrong.parse::<Override>().is_err(), "{wrong}");
     }
+    let stage = "finetun.seed=1".parse::<Override>().unwrap_err();
+    assert_eq!(
+        stage.to_string(),
+        "there is no stage `finetun`; the nearest known one is `finetune`"
+    );
 }
 
 #[test]
@@ -103,6 +108,15 @@ fn what_cannot_be_followed_is_named_with_its_place() {
         place(&["pretrain.lora_enable=true"]),
         "pretrain.lora_enable"
     );
+    assert_eq!(place(&["finetune.version=vicuna"]), "finetune.version");
+    assert_eq!(
+        place(&["finetune.image_aspect_ratio=padded"]),
+        "finetune.image_aspect_ratio"
+    );
+    assert_eq!(
+        place(&["pretrain.init_adapter=adapter"]),
+        "pretrain.init_adapter"
+    );
     assert_eq!(
         place(&["pretrain.freeze_mm_mlp_adapter=true"]),
         "pretrain.freeze_mm_mlp_adapter"
@@ -110,6 +124,7 @@ fn what_cannot_be_followed_is_named_with_its_place() {
     assert!(fault(&BOTH.replace("= 1\n", "= 2\n"), &[]).contains("reads up to 1"));
     assert!(fault("format_version = 1\n[pretrain\n", &[]).starts_with("small.toml: line 2: "));
     assert!(fault("format_version = 1", &[]).contains("has none of"));
+    assert!(fault("format_version = 1\n[finetun]\n", &[]).contains("known one is `finetune`"));
 }
 
 #[test]
