@@ -242,6 +242,124 @@ fn failures_are_one_line_that_names_what_is_wrong() {
     assert!(complaint(&long).contains("9999"));
 }
 
+/// The arguments of `train` on the small recipe, whose paths are those of the workspace.
+fn train(out: &Path, more: &[&str]) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+        .args(["train", "recipes/tiny.toml", "--out", text(out)])
+        .args(["--set", "max_steps=2"])
+        .args(more)
+        .current_dir(root)
+        .env("HF_HUB_OFFLINE", "1")
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap()
+}
+
+/// The records of the small recipe's second stage, changed.
+fn records(folder: &Path, change: impl FnOnce(&mut Vec<Value>)) -> PathBuf {
+    let file = fixture("../training/finetune.json");
+    let mut records: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    change(&mut records);
+    let changed = folder.join("records.json");
+    std::fs::write(&changed, serde_json::to_vec(&records).unwrap()).unwrap();
+    changed
+}
+
+#[test]
+fn what_would_stop_the_second_stage_is_told_before_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let data = records(folder.path(), |records| {
+        records[3]["conversations"][1]["value"] = "".into();
+    });
+    let data = format!("finetune.data_path={}", text(&data));
+    for (change, said) in [
+        (&*data, "records that cannot be learnt from: 1"),
+        ("finetune.version=llama", "add a beginning of sequence"),
+        (
+            "finetune.data_path=gone.json",
+            "finetune.data_path = gone.json",
+        ),
+    ] {
+        let output = train(&out, &["--set", change]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(told.contains(said), "{told}");
+        assert!(!out.exists(), "{change}: a stage was begun");
+    }
+}
+
+#[test]
+fn records_that_nothing_is_learnt_from_are_named_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = records(folder.path(), |records| {
+        let question = &mut records[1]["conversations"][0]["value"];
+        *question = (question.as_str().unwrap().to_owned() + &" why".repeat(400)).into();
+        records[2]["image"] = "gone.png".into();
+    });
+    let names = records_named(&data, [1, 2]);
+    let data = format!("data_path={}", text(&data));
+    let output = train(
+        &folder.path().join("run"),
+        &[
+            "--stage=finetune",
+            "--set",
+            &data,
+            "--set=missing_pictures=skip",
+            "--set=shuffle=false",
+            "--ranks=2",
+        ],
+    );
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let lines = |wanted: &str| told.lines().filter(|line| line.contains(wanted)).count();
+    // Once before the first step, and once, as a warning, when it comes along.
+    assert_eq!(lines(&format!("`{}`", names[0])), 2, "{told}");
+    assert_eq!(lines(&format!("`{}`", names[1])), 2, "{told}");
+    assert_eq!(lines("records cut before their first answer: 1"), 1);
+    assert_eq!(lines("records left out for their pictures: 1"), 1);
+}
+
+fn records_named<const N: usize>(file: &Path, places: [usize; N]) -> [String; N] {
+    let records: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    places.map(|place| records[place]["id"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_run_is_followed_by_tensorboard_and_merged_by_its_folder_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let output = train(&out, &["--set=report_to=[\"tensorboard\"]"]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for stage in ["pretrain", "finetune"] {
+        let is_event_file = |name: &str| name.starts_with("events.out.tfevents.");
+        let files = std::fs::read_dir(out.join(stage)).unwrap();
+        let found = files
+            .filter(|entry| is_event_file(&entry.as_ref().unwrap().file_name().to_string_lossy()));
+        assert_eq!(found.count(), 1);
+        let merged = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+            .args(["merge", "--model", text(&out.join(stage))])
+            .args(["--out", text(&folder.path().join(stage))])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+            .output()
+            .unwrap();
+        assert!(
+            merged.status.success(),
+            "{}",
+            String::from_utf8_lossy(&merged.stderr)
+        );
+    }
+    let output = bunny(&["train", "plot", text(&out), "--out", "curves.png"]);
+    assert!(complaint(&output).contains("ends in .svg"));
+    let output = bunny(&["train", "plot", text(&out)]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+}
+
 #[test]
 fn a_checkpoint_that_does_not_fit_lists_every_fault() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,10 @@
 
 use anyhow::{Result, bail};
 use bunny_core::checkpoint::Precision;
-use burn::tensor::{DType, backend::Backend};
+use burn::tensor::{
+    DType,
+    backend::{Backend, Device},
+};
 use clap::ValueEnum;
 
 /// A backend by the name people give.
@@ -90,6 +93,24 @@ impl Numbers {
             BackendName::Wgpu => Precision::uniform(wanted).with_table_limit(WGPU_BUFFER),
             BackendName::Cuda => Precision::uniform(wanted),
         })
+    }
+
+    /// A device for each of `ranks`: CUDA devices in turn, beginning with `first`; elsewhere ranks
+    /// share it.
+    pub fn devices<B: Backend>(self, first: &B::Device, ranks: usize) -> Vec<B::Device> {
+        let count = match self.backend {
+            BackendName::Cuda if ranks > 1 => B::device_count(first.to_id().type_id).max(1),
+            _ => 1,
+        };
+        let turn = |rank| match count {
+            1 => first.clone(),
+            _ => {
+                let mut id = first.to_id();
+                id.index_id = ((usize::from(id.index_id) + rank) % count) as u16;
+                B::Device::from_id(id)
+            }
+        };
+        (0..ranks).map(turn).collect()
     }
 
     /// The backend's name.

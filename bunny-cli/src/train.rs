@@ -52,7 +52,7 @@ enum TrainVerb {
     Inspect(inspect::InspectArgs),
     /// Draws a run's curves as SVG
     Plot {
-        /// The folder of a stage, with metrics.jsonl in it
+        /// The folder of a stage, with metrics.jsonl in it, or that of a run, for all its stages
         run: PathBuf,
         /// Where the drawing goes; curves.svg in the run's folder unless given
         #[arg(long)]
@@ -79,9 +79,9 @@ struct RunArgs {
     /// Say what will learn, the memory and the steps, look at all records, and end
     #[arg(long)]
     dry_run: bool,
-    /// Data-parallel ranks, which share the device and, on a CPU, divide its cores: each takes
-    /// per_device_train_batch_size records of a step. Two ranks on two cores train small models
-    /// fastest. Stage contrastive, which compares all pairs of a batch, has one
+    /// Data-parallel ranks: each takes per_device_train_batch_size records of a step. On CUDA every
+    /// rank takes the next device; on a CPU they divide its cores, and two on two cores train small
+    /// models fastest. Stage contrastive, which compares all pairs of a batch, has one
     #[arg(long, default_value = "1", value_name = "N")]
     ranks: std::num::NonZeroUsize,
     /// Do not look at all records before the first step
@@ -143,16 +143,42 @@ impl RecipeArgs {
 pub fn run(args: TrainArgs) -> Result<()> {
     match args.verb {
         Some(TrainVerb::Inspect(args)) => inspect::run(args),
-        Some(TrainVerb::Plot { run, out }) => {
-            let steps = metrics::read(&run.join(metrics::METRICS_FILE))?;
-            let out = out.unwrap_or_else(|| run.join("curves.svg"));
-            std::fs::write(&out, plot::svg(&steps))
-                .with_context(|| format!("{}: cannot write", out.display()))?;
-            println!("{}", out.display());
-            Ok(())
-        }
+        Some(TrainVerb::Plot { run, out }) => draw(&run, out),
         None => train(args.run),
     }
+}
+
+/// Draws the curves of a stage, or of each stage of a run.
+fn draw(run: &Path, out: Option<PathBuf>) -> Result<()> {
+    if let Some(out) = &out
+        && out.extension().is_none_or(|ending| ending != "svg")
+    {
+        bail!(
+            "{}: curves are drawn as SVG: name a file that ends in .svg",
+            out.display()
+        );
+    }
+    let stages = StageKind::ALL.map(|kind| run.join(kind.name()));
+    let with_steps = |folder: &&PathBuf| folder.join(metrics::METRICS_FILE).exists();
+    let mut folders: Vec<_> = stages.iter().filter(with_steps).cloned().collect();
+    if folders.is_empty() {
+        folders.push(run.to_path_buf());
+    }
+    if let (Some(out), true) = (&out, folders.len() > 1) {
+        bail!(
+            "{} holds several stages: name one of them to draw it into {}",
+            run.display(),
+            out.display()
+        );
+    }
+    for folder in folders {
+        let steps = metrics::read(&folder.join(metrics::METRICS_FILE))?;
+        let out = out.clone().unwrap_or_else(|| folder.join("curves.svg"));
+        std::fs::write(&out, plot::svg(&steps))
+            .with_context(|| format!("{}: cannot write", out.display()))?;
+        println!("{}", out.display());
+    }
+    Ok(())
 }
 
 fn train(args: RunArgs) -> Result<()> {

@@ -50,10 +50,11 @@ pub struct RunState {
 }
 
 /// Keys of a recipe that may change while a run is stopped: they do not change its numbers.
-const FREE_KEYS: [&str; 5] = [
+const FREE_KEYS: [&str; 6] = [
     "dataloader_num_workers",
     "eval_data_path",
     "eval_steps",
+    "report_to",
     "save_steps",
     "save_total_limit",
 ];

@@ -1,4 +1,6 @@
-//! How a Bunny learns: the two stages, from a recipe to a model.
+#![doc = include_str!("../README.md")]
+//!
+//! ## Inside
 //!
 //! A record becomes a [`Sample`](labels::Sample), samples a [`Batch`](batch::Batch); a
 //! [`Pass`](pass::Pass) takes a batch through the model and back, and leaves
@@ -11,6 +13,7 @@ pub mod clip;
 pub mod contrastive;
 mod draw;
 mod error;
+pub mod events;
 pub mod feed;
 pub mod gradients;
 mod initial;

@@ -38,7 +38,7 @@ use toml::{Table, Value};
 pub use contrastive::{ContrastiveRecipe, TextSizes, VisionSizes};
 pub use language::{LanguageRecipe, PhiSizes};
 pub use stage::{LossAverage, StageRecipe};
-pub use training::TrainingArguments;
+pub use training::{Reporter, TrainingArguments};
 
 use keys::{Fault, Keys, nearest, unknown_key};
 

@@ -1,4 +1,18 @@
 //! What data-parallel ranks agree on: sums over all of them, in a fixed order.
+//!
+//! [`InProcess`] connects the threads of a process, whatever their devices: buckets go through main
+//! memory.
+//!
+//! ```text
+//! rank 0  records 0..b    ── gradients ──┐                 ┌── step
+//! rank 1  records b..2b   ── gradients ──┼── sum, ordered ─┼── the same step
+//! ```
+//!
+//! burn 0.21's `distributed` feature, which would sum on CUDA devices by NCCL, is not used. With it
+//! the gradients' backend (`Autodiff`) takes only backends that implement its collectives, and those
+//! of a CPU do not, so that one binary could not have both; its gradient server averages parameter
+//! by parameter, where a step here divides by the answers of all ranks; and NCCL waits for ever for
+//! a rank that is gone. A [`Reduce`] over burn-cuda's collectives alone can be added beside these.
 
 use std::{
     fmt::Debug,

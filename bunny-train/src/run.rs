@@ -22,12 +22,13 @@ use crate::{
     checkpoint::{self, RunState},
     clip::{clip_factor, global_norm},
     error::TrainError,
+    events::EventFile,
     feed::{Feed, Lesson, Source},
     gradients::{Gradients, Slots},
     left_out::LeftOut,
     metrics::{MetricsFile, StepMetrics, resident_memory},
     optimizer::{AdamW, AdamWConfig, Rates},
-    recipe::{LossAverage, StageKind, TrainingArguments},
+    recipe::{LossAverage, Reporter, StageKind, TrainingArguments},
     reduce::{Alone, InProcess, Reduce},
     schedule::Schedule,
     stage::Learner,
@@ -221,10 +222,13 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let first = self.resume(last)?;
         let total = self.steps.total();
         let training = self.run.training;
-        let mut metrics = None;
+        let (mut metrics, mut events) = (None, None);
         if self.is_main() {
             checkpoint::clean(self.run.folder)?;
             metrics = Some(MetricsFile::open(self.run.folder, first)?);
+            if training.report_to.contains(&Reporter::Tensorboard) {
+                events = Some(EventFile::create(self.run.folder, first)?);
+            }
         }
         let mut outcome = Outcome {
             steps: first,
@@ -251,6 +255,9 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 if let Some(metrics) = &mut metrics {
                     metrics.push(&line)?;
                     observer(&line, total);
+                }
+                if let Some(events) = &mut events {
+                    events.push(&line)?;
                 }
                 if stop || is_due(Some(training.save_steps)) {
                     self.save(outcome.steps)?;

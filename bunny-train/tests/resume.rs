@@ -21,13 +21,14 @@ type B = Autodiff<Flex>;
 /// Set for a child process: the folder in which it trains.
 const FOLDER: &str = "BUNNY_TRAIN_TEST_FOLDER";
 
-/// Thirty steps of LoRA with dropout live, shuffled, in micro-batches; a checkpoint a step.
+/// LoRA with dropout live, shuffled, in micro-batches; a checkpoint a step, and more steps than the
+/// run survives between kills: thirty for twenty of them.
 fn job(folder: &Path) -> Job {
     let mut job = Stage::run("lora-accumulated").job(folder);
     job.places.adapter = None;
     job.recipe.lora_dropout = 0.2;
     job.recipe.training.shuffle = true;
-    job.recipe.training.num_train_epochs = 6.0;
+    job.recipe.training.num_train_epochs = 0.3 * f64::from(kills());
     job.recipe.gradient_checkpointing = true;
     job.recipe.training.save_steps = 1;
     job.recipe.training.save_total_limit = 2;
@@ -46,6 +47,13 @@ fn child() {
     run(&job(Path::new(&folder))).unwrap();
 }
 
+/// How often the run is killed, unless that takes more than three seconds each: 20 times, or as
+/// `BUNNY_TRAIN_TEST_KILLS` says.
+fn kills() -> u32 {
+    let given = std::env::var("BUNNY_TRAIN_TEST_KILLS").ok();
+    given.and_then(|given| given.parse().ok()).unwrap_or(20)
+}
+
 #[test]
 fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
     let straight = tempfile::tempdir().unwrap();
@@ -54,11 +62,11 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
     let whole = began.elapsed();
 
     let killed = tempfile::tempdir().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(3) * kills();
     let mut random = 0x9e37_79b9_u64;
-    let mut kills = 0;
+    let mut killed_times = 0;
     let mut reached = BTreeSet::new();
-    while kills < 20 && Instant::now() < deadline {
+    while killed_times < kills() && Instant::now() < deadline {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["child", "--exact", "--ignored", "--quiet"])
             .env(FOLDER, killed.path())
@@ -77,7 +85,7 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        kills += 1;
+        killed_times += 1;
         reached.extend(
             checkpoint::list(killed.path())
                 .unwrap()
@@ -86,8 +94,8 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
         );
     }
     assert!(
-        kills >= 3 && reached.len() >= 2,
-        "{kills} kills, at steps {reached:?}"
+        killed_times >= 3 && reached.len() >= 2,
+        "{killed_times} kills, at steps {reached:?}"
     );
     let outcome = run(&job(killed.path())).unwrap();
     assert!(outcome.is_complete());

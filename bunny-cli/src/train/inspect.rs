@@ -33,6 +33,17 @@ pub struct InspectArgs {
     html: Option<PathBuf>,
 }
 
+/// The top of a page: what is learnt is green, a picture is blue, as on a terminal.
+const HEAD: &str = "<!doctype html><meta charset=\"utf-8\"><title>records</title>
+<style>
+body { font-family: sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }
+pre { white-space: pre-wrap; background: #f6f6f6; padding: 1em }
+mark { background: #b7ebc0 }
+em { background: #bfdbfe; font-style: normal }
+</style>
+<p>Read by the model: plain. <mark>Learnt</mark>. <em>A picture</em>.</p>
+";
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -40,7 +51,7 @@ pub struct InspectArgs {
 pub fn run(args: InspectArgs) -> Result<()> {
     let recipe = args.recipe.read()?;
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let mut page = String::from("<!doctype html><meta charset=\"utf-8\"><title>records</title>\n");
+    let mut page = String::from(HEAD);
     let out = args.out.unwrap_or_else(|| recipe.folder());
     for (kind, stage) in &recipe.with_results_in(&out).stages {
         // Of texts all is learnt, and of captions nothing is foretold.

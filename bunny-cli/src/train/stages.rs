@@ -46,7 +46,7 @@ impl Work for Language<'_> {
         }
         let precision = numbers.precision::<B>(&device, DType::F32)?;
         follow("language", &job.folder, |observer| {
-            let devices = vec![device; self.how.ranks];
+            let devices = numbers.devices::<B>(&device, self.how.ranks);
             job.run_on::<Autodiff<B>>(precision, &devices, observer)
         })
     }
@@ -98,7 +98,7 @@ impl Work for Bunny<'_> {
             return report::scan(job, &start);
         }
         follow(job.kind.name(), &job.folder, |observer| {
-            let devices = vec![device; self.how.ranks];
+            let devices = numbers.devices::<B>(&device, self.how.ranks);
             job.run_on::<Autodiff<B>>(precision, &devices, observer)
         })
     }

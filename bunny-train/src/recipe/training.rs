@@ -54,6 +54,16 @@ pub struct TrainingArguments {
     pub save_steps: u64,
     /// Keep the last so many checkpoints.
     pub save_total_limit: usize,
+    /// Who is told of every step beside `metrics.jsonl`: `["tensorboard"]` or nobody.
+    pub report_to: Vec<Reporter>,
+}
+
+/// Who is told of every step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reporter {
+    /// TensorBoard, by an event file in the stage's folder.
+    Tensorboard,
 }
 
 impl Default for TrainingArguments {
@@ -79,6 +89,7 @@ impl Default for TrainingArguments {
             dataloader_num_workers: 4,
             save_steps: 500,
             save_total_limit: 1,
+            report_to: Vec::new(),
         }
     }
 }
