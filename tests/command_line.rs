@@ -390,3 +390,25 @@ fn a_checkpoint_that_does_not_fit_lists_every_fault() {
         "{said}"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_leaves_early_ends_the_program_in_silence() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let records = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+    let record = r#"{"id":"a","conversations":[{"from":"human","value":"Hello"},{"from":"gpt","value":"Hello!"}]}"#;
+    std::fs::write(&records, format!("[{record}]")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+        .args(["data", "stats", text(records.path())])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    // SIGPIPE, as `cat` and `sort` end.
+    assert_eq!(output.status.signal(), Some(13));
+}

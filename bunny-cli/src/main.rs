@@ -64,6 +64,7 @@ enum Format {
 }
 
 fn main() -> ExitCode {
+    end_with_the_reader();
     tracing_subscriber::fmt()
         .with_env_filter(
             EnvFilter::builder()
@@ -88,6 +89,16 @@ fn main() -> ExitCode {
             eprintln!("error: {}", one_line(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A reader that closes the pipe, as `head` does, ends the program in silence, as it ends others;
+/// Rust would have printing panic.
+fn end_with_the_reader() {
+    // SAFETY: nothing else runs yet, and the default action needs no handler.
+    #[cfg(unix)]
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 

@@ -12,10 +12,16 @@
 //! epochs through one shuffle of the source after another, so a weight of 0.5 shows every record
 //! once in two epochs, and no record is ever shown twice more often than another.
 
+mod interleave;
+mod shuffle;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
-use crate::hash::{mix, mix_all};
+use crate::hash::mix_all;
+
+use interleave::interleaved;
+pub(crate) use shuffle::shuffled;
 
 /// How an [`Order`] is to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -199,7 +205,7 @@ impl Order {
                 self.slot(shuffled(position, self.epoch_len(), keys))
             }
             Arrangement::Sequential => self.slot(position),
-            Arrangement::Interleaved => self.interleaved(position),
+            Arrangement::Interleaved => interleaved(&self.ends, position),
         };
         let share = &self.config.sources[source];
         let draw = u128::from(epoch) * u128::from(share.draws()) + u128::from(nth);
@@ -228,64 +234,11 @@ impl Order {
     fn start(&self, source: usize) -> u64 {
         source.checked_sub(1).map_or(0, |before| self.ends[before])
     }
-
-    /// Puts the `k`th of a source's `n` draws at `(2k + 1) / 2n` of the epoch and finds the draw at
-    /// `position` of all of them in that order; equal places go by source.
-    fn interleaved(&self, position: u64) -> (usize, u64) {
-        let draws = |source: usize| self.ends[source] - self.start(source);
-        // How many draws of all sources stand before the kth of `source`: those of source j with
-        // (2m + 1) / 2n' < (2k + 1) / 2n, or equal when j comes first.
-        let before = |source: usize, k: u64| -> u64 {
-            let (n, place) = (u128::from(draws(source)), u128::from(2 * k + 1));
-            (0..self.ends.len())
-                .filter(|other| *other != source)
-                .map(|other| {
-                    let bound = place * u128::from(draws(other)); // (2m + 1) · n < bound
-                    let first = u128::from(other < source);
-                    ((bound + n + first).saturating_sub(1) / (2 * n)) as u64
-                })
-                .sum::<u64>()
-                + k
-        };
-        for source in 0..self.ends.len() {
-            let (mut low, mut high) = (0, draws(source));
-            while low < high {
-                let middle = low + (high - low) / 2;
-                match before(source, middle).cmp(&position) {
-                    std::cmp::Ordering::Equal => return (source, middle),
-                    std::cmp::Ordering::Less => low = middle + 1,
-                    std::cmp::Ordering::Greater => high = middle,
-                }
-            }
-        }
-        unreachable!("every position below the epoch's length belongs to one source")
-    }
 }
 
 /// Keeps the shuffle of an epoch apart from those of the sources.
 const EPOCHS: u64 = 1;
 const SOURCES: u64 = 2;
-
-/// Where a keyed shuffle of `0..len` puts `position`: a Feistel network over the next even power of
-/// two, walked until it lands inside (Black and Rogaway 2002). No table is kept.
-pub(crate) fn shuffled(position: u64, len: u64, key: u64) -> u64 {
-    const ROUNDS: u64 = 6;
-    debug_assert!(position < len);
-    // Halves of at least 4 bits: fewer would leave short shuffles visibly uneven.
-    let half = (u64::BITS - (len - 1).leading_zeros()).div_ceil(2).max(4);
-    let mask = (1_u64 << half) - 1;
-    let mut word = position;
-    loop {
-        let (mut left, mut right) = (word >> half, word & mask);
-        for round in 0..ROUNDS {
-            (left, right) = (right, left ^ (mix(key ^ mix((round << 56) ^ right)) & mask));
-        }
-        word = (left << half) | right;
-        if word < len {
-            return word;
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -312,45 +265,6 @@ mod tests {
         Arrangement::Interleaved,
         Arrangement::Sequential,
     ];
-
-    #[test]
-    fn a_shuffle_is_a_permutation_of_every_length() {
-        for len in (1..300).chain([1023, 1024, 1025, 4097, 70_000]) {
-            let mut seen = vec![false; len as usize];
-            for position in 0..len {
-                let to = shuffled(position, len, len) as usize;
-                assert!(!std::mem::replace(&mut seen[to], true), "{len}: {to} twice");
-            }
-        }
-    }
-
-    #[test]
-    fn all_shuffles_of_four_are_about_as_likely() {
-        let mut seen = HashMap::new();
-        let draws = 24_000;
-        for key in 0..draws {
-            let shuffle: Vec<u64> = (0..4).map(|at| shuffled(at, 4, mix(key))).collect();
-            *seen.entry(shuffle).or_insert(0_u32) += 1;
-        }
-        assert_eq!(seen.len(), 24);
-        let expected = f64::from(draws as u32) / 24.0;
-        let chi: f64 = seen
-            .values()
-            .map(|n| (f64::from(*n) - expected).powi(2) / expected)
-            .sum();
-        // 23 degrees of freedom: above 49.7 happens once in a thousand.
-        assert!(chi < 49.7, "chi square {chi}");
-    }
-
-    #[test]
-    fn neighbours_do_not_stay_neighbours() {
-        // In a random permutation of n the expected count of i, i + 1 kept adjacent is about 1.
-        let len = 100_000;
-        let kept = (1..len)
-            .filter(|at| shuffled(*at, len, 5) == shuffled(at - 1, len, 5) + 1)
-            .count();
-        assert!(kept < 8, "{kept} neighbours kept");
-    }
 
     #[test]
     fn the_ranks_of_any_world_share_one_batch() {
@@ -425,33 +339,6 @@ mod tests {
         let same = |a: Vec<Pick>, b: Vec<Pick>| a.iter().zip(&b).filter(|(a, b)| a == b).count();
         assert!(same(first.epoch(0).collect(), first.epoch(1).collect()) < 10);
         assert!(same(first.epoch(0).collect(), second.epoch(0).collect()) < 10);
-    }
-
-    #[test]
-    fn interleaving_agrees_with_sorting_all_places() {
-        for counts in [
-            &[5_usize, 3][..],
-            &[7, 7, 7],
-            &[1, 0, 10, 4],
-            &[100, 1],
-            &[12, 18, 30],
-        ] {
-            let sources: Vec<_> = counts.iter().map(|n| (*n, 1.0)).collect();
-            let mut expected = Vec::new();
-            for (source, n) in counts.iter().enumerate() {
-                for k in 0..*n {
-                    // Every 2n here divides 12,600, so the places are whole numbers.
-                    expected.push(((2 * k + 1) * 12_600 / (2 * n), source, k));
-                }
-            }
-            expected.sort_unstable();
-            let picks: Vec<_> = order(Arrangement::Interleaved, 4, &sources)
-                .epoch(0)
-                .map(|pick| (pick.source, pick.record))
-                .collect();
-            let expected: Vec<_> = expected.iter().map(|e| (e.1, e.2)).collect();
-            assert_eq!(picks, expected, "{counts:?}");
-        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub enum Problem {
     },
     /// There are more or fewer `<image>` than pictures.
     PlaceholderCount {
-        /// `<image>` in all turns.
+        /// `<image>` in all turns; where there is one picture, turns with it.
         placeholders: usize,
         /// Pictures of the record.
         pictures: usize,
@@ -202,9 +202,11 @@ impl std::fmt::Display for Problem {
             Self::PlaceholderCount {
                 placeholders,
                 pictures,
-            } => {
-                write!(f, "{placeholders} `<image>` for {pictures} pictures")
-            }
+            } => match (placeholders, pictures) {
+                (0, 1) => write!(f, "no `<image>` for its picture"),
+                (_, 1) => write!(f, "{placeholders} turns with `<image>`, and one picture"),
+                _ => write!(f, "{placeholders} `<image>` for {pictures} pictures"),
+            },
             Self::PlaceholderWithoutPicture => write!(f, "`<image>` without a picture"),
             Self::PlaceholderInAnswer { turn } => write!(f, "turn {turn}: `<image>` in an answer"),
             Self::NotACaption => write!(f, "not a turn with `<image>` and its caption"),

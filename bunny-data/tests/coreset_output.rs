@@ -5,7 +5,9 @@ mod coreset_common;
 use std::fs;
 use std::path::Path;
 
-use bunny_data::coreset::{CoresetError, CoresetOptions, Invalid, MissingImages, OutputOptions};
+use bunny_data::coreset::{
+    Centroids, CoresetError, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions,
+};
 use bunny_data::record::RecordFile;
 use coreset_common::{Machine, fixture, options, run};
 
@@ -84,6 +86,77 @@ fn the_pretraining_file_is_that_of_bunny_and_reads_back() {
             .unwrap()
             .contains("<svg")
     );
+}
+
+#[test]
+fn what_cannot_end_well_is_refused_before_the_work_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let refused = |set: &Path, options: &CoresetOptions, outputs: &OutputOptions| {
+        let error = run(set, &out, options, outputs, Machine::default()).unwrap_err();
+        let stages = fs::read_dir(out.join("work")).unwrap().count();
+        assert_eq!(stages, 0, "{error}");
+        error.to_string()
+    };
+    let mut trained = options("mixture");
+    trained.clusters.centroids = None;
+
+    let outputs = OutputOptions {
+        images: Some(dir.path().join("nowhere")),
+        ..OutputOptions::default()
+    };
+    let error = refused(&fixture("mixture"), &trained, &outputs);
+    assert!(
+        error.ends_with("nowhere: no such folder of images"),
+        "{error}"
+    );
+
+    let bare = dir.path().join("bare");
+    copy_set(&fixture("mixture"), &bare);
+    fs::remove_dir_all(bare.join("metadata")).unwrap();
+    let outputs = OutputOptions {
+        images: Some(dir.path().to_owned()),
+        ..OutputOptions::default()
+    };
+    let error = refused(&bare, &trained, &outputs);
+    assert!(
+        error.starts_with("--images: the set has no captions"),
+        "{error}"
+    );
+
+    let start = fixture("mixture").join("centroids.npy");
+    trained.clusters.start_from = Some(start);
+    trained.clusters.count = Some(3);
+    let error = refused(&fixture("mixture"), &trained, &OutputOptions::default());
+    assert!(
+        error.starts_with("--start-from: ") && error.ends_with("asks for 3"),
+        "{error}"
+    );
+
+    let mut narrow = options("mixture");
+    let path = dir.path().join("narrow.npy");
+    Centroids::new(vec![1.0; 6], 3, Geometry::Euclidean)
+        .write(&path)
+        .unwrap();
+    narrow.clusters.centroids = Some(path);
+    let error = refused(&fixture("mixture"), &narrow, &OutputOptions::default());
+    assert!(
+        error.contains("narrow.npy: centroids of 3 numbers"),
+        "{error}"
+    );
+}
+
+#[test]
+fn training_that_starts_from_centroids_has_as_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options("mixture");
+    options.clusters.start_from = options.clusters.centroids.take();
+    options.clusters.count = None;
+    let (outputs, machine) = (OutputOptions::default(), Machine::default());
+    let report = run(&fixture("mixture"), dir.path(), &options, &outputs, machine).unwrap();
+    let start = options.clusters.start_from.unwrap();
+    let given = Centroids::read(start, report.dims, Geometry::Euclidean).unwrap();
+    assert_eq!(report.clusters, given.len() as u64);
 }
 
 #[test]
@@ -190,7 +263,10 @@ fn a_search_in_two_levels_reports_how_often_it_agrees() {
         Machine::default(),
     )
     .unwrap();
-    assert!(report.divided.checked > 0 && report.divided.agreeing <= report.divided.checked);
+    // Of a small set every row is checked.
+    let divided = report.divided;
+    assert_eq!(divided.checked, divided.rows);
+    assert!(divided.agreeing <= divided.checked);
     assert!(
         report
             .warnings()

@@ -89,7 +89,8 @@ fn sample(text: &str) -> Result<Draw, String> {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Clusters")]
 struct ClusterArgs {
-    /// Clusters to train; the paper's 100,000, or as many as leave its 20,533 rows to each
+    /// Clusters to train; by default the paper's 100,000, or as many as leave its 20,533 rows to
+    /// each, or those of --start-from
     #[arg(long, value_name = "K")]
     clusters: Option<u64>,
     /// Use the centroids of this .npy file as they are

@@ -39,6 +39,25 @@ impl Centroids {
     /// that is not finite, naming the row.
     pub fn read(path: impl AsRef<Path>, dims: usize, geometry: Geometry) -> Result<Self> {
         let path = path.as_ref();
+        let matrix = Self::shape(path, dims)?.map()?;
+        let mut values = vec![0.0; matrix.rows() * dims];
+        matrix.load(0..matrix.rows(), &mut values);
+        let bad = values.par_chunks(dims).position_first(|row| {
+            let length = dot(row, row).sqrt();
+            length.is_nan() || length > super::scan::LONGEST
+        });
+        if let Some(row) = bad {
+            return Err(CoresetError::row(
+                path,
+                row as u64,
+                "a centroid that is not finite, or longer than any embedding",
+            ));
+        }
+        Ok(Self::new(values, dims, geometry))
+    }
+
+    /// Checks that a `.npy` file holds centroids of `dims` numbers, without reading them.
+    pub(crate) fn shape(path: &Path, dims: usize) -> Result<MatrixFile> {
         let file = MatrixFile::npy(path)?;
         if file.dims != dims {
             return Err(CoresetError::format(
@@ -55,21 +74,7 @@ impl Centroids {
                 "between 1 and 2^32 - 1 centroids are needed",
             ));
         }
-        let matrix = file.map()?;
-        let mut values = vec![0.0; matrix.rows() * dims];
-        matrix.load(0..matrix.rows(), &mut values);
-        let bad = values.par_chunks(dims).position_first(|row| {
-            let length = dot(row, row).sqrt();
-            length.is_nan() || length > super::scan::LONGEST
-        });
-        if let Some(row) = bad {
-            return Err(CoresetError::row(
-                path,
-                row as u64,
-                "a centroid that is not finite, or longer than any embedding",
-            ));
-        }
-        Ok(Self::new(values, dims, geometry))
+        Ok(file)
     }
 
     /// Writes a `.npy` file of float32 rows.

@@ -1,5 +1,7 @@
 //! Step 1 in one cluster: groups of duplicates, and the row of each group that stays.
 
+mod units;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,18 +9,19 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::bucket::Bucket;
-use super::content::content_hash;
 use super::error::{CoresetError, Result};
 use super::files::Scratch;
 use super::histogram::Sizes;
 use super::kept::Kept;
 use super::memory::Joined;
-use super::numeric::{cosine, distance_squared, dot, ordered, scale};
+use super::numeric::{cosine, dot, ordered};
 use super::options::{DuplicateOptions, Group, Keep, Median, Similarity};
-use super::pairs::{Sink, Units, for_each_similar};
+use super::pairs::{Sink, for_each_similar};
 use super::union_find::UnionFind;
 use crate::engine::Worker;
 use crate::hash::mix_all;
+
+use units::{ClusterUnits, Unit, collapse};
 
 /// Keeps the draws among duplicates apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"keep-one");
@@ -38,17 +41,6 @@ pub(crate) struct Found {
     pub(crate) kept: Vec<Kept>,
     pub(crate) components: Sizes,
     pub(crate) identical: u64,
-}
-
-/// Rows of the same bits: they count as one in products, and each for itself in ranks.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct Unit {
-    /// The first of its rows, as an index of the bucket.
-    first: u64,
-    norm_squared: f64,
-    /// The Euclidean distance to the centroid, squared.
-    distance_squared: f64,
 }
 
 /// A row of the cluster, to be sorted into its group.
@@ -90,19 +82,8 @@ impl Cluster<'_> {
         } else {
             0
         };
-        let (units, unit_of) = self.units(scratch, in_memory)?;
-        let rows = ClusterUnits {
-            cluster: self,
-            units: &units,
-            options,
-            longest: match options.similarity {
-                Similarity::Cosine => 1.0 + 1e-6,
-                Similarity::Dot => units
-                    .iter()
-                    .map(|unit| unit.norm_squared.sqrt())
-                    .fold(0.0, f64::max),
-            },
-        };
+        let (units, unit_of) = collapse(self, scratch, in_memory)?;
+        let rows = ClusterUnits::new(self, &units, options);
         let mut found = match options.group {
             Group::Components => {
                 self.components(&rows, &unit_of, options, seed, scratch, in_memory, worker)?
@@ -113,60 +94,6 @@ impl Cluster<'_> {
         };
         found.identical = (self.rows.len() - units.len()) as u64;
         Ok(found)
-    }
-
-    /// Collapses rows of the same bits; also the unit of every row.
-    fn units(&self, scratch: &Path, in_memory: usize) -> Result<(Scratch<Unit>, Scratch<u32>)> {
-        let n = self.rows.len();
-        let mut hashes: Scratch<[u64; 2]> = Scratch::zeros(n, in_memory, scratch)?;
-        hashes.par_iter_mut().enumerate().for_each(|(i, hash)| {
-            *hash = [
-                content_hash(self.bucket.bytes(self.rows[i] as usize)),
-                i as u64,
-            ];
-        });
-        hashes.par_sort_unstable();
-        // The first row of the same bits, for every row; equal hashes of other bits are told apart.
-        let mut first_of: Scratch<u32> = Scratch::zeros(n, in_memory, scratch)?;
-        for run in hashes.chunk_by(|a, b| a[0] == b[0]) {
-            let mut firsts: Vec<u64> = Vec::new();
-            for [_, i] in run {
-                let bytes = |i: u64| self.bucket.bytes(self.rows[i as usize] as usize);
-                let first = firsts.iter().find(|first| bytes(**first) == bytes(*i));
-                first_of[*i as usize] = match first {
-                    Some(first) => *first as u32,
-                    None => {
-                        firsts.push(*i);
-                        *i as u32
-                    }
-                };
-            }
-        }
-        drop(hashes);
-        // Firsts precede their copies, so one pass numbers the units in the order of their rows.
-        let count = (0..n).filter(|i| first_of[*i] as usize == *i).count();
-        let mut units: Scratch<Unit> = Scratch::zeros(count, in_memory, scratch)?;
-        let mut next = 0;
-        for i in 0..n {
-            let first = first_of[i] as usize;
-            first_of[i] = if first == i {
-                units[next].first = self.rows[i];
-                next += 1;
-                next as u32 - 1
-            } else {
-                first_of[first]
-            };
-        }
-        let dims = self.bucket.dims();
-        units.par_iter_mut().for_each_init(
-            || vec![0.0; dims],
-            |row, unit| {
-                self.bucket.load(unit.first as usize, row);
-                unit.norm_squared = dot(row, row);
-                unit.distance_squared = distance_squared(row, self.centroid);
-            },
-        );
-        Ok((units, first_of))
     }
 
     /// What `keep` sorts a row by: the row that stays is the first, or the median.
@@ -350,63 +277,6 @@ impl Cluster<'_> {
             unit.distance_squared.sqrt(),
             self.number,
         )
-    }
-}
-
-/// The units of a cluster, read from their bucket.
-struct ClusterUnits<'a> {
-    cluster: &'a Cluster<'a>,
-    units: &'a [Unit],
-    options: &'a DuplicateOptions,
-    longest: f64,
-}
-
-impl ClusterUnits<'_> {
-    fn similarity(&self, a: &Unit, b: &Unit, product: f64) -> f64 {
-        match self.options.similarity {
-            Similarity::Cosine => product / (a.norm_squared.sqrt() * b.norm_squared.sqrt()),
-            Similarity::Dot => product,
-        }
-    }
-
-    /// Whether copies of one row are similar. Their cosine is 1, whatever its rounding.
-    fn copies_join(&self, unit: u32) -> bool {
-        self.options.joins(match self.options.similarity {
-            Similarity::Cosine => 1.0,
-            Similarity::Dot => self.units[unit as usize].norm_squared,
-        })
-    }
-}
-
-impl Units for ClusterUnits<'_> {
-    fn dims(&self) -> usize {
-        self.cluster.bucket.dims()
-    }
-
-    fn load(&self, unit: u32, out: &mut [f32]) {
-        let unit = &self.units[unit as usize];
-        self.cluster.bucket.load(unit.first as usize, out);
-        if self.options.similarity == Similarity::Cosine {
-            scale(out, 1.0 / unit.norm_squared.sqrt());
-        }
-    }
-
-    fn longest(&self) -> f64 {
-        self.longest
-    }
-
-    fn similar(&self, a: u32, b: u32) -> bool {
-        let bucket = self.cluster.bucket;
-        let (a, b) = (&self.units[a as usize], &self.units[b as usize]);
-        let mut rows = vec![0.0; 2 * bucket.dims()];
-        let (row_a, row_b) = rows.split_at_mut(bucket.dims());
-        bucket.load(a.first as usize, row_a);
-        bucket.load(b.first as usize, row_b);
-        self.options.joins(self.similarity(a, b, dot(row_a, row_b)))
-    }
-
-    fn threshold(&self) -> f64 {
-        self.options.threshold
     }
 }
 

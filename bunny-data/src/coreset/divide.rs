@@ -19,8 +19,10 @@ use crate::engine::{Task, Worker};
 use crate::hash::mix_all;
 use crate::whole::WholeFile;
 
-/// One row in so many shows how often the approximate search agrees with the exact one.
+/// One row in so many shows how often the approximate search agrees with the exact one; of small
+/// sets more, for about [`CHECKED_AT_LEAST`] in all.
 const CHECKED: u64 = 256;
+const CHECKED_AT_LEAST: u64 = 4096;
 
 /// Writes the run of a part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -130,6 +132,7 @@ impl Divide {
         worker: &Worker<'_>,
     ) -> Vec<(u32, Option<bool>)> {
         let dims = self.set.dims;
+        let checked = (self.set.rows() / CHECKED_AT_LEAST).clamp(1, CHECKED);
         // The approximate search wants many rows at once, to share a group of centroids.
         let block = match searcher {
             Searcher::Exact(_) => worker.tile.rows,
@@ -159,7 +162,7 @@ impl Divide {
                                 .zip(&labels)
                                 .map(|((row, values), label)| {
                                     let row = first_row + row as u64;
-                                    mix_all(&[row]).is_multiple_of(CHECKED).then(|| {
+                                    mix_all(&[row]).is_multiple_of(checked).then(|| {
                                         two.exact().assign(values, &mut exact, work);
                                         exact[0] == *label
                                     })

@@ -50,7 +50,7 @@ pub enum Invalid {
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterOptions {
     /// How many. `None` takes the paper's 100,000, and for smaller sets as many as leave its
-    /// 20,533 rows to a cluster.
+    /// 20,533 rows to a cluster; where `start_from` is given, as many as it holds.
     pub count: Option<u64>,
     /// A `.npy` file of centroids that are used as they are; nothing is trained.
     pub centroids: Option<PathBuf>,
@@ -366,7 +366,7 @@ impl CoresetOptions {
         Ok(())
     }
 
-    /// The number of clusters to train for a set of `rows`.
+    /// The number of clusters to train for a set of `rows`, where no file of centroids says it.
     pub fn cluster_count(&self, rows: u64) -> u64 {
         self.clusters
             .count

@@ -54,6 +54,8 @@ pub struct Written {
     pub rows: u64,
     /// Keys whose image is missing.
     pub missing_images: u64,
+    /// Keys without a caption, which `pretrain.json` leaves out.
+    pub empty_captions: u64,
 }
 
 /// One record of the pretraining file.
@@ -70,6 +72,24 @@ struct Turn<'a> {
     value: &'a str,
 }
 
+/// Fails where the pretraining file cannot be written, before anything long is begun.
+pub(crate) fn check(set: &EmbeddingSet, options: &OutputOptions) -> Result<()> {
+    let Some(folder) = &options.images else {
+        return Ok(());
+    };
+    if set.caption_column.is_none() {
+        return Err(CoresetError::option(
+            "--images",
+            "the set has no captions for a pretraining file: name their column with \
+             --caption-column",
+        ));
+    }
+    if !folder.is_dir() {
+        return Err(CoresetError::layout(folder, "no such folder of images"));
+    }
+    Ok(())
+}
+
 /// Writes all files for the chosen rows, each whole.
 pub(crate) fn write(
     set: &EmbeddingSet,
@@ -83,18 +103,13 @@ pub(crate) fn write(
     worker.progress.begin("output", records.len() as u64);
     let mut keys = WholeFile::create_alone(&out.join("keys.txt"))?;
     let mut table = Table::create(&out.join("kept.parquet"))?;
-    let pretrain = match (&options.images, &set.caption_column) {
-        (Some(_), None) => {
-            return Err(CoresetError::option(
-                "--images",
-                "the set has no captions for a pretraining file: name their column with \
-                 --caption-column",
-            ));
-        }
-        (Some(folder), Some(_)) => {
-            Some((WholeFile::create_alone(&out.join("pretrain.json"))?, folder))
-        }
-        (None, _) => None,
+    let mut json = match &options.images {
+        Some(folder) => Some((
+            WholeFile::create_alone(&out.join("pretrain.json"))?,
+            folder,
+            0_u64,
+        )),
+        None => None,
     };
     let in_memory = worker.memory as usize / 8;
     let mut uids: Option<Scratch<[u64; 2]>> = Some(Scratch::zeros(records.len(), in_memory, work)?);
@@ -102,7 +117,6 @@ pub(crate) fn write(
         rows: records.len() as u64,
         ..Written::default()
     };
-    let mut json = pretrain.map(|(whole, folder)| (whole, folder, 0_u64));
     for shard in 0..set.shards.len() {
         for_each_key(
             set,
@@ -121,6 +135,10 @@ pub(crate) fn write(
                 let Some((whole, folder, count)) = &mut json else {
                     return Ok(());
                 };
+                if caption.trim().is_empty() {
+                    written.empty_captions += 1;
+                    return Ok(());
+                }
                 let image = format!("{key}.jpg");
                 if !folder.join(&image).is_file() {
                     if options.missing_images == MissingImages::Error {

@@ -71,6 +71,7 @@ pub fn select(
         options,
         identity,
     };
+    output::check(&set, outputs)?;
     engine.drive(|worker| {
         let disk = resources::check(options, &set, &run.work, worker.memory)?;
         worker.progress.disk(&disk);
@@ -224,21 +225,12 @@ impl<E: Engine + Sync> Run<'_, E> {
             return Ok((path.clone(), word));
         }
         let usable = scanned.rows - scanned.dropped;
-        let clusters = self.options.cluster_count(set.rows()).min(usable);
+        let clusters = resources::cluster_count(self.options, set)?.min(usable);
         let start = options
             .start_from
             .as_deref()
             .map(file_fingerprint)
             .transpose()?;
-        if let Some(path) = &options.start_from {
-            let given = crate::embeddings::MatrixFile::npy(path)?.rows;
-            if given != clusters {
-                return Err(CoresetError::option(
-                    "--start-from",
-                    format!("{given} centroids, and --clusters asks for {clusters}"),
-                ));
-            }
-        }
         let word = fingerprint(&(
             (
                 "train",

@@ -111,6 +111,12 @@ impl Report {
                 self.written.missing_images
             ));
         }
+        if self.written.empty_captions > 0 {
+            warnings.push(format!(
+                "{} rows have no caption, their keys are not in pretrain.json",
+                self.written.empty_captions
+            ));
+        }
         warnings
     }
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::assign::Nearest;
+use super::centroids::Centroids;
 use super::error::{CoresetError, Result};
 use super::files::{folder_bytes, free_disk};
 use super::kept::Kept;
 use super::options::{CoresetOptions, Search};
-use crate::embeddings::{EmbeddingSet, MatrixFile};
+use crate::embeddings::EmbeddingSet;
 
 /// Bytes of disk that the work files of a set take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +49,7 @@ pub(crate) fn check(
     work: &Path,
     memory: u64,
 ) -> Result<DiskUse> {
-    let clusters = match &options.clusters.centroids {
-        Some(path) => MatrixFile::npy(path)?.rows,
-        None => options.cluster_count(set.rows()),
-    };
+    let clusters = cluster_count(options, set)?;
     if clusters > set.rows() && options.clusters.centroids.is_none() {
         return Err(CoresetError::option(
             "--clusters",
@@ -96,6 +94,22 @@ pub(crate) fn check(
             free,
         }),
         _ => Ok(disk),
+    }
+}
+
+/// How many clusters the set is divided into: those of a file of centroids, where one is given.
+pub(crate) fn cluster_count(options: &CoresetOptions, set: &EmbeddingSet) -> Result<u64> {
+    let clusters = &options.clusters;
+    let Some(path) = clusters.centroids.as_ref().or(clusters.start_from.as_ref()) else {
+        return Ok(options.cluster_count(set.rows()));
+    };
+    let given = Centroids::shape(path, set.dims)?.rows;
+    match clusters.count {
+        Some(count) if count != given => Err(CoresetError::option(
+            "--start-from",
+            format!("{given} centroids, and --clusters asks for {count}"),
+        )),
+        _ => Ok(given),
     }
 }
 
