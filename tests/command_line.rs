@@ -296,9 +296,9 @@ fn records_that_nothing_is_learnt_from_are_named_and_counted() {
     let data = records(folder.path(), |records| {
         let question = &mut records[1]["conversations"][0]["value"];
         *question = (question.as_str().unwrap().to_owned() + &" why".repeat(400)).into();
-        records[2]["image"] = "gone.png".into();
+        records[3]["image"] = "gone.png".into();
     });
-    let names = records_named(&data, [1, 2]);
+    let names = records_named(&data, [1, 3]);
     let data = format!("data_path={}", text(&data));
     let output = train(
         &folder.path().join("run"),

@@ -244,7 +244,6 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 let mut line = self.step(step, &mut feed)?;
                 outcome.steps = step + 1;
                 outcome.last_loss = Some(line.loss);
-                let stop = self.agree_to_stop()?;
                 let at_end = outcome.steps == total;
                 let is_due = |every: Option<u64>| {
                     at_end || every.is_some_and(|every| outcome.steps.is_multiple_of(every))
@@ -259,6 +258,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 if let Some(events) = &mut events {
                     events.push(&line)?;
                 }
+                let stop = self.agree_to_stop()?;
                 if stop || is_due(Some(training.save_steps)) {
                     self.save(outcome.steps)?;
                 }
