@@ -173,7 +173,8 @@ fn parts_agree<B: Backend>(name: &str, precision: Precision, tolerance: f32) -> 
         assert_eq!(pixels.data, expected, "{name}: pixels");
     }
     let shape = [1, 3, pixels.height, pixels.width];
-    let input = Tensor::from_data(burn::tensor::TensorData::new(pixels.data, shape), device);
+    let pixels = burn::tensor::TensorData::new(pixels.data, shape);
+    let input = Tensor::<B, 4>::from_data(pixels, (device, precision.compute));
     let features = model.vision_tower.forward(input);
     near("wide.tower", values(features.clone()));
     let projected = model.mm_projector.forward(features, &Mode::INFERENCE);
