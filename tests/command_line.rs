@@ -203,7 +203,7 @@ fn list_names_the_six_models_of_the_paper() {
 #[test]
 fn bad_usage_ends_with_2() {
     for arguments in [
-        &["chat"][..],
+        &["train", "--ranks", "0"][..],
         &["chat", "--model", "x", "--temperature", "-1"],
         &["bench", "--backend", "abacus"],
     ] {
@@ -354,8 +354,19 @@ fn a_run_is_followed_by_tensorboard_and_merged_by_its_folder_alone() {
             String::from_utf8_lossy(&merged.stderr)
         );
     }
-    let output = bunny(&["train", "plot", text(&out), "--out", "curves.png"]);
-    assert!(complaint(&output).contains("ends in .svg"));
+    let output = bunny(&["train", "plot", text(&out), "--out", "curves.pdf"]);
+    assert!(complaint(&output).contains("ends in .svg or .png"));
+    let (stage, png) = (out.join("pretrain"), folder.path().join("curves.png"));
+    let output = bunny(&["train", "plot", text(&stage), "--out", text(&png)]);
+    if output.status.success() {
+        let curves = image::open(&png).unwrap().into_rgb8();
+        let blue = curves
+            .pixels()
+            .filter(|pixel| pixel.0 == [0x25, 0x63, 0xeb]);
+        assert!(blue.count() > 100, "curves are drawn");
+    } else {
+        assert!(complaint(&output).contains("no font on this machine"));
+    }
     let output = bunny(&["train", "plot", text(&out)]);
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
 }

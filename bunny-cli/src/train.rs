@@ -1,6 +1,7 @@
 //! `bunny-cli train`: the stages of a recipe, one after another.
 
 mod inspect;
+mod plot;
 mod progress;
 mod report;
 mod stages;
@@ -17,7 +18,6 @@ use anyhow::{Context, Result, bail};
 use bunny_train::{
     contrastive::ContrastiveJob,
     language::LanguageJob,
-    metrics, plot,
     recipe::{ContrastiveRecipe, LanguageRecipe, Override, Recipe, Stage, StageKind, StageRecipe},
     run::Run,
     start::{Places, Start},
@@ -50,14 +50,8 @@ pub struct TrainArgs {
 enum TrainVerb {
     /// Shows records as the model sees them: the prompt, the picture, and what is learnt
     Inspect(inspect::InspectArgs),
-    /// Draws a run's curves as SVG
-    Plot {
-        /// The folder of a stage, with metrics.jsonl in it, or that of a run, for all its stages
-        run: PathBuf,
-        /// Where the drawing goes; curves.svg in the run's folder unless given
-        #[arg(long)]
-        out: Option<PathBuf>,
-    },
+    /// Draws a run's curves
+    Plot(plot::PlotArgs),
 }
 
 /// How a recipe is run.
@@ -143,42 +137,9 @@ impl RecipeArgs {
 pub fn run(args: TrainArgs) -> Result<()> {
     match args.verb {
         Some(TrainVerb::Inspect(args)) => inspect::run(args),
-        Some(TrainVerb::Plot { run, out }) => draw(&run, out),
+        Some(TrainVerb::Plot(args)) => plot::run(args),
         None => train(args.run),
     }
-}
-
-/// Draws the curves of a stage, or of each stage of a run.
-fn draw(run: &Path, out: Option<PathBuf>) -> Result<()> {
-    if let Some(out) = &out
-        && out.extension().is_none_or(|ending| ending != "svg")
-    {
-        bail!(
-            "{}: curves are drawn as SVG: name a file that ends in .svg",
-            out.display()
-        );
-    }
-    let stages = StageKind::ALL.map(|kind| run.join(kind.name()));
-    let with_steps = |folder: &&PathBuf| folder.join(metrics::METRICS_FILE).exists();
-    let mut folders: Vec<_> = stages.iter().filter(with_steps).cloned().collect();
-    if folders.is_empty() {
-        folders.push(run.to_path_buf());
-    }
-    if let (Some(out), true) = (&out, folders.len() > 1) {
-        bail!(
-            "{} holds several stages: name one of them to draw it into {}",
-            run.display(),
-            out.display()
-        );
-    }
-    for folder in folders {
-        let steps = metrics::read(&folder.join(metrics::METRICS_FILE))?;
-        let out = out.clone().unwrap_or_else(|| folder.join("curves.svg"));
-        std::fs::write(&out, plot::svg(&steps))
-            .with_context(|| format!("{}: cannot write", out.display()))?;
-        println!("{}", out.display());
-    }
-    Ok(())
 }
 
 fn train(args: RunArgs) -> Result<()> {

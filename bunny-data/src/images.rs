@@ -57,17 +57,21 @@ fn name_hash(name: &str) -> NameHash {
 
 impl ImageSource {
     /// Opens a folder (`images`), a tar file (`images.tar`) or shards of a webdataset
-    /// (`shards/{00000..00231}.tar`, or `shards/*.tar`). The members of tar files are listed, once,
-    /// all shards at the same time; nothing is unpacked.
+    /// (`shards/{00000..00231}.tar`, `shards/*.tar`, or `shards` where it holds tar files and
+    /// nothing but tables beside them). The members of tar files are listed, once, all shards at
+    /// the same time; nothing is unpacked.
     ///
     /// # Errors
     /// [`DataError::Io`], and [`DataError::Tar`] for an archive that is broken or cut short.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let kind = if path.is_dir() {
-            Kind::Folder
-        } else {
-            Kind::Shards(Shards::open(&expand(path)?)?)
+        let shards = match path.is_dir() {
+            true => shards_in(path)?,
+            false => expand(path)?,
+        };
+        let kind = match shards.is_empty() {
+            true => Kind::Folder,
+            false => Kind::Shards(Shards::open(&shards)?),
         };
         Ok(Self {
             path: path.to_owned(),
@@ -216,6 +220,22 @@ impl Top {
             _ => Self::Several,
         }
     }
+}
+
+/// The tar files of a folder that holds a webdataset as its makers leave it; none of a folder that
+/// holds anything but tar files and tables about them.
+fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut shards = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(DataError::io(folder, "read"))? {
+        let path = entry.map_err(DataError::io(folder, "read"))?.path();
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("tar") => shards.push(path),
+            Some("csv" | "json" | "parquet" | "txt") => {}
+            _ => return Ok(Vec::new()),
+        }
+    }
+    shards.sort_unstable();
+    Ok(shards)
 }
 
 /// The tar files a path stands for: itself, `{00..12}` counted out, or `*` looked up, in order.

@@ -2,14 +2,19 @@
 
 mod coreset_common;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch, StringArray};
 use bunny_data::coreset::{
     Centroids, CoresetError, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions,
 };
 use bunny_data::record::RecordFile;
 use coreset_common::{Machine, fixture, options, run};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 fn copy_set(from: &Path, to: &Path) {
     for folder in ["img_emb", "text_emb", "metadata"] {
@@ -88,6 +93,71 @@ fn the_pretraining_file_is_that_of_bunny_and_reads_back() {
     );
 }
 
+/// Rewrites the captions of a set by their row in their file.
+fn recaption(set: &Path, caption: impl Fn(usize, &str) -> Option<String>) {
+    for entry in fs::read_dir(set.join("metadata")).unwrap() {
+        let path = entry.unwrap().path();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap());
+        let mut batches = reader.unwrap().with_batch_size(1 << 20).build().unwrap();
+        let Some(batch) = batches.next() else {
+            continue; // a shard without rows
+        };
+        let batch = batch.unwrap();
+        let at = batch.schema().index_of("caption").unwrap();
+        let old = batch.column(at).as_string::<i32>();
+        let new: StringArray = (0..old.len())
+            .map(|row| caption(row, old.value(row)))
+            .collect();
+        let mut columns = batch.columns().to_vec();
+        columns[at] = Arc::new(new);
+        let batch = RecordBatch::try_new(batch.schema(), columns).unwrap();
+        let file = File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+}
+
+#[test]
+fn keys_without_a_caption_are_counted_and_left_out_of_the_pretraining_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("set");
+    copy_set(&fixture("mixture"), &set);
+    // Of every five captions one is empty, one blank and one not there.
+    recaption(&set, |row, old| match row % 5 {
+        0 => Some(String::new()),
+        1 => Some(" \n".to_owned()),
+        2 => None,
+        _ => Some(old.to_owned()),
+    });
+    let images = dir.path().join("images");
+    fs::create_dir(&images).unwrap();
+    let mut options = options("mixture");
+    options.windows.centroid = None;
+    let outputs = OutputOptions {
+        images: Some(images.clone()),
+        missing_images: MissingImages::Skip,
+    };
+    let select = |out: &Path| run(&set, out, &options, &outputs, Machine::default()).unwrap();
+    let out = dir.path().join("without images");
+    select(&out);
+    let keys = fs::read_to_string(out.join("keys.txt")).unwrap();
+    for key in keys.lines() {
+        fs::write(images.join(format!("{key}.jpg")), "").unwrap();
+    }
+    let out = dir.path().join("with images");
+    let report = select(&out);
+    let text = fs::read_to_string(out.join("pretrain.json")).unwrap();
+    let records: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let (kept, all) = (records.len(), keys.lines().count());
+    assert!(0 < kept && kept < all);
+    assert_eq!(report.written.empty_captions, (all - kept) as u64);
+    for record in records {
+        let caption = record["conversations"][1]["value"].as_str().unwrap();
+        assert!(caption.starts_with("a caption of"), "{caption}");
+    }
+}
+
 #[test]
 fn what_cannot_end_well_is_refused_before_the_work_begins() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,10 +176,7 @@ fn what_cannot_end_well_is_refused_before_the_work_begins() {
         ..OutputOptions::default()
     };
     let error = refused(&fixture("mixture"), &trained, &outputs);
-    assert!(
-        error.ends_with("nowhere: no such folder of images"),
-        "{error}"
-    );
+    assert!(error.contains("nowhere: cannot open: "), "{error}");
 
     let bare = dir.path().join("bare");
     copy_set(&fixture("mixture"), &bare);

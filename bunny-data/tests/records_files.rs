@@ -105,6 +105,11 @@ fn shards_are_found_by_range_and_by_star() {
             "{pattern}"
         );
     }
+    // As img2dataset leaves a folder; one with pictures in it is no folder of shards.
+    fs::write(folder.path().join("00000_stats.json"), "{}").unwrap();
+    assert!(ImageSource::open(folder.path()).unwrap().contains("a.jpg"));
+    fs::create_dir(folder.path().join("images")).unwrap();
+    assert!(!ImageSource::open(folder.path()).unwrap().contains("a.jpg"));
     for pattern in [
         "pictures-{00000..00003}.tar",
         "*.zip",

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bunny_core::{image_processor::Pixels, tokenizer::Token};
+use bunny_core::{BunnyConfig, image_processor::Pixels, tokenizer::Token};
 
 use crate::labels::Sample;
 
@@ -73,6 +73,16 @@ pub struct Layout {
     pub tokens_per_picture: usize,
     /// Rows are cut to this many positions (`model_max_length`), pictures expanded.
     pub max_length: usize,
+}
+
+impl Layout {
+    /// Rows of at most `max_length` positions for the model of `config`.
+    pub fn new(config: &BunnyConfig, max_length: usize) -> Self {
+        Self {
+            tokens_per_picture: config.vision.tokens(),
+            max_length,
+        }
+    }
 }
 
 impl Batch {

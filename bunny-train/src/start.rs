@@ -3,17 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use bunny_core::{
-    Bunny, ConfigError, Fields,
+    Bunny, BunnyConfig, ConfigError, Fields,
     checkpoint::{OpenModel, Parts, Precision, TensorFiles, adapter::Adapter, open_projector},
     conversation::Template,
     image_processor::Aspect,
     language::Family,
     projector::ProjectorKind,
+    tokenizer::Tokenizer,
 };
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
 
 use crate::{draw, error::TrainError, lora, recipe::StageRecipe, stored::le_bytes};
+
+const CONFIG_FILE: &str = "config.json";
 
 /// The folders and files that a recipe's names stand for.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +29,75 @@ pub struct Places {
     pub projector: Option<PathBuf>,
     /// The adapter to start from.
     pub adapter: Option<PathBuf>,
+}
+
+/// What a stage makes of a model, before its weights are looked at.
+#[derive(Debug)]
+pub struct Outline {
+    /// Sizes and choices.
+    pub config: BunnyConfig,
+    /// Turns text to ids.
+    pub tokenizer: Tokenizer,
+    /// How conversations are rendered.
+    pub template: Template,
+    /// What the model's `config.json` will say.
+    pub config_json: Value,
+}
+
+impl Outline {
+    /// What `recipe` makes of the model in the folder `model`; a tower that is not in it describes
+    /// itself in `vision_tower`.
+    ///
+    /// # Errors
+    /// When a file is missing, parts do not fit each other, or the recipe names a template that
+    /// there is not.
+    pub fn read(
+        recipe: &StageRecipe,
+        model: &Path,
+        vision_tower: Option<&Path>,
+    ) -> Result<Self, TrainError> {
+        let file = model.join(CONFIG_FILE);
+        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
+            file: file.clone(),
+            source,
+        });
+        let text = text.map_err(bunny_core::Error::from)?;
+        let parse = |text: &str| Fields::parse(&file, text).map_err(bunny_core::Error::from);
+        let family = Family::of(&parse(&text)?).map_err(bunny_core::Error::from)?;
+        let template = match &recipe.version {
+            Some(name) => name
+                .parse()
+                .map_err(|source| TrainError::Template { source })?,
+            None => family.template(),
+        };
+        let fields: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+        let mut json = Value::Object(fields);
+        describe(&mut json, family, recipe);
+        let parts = Parts {
+            language_model: model.to_path_buf(),
+            vision_tower: vision_tower.map(Path::to_path_buf),
+            projector: None,
+        };
+        let (config, tokenizer) = parts.configuration(&parse(&json.to_string())?)?;
+        check_tokenizer(
+            template,
+            tokenizer.adds_bos().map_err(bunny_core::Error::from)?,
+        )?;
+        if config.decoder.attention_dropout > 0.0 {
+            let feature = "`attention_dropout` in training".into();
+            return Err(
+                bunny_core::Error::from(ConfigError::NotSupported { file, feature }).into(),
+            );
+        }
+        json["mm_hidden_size"] = json!(config.vision.hidden_size());
+        json["vocab_size"] = json!(config.decoder.vocab_size);
+        Ok(Self {
+            config,
+            tokenizer,
+            template,
+            config_json: json,
+        })
+    }
 }
 
 /// A model that is ready to be loaded for a stage.
@@ -48,48 +120,25 @@ impl Start {
     /// When a file is missing or damaged, parts do not fit each other, or the recipe names a
     /// template or an aspect that there is not.
     pub fn open(recipe: &StageRecipe, places: &Places) -> Result<Self, TrainError> {
-        let config_file = places.model.join("config.json");
-        let text = std::fs::read_to_string(&config_file).map_err(|source| ConfigError::Read {
-            file: config_file.clone(),
-            source,
-        });
-        let text = text.map_err(bunny_core::Error::from)?;
-        let base = Fields::parse(&config_file, &text).map_err(bunny_core::Error::from)?;
-        let fields: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
-        let family = Family::of(&base).map_err(bunny_core::Error::from)?;
-        let template = template_of(recipe, family)?;
-        let mut json = Value::Object(fields);
-        describe(&mut json, family, recipe);
-
-        let projector = places.projector.as_ref().map(open_projector).transpose()?;
-        let stored = TensorFiles::open_folder(&places.model)?;
-        let holds_projector = stored.names().any(|name| name.contains("mm_projector."));
-        let mut parts = Parts {
+        let outline = Outline::read(recipe, &places.model, places.vision_tower.as_deref())?;
+        let projector = match &places.projector {
+            Some(file) => Some(open_projector(file)?),
+            None => {
+                let stored = TensorFiles::open_folder(&places.model)?;
+                let is_there = stored.names().any(|name| name.contains("mm_projector."));
+                let new = || new_projector(&outline.config, recipe.training.seed);
+                (!is_there).then(new).transpose()?
+            }
+        };
+        let parts = Parts {
             language_model: places.model.clone(),
             vision_tower: places.vision_tower.clone(),
             projector,
         };
-        let parse = |json: &Value| {
-            Fields::parse(&config_file, &json.to_string()).map_err(bunny_core::Error::from)
-        };
-        let (config, tokenizer) = parts.configuration(&parse(&json)?)?;
-        check_tokenizer(
-            template,
-            tokenizer.adds_bos().map_err(bunny_core::Error::from)?,
-        )?;
-        json["mm_hidden_size"] = json!(config.vision.hidden_size());
-        json["vocab_size"] = json!(config.decoder.vocab_size);
-        if config.decoder.attention_dropout > 0.0 {
-            let feature = "`attention_dropout` in training".into();
-            let file = config_file.clone();
-            return Err(
-                bunny_core::Error::from(ConfigError::NotSupported { file, feature }).into(),
-            );
-        }
-        if parts.projector.is_none() && !holds_projector {
-            parts.projector = Some(new_projector(&config, recipe.training.seed)?);
-        }
-        let mut open = parts.open(&parse(&json)?)?;
+        let described = outline.config_json.to_string();
+        let described = Fields::parse(places.model.join(CONFIG_FILE), &described)
+            .map_err(bunny_core::Error::from)?;
+        let mut open = parts.open(&described)?;
         let aspect = recipe.image_aspect_ratio.as_deref().map(str::parse);
         let aspect = aspect.transpose().map_err(bunny_core::Error::from)?;
         open.image_processor = open
@@ -101,9 +150,9 @@ impl Start {
         }
         Ok(Self {
             open,
-            template,
+            template: outline.template,
             adapter,
-            config_json: json,
+            config_json: outline.config_json,
         })
     }
 
@@ -126,25 +175,6 @@ impl Start {
             (_, false) => {}
         }
         Ok(model)
-    }
-}
-
-/// The template of a stage: the recipe's, else that of the language model in `model`.
-///
-/// # Errors
-/// When there is no such template, or no such model.
-pub fn template(recipe: &StageRecipe, model: &Path) -> Result<Template, TrainError> {
-    let fields = Fields::read(model.join("config.json")).map_err(bunny_core::Error::from)?;
-    let family = Family::of(&fields).map_err(bunny_core::Error::from)?;
-    template_of(recipe, family)
-}
-
-fn template_of(recipe: &StageRecipe, family: Family) -> Result<Template, TrainError> {
-    match &recipe.version {
-        Some(name) => name
-            .parse()
-            .map_err(|source| TrainError::Template { source }),
-        None => Ok(family.template()),
     }
 }
 
@@ -189,7 +219,7 @@ fn check_tokenizer(template: Template, adds_bos: bool) -> Result<(), TrainError>
 
 /// A projector that has not learnt yet, drawn as torch draws its linear layers: weights and biases
 /// uniform within `1/√in`.
-fn new_projector(config: &bunny_core::BunnyConfig, seed: u64) -> Result<TensorFiles, TrainError> {
+fn new_projector(config: &BunnyConfig, seed: u64) -> Result<TensorFiles, TrainError> {
     let projector = &config.projector;
     let layers: Vec<String> = match projector.kind {
         ProjectorKind::Identity => return Ok(TensorFiles::default()),

@@ -10,7 +10,7 @@ use bunny_data::{images::ImageSource, record::RecordFile};
 use burn::tensor::backend::AutodiffBackend;
 
 use crate::{
-    batch::Batch,
+    batch::{Batch, Layout},
     error::TrainError,
     feed::Dataset,
     gradients::{Gradients, Slots},
@@ -141,10 +141,7 @@ impl Job {
             template: start.template,
             tokenizer: &start.open.tokenizer,
             processor: start.open.image_processor.clone(),
-            layout: crate::batch::Layout {
-                tokens_per_picture: start.open.config.vision.tokens(),
-                max_length: self.recipe.model_max_length,
-            },
+            layout: Layout::new(&start.open.config, self.recipe.model_max_length),
             policy: self.recipe.missing_pictures,
             tally: Tally::default(),
         })

@@ -124,10 +124,7 @@ impl Work for Measuring {
             slots,
             gradient_checkpointing: !args.no_gradient_checkpointing,
         };
-        let layout = Layout {
-            tokens_per_picture: config.vision.tokens(),
-            max_length: args.positions,
-        };
+        let layout = Layout::new(&config, args.positions);
         let size = config.vision.image_size();
         let rows = (0..args.batch).map(|_| row(size, layout));
         let batch = Batch::collate(rows, layout);

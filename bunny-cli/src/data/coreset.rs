@@ -210,7 +210,8 @@ struct FileArgs {
     /// The array (.npz) or column (.parquet) of the text embeddings
     #[arg(long, value_name = "NAME")]
     text_array: Option<String>,
-    /// The folder of the images, KEY.jpg each: writes pretrain.json, ready for training
+    /// The images, KEY.jpg each, in a folder or in tar files: writes pretrain.json, ready for
+    /// training
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// What becomes of kept keys whose image is not there

@@ -3,13 +3,13 @@
 use std::{fmt::Write, io::IsTerminal, path::PathBuf};
 
 use anyhow::{Context, Result};
-use bunny_core::tokenizer::Tokenizer;
 use bunny_data::record::RecordFile;
 use bunny_train::{
+    batch::Layout,
     inspect::{spans, to_html, to_terminal},
     labels::Sample,
     recipe::{Stage, StageKind},
-    start::template,
+    start::Outline,
 };
 
 use super::RecipeArgs;
@@ -40,8 +40,9 @@ body { font-family: sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1e
 pre { white-space: pre-wrap; background: #f6f6f6; padding: 1em }
 mark { background: #b7ebc0 }
 em { background: #bfdbfe; font-style: normal }
+del { color: #999 }
 </style>
-<p>Read by the model: plain. <mark>Learnt</mark>. <em>A picture</em>.</p>
+<p>Read by the model: plain. <mark>Learnt</mark>. <em>A picture</em>. <del>Cut off</del>.</p>
 ";
 
 /// Runs the verb.
@@ -56,17 +57,19 @@ pub fn run(args: InspectArgs) -> Result<()> {
     for (kind, stage) in &recipe.with_results_in(&out).stages {
         // Of texts all is learnt, and of captions nothing is foretold.
         let Stage::Bunny(stage) = stage else { continue };
-        let folder = load::configuration_folder(&stage.model_name_or_path)?;
-        let tokenizer = Tokenizer::from_folder(&folder)?;
-        let template = template(stage, &folder)?;
+        let model = load::configuration_folder(&stage.model_name_or_path)?;
+        let tower = stage.vision_tower.as_deref();
+        let tower = tower.map(load::configuration_folder).transpose()?;
+        let outline = Outline::read(stage, &model, tower.as_deref())?;
+        let layout = Layout::new(&outline.config, stage.model_max_length);
         let records = RecordFile::open(&stage.training.data_path)?;
         for index in &args.sample {
             let record = records.get(*index)?;
-            let sample = Sample::new(&record, template, &tokenizer)
+            let sample = Sample::new(&record, outline.template, &outline.tokenizer)
                 .with_context(|| format!("record {index} (`{}`)", record.id))?;
             let learnt: usize = sample.answers.iter().map(|answer| answer.len()).sum();
             let title = title(*kind, *index, &record.id, sample.tokens.len(), learnt);
-            let spans = spans(&sample, &tokenizer)?;
+            let spans = spans(&sample, &outline.tokenizer, layout)?;
             if args.html.is_some() {
                 let title = title.replace('&', "&amp;").replace('<', "&lt;");
                 // Writing to a string does not fail.
@@ -84,5 +87,5 @@ pub fn run(args: InspectArgs) -> Result<()> {
 }
 
 fn title(kind: StageKind, index: usize, id: &str, tokens: usize, learnt: usize) -> String {
-    format!("{kind}: record {index} ({id}), {tokens} tokens, {learnt} of them learnt")
+    format!("{kind}: record {index} ({id}), {tokens} tokens, {learnt} of them answers")
 }

@@ -40,6 +40,9 @@ pub enum CoresetError {
         /// What was found, and what was expected.
         what: Cow<'static, str>,
     },
+    /// The images cannot be opened.
+    #[error(transparent)]
+    Images(#[from] crate::error::DataError),
     /// The Parquet reader or writer refused.
     #[error("{}: {source}", path.display())]
     Parquet {

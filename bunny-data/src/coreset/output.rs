@@ -16,6 +16,7 @@ use super::kept::Kept;
 use crate::embeddings::EmbeddingSet;
 use crate::embeddings::npy::header_bytes;
 use crate::engine::Worker;
+use crate::images::ImageSource;
 use crate::whole::WholeFile;
 
 /// What the human says in every record of Bunny-pretrain-LAION-2M. Training reads the picture
@@ -28,7 +29,9 @@ const BATCH: usize = 8192;
 /// What is written beside the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputOptions {
-    /// The folder of the images, `KEY.jpg` each: with it and captions, `pretrain.json` is written.
+    /// The images, `KEY.jpg` each, in a folder or in the tar files of one ([`ImageSource::open`]:
+    /// their list takes 32 bytes an image beside the given memory): with them and captions,
+    /// `pretrain.json` is written.
     pub images: Option<PathBuf>,
     /// What becomes of keys whose image is not in that folder.
     pub missing_images: MissingImages,
@@ -84,9 +87,7 @@ pub(crate) fn check(set: &EmbeddingSet, options: &OutputOptions) -> Result<()> {
              --caption-column",
         ));
     }
-    if !folder.is_dir() {
-        return Err(CoresetError::layout(folder, "no such folder of images"));
-    }
+    ImageSource::open(folder)?;
     Ok(())
 }
 
@@ -106,7 +107,7 @@ pub(crate) fn write(
     let mut json = match &options.images {
         Some(folder) => Some((
             WholeFile::create_alone(&out.join("pretrain.json"))?,
-            folder,
+            ImageSource::open(folder)?,
             0_u64,
         )),
         None => None,
@@ -132,7 +133,7 @@ pub(crate) fn write(
                     (Some(uids), Some(uid)) => uids[index] = uid,
                     (uids, _) => *uids = None,
                 }
-                let Some((whole, folder, count)) = &mut json else {
+                let Some((whole, images, count)) = &mut json else {
                     return Ok(());
                 };
                 if caption.trim().is_empty() {
@@ -140,10 +141,10 @@ pub(crate) fn write(
                     return Ok(());
                 }
                 let image = format!("{key}.jpg");
-                if !folder.join(&image).is_file() {
+                if !images.contains(&image) {
                     if options.missing_images == MissingImages::Error {
                         return Err(CoresetError::layout(
-                            folder.join(&image),
+                            images.path().join(&image),
                             "this image is missing; leave such keys out with --missing-images skip",
                         ));
                     }

@@ -167,10 +167,7 @@ impl Stage {
 
 impl Batcher {
     pub fn batch(&self, records: std::ops::Range<usize>) -> Batch {
-        let layout = Layout {
-            tokens_per_picture: self.open.config.vision.tokens(),
-            max_length: 2048,
-        };
+        let layout = Layout::new(&self.open.config, 2048);
         let samples = records.map(|index| {
             let record = self.records.get(index).unwrap();
             let sample = Sample::new(&record, self.template, &self.open.tokenizer).unwrap();
