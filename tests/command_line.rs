@@ -203,7 +203,8 @@ fn list_names_the_six_models_of_the_paper() {
 #[test]
 fn bad_usage_ends_with_2() {
     for arguments in [
-        &["train", "--ranks", "0"][..],
+        &["chat"][..],
+        &["train", "--ranks", "0"],
         &["chat", "--model", "x", "--temperature", "-1"],
         &["bench", "--backend", "abacus"],
     ] {
