@@ -12,6 +12,7 @@ use burn::{
 
 pub use config::VisionConfig;
 pub use eva_clip::{EvaClip, EvaClipConfig};
+pub use patches::{PatchEmbedding, patches};
 pub use siglip::{Siglip, SiglipConfig, SiglipLayer, SiglipMlp};
 
 use crate::checkpoint::Builder;

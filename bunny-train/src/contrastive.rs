@@ -4,6 +4,7 @@
 //! What is left behind is a SigLIP as transformers saves one; a Bunny takes the vision tower from
 //! it, without its last layer and head, which only served the comparison with captions.
 
+mod first;
 mod loss;
 mod model;
 mod pairs;
@@ -137,7 +138,12 @@ impl ContrastiveJob {
         let eval = training.eval_data_path.as_ref();
         let eval = eval.map(|path| self.pairs(&start, path)).transpose()?;
         let vocab_size = start.tokenizer.vocab_size();
-        let model = SiglipPair::<B>::random(recipe, &start.vision, vocab_size, precision, device);
+        let mut model =
+            SiglipPair::<B>::random(recipe, &start.vision, vocab_size, precision, device);
+        if last.is_none() {
+            let pictures = stacked(&pairs.sample(first::PICTURES)?, device);
+            model.tower = first::prepare(model.tower, pictures);
+        }
         let parameters = model.parameters();
         let (model, learners) = thaw(model, parameters, precision.compute);
         let steps = Steps::new(training, pairs.len(), 1, 0)?;

@@ -33,22 +33,29 @@ impl<B: Backend> PatchEmbedding<B> {
     /// # Shapes
     /// `[pictures, 3, height, width]` → `[pictures, rows * columns, hidden]`
     pub(super) fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
-        let [pictures, channels, height, width] = pixels.dims();
         let weight = self.weight.val();
-        let [hidden, _, patch, _] = weight.dims();
-        let (rows, columns) = (height / patch, width / patch);
-        let patches: Tensor<B, 6> = pixels
-            .narrow(2, 0, rows * patch)
-            .narrow(3, 0, columns * patch)
-            .reshape([pictures, channels, rows, patch, columns, patch])
-            .permute([0, 2, 4, 1, 3, 5]);
+        let [hidden, channels, patch, _] = weight.dims();
         let pixels_per_patch = channels * patch * patch;
-        let patches = patches.reshape([pictures, rows * columns, pixels_per_patch]);
         let product = Linear {
             weight: Param::initialized(ParamId::new(), weight.reshape([hidden, pixels_per_patch])),
             bias: Some(self.bias.clone()),
             lora: None,
         };
-        product.forward(patches, &Mode::INFERENCE)
+        product.forward(patches(pixels, patch), &Mode::INFERENCE)
     }
+}
+
+/// Pictures cut into squares of `side` pixels, each laid out as the kernel's numbers are.
+///
+/// # Shapes
+/// `[pictures, channels, height, width]` → `[pictures, rows * columns, channels * side * side]`
+pub fn patches<B: Backend>(pixels: Tensor<B, 4>, side: usize) -> Tensor<B, 3> {
+    let [pictures, channels, height, width] = pixels.dims();
+    let (rows, columns) = (height / side, width / side);
+    let squares: Tensor<B, 6> = pixels
+        .narrow(2, 0, rows * side)
+        .narrow(3, 0, columns * side)
+        .reshape([pictures, channels, rows, side, columns, side])
+        .permute([0, 2, 4, 1, 3, 5]);
+    squares.reshape([pictures, rows * columns, channels * side * side])
 }

@@ -80,8 +80,8 @@ fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
         .size
         .unwrap_or(if large { Size::Large } else { Size::Small });
     let (low, high) = match size {
-        Size::Small => (8.0, 10.5),
-        Size::Large => (16.0, 20.5),
+        Size::Small => (10.0, 12.5),
+        Size::Large => (18.0, 22.5),
     };
     let texture = wanted
         .texture

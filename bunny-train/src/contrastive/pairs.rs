@@ -101,6 +101,23 @@ impl Pairs<'_> {
         Ok(ids)
     }
 
+    /// The pixels of up to `count` pictures from all over the records.
+    ///
+    /// # Errors
+    /// When a record has no picture, or one that cannot be read and may not be skipped.
+    pub fn sample(&self, count: usize) -> Result<Vec<Pixels>, TrainError> {
+        let step = self.records.len().div_ceil(count).max(1);
+        let look = |index| {
+            let (record, _, name) = self.pair(index)?;
+            match self.pixels(&record, &name) {
+                Err(_) if self.policy == PicturePolicy::Skip => Ok(None),
+                pixels => pixels.map(Some),
+            }
+        };
+        let indices = (0..self.records.len()).into_par_iter().step_by(step);
+        indices.map(look).filter_map(Result::transpose).collect()
+    }
+
     fn pixels(&self, record: &Record, name: &str) -> Result<Pixels, TrainError> {
         let wrong = |problem: PictureProblem| TrainError::Picture {
             file: self.records.path().to_path_buf(),
