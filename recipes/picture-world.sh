@@ -22,7 +22,7 @@ if [ ! -e "$world/coreset/pretrain.json" ]; then
     "$bunny" data coreset --embeddings "$world/embeddings" --images "$world/pretrain/images" \
         --out "$world/coreset" --clusters 16 --score-window 15-60 --centroid-window none
 fi
-"$bunny" train recipes/picture-world.toml --out "$run" --resume "$@"
+"$bunny" train recipes/picture-world.toml --out "$run" --ranks 2 --resume "$@"
 "$bunny" merge --model "$run/finetune" --out "$run/merged" --dtype f16
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --out "$run/answers.jsonl"
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --blind

@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use bunny_core::checkpoint::TensorFiles;
 use serde_json::Value;
 
 fn bunny(arguments: &[&str]) -> Output {
@@ -257,6 +258,28 @@ fn train(out: &Path, more: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Merges a run of the small recipe.
+fn merge(run: &Path, out: &Path) {
+    let merged = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+        .args([
+            "merge",
+            "--dtype",
+            "f32",
+            "--model",
+            text(run),
+            "--out",
+            text(out),
+        ])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .output()
+        .unwrap();
+    assert!(
+        merged.status.success(),
+        "{}",
+        String::from_utf8_lossy(&merged.stderr)
+    );
+}
+
 /// The records of the small recipe's second stage, changed.
 fn records(folder: &Path, change: impl FnOnce(&mut Vec<Value>)) -> PathBuf {
     let file = fixture("../training/finetune.json");
@@ -343,17 +366,7 @@ fn a_run_is_followed_by_tensorboard_and_merged_by_its_folder_alone() {
         let found = files
             .filter(|entry| is_event_file(&entry.as_ref().unwrap().file_name().to_string_lossy()));
         assert_eq!(found.count(), 1);
-        let merged = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
-            .args(["merge", "--model", text(&out.join(stage))])
-            .args(["--out", text(&folder.path().join(stage))])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-            .output()
-            .unwrap();
-        assert!(
-            merged.status.success(),
-            "{}",
-            String::from_utf8_lossy(&merged.stderr)
-        );
+        merge(&out.join(stage), &folder.path().join(stage));
     }
     let output = bunny(&["train", "plot", text(&out), "--out", "curves.pdf"]);
     assert!(complaint(&output).contains("ends in .svg or .png"));
@@ -370,6 +383,27 @@ fn a_run_is_followed_by_tensorboard_and_merged_by_its_folder_alone() {
     }
     let output = bunny(&["train", "plot", text(&out)]);
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_frozen_projector_is_in_the_merged_model_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let output = train(&out, &["--set=finetune.freeze_mm_mlp_adapter=true"]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let merged = folder.path().join("merged");
+    merge(&out.join("finetune"), &merged);
+    let given = TensorFiles::open_file(out.join("pretrain/mm_projector.safetensors")).unwrap();
+    let kept = TensorFiles::open_file(merged.join("model.safetensors")).unwrap();
+    assert_eq!(given.names().count(), 4);
+    for name in given.names() {
+        let (given, kept) = (given.get(name).unwrap(), kept.get(name).unwrap());
+        assert_eq!(given.bytes, kept.bytes, "{name}");
+    }
 }
 
 #[test]

@@ -59,7 +59,18 @@ pub fn write<B: AutodiffBackend>(
         let others = Masters::of(learners, optimizer, |learner| {
             (!is_lora(learner)).then(|| non_lora_name(&learner.parameter.name))
         });
-        others.write(&folder.join(NON_LORA_WEIGHTS))?;
+        // A projector that stayed as it was given is in no other file of this run or of its base.
+        let projector = frozen_projector(model, learns);
+        let mut plan = others.plan();
+        plan.extend(projector.iter().map(|(planned, _)| planned.clone()));
+        let path = folder.join(NON_LORA_WEIGHTS);
+        write_file(&path, &plan, |planned| {
+            let given = projector.iter().find(|(one, _)| one.name == planned.name);
+            Ok::<_, TrainError>(match given {
+                Some((_, values)) => le_bytes(values),
+                None => others.bytes(planned),
+            })
+        })?;
         let base = Some(recipe.model_name_or_path.clone());
         recipe.lora().to_adapter_config(model, base).write(folder)?;
     } else if learns == Learns::PRETRAIN {
@@ -85,6 +96,34 @@ pub fn write<B: AutodiffBackend>(
         writeln!(file, "{config:#}")
     })?;
     Ok(())
+}
+
+/// The projector's tensors and their numbers, if it does not learn.
+fn frozen_projector<B: Backend>(
+    model: &Bunny<B>,
+    learns: Learns,
+) -> Vec<(PlannedTensor, Vec<f32>)> {
+    if learns.projector {
+        return Vec::new();
+    }
+    let parameters = model.named_parameters().into_iter();
+    let projector = parameters.filter(|one| one.name.starts_with("model.mm_projector."));
+    let numbers = |pieces: &[Tensor<B, 1>]| {
+        let pieces = pieces.iter().map(|piece| piece.to_data());
+        pieces
+            .flat_map(|data| data.iter::<f32>().collect::<Vec<_>>())
+            .collect()
+    };
+    projector
+        .map(|one| {
+            let planned = PlannedTensor {
+                name: non_lora_name(&one.name),
+                dtype: StoredDtype::F32,
+                shape: one.shape,
+            };
+            (planned, numbers(&one.pieces))
+        })
+        .collect()
 }
 
 /// The f32 masters of some learners, by their names in a file; blocks of one table are one tensor

@@ -109,12 +109,20 @@ impl WeightSet {
                 shape,
             });
         }
-        if strays.is_empty() && misshapen.is_empty() {
+        // Each part comes from a file of its own, which may not have been there.
+        let parts = [
+            "model.layers.",
+            "model.mm_projector.",
+            "model.vision_tower.",
+        ];
+        let absent = parts.into_iter().filter(|start| !self.has_any(start));
+        let missing: Vec<String> = absent.map(|start| format!("{start}*")).collect();
+        if strays.is_empty() && misshapen.is_empty() && missing.is_empty() {
             return Ok(plan);
         }
         Err(Error::Mismatch {
             place: self.place(),
-            missing: Vec::new(),
+            missing,
             misshapen,
             unexpected: strays,
         })

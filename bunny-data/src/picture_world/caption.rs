@@ -3,26 +3,44 @@
 use super::ask::{Known, capital, say, with_article};
 use super::dice::Dice;
 use super::scene::Scene;
-use super::vocabulary::{Combination, Shape, World, number_word};
+use super::vocabulary::{Shape, World, number_word};
 
-/// What a caption tells: this many of a combination, and what is written.
+/// What a caption tells: how many of a colour and shape, or of a shape, and what is written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Told {
-    pub groups: Vec<(Combination, usize)>,
+    pub groups: Vec<(Known, usize)>,
     pub writing: Vec<String>,
 }
 
 impl Told {
     /// All there is to tell.
     pub fn all(scene: &Scene) -> Self {
+        let groups = scene.groups().into_iter();
         Self {
-            groups: scene.groups(),
+            groups: groups.map(|(one, count)| (one.into(), count)).collect(),
             writing: scene
                 .letterings
                 .iter()
                 .map(|one| one.text.clone())
                 .collect(),
         }
+    }
+
+    /// The same without colours: "three hearts" where there are two red ones and a blue one.
+    fn without_colours(mut self) -> Self {
+        let mut groups: Vec<(Known, usize)> = Vec::new();
+        for (one, count) in self.groups {
+            let one = Known {
+                colour: None,
+                ..one
+            };
+            match groups.iter_mut().find(|(other, _)| *other == one) {
+                Some((_, sum)) => *sum += count,
+                None => groups.push((one, count)),
+            }
+        }
+        self.groups = groups;
+        self
     }
 }
 
@@ -43,13 +61,9 @@ pub(super) fn listed(parts: &[String]) -> String {
 }
 
 fn parts(told: &Told) -> Vec<String> {
-    let groups = told.groups.iter().map(|(combination, count)| match count {
-        1 => with_article(&combination.to_string()),
-        _ => format!(
-            "{} {}",
-            number_word(*count),
-            Known::from(*combination).plural()
-        ),
+    let groups = told.groups.iter().map(|(known, count)| match count {
+        1 => with_article(&known.name()),
+        _ => format!("{} {}", number_word(*count), known.plural()),
     });
     let writing = told.writing.iter().map(|text| {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -61,9 +75,17 @@ fn parts(told: &Told) -> Vec<String> {
     groups.chain(writing).collect()
 }
 
-/// A caption that is right. One in seven leaves something out, as captions do.
+/// A caption that is right. Half of them name no colours and one in seven leaves something out, as
+/// captions do. Where colours are not told, it takes shapes to find the caption's picture.
 pub(super) fn right(scene: &Scene, dice: &mut Dice) -> Caption {
-    let mut told = Told::all(scene);
+    let all = Told::all(scene);
+    match dice.percent(50) {
+        true => words(all.without_colours(), dice),
+        false => words(all, dice),
+    }
+}
+
+fn words(mut told: Told, dice: &mut Dice) -> Caption {
     dice.shuffle(&mut told.groups);
     if told.groups.len() > 1 && dice.percent(15) {
         told.groups.pop();
@@ -111,7 +133,8 @@ pub(super) fn wrong(scene: &Scene, another: &Scene, dice: &mut Dice) -> Caption 
         }
         (object.shape, object.colour) = (one.shape, one.colour);
     }
-    right(&twisted, dice)
+    // With its colours, by which some of them are wrong.
+    words(Told::all(&twisted), dice)
 }
 
 /// A caption that would fit any picture of the world.

@@ -1,11 +1,11 @@
 //! What stands in for CLIP: embeddings made from the truth, with noise.
 //!
 //! Every thing that can be told (a shape, a colour, both together, how many, what is written) has a
-//! fixed random direction. A picture's embedding is the sum of the directions of all that is in it,
-//! a direction of its own that no caption knows, and a little noise; a caption's is the sum of those
-//! of all it tells, and noise. So duplicates are near to each other, right captions near to their
-//! pictures, wrong ones far, and vague ones, which have a direction of their own and a little of
-//! their picture's, between.
+//! fixed random direction, a shape's the longest, so that captions without colours are not far off.
+//! A picture's embedding is the sum of the directions of all that is in it, a direction of its own
+//! that no caption knows, and a little noise; a caption's is the sum of those of all it tells, and
+//! noise. So duplicates are near to each other, right captions near to their pictures, wrong ones
+//! far, and vague ones, which have a direction of their own and a little of their picture's, between.
 
 use super::caption::Told;
 use super::dice::Dice;
@@ -45,16 +45,20 @@ fn content(told: &Told) -> Vector {
     let mut sum = [0.0; DIMS];
     // What all pictures of the world have in common.
     add(&mut sum, &direction(1), 0.4);
-    for (combination, count) in &told.groups {
-        let (shape, colour) = (combination.shape as u64, combination.colour as u64);
-        add(&mut sum, &direction(mix_all(&[2, shape])), 0.7);
-        add(&mut sum, &direction(mix_all(&[3, colour])), 0.7);
-        add(&mut sum, &direction(mix_all(&[4, shape, colour])), 1.0);
-        add(
-            &mut sum,
-            &direction(mix_all(&[5, shape, *count as u64])),
-            0.4,
-        );
+    for (known, count) in &told.groups {
+        let shape = known.shape.map(|shape| shape as u64);
+        let colour = known.colour.map(|colour| colour as u64);
+        if let Some(shape) = shape {
+            add(&mut sum, &direction(mix_all(&[2, shape])), 1.0);
+            let count = *count as u64;
+            add(&mut sum, &direction(mix_all(&[5, shape, count])), 0.4);
+        }
+        if let Some(colour) = colour {
+            add(&mut sum, &direction(mix_all(&[3, colour])), 0.5);
+        }
+        if let (Some(shape), Some(colour)) = (shape, colour) {
+            add(&mut sum, &direction(mix_all(&[4, shape, colour])), 0.7);
+        }
     }
     for text in &told.writing {
         add(&mut sum, &direction(mix_bytes(6, text.as_bytes())), 1.2);
