@@ -20,7 +20,7 @@ fi
 # are left out too, as in the paper. The pictures' places in their clusters tell nothing here.
 if [ ! -e "$world/coreset/pretrain.json" ]; then
     "$bunny" data coreset --embeddings "$world/embeddings" --images "$world/pretrain/images" \
-        --out "$world/coreset" --clusters 16 --score-window 15-60 --centroid-window none
+        --out "$world/coreset" --clusters 16 --score-window 5-60 --centroid-window none
 fi
 "$bunny" train recipes/picture-world.toml --out "$run" --ranks 2 --resume "$@"
 "$bunny" merge --model "$run/finetune" --out "$run/merged" --dtype f16

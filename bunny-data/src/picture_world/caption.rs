@@ -2,7 +2,7 @@
 
 use super::ask::{Known, capital, say, with_article};
 use super::dice::Dice;
-use super::scene::Scene;
+use super::scene::{Object, Scene};
 use super::vocabulary::{Shape, World, number_word};
 
 /// What a caption tells: how many of a colour and shape, or of a shape, and what is written.
@@ -183,6 +183,19 @@ pub(super) fn summary(scene: &Scene, dice: &mut Dice) -> String {
     }
 }
 
+/// "a large striped red star".
+pub(super) fn in_full(object: &Object) -> String {
+    let pattern = match object.texture {
+        super::Texture::Plain => String::new(),
+        other => format!("{other} "),
+    };
+    with_article(&format!(
+        "{} {pattern}{}",
+        object.size,
+        object.combination()
+    ))
+}
+
 /// A sentence for each thing: size, colour, shape, pattern and place.
 pub(super) fn description(scene: &Scene, dice: &mut Dice) -> String {
     let mut sentences = Vec::new();
@@ -198,16 +211,13 @@ pub(super) fn description(scene: &Scene, dice: &mut Dice) -> String {
             _ => format!("The picture shows {shapes} shapes."),
         });
     }
+    let place_first = dice.percent(50);
     for object in &scene.objects {
-        let pattern = match object.texture {
-            super::Texture::Plain => String::new(),
-            other => format!("{other} "),
-        };
-        let name = format!("{} {pattern}{}", object.size, object.combination());
-        let thing = capital(&with_article(&name));
+        let thing = in_full(object);
         sentences.push(match object.place() {
-            Some(place) => format!("{thing} is {}.", place.phrase()),
-            None => format!("There is {}.", with_article(&name)),
+            Some(place) if place_first => format!("{} is {thing}.", capital(place.phrase())),
+            Some(place) => format!("{} is {}.", capital(&thing), place.phrase()),
+            None => format!("There is {thing}."),
         });
     }
     for lettering in &scene.letterings {

@@ -137,6 +137,12 @@ impl Scene {
         })
     }
 
+    /// The centres of all that is in it.
+    pub fn centres(&self) -> impl Iterator<Item = [f32; 2]> {
+        let letterings = self.letterings.iter().map(|one| one.centre);
+        self.objects.iter().map(|one| one.centre).chain(letterings)
+    }
+
     /// The only object of this shape, this colour, or both; `None` where there is none or several.
     pub fn only(&self, shape: Option<Shape>, colour: Option<Colour>) -> Option<&Object> {
         let mut found = self.find(shape, colour);

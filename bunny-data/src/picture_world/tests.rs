@@ -339,6 +339,57 @@ fn what_is_written_is_valid_and_what_was_there_is_left_alone() {
 }
 
 #[test]
+fn what_is_said_to_be_at_a_place_is_there_alone() {
+    let (mut found, mut empty) = (0, 0);
+    for index in 0..600 {
+        let mut dice = Part::Conversations.dice(SEED, index);
+        let (scene, exchanges) = talk::about_picture(&mut dice);
+        for (asked, answer) in exchanges {
+            let asks = ["What is ", "What do you see ", "Tell me what is "];
+            let phrase = |start: &&str| {
+                asked
+                    .strip_prefix(*start)
+                    .map(|end| end.trim_end_matches(['?', '.']))
+            };
+            let place = asks
+                .iter()
+                .filter_map(phrase)
+                .find_map(|phrase| Place::ALL.iter().position(|place| place.phrase() == phrase));
+            let Some(place) = place else { continue };
+            let here = |centre: [f32; 2]| {
+                let [column, row] = centre.map(|at| (3.0 * at).min(2.9) as usize);
+                3 * row + column == place
+            };
+            let letters = scene
+                .letterings
+                .iter()
+                .filter(|one| here(one.centre))
+                .count();
+            let things: Vec<_> = scene
+                .objects
+                .iter()
+                .filter(|one| here(one.centre))
+                .collect();
+            assert_eq!(letters, 0, "{asked}");
+            if answer == "Nothing." {
+                assert!(things.is_empty(), "{asked}");
+                empty += 1;
+            } else {
+                assert_eq!(things.len(), 1, "{asked}");
+                let name = format!("{}.", things[0].combination());
+                assert!(answer.ends_with(&name), "{asked} {answer}");
+                assert!(
+                    answer.to_lowercase().contains(things[0].size.name()),
+                    "{answer}"
+                );
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 100 && empty > 10, "{found} {empty}");
+}
+
+#[test]
 fn a_test_of_a_later_layout_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let manifest = folder.path().join("manifest.json");

@@ -143,6 +143,9 @@ named! {
 /// How far from the border between two thirds a centre must be to be clearly in one of them.
 const CLEAR: f32 = 0.035;
 
+/// How far beyond the border of a third something may still be said to be in it.
+const NEAR: f32 = 0.1;
+
 impl Place {
     /// The place of a centre, given in fractions of the picture, where it is clear.
     pub fn of([x, y]: [f32; 2]) -> Option<Self> {
@@ -164,6 +167,15 @@ impl Place {
             [low + CLEAR + 0.002, high - CLEAR - 0.002]
         };
         [third(self as usize % 3), third(self as usize / 3)]
+    }
+
+    /// Whether a centre is here, or so near to it that one could say so.
+    pub(super) fn is_near(self, [x, y]: [f32; 2]) -> bool {
+        let near = |at: f32, third: usize| {
+            let low = third as f32 / 3.0;
+            (low - NEAR..low + 1.0 / 3.0 + NEAR).contains(&at)
+        };
+        near(x, self as usize % 3) && near(y, self as usize / 3)
     }
 
     /// The words that follow "is".
