@@ -132,26 +132,19 @@ fn gains(variance: &[f32], kept: usize) -> (Vec<f32>, f32) {
 /// in the kernel's order.
 fn waves(side: usize) -> Vec<f32> {
     /// Light, and the two contrasts of colour at right angles to it.
-    const COLOURS: [[f32; 3]; 3] = [
-        [0.577_350_3, 0.577_350_3, 0.577_350_3],
-        [0.707_106_8, -0.707_106_8, 0.0],
-        [0.408_248_3, 0.408_248_3, -0.816_496_6],
-    ];
+    const COLOURS: [[f32; 3]; 3] = [[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]];
     let cosine = |wave: usize, pixel: usize| {
         let norm = if wave == 0 { 1.0 } else { 2.0 } / side as f32;
         norm.sqrt() * (PI * (pixel as f32 + 0.5) * wave as f32 / side as f32).cos()
     };
-    let square = |at: usize| (at / side, at % side);
     let area = side * side;
+    let squares = || (0..area).map(|at| (at / side, at % side));
     let mut rows = Vec::with_capacity(9 * area * area);
     for colour in COLOURS {
-        for (down, across) in (0..area).map(square) {
-            for share in colour {
-                rows.extend(
-                    (0..area)
-                        .map(square)
-                        .map(|(y, x)| share * cosine(down, y) * cosine(across, x)),
-                );
+        let length = colour.iter().map(|share| share * share).sum::<f32>().sqrt();
+        for (down, across) in squares() {
+            for share in colour.map(|share| share / length) {
+                rows.extend(squares().map(|(y, x)| share * cosine(down, y) * cosine(across, x)));
             }
         }
     }
