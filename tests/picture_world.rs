@@ -157,8 +157,8 @@ fn the_coreset_of_a_world_is_cleaner_than_the_world() {
         fine += usize::from(truth[id]["kind"] == "right" || truth[id]["kind"] == "duplicate");
         contents.push(truth[id]["content"].as_u64().unwrap());
     }
-    // Of the world, 70 % have a right caption.
-    assert!(fine >= 190, "{fine} of 200 are right");
+    // Of the world, 70 % have a right caption: 140 of 200 drawn blindly, with a deviation of 6.5.
+    assert!(fine >= 180, "{fine} of 200 are right");
     contents.sort_unstable();
     contents.dedup();
     assert!(contents.len() >= 196, "{} of 200 differ", contents.len());

@@ -110,11 +110,13 @@ fn words(mut told: Told, dice: &mut Dice) -> Caption {
 }
 
 /// A caption that is wrong: of another picture, or of this one with every shape or every colour
-/// another.
+/// another. Colours are always told: without them it might be right.
 pub(super) fn wrong(scene: &Scene, another: &Scene, dice: &mut Dice) -> Caption {
     let mut twisted = scene.clone();
-    if dice.percent(50) || twisted.objects.is_empty() {
-        return right(another, dice);
+    // A number or a word that is right would say more than a colour that is not.
+    let can_twist = !twisted.objects.is_empty() && twisted.letterings.is_empty();
+    if !can_twist || dice.percent(40) {
+        return words(Told::all(another), dice);
     }
     let by = dice.whole(1, 7);
     let of_shape = dice.percent(50);
@@ -133,7 +135,6 @@ pub(super) fn wrong(scene: &Scene, another: &Scene, dice: &mut Dice) -> Caption 
         }
         (object.shape, object.colour) = (one.shape, one.colour);
     }
-    // With its colours, by which some of them are wrong.
     words(Told::all(&twisted), dice)
 }
 

@@ -84,6 +84,6 @@ pub(super) fn text(scene: &Scene, told: &Told, text: &str, dice: &mut Dice) -> V
     } else {
         add(&mut sum, &content(told), 0.8);
     }
-    add(&mut sum, &direction(dice.bits()), 0.35);
+    add(&mut sum, &direction(dice.bits()), 0.25);
     unit(sum).to_vec()
 }
