@@ -93,6 +93,13 @@ impl Maker {
         compose(&plan, self.world, &mut self.dice)
     }
 
+    /// How many more things are there, up to four: few more often than many, as in pictures that
+    /// people take, and so that a learner meets things alone first of all.
+    fn few(&mut self, most: usize) -> usize {
+        const WEIGHTS: [usize; 5] = [10, 6, 4, 3, 2];
+        self.dice.weighted(&WEIGHTS[..=most])
+    }
+
     fn colour(&mut self, answer: usize) -> Option<Theme> {
         let asked = Colour::ALL.get(answer);
         let combination = self.subject(|one| asked.is_none_or(|colour| one.colour == *colour))?;
@@ -100,7 +107,7 @@ impl Maker {
             Some(_) => combination.shape,
             None => self.other(|one| one.shape != combination.shape)?.shape,
         };
-        let extras = self.dice.below(5);
+        let extras = self.few(4);
         let writing = self.some_writing();
         let scene = self.scene(
             vec![combination.into()],
@@ -123,7 +130,7 @@ impl Maker {
             Some(_) => combination.colour,
             None => self.other(|one| one.colour != combination.colour)?.colour,
         };
-        let extras = self.dice.below(5);
+        let extras = self.few(4);
         let scene = self.scene(
             vec![combination.into()],
             extras,
@@ -153,7 +160,7 @@ impl Maker {
             let like = self.other(|one| one.colour == combination.colour && one != combination);
             wanted.extend(like.map(Wanted::from));
         }
-        let extras = self.dice.below(4).max(usize::from(wanted.is_empty()));
+        let extras = self.few(3).max(usize::from(wanted.is_empty()));
         let scene = self.scene(wanted, extras, &|one| one != combination, Vec::new());
         Some(Theme {
             question: ask::presence(&scene, combination.into(), &mut self.dice),
@@ -179,7 +186,7 @@ impl Maker {
             wanted.push(self.other(|one| known.fits(one))?.into());
         }
         let room = 6 - wanted.len();
-        let extras = self.dice.below(room.min(4) + 1);
+        let extras = self.few(room.min(4));
         let scene = self.scene(wanted, extras, &|one| !known.fits(one), Vec::new());
         Some(Theme {
             question: ask::count(&scene, known, &mut self.dice),
@@ -203,7 +210,7 @@ impl Maker {
             place,
             ..combination.into()
         };
-        let extras = self.dice.below(5);
+        let extras = self.few(4);
         let scene = self.scene(vec![wanted], extras, &|one| !known.fits(one), Vec::new());
         let question = ask::position(&scene, known, &mut self.dice)?;
         Some(Theme {
@@ -245,7 +252,7 @@ impl Maker {
 
     fn with_writing(&mut self, writing: Vec<String>) -> Option<(Scene, Combination)> {
         let combination = self.subject(|_| true)?;
-        let extras = self.dice.below(3);
+        let extras = self.few(2);
         let scene = self.scene(vec![combination.into()], extras, &|_| true, writing);
         Some((scene, combination))
     }
@@ -289,7 +296,7 @@ impl Maker {
             ..one.into()
         };
         let wanted = vec![sized(large, Size::Large), sized(small, Size::Small)];
-        let extras = self.dice.below(3);
+        let extras = self.few(2);
         let scene = self.scene(
             wanted,
             extras,
@@ -364,7 +371,7 @@ impl Maker {
             return None;
         }
         let wanted = vec![at(combination, place), at(other, beside)];
-        let extras = self.dice.below(3);
+        let extras = self.few(2);
         let scene = self.scene(
             wanted,
             extras,
@@ -392,7 +399,7 @@ impl Maker {
             texture,
             ..combination.into()
         };
-        let extras = self.dice.below(3);
+        let extras = self.few(2);
         let scene = self.scene(vec![wanted], extras, &|one| one != known, Vec::new());
         let question = ask::texture(&scene, known.into(), &mut self.dice)?;
         Some(Theme {
