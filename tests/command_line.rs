@@ -273,10 +273,15 @@ fn merge(run: &Path, out: &Path) {
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .output()
         .unwrap();
+    succeeds(&merged);
+}
+
+/// Fails with what the command complained of.
+fn succeeds(output: &Output) {
     assert!(
-        merged.status.success(),
+        output.status.success(),
         "{}",
-        String::from_utf8_lossy(&merged.stderr)
+        String::from_utf8_lossy(&output.stderr)
     );
 }
 
@@ -355,11 +360,7 @@ fn a_run_is_followed_by_tensorboard_and_merged_by_its_folder_alone() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let output = train(&out, &["--set=report_to=[\"tensorboard\"]"]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    succeeds(&output);
     for stage in ["pretrain", "finetune"] {
         let is_event_file = |name: &str| name.starts_with("events.out.tfevents.");
         let files = std::fs::read_dir(out.join(stage)).unwrap();
@@ -390,11 +391,7 @@ fn a_frozen_projector_is_in_the_merged_model_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let output = train(&out, &["--set=finetune.freeze_mm_mlp_adapter=true"]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    succeeds(&output);
     let merged = folder.path().join("merged");
     merge(&out.join("finetune"), &merged);
     let given = TensorFiles::open_file(out.join("pretrain/mm_projector.safetensors")).unwrap();
