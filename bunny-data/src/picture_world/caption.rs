@@ -26,20 +26,26 @@ impl Told {
         }
     }
 
+    /// What is told of objects that are named one by one.
+    fn each(named: impl Iterator<Item = Known>) -> Self {
+        let mut told = Self::default();
+        named.for_each(|one| told.add(one, 1));
+        told
+    }
+
+    fn add(&mut self, known: Known, count: usize) {
+        match self.groups.iter_mut().find(|(other, _)| *other == known) {
+            Some((_, sum)) => *sum += count,
+            None => self.groups.push((known, count)),
+        }
+    }
+
     /// The same without colours: "three hearts" where there are two red ones and a blue one.
     fn without_colours(mut self) -> Self {
-        let mut groups: Vec<(Known, usize)> = Vec::new();
-        for (one, count) in self.groups {
-            let one = Known {
-                colour: None,
-                ..one
-            };
-            match groups.iter_mut().find(|(other, _)| *other == one) {
-                Some((_, sum)) => *sum += count,
-                None => groups.push((one, count)),
-            }
+        for (mut one, count) in std::mem::take(&mut self.groups) {
+            one.colour = None;
+            self.add(one, count);
         }
-        self.groups = groups;
         self
     }
 }
@@ -65,31 +71,85 @@ fn parts(told: &Told) -> Vec<String> {
         1 => with_article(&known.name()),
         _ => format!("{} {}", number_word(*count), known.plural()),
     });
-    let writing = told.writing.iter().map(|text| {
-        if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            format!("the number {text}")
-        } else {
-            format!("the word \"{text}\"")
-        }
-    });
-    groups.chain(writing).collect()
+    groups.chain(told.writing.iter().map(written)).collect()
 }
 
-/// A caption that is right. Half of them name no colours and one in seven leaves something out, as
-/// captions do. Where colours are not told, it takes shapes to find the caption's picture.
-pub(super) fn right(scene: &Scene, dice: &mut Dice) -> Caption {
-    let all = Told::all(scene);
-    match dice.percent(50) {
-        true => words(all.without_colours(), dice),
-        false => words(all, dice),
+fn written(text: &String) -> String {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!("the number {text}")
+    } else {
+        format!("the word \"{text}\"")
     }
 }
 
-fn words(mut told: Told, dice: &mut Dice) -> Caption {
+/// A caption that is right. Half of them name no colours. Where colours are not told, it takes shapes
+/// and places to find the caption's picture.
+pub(super) fn right(scene: &Scene, dice: &mut Dice) -> Caption {
+    let colours = dice.percent(50);
+    told(scene, colours, dice)
+}
+
+/// Half of the captions tell how many there are of everything, the others where things are.
+fn told(scene: &Scene, colours: bool, dice: &mut Dice) -> Caption {
+    let one_by_one = !scene.objects.is_empty() && dice.percent(50);
+    match one_by_one {
+        true => things(scene, colours, dice),
+        false => groups(scene, colours, dice),
+    }
+}
+
+/// "two red hearts and a star"; one in seven leaves something out, as captions do.
+fn groups(scene: &Scene, colours: bool, dice: &mut Dice) -> Caption {
+    let mut told = Told::all(scene);
+    if !colours {
+        told = told.without_colours();
+    }
     dice.shuffle(&mut told.groups);
     if told.groups.len() > 1 && dice.percent(15) {
         told.groups.pop();
     }
+    worded(&parts(&told), told, dice)
+}
+
+/// The most things that a caption tells one by one.
+const NAMED: usize = 3;
+
+/// "a large star at the top left and a striped heart on the right". Which traits are told differs
+/// from caption to caption, so that each of them has to be seen in some.
+fn things(scene: &Scene, colours: bool, dice: &mut Dice) -> Caption {
+    let mut objects: Vec<&Object> = scene.objects.iter().collect();
+    dice.shuffle(&mut objects);
+    objects.truncate(NAMED);
+    let (places, sizes, textures) = (dice.percent(80), dice.percent(35), dice.percent(40));
+    let known = |object: &Object| Known {
+        shape: Some(object.shape),
+        colour: colours.then_some(object.colour),
+    };
+    let told = Told {
+        writing: Told::all(scene).writing,
+        ..Told::each(objects.iter().map(|object| known(object)))
+    };
+    let things = objects.iter().map(|object| {
+        let size = sizes.then(|| object.size.name());
+        let texture = Some(object.texture.name())
+            .filter(|_| textures && object.texture != super::Texture::Plain);
+        let name = known(object).name();
+        let words: Vec<&str> = [size, texture, Some(name.as_str())]
+            .into_iter()
+            .flatten()
+            .collect();
+        let thing = with_article(&words.join(" "));
+        match object.place().filter(|_| places) {
+            Some(place) => format!("{thing} {}", place.phrase()),
+            None => thing,
+        }
+    });
+    let parts: Vec<String> = things.chain(told.writing.iter().map(written)).collect();
+    worded(&parts, told, dice)
+}
+
+/// As the web words it.
+fn worded(parts: &[String], told: Told, dice: &mut Dice) -> Caption {
     let forms = [
         "{x}",
         "{x}",
@@ -102,7 +162,7 @@ fn words(mut told: Told, dice: &mut Dice) -> Caption {
         "{x} - clip art",
         "{y} | free download",
     ];
-    let list = listed(&parts(&told));
+    let list = listed(parts);
     Caption {
         text: say(dice, &forms, [&list, &capital(&list), ""]),
         told,
@@ -116,7 +176,7 @@ pub(super) fn wrong(scene: &Scene, another: &Scene, dice: &mut Dice) -> Caption 
     // A number or a word that is right would say more than a colour that is not.
     let can_twist = !twisted.objects.is_empty() && twisted.letterings.is_empty();
     if !can_twist || dice.percent(40) {
-        return words(Told::all(another), dice);
+        return told(another, true, dice);
     }
     let by = dice.whole(1, 7);
     let of_shape = dice.percent(50);
@@ -135,7 +195,7 @@ pub(super) fn wrong(scene: &Scene, another: &Scene, dice: &mut Dice) -> Caption 
         }
         (object.shape, object.colour) = (one.shape, one.colour);
     }
-    words(Told::all(&twisted), dice)
+    told(&twisted, true, dice)
 }
 
 /// A caption that would fit any picture of the world.
