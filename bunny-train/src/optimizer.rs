@@ -13,6 +13,7 @@ use burn::{
 
 use crate::{
     gradients::{Gradients, Slots},
+    names::Part,
     stage::Learner,
 };
 
@@ -40,13 +41,44 @@ impl Default for AdamWConfig {
     }
 }
 
-/// The learning rates of one step.
+/// Learning rates, of one step or at their highest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     /// Of the language model and its adapters.
     pub language: f64,
-    /// Of the projector and an unfrozen tower.
+    /// Of the projector.
     pub projector: f64,
+    /// Of an unfrozen vision tower.
+    pub tower: f64,
+}
+
+impl Rates {
+    /// The same for all.
+    pub const fn uniform(rate: f64) -> Self {
+        Self {
+            language: rate,
+            projector: rate,
+            tower: rate,
+        }
+    }
+
+    /// All of them `factor` times.
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            language: factor * self.language,
+            projector: factor * self.projector,
+            tower: factor * self.tower,
+        }
+    }
+
+    /// That of a part of the model.
+    pub const fn of(self, part: Part) -> f64 {
+        match part {
+            Part::Language | Part::Lora => self.language,
+            Part::Projector => self.projector,
+            Part::Tower => self.tower,
+        }
+    }
 }
 
 /// What the optimizer knows of one learner.
@@ -138,10 +170,7 @@ impl<B: Backend> AdamW<B> {
     ) {
         let states = self.states.iter_mut().zip(learners);
         for ((state, learner), gradient) in states.zip(gradients.into_sums()) {
-            let rate = match learner.beside {
-                true => rates.projector,
-                false => rates.language,
-            };
+            let rate = rates.of(learner.parameter.part);
             let decay = match learner.decayed {
                 true => self.config.weight_decay,
                 false => 0.0,

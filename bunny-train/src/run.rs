@@ -106,12 +106,12 @@ pub trait Task<B: AutodiffBackend> {
 pub struct Run<'a> {
     /// The stage.
     pub kind: StageKind,
-    /// Data, rates and steps.
+    /// Data and steps.
     pub training: &'a TrainingArguments,
     /// What a step's loss is the mean of.
     pub loss_average: LossAverage,
-    /// The learning rate of learners that have one of their own.
-    pub beside_rate: f64,
+    /// The highest learning rate of each part of the model.
+    pub rates: Rates,
     /// All of the stage's keys, which may not change while the run is stopped.
     pub recipe: Map<String, Value>,
     /// Where checkpoints, metrics and results go.
@@ -375,10 +375,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             }
         }
         let factor = self.schedule.factor(step);
-        let rates = Rates {
-            language: factor * training.learning_rate,
-            projector: factor * self.run.beside_rate,
-        };
+        let rates = self.run.rates.scaled(factor);
         let max_norm = (training.max_grad_norm > 0.0).then_some(training.max_grad_norm);
         // The mean and the clipping are one factor, which the optimizer takes along.
         let scale = clip_factor(grad_norm, max_norm) / divisor;

@@ -68,8 +68,6 @@ impl Learns {
 pub struct Learner {
     /// Which one.
     pub parameter: NamedParameter,
-    /// It learns at the projector's rate, where that has its own.
-    pub beside: bool,
     /// It is decayed: matrices are, biases and norms are not.
     pub decayed: bool,
 }
@@ -110,8 +108,6 @@ pub fn thaw<B: AutodiffBackend, M: Module<B>>(
     let learners: Vec<Learner> = parameters
         .into_iter()
         .map(|parameter| Learner {
-            // As in the reference, an unfrozen tower learns at the projector's rate.
-            beside: matches!(parameter.part, Part::Projector | Part::Tower),
             decayed: parameter.shape.len() > 1,
             parameter,
         })

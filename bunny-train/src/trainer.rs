@@ -108,9 +108,7 @@ impl Job {
             kind: self.kind,
             training: &recipe.training,
             loss_average: recipe.loss_average,
-            beside_rate: recipe
-                .mm_projector_lr
-                .unwrap_or(recipe.training.learning_rate),
+            rates: recipe.rates(),
             recipe: keys_of(recipe),
             folder: &self.folder,
             stop: self.stop.clone(),

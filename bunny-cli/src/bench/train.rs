@@ -143,6 +143,7 @@ impl Work for Measuring {
             let rates = Rates {
                 language: 2e-4,
                 projector: 2e-5,
+                tower: 2e-5,
             };
             optimizer.step(sums, scale, rates, &learners);
             model = optimizer.update(model, &pass.slots);

@@ -9,7 +9,7 @@ use super::{
     StageKind, TrainingArguments,
     keys::{Fault, Keys},
 };
-use crate::{feed::PicturePolicy, lora::LoraConfig, stage::Learns};
+use crate::{feed::PicturePolicy, lora::LoraConfig, optimizer::Rates, stage::Learns};
 
 /// What a step's loss is the mean of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,8 +64,11 @@ pub struct StageRecipe {
     /// A projector to start from: a folder or a file; by default what the stage before has made.
     pub pretrain_mm_mlp_adapter: Option<String>,
 
-    /// The projector's learning rate, and an unfrozen tower's; `learning_rate` unless given.
+    /// The projector's learning rate; `learning_rate` unless given.
     pub mm_projector_lr: Option<f64>,
+    /// An unfrozen tower's learning rate, as in LLaVA-NeXT; the projector's unless given, which is
+    /// what the reference does.
+    pub mm_vision_tower_lr: Option<f64>,
 
     /// Positions of a row, pictures expanded; longer ones are cut.
     pub model_max_length: usize,
@@ -101,6 +104,7 @@ impl Default for StageRecipe {
             mm_projector_type: "mlp2x_gelu".into(),
             pretrain_mm_mlp_adapter: None,
             mm_projector_lr: None,
+            mm_vision_tower_lr: None,
             model_max_length: 2048,
             gradient_checkpointing: true,
             group_by_modality_length: false,
@@ -122,6 +126,7 @@ impl Keys for StageRecipe {
             init_adapter: some(),
             pretrain_mm_mlp_adapter: some(),
             mm_projector_lr: Some(0.0),
+            mm_vision_tower_lr: Some(0.0),
             training: TrainingArguments::full(),
             ..Self::default()
         }
@@ -174,6 +179,15 @@ impl StageRecipe {
         if !self.mm_projector_lr.is_none_or(positive) {
             return wrong("mm_projector_lr", "must be above 0");
         }
+        if !self.mm_vision_tower_lr.is_none_or(positive) {
+            return wrong("mm_vision_tower_lr", "must be above 0");
+        }
+        if self.mm_vision_tower_lr.is_some() && !self.unfreeze_vision_tower {
+            return wrong(
+                "mm_vision_tower_lr",
+                "is of no use without unfreeze_vision_tower = true",
+            );
+        }
         if self.model_max_length == 0 {
             return wrong("model_max_length", "must be at least 1");
         }
@@ -188,6 +202,17 @@ impl StageRecipe {
             lora: self.lora_enable,
             language: !self.lora_enable && !only_projector,
             tower: self.unfreeze_vision_tower,
+        }
+    }
+
+    /// The highest rate of each part.
+    pub fn rates(&self) -> Rates {
+        let language = self.training.learning_rate;
+        let projector = self.mm_projector_lr.unwrap_or(language);
+        Rates {
+            language,
+            projector,
+            tower: self.mm_vision_tower_lr.unwrap_or(projector),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Recipes as people write them, and what is said of those that cannot be followed.
 
 use super::*;
-use crate::{schedule::SchedulerKind, stage::Learns};
+use crate::{optimizer::Rates, schedule::SchedulerKind, stage::Learns};
 
 const BOTH: &str = r#"
 format_version = 1
@@ -50,6 +50,34 @@ fn keys_above_the_stages_are_for_both_and_stages_fill_in_their_own() {
     assert_eq!(finetune.image_aspect_ratio.as_deref(), Some("pad"));
     assert_eq!(finetune.lora_alpha, 256.0);
     assert_eq!(finetune.training.lr_scheduler_type, SchedulerKind::Cosine);
+}
+
+#[test]
+fn a_tower_learns_at_its_own_rate_or_the_projectors_or_the_only_one() {
+    let rates = |more: &[&str]| {
+        let mut overrides = vec![
+            "finetune.unfreeze_vision_tower=true",
+            "finetune.learning_rate=1e-4",
+        ];
+        overrides.extend(more);
+        stage(&parse(BOTH, &overrides).unwrap(), StageKind::Finetune).rates()
+    };
+    let given = rates(&["finetune.mm_vision_tower_lr=3e-6"]);
+    assert_eq!(
+        [given.language, given.projector, given.tower],
+        [1e-4, 2e-5, 3e-6]
+    );
+    assert_eq!(rates(&[]).tower, 2e-5);
+    let pretrain = parse(BOTH, &["pretrain.unfreeze_vision_tower=true"]).unwrap();
+    assert_eq!(
+        stage(&pretrain, StageKind::Pretrain).rates(),
+        Rates::uniform(5e-4)
+    );
+    let frozen = parse(BOTH, &["finetune.mm_vision_tower_lr=3e-6"]).unwrap_err();
+    assert!(
+        frozen.to_string().contains("unfreeze_vision_tower"),
+        "{frozen}"
+    );
 }
 
 #[test]
@@ -139,7 +167,7 @@ fn every_key_has_a_place_in_the_list_of_known_ones() {
     ] {
         assert!(keys.iter().any(|known| known == key), "{key}");
     }
-    assert_eq!(keys.len(), 42);
+    assert_eq!(keys.len(), 43);
 }
 
 const FROM_NOTHING: &str = r#"
