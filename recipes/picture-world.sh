@@ -13,8 +13,8 @@ world=data/picture-world
 run=runs/picture-world
 
 if [ ! -e "$world/manifest.json" ]; then
-    "$bunny" data synth --out "$world" --pairs "${PAIRS:-160000}" \
-        --conversations "${CONVERSATIONS:-240000}" --questions 2200 --seed 1
+    "$bunny" data synth --out "$world" --pairs "${PAIRS:-200000}" \
+        --conversations "${CONVERSATIONS:-260000}" --questions 2200 --seed 1
 fi
 # Three tenths of the captions are wrong or vague, and fit their pictures least. Those that fit best
 # are left out too, as in the paper. The pictures' places in their clusters tell nothing here.

@@ -60,10 +60,9 @@ pub trait Work {
 pub struct Numbers {
     backend: BackendName,
     wanted: DtypeName,
+    /// Bytes of the largest buffer that a kernel can read; larger token tables are split.
+    largest_buffer: usize,
 }
-
-/// wgpu guarantees storage buffers of this size; larger token tables are split.
-const WGPU_BUFFER: usize = 128 << 20;
 
 impl Numbers {
     /// The number types for weights that are stored in type `stored`.
@@ -90,7 +89,7 @@ impl Numbers {
         }
         Ok(match self.backend {
             BackendName::Cpu | BackendName::Ndarray => Precision::weights_only(wanted),
-            BackendName::Wgpu => Precision::uniform(wanted).with_table_limit(WGPU_BUFFER),
+            BackendName::Wgpu => Precision::uniform(wanted).with_table_limit(self.largest_buffer),
             BackendName::Cuda => Precision::uniform(wanted),
         })
     }
@@ -157,9 +156,11 @@ impl BackendArgs {
     /// # Errors
     /// When that backend is not built in or not there, or the work fails.
     pub fn run<W: Work>(self, work: W) -> Result<W::Output> {
-        let numbers = Numbers {
+        #[allow(unused_mut, reason = "it is wgpu alone that has a limit")]
+        let mut numbers = Numbers {
             backend: self.backend,
             wanted: self.dtype,
+            largest_buffer: usize::MAX,
         };
         match self.backend {
             #[cfg(feature = "flex")]
@@ -168,7 +169,7 @@ impl BackendArgs {
             BackendName::Ndarray => work.run::<burn_ndarray::NdArray>(Default::default(), numbers),
             #[cfg(feature = "wgpu")]
             BackendName::Wgpu => {
-                require_adapter()?;
+                numbers.largest_buffer = largest_wgpu_buffer()?;
                 work.run::<burn_wgpu::Wgpu>(Default::default(), numbers)
             }
             #[cfg(feature = "cuda")]
@@ -204,19 +205,34 @@ fn require_cuda_driver() -> Result<()> {
     }
 }
 
-/// Without an adapter the wgpu backend panics when it is first asked for anything.
+/// The adapter's limit on what a kernel can read as one. Without an adapter the wgpu backend panics
+/// when it is first asked for anything, as here.
 #[cfg(feature = "wgpu")]
-fn require_adapter() -> Result<()> {
-    use std::panic;
+fn largest_wgpu_buffer() -> Result<usize> {
+    use std::{panic, sync::OnceLock};
 
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let asked = || <burn_wgpu::Wgpu as Backend>::supports_dtype(&Default::default(), DType::F32);
-    let answered = panic::catch_unwind(asked);
-    panic::set_hook(hook);
-    match answered {
-        Ok(_) => Ok(()),
-        Err(_) => bail!(
+    use burn_wgpu::{RuntimeOptions, graphics::AutoGraphicsApi, init_setup};
+
+    // A device is set up once, however many stages run on it.
+    static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
+    let limit = LIMIT.get_or_init(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(|_| {}));
+        let set_up =
+            || init_setup::<AutoGraphicsApi>(&Default::default(), RuntimeOptions::default());
+        let setup = panic::catch_unwind(set_up);
+        panic::set_hook(hook);
+        let limits = setup.ok()?.device.limits();
+        Some(
+            limits
+                .max_storage_buffer_binding_size
+                .min(limits.max_buffer_size),
+        )
+    });
+    match limit {
+        // Kernels count in 32 bits.
+        Some(bytes) => Ok((*bytes).min(1 << 31) as usize),
+        None => bail!(
             "no adapter for wgpu found: install a GPU's driver, or Mesa's software Vulkan, or take \
              another --backend"
         ),

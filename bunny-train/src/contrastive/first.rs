@@ -9,8 +9,8 @@
 //!   CIFAR-10 in 3.29 Seconds on a Single GPU", 2024), with eigenvectors, which cosines stand in for
 //!   here.
 //! - Positions are sinusoids in two dimensions (Beyer, Zhai and Kolesnikov, "Better plain ViT
-//!   baselines for ImageNet-1k", 2022), as large as whitened patches, nearly, so that attention has
-//!   something to tell places apart by.
+//!   baselines for ImageNet-1k", 2022), as large as whitened patches: attention has something to tell
+//!   places apart by, and what comes out of the tower still tells where it is.
 //! - What a layer adds is divided by the root of how many there are, as in GPT-2.
 //!
 //! All of them are ordinary weights afterwards, and learn.
@@ -34,8 +34,10 @@ const CHANNELS_PER_WAVE: usize = 3;
 /// noise.
 const NOISE: f64 = 1e-3;
 
-/// The root mean square of positions, where that of patches is 1.
-const POSITIONS: f32 = 0.4;
+/// The root mean square of positions, where that of patches is 1. Shapes of the picture world were
+/// learnt as fast with 0.4, 0.8 and 1.2; after six layers a patch's column was told by a linear
+/// probe with R² 0.87, 0.96 and 0.98.
+const POSITIONS: f32 = 1.0;
 
 /// Prepares the first weights of `tower`, drawn with LeCun's deviation, for pictures such as
 /// `pixels`.
