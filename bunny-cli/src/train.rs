@@ -19,6 +19,7 @@ use bunny_train::{
     contrastive::ContrastiveJob,
     language::LanguageJob,
     recipe::{ContrastiveRecipe, LanguageRecipe, Override, Recipe, Stage, StageKind, StageRecipe},
+    reduce::Reduction,
     run::Run,
     start::{Places, Start},
     trainer::Job,
@@ -78,6 +79,9 @@ struct RunArgs {
     /// models fastest. Stage contrastive, which compares all pairs of a batch, has one
     #[arg(long, default_value = "1", value_name = "N")]
     ranks: std::num::NonZeroUsize,
+    /// Where the gradients of several ranks are summed
+    #[arg(long, value_enum, default_value = "memory", value_name = "WHERE")]
+    reduce: ReduceName,
     /// Do not look at all records before the first step
     #[arg(long)]
     no_scan: bool,
@@ -92,6 +96,15 @@ struct RecipeArgs {
     /// without the stage's name
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<Override>,
+}
+
+/// A [`Reduction`] by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReduceName {
+    /// In main memory, in the order of the ranks.
+    Memory,
+    /// On the CUDA devices, by NVIDIA's NCCL, which has to be installed.
+    Nccl,
 }
 
 /// A stage by its name.
@@ -195,6 +208,10 @@ fn train(args: RunArgs) -> Result<()> {
     let how = How {
         dry_run: args.dry_run,
         ranks: args.ranks.into(),
+        reduction: match args.reduce {
+            ReduceName::Memory => Reduction::Memory,
+            ReduceName::Nccl => Reduction::Nccl,
+        },
     };
     for (at, (kind, stage)) in stages.iter().enumerate() {
         if args.dry_run

@@ -33,7 +33,7 @@ use crate::{
     output::Masters,
     pass::{Pass, Way, decoder_loss},
     recipe::{LanguageRecipe, LossAverage, StageKind},
-    reduce::Reduce,
+    reduce::{Reduce, Reduction},
     run::{Loss, Observer, Outcome, Run, Task, Trainer, keys_of, on_ranks},
     stage::{Learner, Learns, thaw},
     steps::Steps,
@@ -115,7 +115,12 @@ impl LanguageJob {
         device: &B::Device,
         observer: Observer<'_>,
     ) -> Result<Outcome, TrainError> {
-        self.run_on::<B>(precision, std::slice::from_ref(device), observer)
+        self.run_on::<B>(
+            precision,
+            std::slice::from_ref(device),
+            Reduction::Memory,
+            observer,
+        )
     }
 
     /// Runs the stage on several devices of this process, one thread each.
@@ -126,13 +131,14 @@ impl LanguageJob {
         &self,
         precision: Precision,
         devices: &[B::Device],
+        reduction: Reduction,
         observer: Observer<'_>,
     ) -> Result<Outcome, TrainError> {
         // What all ranks start from is made once.
         Run::last_checkpoint(&self.folder, self.resume)?;
         fs::create_dir_all(&self.folder).map_err(TrainError::io(&self.folder, "create"))?;
         let start = self.open(&self.folder)?;
-        on_ranks(devices, observer, |device, rank, observer| {
+        on_ranks(devices, reduction, observer, |device, rank, observer| {
             self.run_rank::<B>(&start, precision, device, rank, observer)
         })
     }

@@ -14,7 +14,10 @@ use std::{
 use bunny_core::nn::Mode;
 use burn::{
     module::AutodiffModule,
-    tensor::{ElementConversion, Tensor, backend::AutodiffBackend},
+    tensor::{
+        ElementConversion, Tensor,
+        backend::{AutodiffBackend, DeviceOps},
+    },
 };
 use serde_json::{Map, Value};
 
@@ -29,7 +32,7 @@ use crate::{
     metrics::{MetricsFile, StepMetrics, resident_memory},
     optimizer::{AdamW, AdamWConfig, Rates},
     recipe::{LossAverage, Reporter, StageKind, TrainingArguments},
-    reduce::{Alone, InProcess, Reduce},
+    reduce::{self, Alone, Reduce, Reduction},
     schedule::Schedule,
     stage::Learner,
     steps::Steps,
@@ -502,8 +505,9 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
 ///
 /// # Errors
 /// Those of the first rank that has one of its own.
-pub(crate) fn on_ranks<D: Sync>(
+pub(crate) fn on_ranks<D: DeviceOps>(
     devices: &[D],
+    reduction: Reduction,
     observer: Observer<'_>,
     run: impl Fn(&D, &dyn Reduce, Observer<'_>) -> Result<Outcome, TrainError> + Sync,
 ) -> Result<Outcome, TrainError> {
@@ -512,23 +516,24 @@ pub(crate) fn on_ranks<D: Sync>(
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / devices.len().max(1)).max(1);
-    let run_rank = |rank: &InProcess, device: &D, observer: Observer<'_>| {
+    let run = &run;
+    let run_rank = |rank: Box<dyn Reduce>, device: &D, observer: Observer<'_>| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|_| TrainError::Worker)?;
-        pool.install(|| run(device, rank, observer))
+        // A rank that has failed is dropped, which makes the others abort.
+        pool.install(move || run(device, &*rank, observer))
     };
-    let mut ranks = InProcess::group(devices.len()).into_iter().zip(devices);
+    let mut ranks = reduce::group(devices, reduction)?.into_iter().zip(devices);
     thread::scope(|scope| {
         let first = ranks.next();
         let others: Vec<_> = ranks
-            .map(|(rank, device)| scope.spawn(move || run_rank(&rank, device, &mut |_, _| {})))
+            .map(|(rank, device)| scope.spawn(move || run_rank(rank, device, &mut |_, _| {})))
             .collect();
-        let mut outcome = match &first {
+        let mut outcome = match first {
             Some((rank, device)) => run_rank(rank, device, observer),
             None => Err(TrainError::Worker),
         };
-        // A rank that failed makes the others abort: theirs is not the error to tell.
-        drop(first);
+        // Theirs who aborted is not the error to tell.
         for other in others {
             match (
                 &mut outcome,

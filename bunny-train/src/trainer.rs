@@ -19,7 +19,7 @@ use crate::{
     output,
     pass::{self, Pass},
     recipe::{StageKind, StageRecipe},
-    reduce::{Alone, Reduce},
+    reduce::{Alone, Reduce, Reduction},
     run::{Loss, Run, Task, Trainer, keys_of, on_ranks},
     stage::{Learner, prepare},
     start::{Places, Start},
@@ -67,9 +67,10 @@ impl Job {
         &self,
         precision: Precision,
         devices: &[B::Device],
+        reduction: Reduction,
         observer: Observer<'_>,
     ) -> Result<Outcome, TrainError> {
-        on_ranks(devices, observer, |device, rank, observer| {
+        on_ranks(devices, reduction, observer, |device, rank, observer| {
             self.run_rank::<B>(precision, device, rank, observer)
         })
     }

@@ -4,7 +4,7 @@
 mod common;
 
 use bunny_core::checkpoint::Precision;
-use bunny_train::TrainError;
+use bunny_train::{TrainError, reduce::Reduction};
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use common::Stage;
@@ -28,7 +28,7 @@ fn two_ranks_learn_what_one_with_twice_the_accumulation_learns() {
             job.recipe.training.gradient_accumulation_steps = 2 / ranks;
             let devices = vec![Default::default(); ranks];
             let outcome = job
-                .run_on::<B>(Precision::F32, &devices, &mut |_, _| {})
+                .run_on::<B>(Precision::F32, &devices, Reduction::Memory, &mut |_, _| {})
                 .unwrap();
             assert!(outcome.is_complete());
             RESULTS.map(|file| std::fs::read(folder.join(file)).unwrap())
@@ -48,6 +48,7 @@ fn a_rank_that_fails_stops_the_others_and_its_error_is_told() {
         .run_on::<B>(
             Precision::F32,
             &[Default::default(), Default::default()],
+            Reduction::Memory,
             &mut |_, _| {},
         )
         .unwrap_err();

@@ -6,6 +6,7 @@ use bunny_train::{
     TrainError,
     contrastive::ContrastiveJob,
     language::LanguageJob,
+    reduce::Reduction,
     run::{Observer, Outcome},
     start::Start,
     trainer::Job,
@@ -25,6 +26,8 @@ pub struct How {
     pub dry_run: bool,
     /// Data-parallel ranks.
     pub ranks: usize,
+    /// Where their gradients are summed.
+    pub reduction: Reduction,
 }
 
 /// `language`.
@@ -47,7 +50,7 @@ impl Work for Language<'_> {
         let precision = numbers.precision::<B>(&device, DType::F32)?;
         follow("language", &job.folder, |observer| {
             let devices = numbers.devices::<B>(&device, self.how.ranks);
-            job.run_on::<Autodiff<B>>(precision, &devices, observer)
+            job.run_on::<Autodiff<B>>(precision, &devices, self.how.reduction, observer)
         })
     }
 }
@@ -99,7 +102,7 @@ impl Work for Bunny<'_> {
         }
         follow(job.kind.name(), &job.folder, |observer| {
             let devices = numbers.devices::<B>(&device, self.how.ranks);
-            job.run_on::<Autodiff<B>>(precision, &devices, observer)
+            job.run_on::<Autodiff<B>>(precision, &devices, self.how.reduction, observer)
         })
     }
 }
