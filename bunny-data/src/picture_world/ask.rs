@@ -222,6 +222,7 @@ mod tests {
             centre,
             radius: if size == Size::Large { 0.17 } else { 0.08 },
             tilt: 0.0,
+            hue: 0.0,
         };
         use {Colour::*, Shape::*, Size::*, Texture::*};
         Scene {

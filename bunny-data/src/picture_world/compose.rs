@@ -59,7 +59,7 @@ pub(super) fn compose(plan: &Plan<'_>, world: World, dice: &mut Dice) -> Scene {
         objects.push(room.put(object, one.place, overlap, dice));
     }
     for _ in 0..plan.extras {
-        let Some(combination) = dice.any(choices.iter().copied()) else {
+        let Some(combination) = draw(choices.iter().copied(), dice) else {
             break;
         };
         let object = draw_object(combination.into(), many, dice);
@@ -72,6 +72,19 @@ pub(super) fn compose(plan: &Plan<'_>, world: World, dice: &mut Dice) -> Scene {
         objects,
         letterings,
     }
+}
+
+/// One of several, of which rainbows are more likely than others: a fifth of all that is drawn.
+pub(super) fn draw(
+    choices: impl Iterator<Item = Combination>,
+    dice: &mut Dice,
+) -> Option<Combination> {
+    let mut choices: Vec<Combination> = choices.collect();
+    let is_rainbow = |one: &Combination| one.colour == Colour::Rainbow;
+    if dice.percent(12) && choices.iter().any(is_rainbow) {
+        choices.retain(is_rainbow);
+    }
+    dice.any(choices)
 }
 
 fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
@@ -95,6 +108,7 @@ fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
         radius: dice.real(low, high) / 112.0,
         // Up to 11 degrees to either side.
         tilt: dice.real(-0.1, 0.1),
+        hue: dice.real(0.0, 1.0),
     }
 }
 
@@ -103,9 +117,8 @@ fn letterings(plan: &Plan<'_>, room: &mut Room, dice: &mut Dice) -> Vec<Letterin
         .iter()
         .copied()
         .filter(|colour| {
-            plan.wanted
-                .iter()
-                .all(|one| one.combination.colour != *colour)
+            let mut wanted = plan.wanted.iter().map(|one| one.combination.colour);
+            *colour != Colour::Rainbow && wanted.all(|wanted| wanted != *colour)
         })
         .collect();
     let write = |text: &String| {

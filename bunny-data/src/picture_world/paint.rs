@@ -76,7 +76,7 @@ impl Picture {
 type Rgb = [f32; 3];
 
 impl Colour {
-    /// Levels of red, green and blue.
+    /// Levels of red, green and blue; a rainbow's are in the middle of all.
     pub(super) const fn rgb(self) -> Rgb {
         match self {
             Self::Red => [214.0, 32.0, 36.0],
@@ -87,6 +87,10 @@ impl Colour {
             Self::Purple => [140.0, 46.0, 176.0],
             Self::Black => [18.0, 18.0, 20.0],
             Self::White => [248.0, 248.0, 246.0],
+            Self::Pink => [250.0, 150.0, 190.0],
+            Self::Brown => [112.0, 64.0, 26.0],
+            Self::Turquoise => [44.0, 206.0, 200.0],
+            Self::Rainbow => [128.0; 3],
         }
     }
 }
@@ -199,14 +203,19 @@ impl Canvas {
         let t = object.tilt;
         // The cosine and sine of the angle whose half has the tangent t.
         let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
-        let colour = object.colour.rgb();
         let border = match object.colour {
-            Colour::Black | Colour::Blue | Colour::Purple | Colour::Red => Colour::White.rgb(),
+            Colour::Black | Colour::Blue | Colour::Purple | Colour::Red | Colour::Brown => {
+                Colour::White.rgb()
+            }
             _ => Colour::Black.rgb(),
         };
         let unit = self.longer / 112.0;
         self.cover(object.centre, [1.3 * radius; 2], |[x, y]| {
             let p = [(cos * x + sin * y) / radius, (cos * y - sin * x) / radius];
+            let colour = match object.colour {
+                Colour::Rainbow => rainbow(p, object.hue),
+                colour => colour.rgb(),
+            };
             let distance = outline::distance(object.shape, p) * radius;
             let covered = (0.5 - distance).clamp(0.0, 1.0);
             if covered == 0.0 {
@@ -288,6 +297,18 @@ impl Canvas {
         }
         bytes
     }
+}
+
+/// The hue at a point of an object that reaches from -1 to 1, as a pure colour. They begin at `first`,
+/// and two thirds of the circle lie between one side and the other.
+fn rainbow([x, y]: [f32; 2], first: f32) -> Rgb {
+    let hue = first + (x + y) / 3.0;
+    // The three levels rise and fall with the hue, a third of the circle apart.
+    [0.0, 1.0 / 3.0, 2.0 / 3.0].map(|shift| {
+        let at = hue + shift;
+        let from_peak = (at - at.round()).abs();
+        20.0 + 225.0 * (2.0 - 6.0 * from_peak).clamp(0.0, 1.0)
+    })
 }
 
 fn mix_rgb(a: Rgb, b: Rgb, share: f32) -> Rgb {

@@ -34,6 +34,8 @@ pub struct Object {
     pub radius: f32,
     /// The tangent of half the angle by which it is turned.
     pub tilt: f32,
+    /// Where its hues begin, from 0 to 1, when it is a rainbow.
+    pub hue: f32,
 }
 
 impl Object {

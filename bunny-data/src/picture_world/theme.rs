@@ -1,8 +1,10 @@
 //! Pictures made for a question: the answer is drawn first, so that every answer is as frequent as
 //! the others, "no" and "none" among them.
 
+use std::collections::BTreeSet;
+
 use super::ask::{self, Known, Question, QuestionKind};
-use super::compose::{Plan, Wanted, compose};
+use super::compose::{Plan, Wanted, compose, draw};
 use super::dice::Dice;
 use super::scene::Scene;
 use super::vocabulary::{Colour, Combination, Place, Shape, Size, Texture, WORDS, World};
@@ -15,9 +17,9 @@ pub(super) struct Theme {
 }
 
 /// How many answers are drawn from; `None` for questions without a picture.
-fn answers(kind: QuestionKind) -> Option<usize> {
+fn answers(kind: QuestionKind, world: World) -> Option<usize> {
     Some(match kind {
-        QuestionKind::Colour => Colour::ALL.len() + 1,
+        QuestionKind::Colour => colours(world).len() + 1,
         QuestionKind::Shape => Shape::ALL.len() + 1,
         QuestionKind::Presence => 2,
         QuestionKind::Count => 6,
@@ -35,7 +37,7 @@ fn answers(kind: QuestionKind) -> Option<usize> {
 /// otherwise, as where things got in each other's way, are thrown away. `None` for a kind that
 /// needs no picture.
 pub(super) fn theme(kind: QuestionKind, turn: u64, world: World, dice: &Dice) -> Option<Theme> {
-    let answer = (turn % answers(kind)? as u64) as usize;
+    let answer = (turn % answers(kind, world)? as u64) as usize;
     (0..).find_map(|attempt| {
         let mut maker = Maker {
             world,
@@ -58,6 +60,11 @@ pub(super) fn theme(kind: QuestionKind, turn: u64, world: World, dice: &Dice) ->
     })
 }
 
+/// The colours of what questions are about.
+fn colours(world: World) -> BTreeSet<Colour> {
+    world.subjects().map(|one| one.colour).collect()
+}
+
 struct Maker {
     world: World,
     dice: Dice,
@@ -66,15 +73,15 @@ struct Maker {
 impl Maker {
     /// Something questions are about, of those that fit.
     fn subject(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
-        self.dice
-            .any(self.world.subjects().filter(|one| fits(*one)))
+        let world = self.world;
+        draw(world.subjects().filter(|one| fits(*one)), &mut self.dice)
     }
 
     /// Anything the world has, of those that fit.
     fn other(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
         let world = self.world;
-        self.dice
-            .any(Combination::all().filter(|one| world.has(*one) && fits(*one)))
+        let fitting = Combination::all().filter(|one| world.has(*one) && fits(*one));
+        draw(fitting, &mut self.dice)
     }
 
     fn scene(
@@ -101,8 +108,8 @@ impl Maker {
     }
 
     fn colour(&mut self, answer: usize) -> Option<Theme> {
-        let asked = Colour::ALL.get(answer);
-        let combination = self.subject(|one| asked.is_none_or(|colour| one.colour == *colour))?;
+        let asked = colours(self.world).into_iter().nth(answer);
+        let combination = self.subject(|one| asked.is_none_or(|colour| one.colour == colour))?;
         let shape = match asked {
             Some(_) => combination.shape,
             None => self.other(|one| one.shape != combination.shape)?.shape,
@@ -131,11 +138,12 @@ impl Maker {
             None => self.other(|one| one.colour != combination.colour)?.colour,
         };
         let extras = self.few(4);
+        let writing = self.some_writing();
         let scene = self.scene(
             vec![combination.into()],
             extras,
             &|one| one.colour != colour,
-            Vec::new(),
+            writing,
         );
         let question = ask::shape(&scene, colour, &mut self.dice)?;
         Some(Theme {
@@ -161,7 +169,8 @@ impl Maker {
             wanted.extend(like.map(Wanted::from));
         }
         let extras = self.few(3).max(usize::from(wanted.is_empty()));
-        let scene = self.scene(wanted, extras, &|one| one != combination, Vec::new());
+        let writing = self.some_writing();
+        let scene = self.scene(wanted, extras, &|one| one != combination, writing);
         Some(Theme {
             question: ask::presence(&scene, combination.into(), &mut self.dice),
             scene,
@@ -211,7 +220,8 @@ impl Maker {
             ..combination.into()
         };
         let extras = self.few(4);
-        let scene = self.scene(vec![wanted], extras, &|one| !known.fits(one), Vec::new());
+        let writing = self.some_writing();
+        let scene = self.scene(vec![wanted], extras, &|one| !known.fits(one), writing);
         let question = ask::position(&scene, known, &mut self.dice)?;
         Some(Theme {
             scene,
@@ -272,11 +282,14 @@ impl Maker {
         }
     }
 
-    /// Sometimes a word or a number stands by.
+    /// Now and then a number or a word stands by.
     fn some_writing(&mut self) -> Vec<String> {
         match self.dice.below(10) {
-            0 => vec![self.number(7).to_string()],
-            1 => vec![(*self.dice.pick(WORDS)).to_owned()],
+            0 | 1 => {
+                let digit = self.dice.below(10);
+                vec![self.number(digit).to_string()]
+            }
+            2 => vec![(*self.dice.pick(WORDS)).to_owned()],
             _ => Vec::new(),
         }
     }
