@@ -32,6 +32,7 @@ pub mod pass;
 pub mod plan;
 pub mod plot;
 pub mod preflight;
+mod ranks;
 pub mod recipe;
 pub mod reduce;
 pub mod run;
@@ -40,6 +41,7 @@ pub mod stage;
 pub mod start;
 pub mod steps;
 mod stored;
+mod sums;
 #[cfg(test)]
 mod testing;
 pub mod tokenizer;

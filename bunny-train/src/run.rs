@@ -14,10 +14,7 @@ use std::{
 use bunny_core::nn::Mode;
 use burn::{
     module::AutodiffModule,
-    tensor::{
-        ElementConversion, Tensor,
-        backend::{AutodiffBackend, DeviceOps},
-    },
+    tensor::{ElementConversion, Tensor, backend::AutodiffBackend},
 };
 use serde_json::{Map, Value};
 
@@ -32,10 +29,11 @@ use crate::{
     metrics::{MetricsFile, StepMetrics, resident_memory},
     optimizer::{AdamW, AdamWConfig, Rates},
     recipe::{LossAverage, Reporter, StageKind, TrainingArguments},
-    reduce::{self, Alone, Reduce, Reduction},
+    reduce::Reduce,
     schedule::Schedule,
     stage::Learner,
     steps::Steps,
+    sums::Sums,
 };
 
 /// How a run ended.
@@ -159,17 +157,6 @@ pub(crate) struct Trainer<'a, B: AutodiffBackend, T: Task<B>> {
     device: &'a B::Device,
     reduce: &'a dyn Reduce,
     last_checkpoint: Option<PathBuf>,
-}
-
-/// What the micro-batches of a step add up to, over all ranks in the end.
-struct Sums<B: AutodiffBackend> {
-    gradients: Gradients<B::InnerBackend>,
-    /// What the sums are to be divided by: answers, or micro-batches.
-    weight: f64,
-    loss: f64,
-    answers: f64,
-    tokens: f64,
-    samples: f64,
 }
 
 impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
@@ -317,14 +304,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let began = Instant::now();
         let mut data_wait = 0.0;
         let mut ids = Vec::new();
-        let mut sums = Sums::<B> {
-            gradients: Gradients::new(self.learners.len()),
-            weight: 0.0,
-            loss: 0.0,
-            answers: 0.0,
-            tokens: 0.0,
-            samples: 0.0,
-        };
+        let mut sums = Sums::<B::InnerBackend>::new(self.learners.len());
         for at in 0..self.steps.accumulation() {
             let waited = Instant::now();
             let batch = feed.next_batch()?;
@@ -362,7 +342,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             answers,
             tokens,
             samples,
-        } = self.reduced(sums)?;
+        } = sums.over_ranks(self.reduce, &self.counts, self.device)?;
         let divisor = if weight > 0.0 { weight } else { 1.0 };
         let loss = loss / divisor;
         let grad_norm = global_norm(&gradients) / divisor;
@@ -423,39 +403,6 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         Ok((answers > 0).then(|| sum / answers as f64))
     }
 
-    /// The sums of all ranks. Gradients travel in one bucket, behind the few numbers that go with
-    /// them and a mark for each that is there.
-    fn reduced(&self, sums: Sums<B>) -> Result<Sums<B>, TrainError> {
-        if self.reduce.world() == 1 {
-            return Ok(sums);
-        }
-        let (numbers, present) = sums.gradients.to_bucket(&self.counts);
-        let small = [
-            sums.weight,
-            sums.loss,
-            sums.answers,
-            sums.tokens,
-            sums.samples,
-        ];
-        let mut bucket: Vec<f32> = small.iter().map(|value| *value as f32).collect();
-        bucket.extend(present.iter().map(|present| f32::from(u8::from(*present))));
-        bucket.extend(numbers);
-        self.reduce.sum(&mut bucket)?;
-        let (small_sums, rest) = bucket.split_at(small.len());
-        let (present, numbers) = rest.split_at(self.counts.len());
-        let present: Vec<bool> = present.iter().map(|marks| *marks > 0.0).collect();
-        let [weight, loss, answers, tokens, samples] =
-            std::array::from_fn(|at| f64::from(small_sums[at]));
-        Ok(Sums {
-            gradients: Gradients::from_bucket(numbers, &present, &self.counts, self.device),
-            weight,
-            loss,
-            answers,
-            tokens,
-            samples,
-        })
-    }
-
     /// Whether any rank was told to stop.
     fn agree_to_stop(&self) -> Result<bool, TrainError> {
         let told = self.run.stop.load(Ordering::Relaxed);
@@ -497,55 +444,6 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         self.task
             .write(folder, self.model(), &self.optimizer, &self.learners)
     }
-}
-
-/// Runs a stage as data-parallel ranks, one thread and one device each; the first one writes what
-/// there is to write. The processor's cores are divided among them: ranks that need no device of
-/// their own are the way to keep all cores busy with a model whose every operation is small.
-///
-/// # Errors
-/// Those of the first rank that has one of its own.
-pub(crate) fn on_ranks<D: DeviceOps>(
-    devices: &[D],
-    reduction: Reduction,
-    observer: Observer<'_>,
-    run: impl Fn(&D, &dyn Reduce, Observer<'_>) -> Result<Outcome, TrainError> + Sync,
-) -> Result<Outcome, TrainError> {
-    if let [device] = devices {
-        return run(device, &Alone, observer);
-    }
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = (cores / devices.len().max(1)).max(1);
-    let run = &run;
-    let run_rank = |rank: Box<dyn Reduce>, device: &D, observer: Observer<'_>| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|_| TrainError::Worker)?;
-        // A rank that has failed is dropped, which makes the others abort.
-        pool.install(move || run(device, &*rank, observer))
-    };
-    let mut ranks = reduce::group(devices, reduction)?.into_iter().zip(devices);
-    thread::scope(|scope| {
-        let first = ranks.next();
-        let others: Vec<_> = ranks
-            .map(|(rank, device)| scope.spawn(move || run_rank(rank, device, &mut |_, _| {})))
-            .collect();
-        let mut outcome = match first {
-            Some((rank, device)) => run_rank(rank, device, observer),
-            None => Err(TrainError::Worker),
-        };
-        // Theirs who aborted is not the error to tell.
-        for other in others {
-            match (
-                &mut outcome,
-                other.join().unwrap_or(Err(TrainError::Worker)),
-            ) {
-                (Ok(outcome), Ok(other)) => outcome.left_out.extend(other.left_out),
-                (Ok(_) | Err(TrainError::Reduce(_)), Err(error)) => outcome = Err(error),
-                (Err(_), _) => {}
-            }
-        }
-        outcome
-    })
 }
 
 /// A stage's keys as they are kept with its checkpoints.
