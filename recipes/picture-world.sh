@@ -4,8 +4,10 @@
 # What a stage has done is not done again: a run that was stopped goes on where it was.
 #
 #   cargo build --release && recipes/picture-world.sh [more for `bunny-cli train`]
+#   cargo build --release --features cuda && CUDA=1 recipes/picture-world.sh
 #
-# BUNNY names another bunny-cli; PAIRS and CONVERSATIONS make a world of another size.
+# BUNNY names another bunny-cli; PAIRS and CONVERSATIONS make a world of another size. With CUDA steps
+# are larger: a model this small leaves a GPU idle between them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bunny=${BUNNY:-target/release/bunny-cli}
@@ -22,7 +24,17 @@ if [ ! -e "$world/coreset/pretrain.json" ]; then
     "$bunny" data coreset --embeddings "$world/embeddings" --images "$world/pretrain/images" \
         --out "$world/coreset" --clusters 16 --score-window 5-60 --centroid-window none
 fi
-"$bunny" train recipes/picture-world.toml --out "$run" --ranks 2 --resume "$@"
+how=(--ranks 2)
+if [ -n "${CUDA:-}" ]; then
+    how=(--backend cuda --dtype f32 --set dataloader_num_workers=6
+        --set language.per_device_train_batch_size=32 --set language.max_steps=3000
+        --set contrastive.per_device_train_batch_size=256 --set contrastive.max_steps=3000
+        --set contrastive.learning_rate=1e-3
+        --set pretrain.per_device_train_batch_size=64 --set pretrain.max_steps=500
+        --set finetune.per_device_train_batch_size=64 --set finetune.max_steps=9000
+        --set finetune.adam_beta2=0.98)
+fi
+"$bunny" train recipes/picture-world.toml --out "$run" --resume "${how[@]}" "$@"
 "$bunny" merge --model "$run/finetune" --out "$run/merged" --dtype f16
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --out "$run/answers.jsonl"
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --blind

@@ -42,8 +42,9 @@ LINEARS = {
 }
 
 
-def build(arch, dtype, layers=None):
-    """(language model, vision tower, projector) in `dtype`, uniform random weights, no gradients.
+def build(arch, dtype, layers=None, device="cpu"):
+    """(language model, vision tower, projector) in `dtype` on `device`, uniform random weights, no
+    gradients.
 
     The tower has the 26 layers that Bunny reads of SigLIP's 27, and no pooling head."""
     import torch
@@ -85,9 +86,10 @@ def build(arch, dtype, layers=None):
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     with initialization.no_init_weights():
-        language, tower = model(config).eval(), SiglipVisionModel(vision).eval()
+        with torch.device(device):
+            language, tower = model(config).eval(), SiglipVisionModel(vision).eval()
     hidden = shape["hidden_size"]
-    projector = nn.Sequential(nn.Linear(1152, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+    projector = nn.Sequential(nn.Linear(1152, hidden), nn.GELU(), nn.Linear(hidden, hidden)).to(device)
     torch.set_default_dtype(before)
     for module in (language, tower):
         for name, parameter in module.named_parameters():
@@ -108,18 +110,27 @@ def dtype_of(name):
 
 def timed(name, work, args):
     """Seconds of each repeat of `work`, after warm-up, said as they come."""
+    import torch
+
+    wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
     out = []
     for i in range(args.warm_up + args.repeats):
+        wait()
         begun = time.perf_counter()
         work()
+        wait()
         seconds = time.perf_counter() - begun
-        print(f"  {name} {seconds:.2f} s" + (" (warm-up)" if i < args.warm_up else ""), file=sys.stderr, flush=True)
+        print(f"  {name} {seconds:.3f} s" + (" (warm-up)" if i < args.warm_up else ""), file=sys.stderr, flush=True)
         out.append(seconds)
     return out[args.warm_up :]
 
 
-def peak_memory():
-    """Bytes of the largest resident set of this process."""
+def peak_memory(device):
+    """Bytes of the largest resident set of this process, or of what it held of a GPU."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_reserved()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -127,6 +138,7 @@ def arguments(parser):
     """Adds what both benchmarks take."""
     parser.add_argument("--arch", choices=LANGUAGE, default="bunny-phi-2-siglip")
     parser.add_argument("--dtype", choices=["f32", "bf16"], nargs="+", default=["f32", "bf16"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3, help="timings of each part in a run, after a warm-up")
     parser.add_argument("--warm-up", type=int, default=1)
@@ -210,6 +222,7 @@ def machine():
             processor = next((line.split(": ")[1].strip() for line in file if line.startswith("model name")), "")
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "processor": processor,
         "cpus": os.cpu_count(),
         "memory_bytes": pages,

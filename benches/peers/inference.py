@@ -24,16 +24,16 @@ def worker(args):
     torch.set_num_threads(args.threads)
     dtype = common.dtype_of(args.worker)
     begun = time.perf_counter()
-    language, tower, projector = common.build(args.arch, dtype, args.layers)
+    language, tower, projector = common.build(args.arch, dtype, args.layers, args.device)
     out = {"dtype": args.worker, "threads": args.threads, "load_seconds": time.perf_counter() - begun}
     with torch.inference_mode():
-        pixels = torch.randn(1, 3, 384, 384).to(dtype)
+        pixels = torch.randn(1, 3, 384, 384).to(args.device, dtype)
         encode = lambda: projector(tower(pixel_values=pixels).last_hidden_state)
-        features = torch.randn(1, PICTURE, language.config.hidden_size).to(dtype)
+        features = torch.randn(1, PICTURE, language.config.hidden_size).to(args.device, dtype)
         if "vision" in args.parts:
             seconds = common.timed("vision", encode, args)
             out |= {"vision_seconds": min(seconds), "vision_seconds_all": seconds}
-        ids = torch.randint(0, 50000, (1, PROMPT - PICTURE))
+        ids = torch.randint(0, 50000, (1, PROMPT - PICTURE), device=args.device)
         text = language.get_input_embeddings()(ids)
         embeds = torch.cat([text[:, :BEFORE], features, text[:, BEFORE:]], 1)
         prefill = lambda: language(inputs_embeds=embeds, use_cache=True, logits_to_keep=1)
@@ -46,7 +46,7 @@ def worker(args):
                 "decode_tokens_per_second": 1 / statistics.median(seconds),
                 "decode_tokens_per_second_best": 1 / min(seconds),
             }
-    print(json.dumps(out | {"peak_memory_bytes": common.peak_memory()}))
+    print(json.dumps(out | {"peak_memory_bytes": common.peak_memory(args.device)}))
 
 
 def decode(language, begun, args):

@@ -2,7 +2,7 @@
 
     python benches/peers/training.py --rounds 2 --bunny target/release/bunny-cli
 
-One row of 768 positions, 729 of them a picture's; adapters of rank 128 on every linear layer of the
+Rows of 768 positions (one unless told otherwise), 729 of them a picture's; adapters of rank 128 on every linear layer of the
 language model, the projector learning too, the tower frozen, activations recomputed. A step is the
 tower, the forward and backward pass, clipping at 1.0, and AdamW.
 """
@@ -23,7 +23,7 @@ def worker(args):
     torch.set_num_threads(args.threads)
     dtype = common.dtype_of(args.worker)
     begun = time.perf_counter()
-    language, tower, projector = common.build(args.arch, dtype, args.layers)
+    language, tower, projector = common.build(args.arch, dtype, args.layers, args.device)
     language.config.use_cache = False
     family = common.LANGUAGE[args.arch]["family"]
     adapted = get_peft_model(
@@ -45,12 +45,12 @@ def worker(args):
     optimizer = torch.optim.AdamW(
         [{"params": adapters, "lr": 2e-4}, {"params": list(projector.parameters()), "lr": 2e-5}],
         weight_decay=0.0,
-        foreach=False,
+        foreach=args.device == "cuda",
     )
     out = {"dtype": args.worker, "threads": args.threads, "load_seconds": time.perf_counter() - begun}
-    pixels = torch.randn(1, 3, 384, 384).to(dtype)
-    ids = torch.randint(0, 50000, (1, PROMPT - PICTURE))
-    labels = torch.cat([torch.full((1, BEFORE + PICTURE), -100), ids[:, BEFORE:]], 1)
+    pixels = torch.randn(args.batch, 3, 384, 384).to(args.device, dtype)
+    ids = torch.randint(0, 50000, (args.batch, args.positions - PICTURE), device=args.device)
+    labels = torch.cat([torch.full((args.batch, BEFORE + PICTURE), -100, device=args.device), ids[:, BEFORE:]], 1)
 
     def step():
         with torch.no_grad():
@@ -68,15 +68,17 @@ def worker(args):
     out |= {
         "train_step_seconds": min(seconds),
         "train_step_seconds_all": seconds,
-        "train_tokens_per_second": PROMPT / min(seconds),
+        "train_tokens_per_second": args.batch * args.positions / min(seconds),
         "trainable_parameters": sum(p.numel() for p in learners),
     }
-    print(json.dumps(out | {"peak_memory_bytes": common.peak_memory()}))
+    print(json.dumps(out | {"peak_memory_bytes": common.peak_memory(args.device)}))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     common.arguments(parser)
+    parser.add_argument("--batch", type=int, default=1, help="rows of a step")
+    parser.add_argument("--positions", type=int, default=PROMPT, help="of a row, the picture's 729 included")
     args = parser.parse_args()
     if args.worker:
         return worker(args)
@@ -85,7 +87,7 @@ def main():
         ("", "train_tokens_per_second", 1, "tok/s", True),
         ("peak memory", "peak_memory_bytes", 2**-30, "GiB", False),
     ]
-    common.report(args, common.in_turns(args, ["train"]), columns)
+    common.report(args, common.in_turns(args, ["train", "--batch", str(args.batch), "--positions", str(args.positions)]), columns)
 
 
 if __name__ == "__main__":

@@ -175,6 +175,7 @@ impl BackendArgs {
             #[cfg(feature = "cuda")]
             BackendName::Cuda => {
                 require_cuda_driver()?;
+                keep_kernels();
                 work.run::<burn_cuda::Cuda>(Default::default(), numbers)
             }
             #[allow(
@@ -203,6 +204,24 @@ fn require_cuda_driver() -> Result<()> {
     } else {
         bail!("no CUDA driver found: install NVIDIA's driver, or take another --backend")
     }
+}
+
+/// Keeps compiled kernels beside what is known of their speed, unless a `cubecl.toml` says where: the
+/// compiler takes most of the time before a first step.
+#[cfg(feature = "cuda")]
+fn keep_kernels() {
+    use std::sync::Once;
+
+    use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    // Before anything is compiled, and once: stages of training come here one after another.
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        let beside = config.autotune.cache.clone();
+        config.compilation.cache.get_or_insert(beside);
+        CubeClRuntimeConfig::set(config);
+    });
 }
 
 /// The adapter's limit on what a kernel can read as one. Without an adapter the wgpu backend panics

@@ -147,14 +147,14 @@ fn measure<B: Backend>(model: &Bunny<B>, args: &BenchArgs, device: &B::Device) -
     let tokens: Vec<Token> = std::iter::once(Token::Picture(0)).chain(text).collect();
     let mut cache = model.new_cache(1, model.positions(&tokens) + args.decode, device);
     let started = Instant::now();
-    let embeds = model.embed(&tokens, vec![picture], device)?;
+    let embeds = model.embed(&tokens, vec![picture])?;
     let hidden = model.forward(embeds, &[], Some(&mut cache), &Mode::INFERENCE);
     let mut next = choose(model.last_logits(hidden));
     let prefill = started.elapsed();
 
     let started = Instant::now();
     for _ in 0..args.decode {
-        let embeds = model.embed(&[Token::Text(next)], Vec::new(), device)?;
+        let embeds = model.embed(&[Token::Text(next)], Vec::new())?;
         let hidden = model.forward(embeds, &[], Some(&mut cache), &Mode::INFERENCE);
         next = choose(model.last_logits(hidden));
     }

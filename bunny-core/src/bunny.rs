@@ -3,7 +3,7 @@
 
 use burn::{
     module::Module,
-    tensor::{Int, Tensor, TensorData, backend::Backend},
+    tensor::{Tensor, TensorData, backend::Backend},
 };
 
 use crate::{
@@ -130,7 +130,6 @@ impl<B: Backend> Bunny<B> {
         &self,
         tokens: &[Token],
         features: Vec<Tensor<B, 3>>,
-        device: &B::Device,
     ) -> Result<Tensor<B, 3>, Error> {
         let is_picture = |token: &Token| matches!(token, Token::Picture(_));
         let slots = tokens.iter().filter(|token| is_picture(token)).count();
@@ -143,14 +142,14 @@ impl<B: Backend> Bunny<B> {
         let mut features = features.into_iter();
         let runs = tokens.chunk_by(|a, b| !is_picture(a) && !is_picture(b));
         let parts = runs.filter_map(|run| match run[0] {
-            Token::Text(_) => Some(self.embed_text(run, device).unsqueeze()),
+            Token::Text(_) => Some(self.embed_text(run).unsqueeze()),
             Token::Picture(_) => features.next(),
         });
         Ok(Tensor::cat(parts.collect(), 1))
     }
 
     /// The embeddings of words alone, `[seq, hidden]`; picture slots are passed over.
-    pub(crate) fn embed_text(&self, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
+    pub(crate) fn embed_text(&self, tokens: &[Token]) -> Tensor<B, 2> {
         let ids: Vec<i32> = tokens
             .iter()
             .filter_map(|token| match token {
@@ -158,11 +157,9 @@ impl<B: Backend> Bunny<B> {
                 Token::Picture(_) => None,
             })
             .collect();
-        let count = ids.len();
-        let ids: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(ids, [count]), device);
         self.language_model
             .model
-            .embed(ids)
+            .embed(&ids)
             .cast(self.precision.compute)
     }
 

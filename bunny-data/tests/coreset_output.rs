@@ -341,3 +341,24 @@ fn a_search_in_two_levels_reports_how_often_it_agrees() {
             .any(|line| line.contains("two levels"))
     );
 }
+
+#[test]
+fn a_sample_larger_than_what_the_windows_leave_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options("giant");
+    options.sample = Some(1_000_000);
+    let report = run(
+        &fixture("giant"),
+        dir.path(),
+        &options,
+        &OutputOptions::default(),
+        Machine::default(),
+    )
+    .unwrap();
+    assert_eq!(report.written.rows, report.centroid.kept);
+    let said = format!(
+        "1000000 rows were to be drawn, but the windows left {}",
+        report.centroid.kept
+    );
+    assert_eq!(report.warnings(), [said]);
+}

@@ -1,25 +1,14 @@
 //! Clipping by the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does it.
 
-use burn::tensor::{ElementConversion, Tensor, backend::Backend};
+use bunny_core::nn::kernel;
+use burn::tensor::backend::Backend;
 
 use crate::gradients::Gradients;
 
 /// The Euclidean norm of all gradients as one vector.
 pub fn global_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
-    // One number a learner on the device, and one read-back for all of them.
-    let squares: Vec<Tensor<B, 1>> = gradients
-        .iter()
-        .map(|gradient| gradient.clone().powi_scalar(2).sum())
-        .collect();
-    if squares.is_empty() {
-        return 0.0;
-    }
-    let squares = Tensor::cat(squares, 0).into_data();
-    squares
-        .iter::<f32>()
-        .map(|square| square.elem::<f64>())
-        .sum::<f64>()
-        .sqrt()
+    let gradients: Vec<_> = gradients.iter().collect();
+    kernel::sum_of_squares(&gradients).sqrt()
 }
 
 /// What gradients of norm `norm` are multiplied with, so that it is at most `max_norm`; `None` clips

@@ -26,7 +26,7 @@ use bunny_core::{
     vision::{SiglipConfig, VisionConfig},
 };
 use bunny_data::{images::ImageSource, record::RecordFile};
-use burn::tensor::{Int, Tensor, TensorData, backend::AutodiffBackend, backend::Backend};
+use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
 use serde_json::{Value, json};
 
 use crate::{
@@ -221,9 +221,7 @@ impl<B: AutodiffBackend> Matching<'_, B> {
         device: &A::Device,
     ) -> Tensor<A, 1> {
         let pixels = stacked::<A>(&batch.pixels, device).cast(self.precision.compute);
-        let ids = TensorData::new(batch.ids.clone(), [batch.ids.len()]);
-        let ids: Tensor<A, 1, Int> = Tensor::from_data(ids, device);
-        model.loss(pixels, ids)
+        model.loss(pixels, &batch.ids)
     }
 }
 

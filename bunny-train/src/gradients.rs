@@ -142,7 +142,11 @@ pub fn collect<B: AutodiffBackend, M: Module<B>>(
             };
             if let Some(gradient) = param.val().grad_remove(self.gradients) {
                 let flat = gradient.flatten::<1>(0, D - 1).cast(DType::F32);
-                self.sums.add(slot, flat.mul_scalar(self.weight));
+                let flat = match self.weight {
+                    1.0 => flat,
+                    weight => flat.mul_scalar(weight),
+                };
+                self.sums.add(slot, flat);
             }
         }
     }

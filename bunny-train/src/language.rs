@@ -20,7 +20,7 @@ use bunny_core::{
     nn::{Mask, Mode, Positions},
     tokenizer::Tokenizer,
 };
-use burn::tensor::{Int, Tensor, TensorData, backend::AutodiffBackend, backend::Backend};
+use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
 use serde_json::{Value, json};
 
 use crate::{
@@ -32,9 +32,10 @@ use crate::{
     optimizer::{AdamW, Rates},
     output::Masters,
     pass::{Pass, Way, decoder_loss},
+    ranks::on_ranks,
     recipe::{LanguageRecipe, LossAverage, StageKind},
     reduce::{Reduce, Reduction},
-    run::{Loss, Observer, Outcome, Run, Task, Trainer, keys_of, on_ranks},
+    run::{Loss, Observer, Outcome, Run, Task, Trainer, keys_of},
     stage::{Learner, Learns, thaw},
     steps::Steps,
     tokenizer::{self, TOKENIZER_FILES},
@@ -172,7 +173,6 @@ impl LanguageJob {
                 gradient_checkpointing: recipe.gradient_checkpointing,
             },
             start,
-            device,
         };
         let run = Run {
             kind: StageKind::Language,
@@ -216,22 +216,15 @@ impl LanguageJob {
 }
 
 /// Every token from those before it.
-struct Foretelling<'a, B: AutodiffBackend> {
+struct Foretelling<'a> {
     recipe: &'a LanguageRecipe,
     pass: Pass,
     start: &'a LanguageStart,
-    device: &'a B::Device,
 }
 
 /// What the decoder is given of a batch: embeddings, positions and mask.
-fn input<B: Backend>(
-    decoder: &Decoder<B>,
-    batch: &TextBatch,
-    device: &B::Device,
-) -> (Tensor<B, 3>, Positions, Mask) {
-    let ids = TensorData::new(batch.ids.clone(), [batch.ids.len()]);
-    let ids: Tensor<B, 1, Int> = Tensor::from_data(ids, device);
-    let words = decoder.model.embed(ids); // [rows * width, hidden]
+fn input<B: Backend>(decoder: &Decoder<B>, batch: &TextBatch) -> (Tensor<B, 3>, Positions, Mask) {
+    let words = decoder.model.embed(&batch.ids); // [rows * width, hidden]
     let hidden = words.dims()[1];
     let embeds = words.reshape([batch.segments.len(), batch.width, hidden]);
     let positions = Positions::within_segments(&batch.segments);
@@ -239,7 +232,7 @@ fn input<B: Backend>(
     (embeds, positions, Mask::Segments { ids })
 }
 
-impl<B: AutodiffBackend> Task<B> for Foretelling<'_, B> {
+impl<B: AutodiffBackend> Task<B> for Foretelling<'_> {
     type Model = Decoder<B>;
     type Data = Rows;
 
@@ -254,7 +247,7 @@ impl<B: AutodiffBackend> Task<B> for Foretelling<'_, B> {
         if batch.answers.is_empty() {
             return None;
         }
-        let (embeds, positions, mask) = input(model, batch, self.device);
+        let (embeds, positions, mask) = input(model, batch);
         let way = Way {
             embeds,
             positions: &positions,
@@ -272,7 +265,7 @@ impl<B: AutodiffBackend> Task<B> for Foretelling<'_, B> {
     }
 
     fn loss(&self, model: &Decoder<B::InnerBackend>, batch: &TextBatch) -> Loss<B> {
-        let (embeds, positions, mask) = input(model, batch, self.device);
+        let (embeds, positions, mask) = input(model, batch);
         decoder_loss(
             model,
             embeds,

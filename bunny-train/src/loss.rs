@@ -5,7 +5,7 @@
 
 use bunny_core::{language::Decoder, nn::kernel};
 use burn::tensor::{
-    IndexingUpdateOp, Int, Tensor, TensorData,
+    Tensor,
     backend::{AutodiffBackend, Backend},
 };
 
@@ -41,13 +41,13 @@ pub fn answer_loss<B: AutodiffBackend>(
 ) -> AnswerLoss<B> {
     let [batch, seq, width] = hidden.dims();
     let device = hidden.device();
-    let rows = hidden.clone().reshape([batch * seq, width]);
+    let rows = hidden.reshape([batch * seq, width]);
     let share = 1.0 / answers.len() as f64;
-    let mut gradient = rows.zeros_like();
+    let mut own_rows = Vec::new();
     let mut mean: Option<Tensor<B::InnerBackend, 1>> = None;
     for answers in answers.chunks(chunk_rows(decoder)) {
-        let places = places(answers, &device);
-        let leaf = Tensor::<B, 2>::from_inner(rows.clone().select(0, places.clone()));
+        let asked = kernel::pick_rows(rows.clone(), &places(answers));
+        let leaf = Tensor::<B, 2>::from_inner(asked);
         let leaf = leaf.require_grad();
         let loss = chunk_loss(decoder, leaf.clone(), answers, share);
         let mut gradients = loss.backward();
@@ -63,15 +63,22 @@ pub fn answer_loss<B: AutodiffBackend>(
                 sums,
             ),
         }
-        if let Some(own) = own {
-            gradient = gradient.select_assign(0, places, own, IndexingUpdateOp::Add);
-        }
+        own_rows.extend(own);
         let loss = loss.inner();
         mean = Some(match mean {
             Some(mean) => mean + loss,
             None => loss,
         });
     }
+    // Where nothing is foretold, nothing is to be gained.
+    let mut from = vec![None; batch * seq];
+    for (row, answer) in answers.iter().enumerate() {
+        from[answer.place] = Some(row as u32);
+    }
+    let gradient = match own_rows.is_empty() {
+        true => rows.zeros_like(),
+        false => kernel::pick_rows(Tensor::cat(own_rows, 0), &from),
+    };
     AnswerLoss {
         mean: mean.unwrap_or_else(|| Tensor::zeros([1], &device)),
         gradient: gradient.reshape([batch, seq, width]),
@@ -93,11 +100,10 @@ pub fn mean_loss<B: Backend>(
     answers: &[Answer],
 ) -> Tensor<B, 1> {
     let [batch, seq, width] = hidden.dims();
-    let device = hidden.device();
     let rows = hidden.reshape([batch * seq, width]);
     let share = 1.0 / answers.len() as f64;
     let parts = answers.chunks(chunk_rows(decoder)).map(|answers| {
-        let rows = rows.clone().select(0, places(answers, &device));
+        let rows = kernel::pick_rows(rows.clone(), &places(answers));
         chunk_loss(decoder, rows, answers, share)
     });
     Tensor::cat(parts.collect(), 0).sum()
@@ -115,11 +121,12 @@ fn chunk_loss<B: Backend>(
     kernel::cross_entropy(scores, &ids).mul_scalar(share)
 }
 
-/// Where answers are foretold, `[answers]`.
-fn places<B: Backend>(answers: &[Answer], device: &B::Device) -> Tensor<B, 1, Int> {
-    let places: Vec<i32> = answers.iter().map(|answer| answer.place as i32).collect();
-    let count = places.len();
-    Tensor::from_data(TensorData::new(places, [count]), device)
+/// Where answers are foretold: at a position each, since the token behind it is one.
+fn places(answers: &[Answer]) -> Vec<Option<u32>> {
+    answers
+        .iter()
+        .map(|answer| Some(answer.place as u32))
+        .collect()
 }
 
 /// Rows whose scores are formed together.

@@ -12,12 +12,12 @@ use bunny_core::{
     Bunny,
     image_processor::Pixels,
     language::Decoder,
-    nn::{Mask, Mode, Positions},
+    nn::{Mask, Mode, Positions, kernel},
 };
 use burn::{
     module::AutodiffModule,
     tensor::{
-        Int, Tensor, TensorData,
+        Tensor, TensorData,
         backend::{AutodiffBackend, Backend},
     },
 };
@@ -74,7 +74,7 @@ impl Pass {
             return None;
         }
         let features = self.features(model, batch, mode, device);
-        let embeds = embed(model, batch, features, device);
+        let embeds = embed(model, batch, features);
         let way = Way {
             embeds,
             positions: &Positions::consecutive(0, batch.width),
@@ -195,7 +195,7 @@ pub fn loss<B: Backend>(
             .mm_projector
             .forward(model.vision_tower.forward(pixels), mode)
     });
-    let embeds = embed(model, batch, features, device);
+    let embeds = embed(model, batch, features);
     let positions = Positions::consecutive(0, batch.width);
     let decoder = &model.language_model;
     decoder_loss(
@@ -234,41 +234,39 @@ fn embed<B: Backend>(
     model: &Bunny<B>,
     batch: &Batch,
     features: Option<Tensor<B, 3>>,
-    device: &B::Device,
 ) -> Tensor<B, 3> {
     let compute = model.precision().compute;
-    let ids = TensorData::new(batch.ids.clone(), [batch.ids.len()]);
-    let ids: Tensor<B, 1, Int> = Tensor::from_data(ids, device);
-    let words = model.language_model.model.embed(ids).cast(compute); // [words, hidden]
-    let hidden = words.dims()[1];
-    let rows = batch.rows.iter().map(|row| {
-        let mut parts: Vec<Tensor<B, 2>> = Vec::with_capacity(row.len() + 1);
+    let words = model.language_model.model.embed(&batch.ids).cast(compute); // [words, hidden]
+    let [count, hidden] = words.dims();
+    let per_picture = features.as_ref().map_or(0, |features| features.dims()[1]);
+    // Every position's row among the words' and, behind them, the pictures'.
+    let mut from = Vec::with_capacity(batch.rows.len() * batch.width);
+    for row in &batch.rows {
         for piece in row {
-            match (piece, &features) {
-                (Piece::Words(range), _) => {
-                    parts.push(words.clone().slice([range.clone(), 0..hidden]));
+            let place = match piece {
+                Piece::Words(range) => range.clone(),
+                Piece::Picture { picture, features } => {
+                    let first = count + picture * per_picture;
+                    first..first + features
                 }
-                (Piece::Picture { picture, features }, Some(all)) => {
-                    let own = [*picture..picture + 1, 0..*features, 0..hidden];
-                    parts.push(all.clone().slice(own).reshape([*features, hidden]));
-                }
-                (Piece::Picture { .. }, None) => {}
-            }
+            };
+            from.extend(place.map(|row| Some(row as u32)));
         }
-        let padding = batch.width - row_len(row);
-        if padding > 0 {
-            parts.push(Tensor::zeros([padding, hidden], (device, compute)));
-        }
-        Tensor::cat(parts, 0)
-    });
-    Tensor::stack(rows.collect(), 0)
+        from.extend(std::iter::repeat_n(None, batch.width - row_len(row)));
+    }
+    let all = match features {
+        Some(features) => Tensor::cat(vec![words, features.flatten(0, 1)], 0),
+        None => words,
+    };
+    kernel::pick_rows(all, &from).reshape([batch.rows.len(), batch.width, hidden])
 }
 
 /// Pictures as one tensor, `[pictures, 3, height, width]`.
 pub(crate) fn stacked<B: Backend>(pictures: &[Pixels], device: &B::Device) -> Tensor<B, 4> {
-    let one = |picture: &Pixels| {
-        let shape = [1, 3, picture.height, picture.width];
-        Tensor::from_data(TensorData::new(picture.data.clone(), shape), device)
-    };
-    Tensor::cat(pictures.iter().map(one).collect(), 0)
+    let [height, width] = pictures
+        .first()
+        .map_or([0; 2], |one| [one.height, one.width]);
+    let pixels: Vec<f32> = pictures.iter().flat_map(|one| &one.data).copied().collect();
+    let shape = [pictures.len(), 3, height, width];
+    Tensor::from_data(TensorData::new(pixels, shape), device)
 }

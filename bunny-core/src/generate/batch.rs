@@ -109,7 +109,7 @@ pub async fn generate_async<B: Backend>(
         if !open.contains(&true) {
             return Ok(answers);
         }
-        embeds = model.embed_text(&next, device).unsqueeze_dim(1); // [batch, 1, hidden]
+        embeds = model.embed_text(&next).unsqueeze_dim(1); // [batch, 1, hidden]
     }
 }
 

@@ -206,7 +206,7 @@ impl<'a, B: Backend> Chat<'a, B> {
             if chooser.chosen.len() == options.max_new_tokens {
                 break FinishReason::Length;
             }
-            logits = self.session.step(model, id, device);
+            logits = self.session.step(model, id);
         };
         if !filter.stopped() {
             let rest = filter.push(&stream.finish()?) + &filter.finish();

@@ -157,13 +157,13 @@ impl<B: Backend> Session<B> {
     ///
     /// # Panics
     /// When nothing has been read yet.
-    pub fn step(&mut self, model: &Bunny<B>, token: u32, device: &B::Device) -> Tensor<B, 2> {
+    pub fn step(&mut self, model: &Bunny<B>, token: u32) -> Tensor<B, 2> {
         let cache = self
             .cache
             .as_mut()
             .expect("a prompt is read before its answer");
         cache.reserve((cache.len() + 1).next_multiple_of(GROWTH));
-        let embeds = model.embed_text(&[Token::Text(token)], device).unsqueeze();
+        let embeds = model.embed_text(&[Token::Text(token)]).unsqueeze();
         let hidden = model.forward(embeds, &[], Some(cache), &Mode::INFERENCE);
         self.read.push(Slot::Text(token));
         model.last_logits(hidden)
@@ -210,5 +210,5 @@ pub(super) fn embed<B: Backend>(
         })?;
         features.push(picture.embeddings(model, device));
     }
-    model.embed(tokens, features, device)
+    model.embed(tokens, features)
 }

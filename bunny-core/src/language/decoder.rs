@@ -4,7 +4,7 @@
 
 use burn::{
     module::Module,
-    tensor::{Int, Tensor, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 
 use super::{BlockOrder, DecoderConfig, MlpKind, NormKind};
@@ -92,8 +92,8 @@ impl<B: Backend> DecoderStack<B> {
     /// The vectors of tokens.
     ///
     /// # Shapes
-    /// `[seq]` → `[seq, hidden]`
-    pub fn embed(&self, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+    /// `ids` → `[ids, hidden]`
+    pub fn embed(&self, ids: &[i32]) -> Tensor<B, 2> {
         self.embed_tokens.forward(ids)
     }
 

@@ -6,7 +6,7 @@ use super::kernel;
 use crate::{error::ConfigError, fields::Fields};
 
 /// The nonlinearities of this family of models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// GELU with tanh: `gelu_new`, `gelu_pytorch_tanh`.
     GeluTanh,

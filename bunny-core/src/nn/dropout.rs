@@ -4,10 +4,9 @@
 //! cannot be saved; here every draw is a hash of the [`Mode`] and the place, so that a block that is
 //! recomputed, and a run that is resumed, drop the same elements.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
-use rayon::prelude::*;
+use burn::tensor::{Tensor, backend::Backend};
 
-use super::Mode;
+use super::{Mode, kernel};
 use crate::random::mix;
 
 /// Sets a share `probability` of the elements to zero and scales the others by
@@ -26,29 +25,7 @@ pub fn dropout<B: Backend, const D: usize>(
     if !mode.training || probability == 0.0 {
         return input;
     }
-    let shape = input.dims();
-    let mask = keep_mask(shape.iter().product(), probability, key(mode, place));
-    let mask = TensorData::new(mask, shape);
-    let mask = Tensor::from_data(mask, (&input.device(), input.dtype()));
-    input * mask
-}
-
-/// The multipliers of `count` elements: zero, or `1 / (1 - probability)`.
-fn keep_mask(count: usize, probability: f64, key: u64) -> Vec<f32> {
-    // An element is dropped when its 32 random bits lie below this bound.
-    let bound = (probability * 4_294_967_296.0) as u64;
-    let scale = (1.0 / (1.0 - probability)) as f32;
-    let mut mask = vec![0f32; count];
-    mask.par_chunks_mut(1 << 14)
-        .enumerate()
-        .for_each(|(piece, mask)| {
-            let first = (piece << 14) as u64;
-            for (at, keep) in mask.iter_mut().enumerate() {
-                let bits = mix(key ^ mix(first + at as u64)) >> 32;
-                *keep = if bits < bound { 0.0 } else { scale };
-            }
-        });
-    mask
+    kernel::dropout(input, probability, key(mode, place))
 }
 
 /// The seed of one dropout in one forward pass.
@@ -64,9 +41,17 @@ fn key(mode: &Mode, place: u64) -> u64 {
     .fold(0, |key, part| mix(key ^ part))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use burn_flex::Flex;
+
+    /// The factors of `count` elements.
+    fn keep_mask(count: usize, probability: f64, mode: &Mode, place: u64) -> Vec<f32> {
+        let ones = Tensor::<Flex, 1>::ones([count], &Default::default());
+        let kept = dropout(ones, probability, mode, place);
+        kept.into_data().iter().collect()
+    }
 
     const MODE: Mode = Mode {
         training: true,
@@ -78,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_share_that_is_dropped_is_the_one_asked_for() {
-        let mask = keep_mask(1 << 20, 0.1, key(&MODE, 5));
+        let mask = keep_mask(1 << 20, 0.1, &MODE, 5);
         let dropped = mask.iter().filter(|&&keep| keep == 0.0).count() as f64 / mask.len() as f64;
         // Five deviations of a binomial share at this count.
         assert!((dropped - 0.1).abs() < 5.0 * (0.1f64 * 0.9 / (1 << 20) as f64).sqrt());
@@ -90,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_same_pass_draws_the_same_and_every_other_differs() {
-        let draw = |mode: &Mode, place| keep_mask(1000, 0.5, key(mode, place));
+        let draw = |mode: &Mode, place| keep_mask(1000, 0.5, mode, place);
         assert_eq!(draw(&MODE, 5), draw(&MODE, 5));
         for other in [
             Mode { seed: 8, ..MODE },

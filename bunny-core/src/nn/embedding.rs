@@ -5,7 +5,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{DType, Int, Tensor, backend::Backend},
+    tensor::{DType, Int, Tensor, TensorData, backend::Backend},
 };
 
 use super::kernel;
@@ -25,16 +25,19 @@ impl<B: Backend> TokenTable<B> {
         }
     }
 
-    /// The rows of `ids`, `[seq]` → `[seq, hidden]`.
-    fn rows(&self, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+    /// The rows of `ids`, `[ids, hidden]`.
+    fn rows(&self, ids: &[i32]) -> Tensor<B, 2> {
+        if let [whole] = &self.blocks[..] {
+            return kernel::token_rows(whole.val(), ids);
+        }
+        let device = self.blocks[0].lazy_device();
+        let ids = TensorData::new(ids.to_vec(), [ids.len()]);
+        let ids: Tensor<B, 1, Int> = Tensor::from_data(ids, &device);
         let mut first = 0;
         let mut sum: Option<Tensor<B, 2>> = None;
         for block in &self.blocks {
             let block = block.val();
             let [rows, hidden] = block.dims();
-            if self.blocks.len() == 1 {
-                return block.select(0, ids);
-            }
             // A row lies in exactly one block; in the others its place is filled with zeros.
             let local = ids.clone().sub_scalar(first as i64);
             let elsewhere = local
@@ -86,8 +89,8 @@ impl<B: Backend> Embedding<B> {
     /// The vectors of `ids`.
     ///
     /// # Shapes
-    /// `[seq]` → `[seq, hidden]`, in the type of the table
-    pub fn forward(&self, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+    /// `ids` → `[ids, hidden]`, in the type of the table
+    pub fn forward(&self, ids: &[i32]) -> Tensor<B, 2> {
         self.weight.rows(ids)
     }
 

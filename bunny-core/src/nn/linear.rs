@@ -72,10 +72,9 @@ impl<B: Backend> Lora<B> {
     fn forward(&self, input: Tensor<B, 2>, mode: &Mode) -> Tensor<B, 2> {
         let dtype = input.dtype();
         let input = dropout(input, self.dropout, mode, self.place);
-        // The adapter learns in f32 whatever the weights are held in.
-        let input = input.cast(self.lora_a.val().dtype());
-        let low = kernel::linear(input, self.lora_a.val(), None); // [rows, rank]
-        let output = kernel::linear(low, self.lora_b.val(), None); // [rows, out]
-        output.mul_scalar(self.scale).cast(dtype)
+        // The adapter learns in f32, and is applied in the activations' type.
+        let low = kernel::linear(input, self.lora_a.val().cast(dtype), None); // [rows, rank]
+        let output = kernel::linear(low, self.lora_b.val().cast(dtype), None); // [rows, out]
+        output.mul_scalar(self.scale)
     }
 }

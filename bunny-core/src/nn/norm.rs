@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{DType, Tensor, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 
 use super::kernel;
@@ -43,13 +43,10 @@ impl<B: Backend> Norm<B> {
     /// # Shapes
     /// `[..., channels]` → `[..., channels]`
     pub fn forward<const D: usize>(&self, input: Tensor<B, D>) -> Tensor<B, D> {
-        let dtype = input.dtype();
-        let input = input.cast(DType::F32);
         let weight = self.weight.val();
-        let output = match &self.bias {
+        match &self.bias {
             Some(bias) => kernel::layer_norm(input, weight, bias.val(), self.epsilon),
             None => kernel::rms_norm(input, weight, self.epsilon),
-        };
-        output.cast(dtype)
+        }
     }
 }

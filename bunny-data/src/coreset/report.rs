@@ -105,6 +105,16 @@ impl Report {
                 100.0 * self.divided.agreeing as f64 / self.divided.checked as f64
             ));
         }
+        if let Some(wanted) = self
+            .options
+            .sample
+            .filter(|wanted| *wanted > self.centroid.kept)
+        {
+            warnings.push(format!(
+                "{wanted} rows were to be drawn, but the windows left {}",
+                self.centroid.kept
+            ));
+        }
         if self.written.missing_images > 0 {
             warnings.push(format!(
                 "{} images are missing, their keys are not in pretrain.json",

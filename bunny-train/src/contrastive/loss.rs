@@ -1,5 +1,6 @@
 //! SigLIP's loss: every pair of a picture and a caption is told right or wrong by itself.
 
+use bunny_core::nn::kernel;
 use burn::tensor::{Tensor, TensorData, activation::log_sigmoid, backend::Backend};
 
 /// The sigmoid loss of `[pairs, channels]` results of both towers (Zhai et al. 2023, "Sigmoid Loss
@@ -21,7 +22,7 @@ pub fn sigmoid_loss<B: Backend>(
     let [pairs, _] = pictures.dims();
     let device = pictures.device();
     let scale = logit_scale.exp().unsqueeze::<2>();
-    let products = normalised(captions).matmul(normalised(pictures).transpose());
+    let products = kernel::linear(normalised(captions), normalised(pictures), None);
     let logits = products * scale + logit_bias.unsqueeze::<2>(); // [captions, pictures]
     let signs = (0..pairs * pairs).map(|at| match at / pairs == at % pairs {
         true => 1f32,

@@ -2,12 +2,12 @@
 
 use bunny_core::{
     checkpoint::{Builder, Initial, NameTable, Precision},
-    nn::{AttentionMask, Linear, Mask, Mode, Norm, attention},
+    nn::{AttentionMask, Linear, Mask, Mode, Norm, attention, kernel},
     vision::{Siglip, SiglipConfig, SiglipLayer, SiglipMlp},
 };
 use burn::{
     module::{Module, Param, ParamId},
-    tensor::{Int, Tensor, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 
 use super::loss::sigmoid_loss;
@@ -150,7 +150,7 @@ impl<B: Backend> SiglipPair<B> {
     ///
     /// # Shapes
     /// pixels `[pairs, 3, size, size]`, ids `[pairs * places]`
-    pub fn loss(&self, pixels: Tensor<B, 4>, ids: Tensor<B, 1, Int>) -> Tensor<B, 1> {
+    pub fn loss(&self, pixels: Tensor<B, 4>, ids: &[i32]) -> Tensor<B, 1> {
         sigmoid_loss(
             self.pictures(pixels),
             self.captions(ids),
@@ -173,7 +173,7 @@ impl<B: Backend> SiglipPair<B> {
     ///
     /// # Shapes
     /// `[captions * places]` → `[captions, hidden]`
-    pub fn captions(&self, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+    pub fn captions(&self, ids: &[i32]) -> Tensor<B, 2> {
         self.text_model.forward(ids)
     }
 
@@ -304,10 +304,10 @@ impl<B: Backend> TextTower<B> {
 
     /// # Shapes
     /// `[captions * places]` → `[captions, projection]`
-    fn forward(&self, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+    fn forward(&self, ids: &[i32]) -> Tensor<B, 2> {
         let positions = self.embeddings.position_embedding.weight.val();
         let [places, hidden] = positions.dims();
-        let words = self.embeddings.token_embedding.weight.val().select(0, ids);
+        let words = kernel::token_rows(self.embeddings.token_embedding.weight.val(), ids);
         let captions = words.dims()[0] / places;
         let device = words.device();
         let mask = AttentionMask::new(Mask::Full, captions, places, places, &device);

@@ -1,34 +1,24 @@
-//! Which backend is at hand, and how its tensors are seen as slices.
+//! The flex backend's tensors as slices, and the kernels of [`cpu`](super::cpu) on them.
 //!
-//! The one place that knows backends by name. A [`Backend`]'s float primitive is `'static`, so it
-//! can be asked what it is: on the flex backend a tensor's numbers are read in place, weights
-//! straight from the mapped file, and the kernels of [`cpu`](super::cpu) run on them. Every other
-//! backend gets burn's own operations.
+//! Numbers are read in place, weights straight from the mapped file. Every other backend is sent on.
 
-use std::any::{Any, TypeId};
-
-use burn::tensor::{Bytes, DType, Tensor, TensorPrimitive, backend::Backend, bf16, f16};
+use burn::tensor::{Bytes, DType, Tensor, backend::Backend, bf16, f16};
 use burn_flex::{FlexTensor, Layout};
 
 use super::cpu::{
     self, AttentionShape, AttentionStrides, AttentionView, RopeShape, Rotation, WeightRef,
 };
-use super::tracked::Pairing;
+use super::{primitive, tracked::Pairing};
 use crate::nn::{Activation, Mask, kernel::AdamStep};
 
 /// Whether `B` is the flex backend.
 fn is_flex<B: Backend>() -> bool {
-    TypeId::of::<B::FloatTensorPrimitive>() == TypeId::of::<FlexTensor>()
+    primitive::is::<B, FlexTensor>()
 }
 
 /// The flex tensor that `tensor` is; `B` must be the flex backend.
 fn lower<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FlexTensor {
-    let mut primitive = Some(tensor.into_primitive().tensor());
-    let primitive: &mut dyn Any = &mut primitive;
-    primitive
-        .downcast_mut::<Option<FlexTensor>>()
-        .and_then(Option::take)
-        .expect("the backend is flex")
+    primitive::take(tensor)
 }
 
 /// The tensor that holds `values`; `B` must be the flex backend.
@@ -37,21 +27,8 @@ pub(super) fn raise<B: Backend, const D: usize>(
     shape: [usize; D],
 ) -> Tensor<B, D> {
     let layout = Layout::contiguous(shape.into());
-    raise_flex(FlexTensor::new(
-        Bytes::from_elems(values),
-        layout,
-        DType::F32,
-    ))
-}
-
-fn raise_flex<B: Backend, const D: usize>(tensor: FlexTensor) -> Tensor<B, D> {
-    let mut tensor = Some(tensor);
-    let tensor: &mut dyn Any = &mut tensor;
-    let primitive = tensor
-        .downcast_mut::<Option<B::FloatTensorPrimitive>>()
-        .and_then(Option::take)
-        .expect("the backend is flex");
-    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+    let values = Bytes::from_elems(values);
+    primitive::raise(FlexTensor::new(values, layout, DType::F32))
 }
 
 /// The numbers of a contiguous f32 tensor, which [`contiguous`] gives.
@@ -143,7 +120,7 @@ pub fn activate<B: Backend, const D: usize>(
     {
         Some(values) => {
             apply(values);
-            Ok(raise_flex(tensor))
+            Ok(primitive::raise(tensor))
         }
         None => {
             let mut values = floats(&tensor).to_vec();
@@ -258,7 +235,7 @@ fn change_heads<B: Backend>(
     let strides = strides(&tensor).expect("a contiguous tensor has its rows in one piece");
     let first = tensor.layout().start_offset();
     change(&mut tensor.storage_mut::<f32>()[first..], strides);
-    Ok(raise_flex(tensor))
+    Ok(primitive::raise(tensor))
 }
 
 /// Rotates heads, in place where nobody else holds the tensor.
@@ -346,7 +323,7 @@ pub(super) fn write_rows<B: Backend>(
             into.copy_from_slice(&data[place..][..width]);
         }
     }
-    Ok(raise_flex(cache))
+    Ok(primitive::raise(cache))
 }
 
 /// The kernels' form of a mask; `segments` is where packed texts' ids are laid end to end.

@@ -1,15 +1,19 @@
 //! What the layers compute, each in the fastest way that serves the backend at hand.
 //!
 //! `plain` holds every computation in burn's own operations: it serves any backend, carries
-//! gradients, and is what the kernels are tested against. `dispatch` alone knows which backends
-//! have something better: on the flex backend, the kernels of [`cpu`]; and `tracked` gives these their
-//! gradients.
+//! gradients, and is what the kernels are tested against. Some backends have something better, and
+//! `primitive` finds out whether one of them is at hand: on flex the kernels of [`cpu`], which
+//! `dispatch` calls and to which `tracked` gives gradients; on CubeCL's backends those of `gpu`.
 
 #[cfg(feature = "flex")]
 pub mod cpu;
 #[cfg(feature = "flex")]
 mod dispatch;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
 mod plain;
+#[cfg(any(feature = "flex", feature = "cuda", feature = "wgpu"))]
+mod primitive;
 #[cfg(feature = "flex")]
 mod tracked;
 
@@ -36,6 +40,10 @@ pub fn linear<B: Backend>(
     {
         return output;
     }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::linear(&input, &weight, bias.as_ref()) {
+        return output;
+    }
     plain::linear(input, weight, bias)
 }
 
@@ -49,6 +57,10 @@ pub fn activate<B: Backend, const D: usize>(kind: Activation, input: Tensor<B, D
             None => input,
         },
     };
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::activate(kind, &input) {
+        return output;
+    }
     plain::activate(kind, input)
 }
 
@@ -68,6 +80,10 @@ pub fn attention<B: Backend>(
     if let Some(output) = dispatch::attention(&query, &key, &value, mask.mask(), scale)
         .or_else(|| tracked::attention(&query, &key, &value, mask.mask(), scale))
     {
+        return output;
+    }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::attention(&query, &key, &value, mask, scale) {
         return output;
     }
     plain::attention(query, key, value, mask, scale)
@@ -90,7 +106,8 @@ pub fn write_rows<B: Backend>(
     plain::write_rows(cache, rows, from)
 }
 
-/// Takes mean and variance out of each row, then scales and shifts it; f32 in, f32 out.
+/// Takes mean and variance out of each row, in f32, then scales and shifts it; what comes out is of
+/// the type that goes in.
 ///
 /// # Shapes
 /// `[..., channels]`, `[channels]`, `[channels]` → `[..., channels]`
@@ -106,10 +123,15 @@ pub fn layer_norm<B: Backend, const D: usize>(
     {
         return output;
     }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::norm(&input, &weight, Some(&bias), epsilon) {
+        return output;
+    }
     plain::layer_norm(input, weight, bias, epsilon)
 }
 
-/// Takes the root mean square out of each row, then scales it; f32 in, f32 out.
+/// Takes the root mean square out of each row, in f32, then scales it; what comes out is of the type
+/// that goes in.
 ///
 /// # Shapes
 /// `[..., channels]`, `[channels]` → `[..., channels]`
@@ -122,6 +144,10 @@ pub fn rms_norm<B: Backend, const D: usize>(
     if let Some(output) = dispatch::norm(&input, &weight, None, epsilon)
         .or_else(|| tracked::norm(&input, &weight, None, epsilon))
     {
+        return output;
+    }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::norm(&input, &weight, None, epsilon) {
         return output;
     }
     plain::rms_norm(input, weight, epsilon)
@@ -145,6 +171,10 @@ pub fn rotate<B: Backend>(
             Err(input) => input,
         },
     };
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::rotate(&input, &cos, &sin) {
+        return output;
+    }
     plain::rotate(input, cos, sin)
 }
 
@@ -183,6 +213,10 @@ pub fn cross_entropy<B: Backend>(scores: Tensor<B, 2>, targets: &[u32]) -> Tenso
     {
         return sum;
     }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(sum) = gpu::cross_entropy(&scores, targets) {
+        return sum;
+    }
     plain::cross_entropy(scores, targets)
 }
 
@@ -203,5 +237,59 @@ pub fn adamw<B: Backend>(
         Ok(results) => return results,
         Err(moments) => moments,
     };
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(results) = gpu::adamw(step, &gradient, &[first.clone(), second.clone()], &weight) {
+        return results;
+    }
     plain::adamw(step, gradient, first, second, weight)
+}
+
+/// Sets each element to zero or to `1 / (1 - probability)` of itself, as hashes of `key` and its place
+/// say.
+///
+/// # Shapes
+/// `[...]` → `[...]`
+pub fn dropout<B: Backend, const D: usize>(
+    input: Tensor<B, D>,
+    probability: f64,
+    key: u64,
+) -> Tensor<B, D> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::dropout(&input, probability, key) {
+        return output;
+    }
+    plain::dropout(input, probability, key)
+}
+
+/// Rows of `source` by number, none of them twice; zeros where there is no number.
+///
+/// # Shapes
+/// `[rows, channels]` → `[picked, channels]`
+pub fn pick_rows<B: Backend>(source: Tensor<B, 2>, from: &[Option<u32>]) -> Tensor<B, 2> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::pick_rows(&source, from) {
+        return output;
+    }
+    plain::pick_rows(source, from)
+}
+
+/// Rows of a table by number, as often as they are named.
+///
+/// # Shapes
+/// `[vocab, channels]` → `[ids, channels]`
+pub fn token_rows<B: Backend>(table: Tensor<B, 2>, ids: &[i32]) -> Tensor<B, 2> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::token_rows(&table, ids) {
+        return output;
+    }
+    plain::token_rows(table, ids)
+}
+
+/// The sum of the squares of all elements of some tensors.
+pub fn sum_of_squares<B: Backend>(tensors: &[&Tensor<B, 1>]) -> f64 {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(sum) = gpu::sum_of_squares(tensors) {
+        return sum;
+    }
+    plain::sum_of_squares(tensors)
 }

@@ -1,9 +1,15 @@
 //! The layers' and the optimizer's computations in burn's operations: for any backend, with
 //! gradients.
 
-use burn::tensor::{DType, Int, Tensor, TensorData, activation, backend::Backend};
+use burn::tensor::{
+    DType, ElementConversion, Int, Tensor, TensorData, activation, backend::Backend,
+};
+use rayon::prelude::*;
 
-use crate::nn::{Activation, AttentionMask};
+use crate::{
+    nn::{Activation, AttentionMask},
+    random::mix32,
+};
 
 /// `y = x Wᵀ + b`.
 ///
@@ -22,26 +28,31 @@ pub fn linear<B: Backend>(
     }
 }
 
-/// Takes mean and variance out of each row; f32 in, f32 out.
+/// Takes mean and variance out of each row, in f32.
 pub fn layer_norm<B: Backend, const D: usize>(
     input: Tensor<B, D>,
     weight: Tensor<B, 1>,
     bias: Tensor<B, 1>,
     epsilon: f64,
 ) -> Tensor<B, D> {
+    let dtype = input.dtype();
+    let input = input.cast(DType::F32);
     let centred = input.clone() - input.mean_dim(D - 1);
     let variance = centred.clone().powi_scalar(2).mean_dim(D - 1);
-    centred / variance.add_scalar(epsilon).sqrt() * weight.unsqueeze() + bias.unsqueeze()
+    let output = centred / variance.add_scalar(epsilon).sqrt() * weight.unsqueeze();
+    (output + bias.unsqueeze()).cast(dtype)
 }
 
-/// Takes the root mean square out of each row; f32 in, f32 out.
+/// Takes the root mean square out of each row, in f32.
 pub fn rms_norm<B: Backend, const D: usize>(
     input: Tensor<B, D>,
     weight: Tensor<B, 1>,
     epsilon: f64,
 ) -> Tensor<B, D> {
+    let dtype = input.dtype();
+    let input = input.cast(DType::F32);
     let square = input.clone().powi_scalar(2).mean_dim(D - 1);
-    input / square.add_scalar(epsilon).sqrt() * weight.unsqueeze()
+    (input / square.add_scalar(epsilon).sqrt() * weight.unsqueeze()).cast(dtype)
 }
 
 /// Applies a nonlinearity to every element.
@@ -221,4 +232,96 @@ pub fn adamw<B: Backend>(
     let direction = first.clone() / root.add_scalar(step.epsilon);
     let weight = weight.mul_scalar(step.decay) - direction.mul_scalar(step.rate);
     [first, second, weight]
+}
+
+/// Which elements a dropout keeps: those whose hash is at least `bound`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Keep {
+    /// What is hashed with an element's place.
+    pub keys: [u32; 2],
+    /// Below it, an element is dropped.
+    pub bound: u32,
+    /// What the others are multiplied with.
+    pub scale: f32,
+}
+
+impl Keep {
+    /// Drops a share `probability` of all elements.
+    pub fn new(probability: f64, key: u64) -> Self {
+        Self {
+            keys: [key as u32, (key >> 32) as u32],
+            bound: (probability * 4_294_967_296.0) as u32,
+            scale: (1.0 / (1.0 - probability)) as f32,
+        }
+    }
+
+    /// What the element at `place` is multiplied with.
+    pub fn factor(self, place: u32) -> f32 {
+        match mix32(mix32(place ^ self.keys[0]) ^ self.keys[1]) < self.bound {
+            true => 0.0,
+            false => self.scale,
+        }
+    }
+}
+
+/// Sets each element to zero or to `1 / (1 - probability)` of itself.
+pub fn dropout<B: Backend, const D: usize>(
+    input: Tensor<B, D>,
+    probability: f64,
+    key: u64,
+) -> Tensor<B, D> {
+    let keep = Keep::new(probability, key);
+    let shape = input.dims();
+    let factors: Vec<f32> = (0..shape.iter().product::<usize>() as u32)
+        .into_par_iter()
+        .with_min_len(1 << 14)
+        .map(|place| keep.factor(place))
+        .collect();
+    let factors = TensorData::new(factors, shape);
+    let factors = Tensor::from_data(factors, (&input.device(), input.dtype()));
+    input * factors
+}
+
+/// Rows of `source` by number; zeros where there is no number.
+pub fn pick_rows<B: Backend>(source: Tensor<B, 2>, from: &[Option<u32>]) -> Tensor<B, 2> {
+    let [rows, channels] = source.dims();
+    let (dtype, device) = (source.dtype(), source.device());
+    let ids: Vec<i32> = from
+        .iter()
+        .map(|row| row.map_or(rows as i32, |row| row as i32))
+        .collect();
+    let count = ids.len();
+    let ids = Tensor::from_data(TensorData::new(ids, [count]), &device);
+    let source = match from.contains(&None) {
+        true => Tensor::cat(
+            vec![source, Tensor::zeros([1, channels], (&device, dtype))],
+            0,
+        ),
+        false => source,
+    };
+    source.select(0, ids)
+}
+
+/// Rows of a table by number.
+pub fn token_rows<B: Backend>(table: Tensor<B, 2>, ids: &[i32]) -> Tensor<B, 2> {
+    let ids = TensorData::new(ids.to_vec(), [ids.len()]);
+    let ids: Tensor<B, 1, Int> = Tensor::from_data(ids, &table.device());
+    table.select(0, ids)
+}
+
+/// The sum of the squares of all elements of some tensors.
+pub fn sum_of_squares<B: Backend>(tensors: &[&Tensor<B, 1>]) -> f64 {
+    // One number a tensor on the device, and one read-back for all of them.
+    let squares: Vec<Tensor<B, 1>> = tensors
+        .iter()
+        .map(|tensor| (*tensor).clone().powi_scalar(2).sum())
+        .collect();
+    if squares.is_empty() {
+        return 0.0;
+    }
+    let squares = Tensor::cat(squares, 0).into_data();
+    squares
+        .iter::<f32>()
+        .map(|square| square.elem::<f64>())
+        .sum()
 }

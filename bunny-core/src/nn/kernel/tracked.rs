@@ -5,8 +5,6 @@
 //! float primitive; where it is another one, or a number type is not the kernels', `None` or the
 //! input comes back and burn's own operations serve.
 
-use std::any::{Any, TypeId};
-
 use burn::{
     backend::{
         Autodiff,
@@ -29,6 +27,7 @@ use super::{
     dispatch::{
         attention_mask, contiguous, floats, heads, raise, rope, rounds_input, total, weight_ref,
     },
+    primitive,
 };
 use crate::nn::{Activation, Mask};
 
@@ -37,31 +36,7 @@ type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
 
 /// The tracked tensor that `tensor` is, if the backend is flex within `Autodiff`.
 fn lower<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Option<Tracked> {
-    if TypeId::of::<B::FloatTensorPrimitive>() != TypeId::of::<Tracked>() {
-        return None;
-    }
-    let primitive: &dyn Any = &tensor.clone().into_primitive().tensor();
-    primitive.downcast_ref::<Tracked>().cloned()
-}
-
-/// [`lower`] without leaving a second holder behind; `B` must be flex within `Autodiff`.
-fn take<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Tracked {
-    let mut primitive = Some(tensor.into_primitive().tensor());
-    let primitive: &mut dyn Any = &mut primitive;
-    primitive
-        .downcast_mut::<Option<Tracked>>()
-        .and_then(Option::take)
-        .expect("the backend is flex within autodiff")
-}
-
-fn raise_tracked<B: Backend, const D: usize>(tensor: Tracked) -> Tensor<B, D> {
-    let mut tensor = Some(tensor);
-    let tensor: &mut dyn Any = &mut tensor;
-    let primitive = tensor
-        .downcast_mut::<Option<B::FloatTensorPrimitive>>()
-        .and_then(Option::take)
-        .expect("the backend is flex within autodiff");
-    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+    primitive::lower(tensor)
 }
 
 fn wrap<const D: usize>(primitive: FlexTensor) -> Tensor<Flex, D> {
@@ -120,7 +95,7 @@ pub fn linear<B: Backend>(
     };
     let output = unwrap::<2>(output);
     // A bias that does not learn is no part of the graph.
-    Some(raise_tracked(match b.filter(|b| wants!(b)) {
+    Some(primitive::raise(match b.filter(|b| wants!(b)) {
         Some(b) => record!(BiasedLinearStep, [x, w, b], state, output),
         None => record!(LinearStep, [x, w], state, output),
     }))
@@ -209,7 +184,7 @@ pub fn activate<B: Backend, const D: usize>(
     }
     let output = super::activate(kind, wrap::<D>(x.primitive.clone()));
     let state = (kind, x.primitive.clone());
-    Some(raise_tracked(record!(
+    Some(primitive::raise(record!(
         ActivationStep,
         [x],
         state,
@@ -279,7 +254,7 @@ pub fn norm<B: Backend, const D: usize>(
             record!(RmsNormStep, [x, w], state, unwrap(output))
         }
     };
-    Some(raise_tracked(output))
+    Some(primitive::raise(output))
 }
 
 #[derive(Debug, Clone)]
@@ -375,7 +350,7 @@ pub fn cross_entropy<B: Backend>(scores: &Tensor<B, 2>, targets: &[u32]) -> Opti
     cpu::cross_entropy_with_gradient(&mut gradient, &targets, 1.0, &mut losses);
     let sum = unwrap(raise::<Flex, 1>(vec![total(&losses)], [1]));
     let state = unwrap(raise::<Flex, 2>(gradient, scores.dims()));
-    Some(raise_tracked(record!(CrossEntropyStep, [x], state, sum)))
+    Some(primitive::raise(record!(CrossEntropyStep, [x], state, sum)))
 }
 
 #[derive(Debug)]
@@ -418,13 +393,13 @@ pub fn rotate<B: Backend>(
         return Err(input);
     }
     let [cos, sin] = [cos, sin].map(|table| wrap::<4>(table.primitive));
-    let x = take(input);
+    let x: Tracked = primitive::take(input);
     let heads = wrap::<4>(x.primitive);
     let output = rope(heads, &cos, &sin, pairing, Rotation::Forward)
         .expect("flex rotates numbers in single precision");
     let state = (pairing, cos, sin);
     let output = unwrap(output);
-    Ok(raise_tracked(
+    Ok(primitive::raise(
         match RotationStep
             .prepare::<NoCheckpointing>([x.node])
             .compute_bound()
@@ -502,7 +477,7 @@ pub fn attention<B: Backend>(
         scale: scale as f32,
         mask: mask.clone(),
     };
-    Some(raise_tracked(record!(
+    Some(primitive::raise(record!(
         AttentionStep,
         [q, k, v],
         state,

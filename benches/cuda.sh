@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What holds and how fast it is on a machine with an NVIDIA GPU, which needs no Rust:
+#
+#   CUDARC_CUDA_VERSION=13000 cargo build --release -p bunny-cli --features cuda
+#   CUDARC_CUDA_VERSION=13000 cargo test --release -p bunny-core -p bunny-cli \
+#       --features bunny-cli/cuda --no-run --lib --test parity
+#   benches/cuda.sh BUNNY-CLI TEST-BINARY...
+#
+# Test binaries read their fixtures where they were built: link this folder there. The first steps
+# compile kernels, for seconds in all; LOGS (./cuda-logs) keeps everything that is printed. PEERS=1 runs
+# transformers beside bunny, from the Python that is active.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bunny=$1
+shift
+logs=${LOGS:-cuda-logs}
+mkdir -p "$logs"
+
+# A step's name, its limit in seconds, and its command; failures are told, and do not end the rest.
+step() {
+    local name=$1 limit=$2 started=$SECONDS
+    shift 2
+    timeout "$limit" "$@" >"$logs/$name.log" 2>&1
+    echo "== $name: status $?, $((SECONDS - started)) s"
+    tail -n 14 "$logs/$name.log"
+}
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+for tests in "$@"; do
+    step "$(basename "$tests")" 180 "$tests" cuda --nocapture --test-threads 1
+done
+step inference 120 "$bunny" bench --backend cuda --dtype bf16
+for batch in 1 8 16; do
+    # The dense bf16 peak of an H100 or H200.
+    step "training-$batch" 120 "$bunny" bench train --backend cuda --dtype bf16 --batch "$batch" --peak-tflops 989
+done
+if [ -n "${PEERS:-}" ]; then
+    step peers-inference 120 python3 benches/peers/inference.py --device cuda --dtype bf16
+    step peers-training 120 python3 benches/peers/training.py --device cuda --dtype bf16 --batch 8
+fi

@@ -1,0 +1,234 @@
+//! Attention as two products around a softmax that scales and masks in its one pass.
+//!
+//! Scores are formed in f32, whatever they are formed of (Phi-2's overflow f16), and so is the
+//! softmax; what comes of it is kept in the type of the activations.
+
+use burn::{
+    backend::autodiff::{
+        checkpoint::base::Checkpointer,
+        grads::Gradients,
+        ops::{Backward, Ops},
+    },
+    tensor::{DType, Tensor, backend::Backend},
+};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::{
+    Gpu, plain,
+    primitive::raise,
+    product::{Factors, product},
+    rows::upload,
+    single_query::single_query,
+    softmax::{Block, Reach, softmax, softmax_backward},
+    tracked,
+    tracked::{record, unwrap, wrap},
+};
+use crate::nn::Mask;
+
+/// [`plain::attention`](crate::nn::kernel::plain::attention).
+pub fn attention<B: Backend, K: Gpu>(
+    query: &Tensor<B, 4>,
+    key: &Tensor<B, 4>,
+    value: &Tensor<B, 4>,
+    mask: &Mask,
+    scale: f32,
+) -> Option<Tensor<B, 3>> {
+    let parts = [query, key, value];
+    if let Some(query) = plain::<B, K, 4>(query) {
+        let (key, value) = (plain::<B, K, 4>(key)?, plain::<B, K, 4>(value)?);
+        if let Some(output) = decode::<K>(&query, &key, &value, mask, scale) {
+            return Some(raise(output));
+        }
+        let inputs = [query, key, value].map(wrap::<K, 4>);
+        let call = Call::new(inputs, mask, scale, Factors::Exact);
+        let outputs = call.chunks().map(|chunk| call.forward(&chunk).0);
+        return Some(raise(unwrap(call.join(outputs.collect()))));
+    }
+    let [q, k, v] = parts.map(|part| tracked::<B, K, 4>(part));
+    let (q, k, v) = (q?, k?, v?);
+    let inputs = [&q, &k, &v].map(|part| wrap::<K, 4>(part.primitive.clone()));
+    let call = Call::new(inputs, mask, scale, Factors::Rounded);
+    let (outputs, shares) = call.chunks().map(|chunk| call.forward(&chunk)).unzip();
+    let output = unwrap(call.join(outputs));
+    let state = AttentionState { call, shares };
+    Some(raise(record!(K, AttentionStep, [q, k, v], state, output)))
+}
+
+/// What a single query a row sees, where one kernel does it all.
+fn decode<K: Gpu>(
+    query: &CubeTensor<K::Runtime>,
+    key: &CubeTensor<K::Runtime>,
+    value: &CubeTensor<K::Runtime>,
+    mask: &Mask,
+    scale: f32,
+) -> Option<CubeTensor<K::Runtime>> {
+    let starts = match mask {
+        _ if query.meta.shape()[2] != 1 => return None,
+        Mask::Segments { .. } => return None,
+        Mask::Causal { starts } if !starts.is_empty() => {
+            let starts = starts.iter().map(|at| *at as i32).collect();
+            Some(upload::<K>(starts, &query.device))
+        }
+        // The last position sees all before it.
+        Mask::Full | Mask::Causal { .. } => None,
+    };
+    single_query(query, key, value, starts, scale)
+}
+
+/// Queries that are handled together.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
+    first: usize,
+    count: usize,
+}
+
+/// One attention.
+#[derive(Debug, Clone)]
+struct Call<K: Gpu> {
+    /// `[batch, heads, q, head_dim]`.
+    query: Tensor<K, 4>,
+    /// `[batch, kv_heads, kv, head_dim]`.
+    key: Tensor<K, 4>,
+    /// The same.
+    value: Tensor<K, 4>,
+    reach: Reach<K>,
+    scale: f32,
+    factors: Factors,
+}
+
+#[derive(Debug, Clone)]
+struct AttentionState<K: Gpu> {
+    call: Call<K>,
+    /// Of each chunk, `[batch, kv_heads, group * count, kv]`.
+    shares: Vec<Tensor<K, 4>>,
+}
+
+#[derive(Debug)]
+struct AttentionStep;
+
+impl<K: Gpu> Backward<K, 3> for AttentionStep {
+    type State = AttentionState<K>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = wrap::<K, 3>(grads.consume::<K>(&ops.node));
+        let AttentionState { call, shares } = ops.state;
+        let gradients = call.backward(shares, gradient);
+        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(node) = node {
+                grads.register::<K>(node.id, unwrap(gradient));
+            }
+        }
+    }
+}
+
+impl<K: Gpu> Call<K> {
+    fn new(
+        [query, key, value]: [Tensor<K, 4>; 3],
+        mask: &Mask,
+        scale: f32,
+        factors: Factors,
+    ) -> Self {
+        let reach = Reach::new(mask, &query.device());
+        Self {
+            query,
+            key,
+            value,
+            reach,
+            scale,
+            factors,
+        }
+    }
+
+    /// As many queries at a time as scores may be held at once.
+    fn chunks(&self) -> impl Iterator<Item = Chunk> + use<K> {
+        let [batch, heads, queries, _] = self.query.dims();
+        let keys = self.key.dims()[2];
+        let page = {
+            let query = self.query.clone().into_primitive().tensor();
+            query.client.properties().memory.max_page_size as usize
+        };
+        let held = (page / 8).min(1 << 30) / (batch * heads * keys).max(1);
+        let step = held.clamp(1, queries.max(1));
+        (0..queries).step_by(step).map(move |first| Chunk {
+            first,
+            count: step.min(queries - first),
+        })
+    }
+
+    /// What is seen by the queries of a chunk, `[batch, heads, count, head_dim]`, and how much each
+    /// of them looks at each key.
+    fn forward(&self, chunk: &Chunk) -> (Tensor<K, 4>, Tensor<K, 4>) {
+        let [batch, heads, queries, head_dim] = self.query.dims();
+        let dtype = self.query.dtype();
+        let query = self.folded(self.query.clone(), chunk);
+        let key = self.key.clone().swap_dims(2, 3); // [batch, kv_heads, head_dim, kv]
+        let scores = product(query, key, self.factors, DType::F32);
+        let block = Block {
+            queries: chunk.count,
+            heads,
+            first_position: self.key.dims()[2] - queries + chunk.first,
+        };
+        let shares = softmax(scores, &self.reach, block, self.scale, dtype);
+        let seen = product(shares.clone(), self.value.clone(), self.factors, dtype);
+        (seen.reshape([batch, heads, chunk.count, head_dim]), shares)
+    }
+
+    /// The queries of a chunk; each key head serves its group of query heads as more rows of one
+    /// product: `[batch, kv_heads, group * count, head_dim]`.
+    fn folded(&self, all: Tensor<K, 4>, chunk: &Chunk) -> Tensor<K, 4> {
+        let [batch, heads, queries, head_dim] = all.dims();
+        let kv_heads = self.key.dims()[1];
+        let part = match chunk.count == queries {
+            true => all,
+            false => all.narrow(2, chunk.first, chunk.count),
+        };
+        if heads == kv_heads {
+            return part;
+        }
+        part.reshape([batch, kv_heads, heads / kv_heads * chunk.count, head_dim])
+    }
+
+    /// All chunks' outputs as rows, `[batch, q, heads * head_dim]`.
+    fn join(&self, mut outputs: Vec<Tensor<K, 4>>) -> Tensor<K, 3> {
+        let [batch, heads, queries, head_dim] = self.query.dims();
+        let all = match outputs.len() {
+            1 => outputs.remove(0),
+            _ => Tensor::cat(outputs, 2),
+        };
+        all.swap_dims(1, 2)
+            .reshape([batch, queries, heads * head_dim])
+    }
+
+    /// Gradients of queries, keys and values, given that of the output.
+    fn backward(&self, shares: Vec<Tensor<K, 4>>, gradient: Tensor<K, 3>) -> [Tensor<K, 4>; 3] {
+        let [batch, heads, queries, head_dim] = self.query.dims();
+        let gradient = gradient
+            .reshape([batch, queries, heads, head_dim])
+            .swap_dims(1, 2); // [batch, heads, q, head_dim]
+        let dtype = gradient.dtype();
+        let value = self.value.clone().swap_dims(2, 3);
+        let mut of_queries = Vec::with_capacity(shares.len());
+        let mut of_keys: Option<[Tensor<K, 4>; 2]> = None;
+        for (chunk, shares) in self.chunks().zip(shares) {
+            let gradient = self.folded(gradient.clone(), &chunk);
+            let query = self.folded(self.query.clone(), &chunk);
+            let turned = shares.clone().swap_dims(2, 3);
+            let dv = product(turned, gradient.clone(), self.factors, dtype);
+            let dp = product(gradient, value.clone(), self.factors, dtype);
+            let ds = softmax_backward(shares, dp, self.scale);
+            let dk = product(ds.clone().swap_dims(2, 3), query, self.factors, dtype);
+            let dq = product(ds, self.key.clone(), self.factors, dtype);
+            of_queries.push(dq.reshape([batch, heads, chunk.count, head_dim]));
+            of_keys = Some(match of_keys {
+                None => [dk, dv],
+                Some([keys, values]) => [keys + dk, values + dv],
+            });
+        }
+        let of_queries = match of_queries.len() {
+            1 => of_queries.remove(0),
+            _ => Tensor::cat(of_queries, 2),
+        };
+        let [of_keys, of_values] = of_keys.expect("there is a chunk");
+        [of_queries, of_keys, of_values]
+    }
+}

@@ -1,0 +1,171 @@
+//! Products of matrices: which of CubeK's kernels computes them.
+//!
+//! burn compiles and tries some twenty-five kernels for every new kind of product, which takes
+//! minutes before a model's first step. Here a product that takes no time to speak of is computed by
+//! the one that serves most, and a large one by the best of four.
+
+use burn::tensor::{DType, Tensor};
+use burn_cubecl::{
+    CubeRuntime, CubeTuneId,
+    cubecl::tune::{LocalTuner, Tunable, TunableSet, TuneGroup, local_tuner},
+    tensor::CubeTensor,
+};
+use cubek::{
+    matmul::{
+        components::tile::TileMatmulKind,
+        definition::{MatmulElems, MatmulGlobalElems},
+        launch::{MatmulAutotuneKey, Strategy, launch_ref},
+        routines::{BlueprintStrategy, double_buffering::DoubleBufferingArgs, simple::SimpleArgs},
+    },
+    std::InputBinding,
+};
+
+use super::{
+    Gpu,
+    launch::empty,
+    tracked::{unwrap, wrap},
+};
+
+/// Operations from which on it is worth while to try several kernels.
+const LARGE: f64 = 2e10;
+
+/// How the numbers of a product in f32 may be rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Factors {
+    /// Not at all: what answers are computed with.
+    Exact,
+    /// To the ten bits of TF32, where there are tensor cores: what is learnt with.
+    Rounded,
+}
+
+/// The product of two tensors of one type; whatever dimensions come before are the same.
+///
+/// # Shapes
+/// `[..., m, k]`, `[..., k, n]` → `[..., m, n]`, of type `dtype`
+pub fn product<K: Gpu, const D: usize>(
+    left: Tensor<K, D>,
+    right: Tensor<K, D>,
+    factors: Factors,
+    dtype: DType,
+) -> Tensor<K, D> {
+    let mut shape = left.dims();
+    let (rows, inner, columns) = (shape[D - 2], shape[D - 1], right.dims()[D - 1]);
+    if rows == 1 || columns == 1 {
+        // A matrix and a vector: few kernels to choose from, none of which rounds.
+        return left.matmul(right).cast(dtype);
+    }
+    shape[D - 1] = columns;
+    let operations = 2.0 * (inner * shape.iter().product::<usize>()) as f64;
+    let (left, right) = (unwrap(left), unwrap(right));
+    let output = empty(&left, shape, dtype);
+    let exact = factors == Factors::Exact && left.dtype == DType::F32;
+    if exact {
+        first_of(
+            &[Strategy::SimpleUnit(Default::default())],
+            left,
+            right,
+            output.clone(),
+        );
+    } else if operations < LARGE {
+        let strategies = [
+            // By tensor cores where the device has them for these types.
+            Strategy::SimpleCyclicCmma(Default::default()),
+            Strategy::SimpleUnit(Default::default()),
+        ];
+        first_of(&strategies, left, right, output.clone());
+    } else {
+        fastest(left, right, output.clone());
+    }
+    wrap(output)
+}
+
+/// By the first kernel that takes it, and by the naive one if none does.
+fn first_of<R: CubeRuntime>(
+    strategies: &[Strategy],
+    left: CubeTensor<R>,
+    right: CubeTensor<R>,
+    output: CubeTensor<R>,
+) {
+    let launched = strategies
+        .iter()
+        .chain([&Strategy::Naive])
+        .any(|strategy| launch(strategy, left.clone(), right.clone(), output.clone()).is_ok());
+    assert!(launched, "the naive kernel multiplies everything");
+}
+
+fn launch<R: CubeRuntime>(
+    strategy: &Strategy,
+    left: CubeTensor<R>,
+    right: CubeTensor<R>,
+    output: CubeTensor<R>,
+) -> Result<(), String> {
+    let client = output.client.clone();
+    let dtype = left.dtype;
+    let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
+        lhs: dtype.into(),
+        rhs: dtype.into(),
+        out: output.dtype.into(),
+    });
+    let [left, right] = [left, right].map(|one| InputBinding::new(one.binding(), dtype.into()));
+    launch_ref(strategy, &client, left, right, output.binding(), &mut types)
+        .map_err(|error| format!("{error:?}"))
+}
+
+type Operands<R> = (CubeTensor<R>, CubeTensor<R>, CubeTensor<R>);
+
+/// By the kernel that was fastest when such a product came first.
+fn fastest<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, output: CubeTensor<R>) {
+    static TUNER: LocalTuner<MatmulAutotuneKey, CubeTuneId> = local_tuner!();
+    let tunables = TUNER.init(|| {
+        // What always works is not tried where anything else does.
+        let resort = TuneGroup::<MatmulAutotuneKey>::new("resort", |_| 0);
+        let accelerated = TuneGroup::<MatmulAutotuneKey>::new("accelerated", |_| 1);
+        let simple = |multi_rows| {
+            BlueprintStrategy::Inferred(SimpleArgs {
+                multi_rows,
+                tile_matmul: TileMatmulKind::Mma,
+            })
+        };
+        let double = BlueprintStrategy::Inferred(DoubleBufferingArgs {
+            specialized: false,
+            tile_matmul: TileMatmulKind::Mma,
+        });
+        let candidates = [
+            (Strategy::SimpleUnit(Default::default()), &resort),
+            (Strategy::SimpleCyclicCmma(Default::default()), &accelerated),
+            (Strategy::SimpleTmaMma(simple(true)), &accelerated),
+            (
+                Strategy::SpecializedTmaMma(BlueprintStrategy::Inferred(().into())),
+                &accelerated,
+            ),
+            (Strategy::DoubleCyclicMma(double), &accelerated),
+        ];
+        let mut set = TunableSet::new(key::<R>, |_: &MatmulAutotuneKey, operands: &Operands<R>| {
+            (operands.0.clone(), operands.1.clone(), operands.2.copy())
+        });
+        for (strategy, group) in candidates {
+            let name = strategy.to_string();
+            let run = move |(left, right, output)| launch::<R>(&strategy, left, right, output);
+            set = set.with(Tunable::new(&name, run).group(group, |_| 0));
+        }
+        set
+    });
+    let client = left.client.clone();
+    let id = CubeTuneId::new(&client, &left.device);
+    TUNER.execute(&id, &client, tunables, (left, right, output));
+}
+
+fn key<R: CubeRuntime>((left, right, output): &Operands<R>) -> MatmulAutotuneKey {
+    MatmulAutotuneKey::generate(
+        &left.client,
+        left.meta.shape(),
+        right.meta.shape(),
+        left.meta.strides(),
+        right.meta.strides(),
+        left.dtype.into(),
+        right.dtype.into(),
+        output.dtype.into(),
+        None,
+        None,
+    )
+}

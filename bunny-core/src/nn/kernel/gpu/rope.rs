@@ -1,0 +1,192 @@
+//! Rotary positions, read from heads as they lie and written as they are used.
+
+use burn::{
+    backend::autodiff::{
+        checkpoint::base::Checkpointer,
+        grads::Gradients,
+        ops::{Backward, Ops},
+    },
+    tensor::{DType, Tensor, backend::Backend},
+};
+use burn_cubecl::{
+    CubeRuntime,
+    cubecl::{self, ir::StorageType, prelude::*},
+    kernel::into_contiguous,
+    tensor::CubeTensor,
+};
+
+use super::{
+    Gpu,
+    launch::{elementwise, empty},
+    plain,
+    primitive::raise,
+    tracked,
+    tracked::{record, unwrap, wrap},
+};
+
+/// [`plain::rotate`](crate::nn::kernel::plain::rotate); the angles have no gradients.
+pub fn rotate<B: Backend, K: Gpu>(
+    input: &Tensor<B, 4>,
+    cos: &Tensor<B, 4>,
+    sin: &Tensor<B, 4>,
+) -> Option<Tensor<B, 4>> {
+    if cos.dtype() != DType::F32 || sin.dtype() != DType::F32 {
+        return None;
+    }
+    if let Some(input) = plain::<B, K, 4>(input) {
+        let angles = Angles::new(plain::<B, K, 4>(cos)?, plain::<B, K, 4>(sin)?);
+        return Some(raise(turn::<K>(input, angles, false)));
+    }
+    let x = tracked::<B, K, 4>(input)?;
+    let (cos, sin) = (tracked::<B, K, 4>(cos)?, tracked::<B, K, 4>(sin)?);
+    let angles = Angles::new(cos.primitive, sin.primitive);
+    let output = turn::<K>(x.primitive.clone(), angles.clone(), false);
+    Some(raise(record!(K, RotationStep, [x], angles, output)))
+}
+
+/// Cosines and sines, `[batch | 1, 1, seq, half]`, their numbers side by side.
+#[derive(Debug, Clone)]
+struct Angles<R: CubeRuntime> {
+    cos: CubeTensor<R>,
+    sin: CubeTensor<R>,
+}
+
+impl<R: CubeRuntime> Angles<R> {
+    fn new(cos: CubeTensor<R>, sin: CubeTensor<R>) -> Self {
+        Self {
+            cos: into_contiguous(cos),
+            sin: into_contiguous(sin),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RotationStep;
+
+impl<K: Gpu> Backward<K, 1> for RotationStep {
+    type State = Angles<K::Runtime>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<K>(&ops.node);
+        let [Some(node)] = ops.parents else { return };
+        grads.register::<K>(node.id, turn::<K>(gradient, ops.state, true));
+    }
+}
+
+/// Turns heads by their angles. Forward, results are `[batch, heads, seq, head_dim]` side by side, as
+/// attention reads them; back, they lie as `[batch, seq, heads, head_dim]`, as the projection does.
+fn turn<K: Gpu>(
+    input: CubeTensor<K::Runtime>,
+    angles: Angles<K::Runtime>,
+    back: bool,
+) -> CubeTensor<K::Runtime> {
+    let dtype = input.dtype;
+    let [batch, heads, seq, width] = [0, 1, 2, 3].map(|dim| input.meta.shape()[dim]);
+    let strides = [0, 1, 2, 3].map(|dim| input.meta.strides()[dim]);
+    let half = angles.cos.meta.shape()[3];
+    let per_row = angles.cos.meta.shape()[0] > 1;
+    let (shape, to) = if back {
+        (
+            [batch, seq, heads, width],
+            [seq * heads * width, width, heads * width],
+        )
+    } else {
+        (
+            [batch, heads, seq, width],
+            [heads * seq * width, seq * width, width],
+        )
+    };
+    let output = empty(&input, shape, dtype);
+    let count = batch * heads * seq * width;
+    let (cubes, threads) = elementwise(count);
+    // SAFETY: no thread reads or writes beyond `count` elements; strides are the tensors' own.
+    unsafe {
+        rotate_kernel::launch_unchecked::<K::Runtime>(
+            &output.client,
+            cubes,
+            threads,
+            input.into_array_arg(),
+            angles.cos.into_array_arg(),
+            angles.sin.into_array_arg(),
+            output.clone().into_array_arg(),
+            count,
+            heads,
+            seq,
+            width,
+            half,
+            strides[0],
+            strides[1],
+            strides[2],
+            strides[3],
+            to[0],
+            to[1],
+            to[2],
+            per_row,
+            back,
+            dtype.into(),
+        );
+    }
+    if back {
+        unwrap(wrap::<K, 4>(output).swap_dims(1, 2))
+    } else {
+        output
+    }
+}
+
+#[cube(launch_unchecked)]
+fn rotate_kernel<F: Float>(
+    input: &Array<F>,
+    cos: &Array<f32>,
+    sin: &Array<f32>,
+    output: &mut Array<F>,
+    count: usize,
+    heads: usize,
+    seq: usize,
+    width: usize,
+    half: usize,
+    from_batch: usize,
+    from_head: usize,
+    from_seq: usize,
+    from_channel: usize,
+    to_batch: usize,
+    to_head: usize,
+    to_seq: usize,
+    #[comptime] per_row: bool,
+    #[comptime] back: bool,
+    #[define(F)] _dtype: StorageType,
+) {
+    let place = ABSOLUTE_POS;
+    if place >= count {
+        terminate!();
+    }
+    let channel = place % width;
+    let at = place / width % seq;
+    let head = place / (width * seq) % heads;
+    let batch = place / (width * seq * heads);
+    let from = batch * from_batch + head * from_head + at * from_seq;
+    let own = f32::cast_from(input[from + channel * from_channel]);
+    let mut turned = own;
+    if channel < 2 * half {
+        let is_first = channel < half;
+        let pair = if is_first { channel } else { channel - half };
+        let partner = if is_first {
+            channel + half
+        } else {
+            channel - half
+        };
+        let other = f32::cast_from(input[from + partner * from_channel]);
+        let mut angle = at * half + pair;
+        if per_row {
+            angle += batch * seq * half;
+        }
+        let mut sine = sin[angle];
+        if back {
+            sine = -sine;
+        }
+        if is_first {
+            sine = -sine;
+        }
+        turned = own * cos[angle] + other * sine;
+    }
+    output[batch * to_batch + head * to_head + at * to_seq + channel] = F::cast_from(turned);
+}

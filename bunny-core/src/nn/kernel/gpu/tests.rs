@@ -1,0 +1,314 @@
+//! Each kernel against burn's operations on another backend, forward and back.
+//!
+//! On CUDA, and on whatever adapter wgpu finds (Mesa's software one will do).
+
+use burn::{
+    backend::Autodiff,
+    tensor::{DType, Tensor, TensorData, backend::Backend},
+};
+use burn_cubecl::CubeBackend;
+use burn_flex::Flex;
+
+use super::super::{self as kernel, AdamStep, plain};
+use crate::{
+    nn::{Activation, AttentionMask, Mask},
+    random::mix,
+};
+
+/// Numbers that look random, between -2 and 2.
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    let number = |at| (mix(seed << 32 | at as u64) >> 40) as f32 / (1 << 22) as f32 - 2.0;
+    (0..count).map(number).collect()
+}
+
+/// An input, with its place in the graph.
+fn input<B: Backend, const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<B, D> {
+    let data = TensorData::new(numbers(seed, shape.iter().product()), shape);
+    Tensor::from_data(data, (&B::Device::default(), DType::F32))
+}
+
+fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Results, and gradients of what went in, for a given gradient of the results.
+struct Run {
+    results: Vec<f32>,
+    gradients: Vec<Vec<f32>>,
+}
+
+/// Follows a computation on one backend, back from results weighted with numbers of their own.
+macro_rules! run {
+    ($b:ty, [$($name:ident: $d:literal = $shape:expr),+], $result:literal, $body:expr) => {{
+        type B = Autodiff<$b>;
+        let mut seed = 0;
+        $(
+            seed += 1;
+            let $name: Tensor<B, $d> = input::<B, $d>(seed, $shape).require_grad();
+        )+
+        let leaves = ($($name.clone(),)+);
+        let output: Tensor<B, $result> = $body;
+        let weights = input::<B, $result>(99, output.dims());
+        let results = values(output.clone());
+        let mut graph = (output * weights).sum().backward();
+        let ($($name,)+) = leaves;
+        let gradients = vec![$({
+            let gradient = $name.grad_remove(&mut graph).expect("a gradient");
+            values(gradient)
+        }),+];
+        Run { results, gradients }
+    }};
+}
+
+fn assert_near(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected
+        .iter()
+        .fold(0f32, |most, value| most.max(value.abs()));
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let off = (found - expected).abs();
+        assert!(
+            off <= tolerance * largest,
+            "{what}: {found} instead of {expected} at {at}"
+        );
+    }
+}
+
+fn assert_same(what: &str, found: Run, expected: Run, tolerance: f32) {
+    assert_near(what, &found.results, &expected.results, tolerance);
+    for (at, (found, expected)) in found.gradients.iter().zip(&expected.gradients).enumerate() {
+        assert_near(
+            &format!("{what}, gradient {at}"),
+            found,
+            expected,
+            tolerance,
+        );
+    }
+}
+
+/// Sums of hundreds of numbers in another order, and functions that are approximated.
+const F32: f32 = 2e-5;
+
+macro_rules! tests {
+    ($name:ident, $b:ty, $products:expr) => {
+        mod $name {
+            use super::*;
+
+            type K = $b;
+            /// Products may be TF32.
+            const PRODUCTS: f32 = $products;
+
+            #[test]
+            fn activations() {
+                for kind in [Activation::GeluTanh, Activation::Gelu, Activation::Silu] {
+                    // 33 numbers a row: allocators pad them.
+                    let found = run!(K, [x: 3 = [3, 7, 33]], 3, kernel::activate(kind, x.clone()));
+                    let expected =
+                        run!(Flex, [x: 3 = [3, 7, 33]], 3, plain::activate(kind, x.clone()));
+                    assert_same(kind.name(), found, expected, F32);
+                }
+            }
+
+            #[test]
+            fn norms() {
+                for width in [33, 160, 2560] {
+                    let found = run!(K, [x: 3 = [2, 150, width], w: 1 = [width], b: 1 = [width]], 3,
+                        kernel::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5));
+                    let expected = run!(Flex, [x: 3 = [2, 150, width], w: 1 = [width], b: 1 = [width]], 3,
+                        plain::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5));
+                    assert_same("layer norm", found, expected, F32);
+                    let found = run!(K, [x: 2 = [150, width], w: 1 = [width]], 2,
+                        kernel::rms_norm(x.clone(), w.clone(), 1e-5));
+                    let expected = run!(Flex, [x: 2 = [150, width], w: 1 = [width]], 2,
+                        plain::rms_norm(x.clone(), w.clone(), 1e-5));
+                    assert_same("rms norm", found, expected, F32);
+                }
+            }
+
+            #[test]
+            fn linear() {
+                // Of 2,048 rows the weight's gradient is summed in parts.
+                for rows in [300, 2048] {
+                    let found = run!(K, [x: 2 = [rows, 48], w: 2 = [33, 48], b: 1 = [33]], 2,
+                        kernel::linear(x.clone(), w.clone(), Some(b.clone())));
+                    let expected = run!(Flex, [x: 2 = [rows, 48], w: 2 = [33, 48], b: 1 = [33]], 2,
+                        plain::linear(x.clone(), w.clone(), Some(b.clone())));
+                    assert_same("linear", found, expected, PRODUCTS);
+                }
+                let found = run!(K, [x: 2 = [5, 48], w: 2 = [33, 48]], 2,
+                    kernel::linear(x.clone(), w.clone(), None));
+                let expected = run!(Flex, [x: 2 = [5, 48], w: 2 = [33, 48]], 2,
+                    plain::linear(x.clone(), w.clone(), None));
+                assert_same("linear without bias", found, expected, PRODUCTS);
+            }
+
+            #[test]
+            fn answers_are_not_rounded() {
+                fn of<B: Backend>() -> Vec<f32> {
+                    let [x, w] = [1, 2].map(|seed| input::<B, 2>(seed, [128, 512]));
+                    values(kernel::linear(x, w, None))
+                }
+                assert_near("linear", &of::<K>(), &of::<Flex>(), F32);
+            }
+
+            #[test]
+            fn rotation() {
+                // Heads as a projection leaves them, and angles for all rows or for each.
+                for rows in [1, 2] {
+                    macro_rules! rotate {
+                        ($k:ty, $module:ident) => {
+                            run!($k, [x: 4 = [2, 9, 3, 20]], 4, {
+                                let angles = input::<B, 4>(50, [rows, 1, 9, 4]);
+                                let heads = x.clone().swap_dims(1, 2);
+                                $module::rotate(heads, angles.clone().cos(), angles.sin())
+                            })
+                        };
+                    }
+                    assert_same("rotate", rotate!(K, kernel), rotate!(Flex, plain), F32);
+                }
+            }
+
+            #[test]
+            fn attention() {
+                let masks = [
+                    Mask::Full,
+                    Mask::CAUSAL,
+                    Mask::Causal { starts: vec![0, 3] },
+                    Mask::Segments {
+                        ids: (0..2).map(|row| (0..37).map(|at| (at + 5 * row) / 11).collect()).collect(),
+                    },
+                ];
+                for mask in masks {
+                    // A query within padding sees nothing, and its numbers mean nothing.
+                    let most = if matches!(&mask, Mask::Causal { starts } if !starts.is_empty()) { 34 } else { 37 };
+                    for (queries, kv_heads) in [(most, 4), (most, 2), (5, 4)] {
+                        macro_rules! attend {
+                            ($k:ty, $module:ident) => {
+                                run!($k, [q: 4 = [2, 4, queries, 16], k: 4 = [2, kv_heads, 37, 16],
+                                    v: 4 = [2, kv_heads, 37, 16]], 3, {
+                                    let mask = AttentionMask::<B>::new(
+                                        mask.clone(), 2, queries, 37, &Default::default());
+                                    $module::attention(q.clone(), k.clone(), v.clone(), &mask, 0.25)
+                                })
+                            };
+                        }
+                        let what = format!("{mask:?}, {queries} queries, {kv_heads} key heads");
+                        assert_same(&what, attend!(K, kernel), attend!(Flex, plain), PRODUCTS);
+                    }
+                }
+            }
+
+            #[test]
+            fn a_single_query_sees_as_many_do() {
+                for starts in [vec![], vec![0, 3]] {
+                    for kv_heads in [4, 2] {
+                        fn seen<B: Backend>(
+                            starts: &[usize],
+                            kv_heads: usize,
+                            attention: fn(Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>, &AttentionMask<B>, f64) -> Tensor<B, 3>,
+                        ) -> Vec<f32> {
+                            let query = input::<B, 4>(1, [2, 4, 1, 80]);
+                            // Rows of a cache with room for more.
+                            let [key, value] = [2, 3].map(|seed| {
+                                input::<B, 4>(seed, [2, kv_heads, 700, 80]).narrow(2, 0, 611)
+                            });
+                            let mask = Mask::Causal { starts: starts.to_vec() };
+                            let mask = AttentionMask::new(mask, 2, 1, 611, &Default::default());
+                            values(attention(query, key, value, &mask, 0.1))
+                        }
+                        let found = seen::<K>(&starts, kv_heads, kernel::attention);
+                        let expected = seen::<Flex>(&starts, kv_heads, plain::attention);
+                        assert_near("attention", &found, &expected, F32);
+                    }
+                }
+            }
+
+            #[test]
+            fn dropout_draws_the_same() {
+                let found = run!(K, [x: 2 = [40, 33]], 2, kernel::dropout(x.clone(), 0.3, 1 << 40 | 7));
+                let expected =
+                    run!(Flex, [x: 2 = [40, 33]], 2, plain::dropout(x.clone(), 0.3, 1 << 40 | 7));
+                assert!(expected.results.iter().filter(|value| **value == 0.0).count() > 300);
+                assert_same("dropout", found, expected, 0.0);
+            }
+
+            #[test]
+            fn cross_entropy() {
+                for width in [5, 771] {
+                    let targets: Vec<u32> = (0..60).map(|row| (7 * row) % width as u32).collect();
+                    let found = run!(K, [x: 2 = [60, width]], 1,
+                        kernel::cross_entropy(x.clone().mul_scalar(9.0), &targets));
+                    let expected = run!(Flex, [x: 2 = [60, width]], 1,
+                        plain::cross_entropy(x.clone().mul_scalar(9.0), &targets));
+                    assert_same("cross-entropy", found, expected, F32);
+                }
+            }
+
+            #[test]
+            fn rows() {
+                let from: Vec<Option<u32>> = vec![Some(4), None, Some(0), Some(299), None];
+                let found = run!(K, [x: 2 = [300, 33]], 2, kernel::pick_rows(x.clone(), &from));
+                let expected = run!(Flex, [x: 2 = [300, 33]], 2, plain::pick_rows(x.clone(), &from));
+                assert_same("picked rows", found, expected, 0.0);
+                let ids: Vec<i32> = (0..200).map(|at| at * at % 17).collect();
+                let found = run!(K, [x: 2 = [19, 33]], 2, kernel::token_rows(x.clone(), &ids));
+                let expected = run!(Flex, [x: 2 = [19, 33]], 2, plain::token_rows(x.clone(), &ids));
+                assert_same("rows of tokens", found, expected, F32);
+            }
+
+            #[test]
+            fn optimizer() {
+                let step = AdamStep {
+                    scale: 0.5,
+                    beta1: 0.9,
+                    beta2: 0.99,
+                    decay: 0.999,
+                    rate: 0.01,
+                    root: 3.0,
+                    epsilon: 1e-8,
+                };
+                fn take<B: Backend>(
+                    step: AdamStep,
+                    by: impl Fn(AdamStep, [Tensor<B, 1>; 4]) -> [Tensor<B, 1>; 3],
+                ) -> Vec<f32> {
+                    let [gradient, first, weight] = [1, 2, 3].map(|seed| input::<B, 1>(seed, [1000]));
+                    let second = first.clone().square();
+                    by(step, [gradient, first, second, weight]).map(values).concat()
+                }
+                let found = take::<K>(step, |step, [g, m, v, w]| kernel::adamw(step, g, m, v, w));
+                let expected = take::<Flex>(step, |step, [g, m, v, w]| plain::adamw(step, g, m, v, w));
+                assert_near("adamw", &found, &expected, F32);
+
+                fn squares<B: Backend>(of: impl Fn(&[&Tensor<B, 1>]) -> f64) -> f64 {
+                    let tensors = [3, 70_000, 300_000].map(|count| input::<B, 1>(8, [count]));
+                    of(&tensors.each_ref())
+                }
+                let (found, expected) = (
+                    squares::<K>(kernel::sum_of_squares),
+                    squares::<Flex>(plain::sum_of_squares),
+                );
+                assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected}");
+            }
+        }
+    };
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn large_products_agree_on_cuda() {
+    type K = CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>;
+    // 3.2e10 operations: kernels are tried against each other. Factors that fit bf16 exactly.
+    fn of<B: Backend>(dtype: DType) -> Vec<f32> {
+        let [x, w] = [1, 2].map(|seed| input::<B, 2>(seed, [2520, 2528]).cast(DType::BF16));
+        values(kernel::linear(x.cast(dtype), w.cast(dtype), None).cast(DType::F32))
+    }
+    let expected = of::<Flex>(DType::F32);
+    assert_near("f32", &of::<K>(DType::F32), &expected, 1e-3);
+    // Results are rounded to 8 bits.
+    assert_near("bf16", &of::<K>(DType::BF16), &expected, 4e-3);
+}
+
+#[cfg(feature = "cuda")]
+tests!(cuda, CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>, 2e-3);
+#[cfg(feature = "wgpu")]
+tests!(wgpu, CubeBackend<burn_cubecl::cubecl::wgpu::WgpuRuntime, f32, i32, u32>, 2e-5);
