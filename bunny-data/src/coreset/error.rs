@@ -44,7 +44,7 @@ pub enum CoresetError {
     #[error(transparent)]
     Images(#[from] crate::error::DataError),
     /// The Parquet reader or writer refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), one_line(&source.to_string()))]
     Parquet {
         /// The file.
         path: PathBuf,
@@ -148,9 +148,13 @@ impl CoresetError {
 
     /// A file that is not what its kind asks for.
     pub(crate) fn format(path: impl AsRef<Path>, what: impl Into<Cow<'static, str>>) -> Self {
+        let what = what.into();
         Self::Format {
             path: path.as_ref().to_owned(),
-            what: what.into(),
+            what: match what.contains(char::is_control) {
+                true => one_line(&what).into(),
+                false => what,
+            },
         }
     }
 
@@ -181,5 +185,25 @@ impl CoresetError {
             option,
             what: what.into(),
         }
+    }
+}
+
+/// What a broken file may call a column, an array or a type, fit for a message of one line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_calls_a_column_does_not_break_a_message() {
+        let found = ParquetError::General("no field named k\ney".to_owned());
+        let error = CoresetError::parquet("set.parquet")(found);
+        assert!(
+            error.to_string().ends_with("no field named k ey"),
+            "{error}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use flate2::read::DeflateDecoder;
 
 use super::matrix::{MatrixFile, Storage, check_length, map_file};
 use super::npy::NpyHeader;
-use crate::coreset::error::{CoresetError, Result};
+use crate::coreset::error::{CoresetError, Result, one_line};
 
 /// One member of an archive.
 #[derive(Debug)]
@@ -156,7 +156,9 @@ fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
         let name_bytes = slice(bytes, at + 46, u64::from(name)).ok_or_else(cut)?;
         let extra_bytes =
             slice(bytes, at + 46 + u64::from(name), u64::from(extra)).ok_or_else(cut)?;
-        let place = path.join(String::from_utf8_lossy(name_bytes).as_ref());
+        // Names stand in messages, which have one line.
+        let member_name = one_line(&String::from_utf8_lossy(name_bytes));
+        let place = path.join(&member_name);
         if le16(header, 8) & 1 != 0 {
             return Err(CoresetError::format(place, "encrypted"));
         }
@@ -171,7 +173,7 @@ fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
             }
         };
         let mut member = Member {
-            name: String::from_utf8_lossy(name_bytes).into_owned(),
+            name: member_name,
             deflated,
             compressed: u64::from(le32(header, 20)),
             length: u64::from(le32(header, 24)),
