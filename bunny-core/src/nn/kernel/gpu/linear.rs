@@ -3,6 +3,7 @@
 
 use burn::{
     backend::autodiff::{
+        NodeId,
         checkpoint::base::Checkpointer,
         grads::Gradients,
         ops::{Backward, Ops},
@@ -88,12 +89,8 @@ impl<K: Gpu> Backward<K, 2> for LinearStep {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = grads.consume::<K>(&ops.node);
         let [input, weight] = ops.parents;
-        let [dx, dw] = products::<K>(ops.state, gradient);
-        for (node, values) in [(input, dx), (weight, dw)] {
-            if let (Some(node), Some(values)) = (node, values) {
-                grads.register::<K>(node.id, values);
-            }
-        }
+        let parents = [input, weight].map(|parent| parent.map(|node| node.id));
+        register_products::<K>(ops.state, gradient, parents, grads);
     }
 }
 
@@ -108,30 +105,29 @@ impl<K: Gpu> Backward<K, 3> for BiasedLinearStep {
             let sums = sums.cast(gradient.dtype);
             grads.register::<K>(node.id, unwrap(sums));
         }
-        let [dx, dw] = products::<K>(ops.state, gradient);
-        for (node, values) in [(input, dx), (weight, dw)] {
-            if let (Some(node), Some(values)) = (node, values) {
-                grads.register::<K>(node.id, values);
-            }
-        }
+        let parents = [input, weight].map(|parent| parent.map(|node| node.id));
+        register_products::<K>(ops.state, gradient, parents, grads);
     }
 }
 
 /// The gradients of input and weight: `dy W` and `dyᵀ x`.
-fn products<K: Gpu>(
+fn register_products<K: Gpu>(
     state: LinearState<K::Runtime>,
     gradient: CubeTensor<K::Runtime>,
-) -> [Option<CubeTensor<K::Runtime>>; 2] {
+    [input, weight]: [Option<NodeId>; 2],
+    grads: &mut Gradients,
+) {
     let dtype = gradient.dtype;
     let gradient = wrap::<K, 2>(gradient);
-    let of_input = state.weight.map(|weight| {
+    if let (Some(id), Some(weight)) = (input, state.weight) {
         let weight = wrap::<K, 2>(weight);
-        unwrap(product(gradient.clone(), weight, Factors::Rounded, dtype))
-    });
-    let of_weight = state
-        .input
-        .map(|input| weight_gradient::<K>(gradient, wrap::<K, 2>(input)));
-    [of_input, of_weight]
+        let of_input = product(gradient.clone(), weight, Factors::Rounded, dtype);
+        grads.register::<K>(id, unwrap(of_input));
+    }
+    if let (Some(id), Some(input)) = (weight, state.input) {
+        let of_weight = weight_gradient::<K>(gradient, wrap::<K, 2>(input));
+        grads.register::<K>(id, of_weight);
+    }
 }
 
 /// `dyᵀ x`. The result is small beside the rows that it sums over: they are shared out, or a few of

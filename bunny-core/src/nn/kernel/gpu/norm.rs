@@ -19,7 +19,7 @@ use super::{
     launch::{empty, row_threads, rows, spread, sum_over_cube},
     plain,
     primitive::raise,
-    sums::column_sums,
+    sums::{COLUMNS, LANES, ROWS_A_CHUNK, column_sums},
     tracked,
     tracked::{record, unwrap, wrap},
 };
@@ -208,13 +208,6 @@ fn parameters<K: Gpu>(
     let [dw, db] = [0..width, width..2 * width].map(|part| both.clone().slice([part]));
     [unwrap(dw), unwrap(db)]
 }
-
-/// Columns of a cube that adds up rows.
-const COLUMNS: usize = 32;
-/// Rows that it reads at once.
-const LANES: usize = 8;
-/// Rows that one cube adds up.
-const ROWS_A_CHUNK: usize = 128;
 
 #[cube(launch_unchecked)]
 fn norm_kernel<F: Float>(

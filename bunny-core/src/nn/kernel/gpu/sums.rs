@@ -14,11 +14,11 @@ use super::{
 };
 
 /// Columns of a cube that adds up rows.
-const COLUMNS: usize = 32;
+pub const COLUMNS: usize = 32;
 /// Rows that it reads at once.
-const LANES: usize = 8;
+pub const LANES: usize = 8;
 /// Rows that one cube adds up.
-const ROWS_A_CHUNK: usize = 128;
+pub const ROWS_A_CHUNK: usize = 128;
 
 /// The sum of all rows of a tensor, `[..., columns]` → `[columns]`, in f32.
 pub fn column_sums<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
