@@ -41,6 +41,12 @@ fn update<R: CubeRuntime>(
     weight: CubeTensor<R>,
 ) -> [CubeTensor<R>; 3] {
     let count = gradient.meta.num_elements();
+    let others = [&first, &second, &weight];
+    let all_fit = others.iter().all(|one| one.meta.num_elements() == count);
+    assert!(
+        all_fit,
+        "moments and a weight for each number of the gradient"
+    );
     let results = [(); 3].map(|()| empty(&gradient, [count], DType::F32));
     let [new_first, new_second, new_weight] = results.clone();
     let (cubes, threads) = elementwise(count);

@@ -58,13 +58,14 @@ impl<K: Gpu> Backward<K, 1> for CrossEntropyStep {
 /// The sum of the rows' losses, `[1]`, and its gradient in the scores.
 fn losses<K: Gpu>(scores: CubeTensor<K::Runtime>, targets: &[u32]) -> [CubeTensor<K::Runtime>; 2] {
     let scores = rows(scores);
+    let all_there = targets.iter().all(|id| (*id as usize) < scores.width);
+    assert!(all_there, "targets are not those of the columns");
     let ids = targets.iter().map(|id| *id as i32).collect();
     let ids = upload::<K>(ids, &scores.tensor.device);
     let losses = empty(&scores.tensor, [scores.count, 1], DType::F32);
     let gradient = empty(&scores.tensor, [scores.count, scores.width], DType::F32);
     let threads = row_threads(scores.width);
-    // SAFETY: cubes beyond the last row do nothing, threads stay within their row; targets are below
-    // the width, or only their own row's loss is wrong.
+    // SAFETY: cubes beyond the last row do nothing, threads stay within their row, and so do targets.
     unsafe {
         cross_entropy_kernel::launch_unchecked::<K::Runtime>(
             &losses.client,

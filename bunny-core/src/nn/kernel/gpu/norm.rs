@@ -118,6 +118,12 @@ fn forward<R: CubeRuntime>(
     let output = empty(&input.tensor, shape, dtype);
     let moments = empty(&input.tensor, [input.count, 2], DType::F32);
     let threads = row_threads(input.width);
+    let lengths = [Some(&weight), bias.as_ref()];
+    let all_fit = lengths
+        .iter()
+        .flatten()
+        .all(|one| one.meta.num_elements() == input.width);
+    assert!(all_fit, "a weight and a bias a channel");
     let centred = bias.is_some();
     // An RMSNorm does not read a bias, but something has to stand in its place.
     let bias = bias.unwrap_or_else(|| weight.clone());

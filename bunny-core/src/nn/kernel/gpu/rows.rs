@@ -29,6 +29,9 @@ pub fn pick_rows<B: Backend, K: Gpu>(
     source: &Tensor<B, 2>,
     from: &[Option<u32>],
 ) -> Option<Tensor<B, 2>> {
+    let rows = source.dims()[0] as u32;
+    let all_there = from.iter().flatten().all(|row| *row < rows);
+    assert!(all_there, "rows are picked that are not there");
     let ids = |device| {
         let ids = from
             .iter()
@@ -125,6 +128,9 @@ fn pick_kernel<F: Float>(
 /// [`plain::token_rows`](crate::nn::kernel::plain::token_rows). On the way back each row of the table
 /// looks for its places: nothing is added to by two threads, so that sums come out the same each time.
 pub fn token_rows<B: Backend, K: Gpu>(table: &Tensor<B, 2>, ids: &[i32]) -> Option<Tensor<B, 2>> {
+    let rows = table.dims()[0] as i32;
+    let all_there = ids.iter().all(|id| (0..rows).contains(id));
+    assert!(all_there, "ids are not those of the table's rows");
     if let Some(table) = plain::<B, K, 2>(table) {
         let ids = upload::<K>(ids.to_vec(), &table.device);
         return Some(raise(pick(table, ids)));

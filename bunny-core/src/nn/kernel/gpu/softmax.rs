@@ -77,7 +77,19 @@ pub fn softmax<K: Gpu>(
     let scores = rows(scores);
     let output = empty(&scores.tensor, shape, dtype);
     let threads = row_threads(scores.width);
-    // SAFETY: cubes beyond the last row do nothing, threads stay within their row.
+    let batch = scores.count / (block.queries * block.heads);
+    let bounds = match reach.sight {
+        Sight::Full | Sight::Causal => 1,
+        Sight::CausalFrom => batch,
+        Sight::Segments => batch * scores.width,
+    };
+    assert_eq!(
+        reach.bounds.dims()[0],
+        bounds,
+        "the mask is not of these rows"
+    );
+    // SAFETY: cubes beyond the last row do nothing, threads stay within their row, and the mask is
+    // of these rows.
     unsafe {
         softmax_kernel::launch_unchecked::<K::Runtime>(
             &output.client,
