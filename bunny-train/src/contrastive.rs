@@ -145,7 +145,7 @@ impl ContrastiveJob {
             model.tower = first::prepare(model.tower, pictures);
         }
         let parameters = model.parameters();
-        let (model, learners) = thaw(model, parameters, precision.compute);
+        let (model, learners) = thaw(model, parameters, precision);
         let steps = Steps::new(training, pairs.len(), 1, 0)?;
         let task = Matching {
             job: self,

@@ -211,7 +211,7 @@ impl LanguageJob {
         let deviation = self.recipe.model.initializer_range as f32;
         let model = redraw(drawn, |_| deviation);
         let parameters = decoder_parameters(&model, names);
-        thaw(model, parameters, precision.compute)
+        thaw(model, parameters, precision)
     }
 }
 

@@ -29,6 +29,18 @@ pub struct NamedParameter {
     pub shape: Vec<usize>,
 }
 
+impl NamedParameter {
+    /// Whether it has a row for each token: one whose gradient is summed up row by row.
+    pub fn is_token_table(&self) -> bool {
+        const TABLES: [&str; 3] = [
+            "embed_tokens.weight",
+            "token_embedding.weight",
+            "lm_head.weight",
+        ];
+        TABLES.iter().any(|table| self.name.ends_with(table))
+    }
+}
+
 /// A part of the model, which learns or not as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {

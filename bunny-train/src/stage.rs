@@ -1,6 +1,6 @@
 //! What learns in a stage of training, and at which rates.
 
-use bunny_core::Bunny;
+use bunny_core::{Bunny, checkpoint::Precision};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Tensor, backend::AutodiffBackend},
@@ -92,18 +92,18 @@ impl Learner {
 pub fn prepare<B: AutodiffBackend>(model: Bunny<B>, learns: Learns) -> (Bunny<B>, Vec<Learner>) {
     let mut all = parameters(&model);
     all.retain(|parameter| learns.has(parameter.part));
-    let compute = model.precision().compute;
-    thaw(model, all, compute)
+    let precision = model.precision();
+    thaw(model, all, precision)
 }
 
 /// Lets `parameters` learn and freezes all else.
 ///
-/// What learns is held in type `compute`, that of the activations (norms stay f32): its master
-/// copy, which gathers small steps, is the optimizer's.
+/// What learns is held in the type of the activations; in a bf16 model, products stay in bf16 whatever
+/// that type is. Norms stay f32. The master copy, which gathers small steps, is the optimizer's.
 pub fn thaw<B: AutodiffBackend, M: Module<B>>(
     model: M,
     parameters: Vec<NamedParameter>,
-    compute: DType,
+    precision: Precision,
 ) -> (M, Vec<Learner>) {
     let learners: Vec<Learner> = parameters
         .into_iter()
@@ -114,28 +114,41 @@ pub fn thaw<B: AutodiffBackend, M: Module<B>>(
         .collect();
     let mut mapper = Thaw {
         learners: &learners,
-        compute,
+        precision,
     };
     (model.map(&mut mapper), learners)
 }
 
 struct Thaw<'a> {
     learners: &'a [Learner],
-    compute: DType,
+    precision: Precision,
+}
+
+impl Thaw<'_> {
+    /// The type a parameter that learns is held in, if not that in which it is.
+    fn dtype(&self, learner: &Learner, dimensions: usize) -> Option<DType> {
+        let Precision {
+            weights, compute, ..
+        } = self.precision;
+        // A norm's weight and bias are vectors held in f32 whatever the model's type is.
+        let is_vector = dimensions == 1;
+        let is_bf16_product = weights == DType::BF16 && !learner.parameter.is_token_table();
+        (!is_vector && !is_bf16_product).then_some(compute)
+    }
 }
 
 impl<B: AutodiffBackend> ModuleMapper<B> for Thaw<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let learns = self
+        let learner = self
             .learners
             .iter()
-            .any(|learner| learner.parameter.id == param.id);
+            .find(|learner| learner.parameter.id == param.id);
+        let learns = learner.is_some();
         let id = param.id;
         let value = param.into_value().inner();
-        // A norm's weight and bias are vectors held in f32 whatever the model's type is.
-        let value = match learns && D > 1 {
-            true => value.cast(self.compute),
-            false => value,
+        let value = match learner.and_then(|learner| self.dtype(learner, D)) {
+            Some(dtype) => value.cast(dtype),
+            None => value,
         };
         let value = Tensor::from_inner(value);
         Param::initialized(id, if learns { value.require_grad() } else { value })

@@ -76,8 +76,8 @@ pub fn linear<B: Backend>(
     bias: Option<&Tensor<B, 1>>,
 ) -> Option<Tensor<B, 2>> {
     let (x, w) = (lower(input)?, lower(weight)?);
-    // A weight that learns has to be f32, as its gradient is.
-    if input.dtype() != DType::F32 || (wants!(w) && weight.dtype() != DType::F32) {
+    // Gradients are f32, whatever the weight is.
+    if input.dtype() != DType::F32 || (wants!(w) && weight.dtype() == DType::F16) {
         return None;
     }
     let b = match bias {
@@ -92,6 +92,7 @@ pub fn linear<B: Backend>(
     let state = LinearState {
         input: wants!(w).then(|| x.primitive.clone()),
         weight: wants!(x).then(|| w.primitive.clone()),
+        rounds: weight_ref(&w.primitive).is_some_and(|weight| rounds_input(&weight)),
     };
     let output = unwrap::<2>(output);
     // A bias that does not learn is no part of the graph.
@@ -109,6 +110,8 @@ struct LinearStep;
 struct LinearState {
     input: Option<FlexTensor>,
     weight: Option<FlexTensor>,
+    /// Whether products round their operands to bf16.
+    rounds: bool,
 }
 
 impl Backward<Flex, 2> for LinearStep {
@@ -155,7 +158,7 @@ impl LinearState {
             let weight = weight.to_contiguous();
             let elements = weight_ref(&weight).expect("the forward pass has read it");
             let mut dx = vec![0f32; rows * inner];
-            let product = if rounds_input(&elements) {
+            let product = if self.rounds {
                 cpu::linear_backward_input_bf16_dot
             } else {
                 cpu::linear_backward_input
@@ -167,7 +170,12 @@ impl LinearState {
             let inner = wrap::<2>(input.clone()).dims()[1];
             let input = contiguous(input);
             let mut dw = vec![0f32; out * inner];
-            cpu::linear_backward_weight(dy, floats(&input), &mut dw, rows, inner, out, false);
+            let product = if self.rounds {
+                cpu::linear_backward_weight_bf16_dot
+            } else {
+                cpu::linear_backward_weight
+            };
+            product(dy, floats(&input), &mut dw, rows, inner, out, false);
             grads.register::<Flex>(id, unwrap(raise::<Flex, 2>(dw, [out, inner])));
         }
     }

@@ -29,6 +29,8 @@ mod simd;
 #[cfg(test)]
 mod testing;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 pub use activation::{
     gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, silu, silu_backward, silu_mul,
@@ -41,7 +43,8 @@ pub use attention::{
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{
     WeightRef, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
-    linear_backward_input_bf16_dot, linear_backward_weight, linear_bf16_dot,
+    linear_backward_input_bf16_dot, linear_backward_weight, linear_backward_weight_bf16_dot,
+    linear_bf16_dot,
 };
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use rope::{RopeShape, Rotation, rope, rope_interleaved};

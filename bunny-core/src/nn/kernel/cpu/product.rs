@@ -9,6 +9,8 @@ use super::parallel;
 use super::scratch::{Scratch, Shared};
 use super::simd::{Element, Kernel, Level, Simd, dispatch, dispatch_pairs};
 use super::tile::{Left, Right, Tile, multiply};
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 
 /// Words of a block along the sum: what is summed in registers before it is added to the result.
 const DEPTH: usize = 256;
@@ -61,7 +63,7 @@ fn tile_rows(level: Level) -> usize {
 fn tile_columns(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => 48,
+        Level::Avx512 | Level::Tiles => 48,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => 24,
         Level::Plain => 12,
@@ -80,6 +82,11 @@ impl<E: Element> Product<'_, E> {
         }
         if k == 0 {
             return self.without_depth(y);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if PAIRS && Level::current() == Level::Tiles {
+            // SAFETY: the level says that there are tiles.
+            return unsafe { tiles::compute(self, y) };
         }
         let source = LeftSource {
             data: self.a,
@@ -279,7 +286,7 @@ struct Block {
 /// # Safety
 /// As much is writable at `to`, with row stride `to_row`, and readable at `plus`.
 #[inline(always)]
-unsafe fn write<S: Simd, const MR: usize, const NV: usize>(
+pub(super) unsafe fn write<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     tile: &Tile<S, MR, NV>,
     plus: Option<(*const f32, usize)>,

@@ -25,6 +25,11 @@ impl Scratch {
         self.lines.as_mut_ptr().cast()
     }
 
+    pub(super) fn as_slice(&self) -> &[f32] {
+        // SAFETY: a line is sixteen floats.
+        unsafe { core::slice::from_raw_parts(self.as_ptr(), self.lines.len() * 16) }
+    }
+
     pub(super) fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: a line is sixteen floats.
         unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), self.lines.len() * 16) }

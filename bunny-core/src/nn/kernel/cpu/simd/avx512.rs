@@ -102,6 +102,13 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         }
     }
     #[inline(always)]
+    fn words(self, first: __m512, second: __m512) -> __m512 {
+        if !BF16 {
+            return super::words(self, first, second);
+        }
+        unsafe { transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+    }
+    #[inline(always)]
     fn pair_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         if !BF16 {
             return super::pair_mul_add(self, a, b, c);

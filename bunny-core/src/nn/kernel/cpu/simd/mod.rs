@@ -8,6 +8,8 @@
 //! compiled for their instruction set.
 
 #[cfg(target_arch = "x86_64")]
+pub(super) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -56,6 +58,11 @@ pub(super) trait Simd: Copy + Send + Sync {
     #[inline(always)]
     fn pair(self, low: Self::V, high: Self::V) -> Self::V {
         pair(self, low, high)
+    }
+    /// Words of the 32 numbers of `first` and `second`, rounded to `bf16`, in their order.
+    #[inline(always)]
+    fn words(self, first: Self::V, second: Self::V) -> Self::V {
+        words(self, first, second)
     }
     /// `c` plus the products of both halves of the words `a` and `b`.
     #[inline(always)]
@@ -115,6 +122,19 @@ fn pair<S: Simd>(s: S, low: S::V, high: S::V) -> S::V {
     s.set(&mut upper, 0, high);
     for (word, high) in words.iter_mut().zip(upper) {
         *word = super::pack::word(*word, high);
+    }
+    s.get(&words, 0)
+}
+
+/// [`Simd::words`] without an instruction for it.
+#[inline(always)]
+fn words<S: Simd>(s: S, first: S::V, second: S::V) -> S::V {
+    let mut numbers = [0.0; 2 * MAX_LANES];
+    s.set(&mut numbers, 0, first);
+    s.set(&mut numbers, S::LANES, second);
+    let mut words = [0.0; MAX_LANES];
+    for (word, pair) in words.iter_mut().zip(numbers.chunks_exact(2)) {
+        *word = super::pack::word(pair[0], pair[1]);
     }
     s.get(&words, 0)
 }
@@ -197,6 +217,9 @@ pub(super) enum Level {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with BF16, and AMX for products of `bf16`.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
 }
 
 impl Level {
@@ -212,7 +235,12 @@ impl Level {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl");
-                return if wide { Self::Avx512 } else { Self::Avx2 };
+                let pairs = wide && is_x86_feature_detected!("avx512bf16");
+                return match wide {
+                    true if pairs && amx::is_available() => Self::Tiles,
+                    true => Self::Avx512,
+                    false => Self::Avx2,
+                };
             }
         }
         Self::Plain
@@ -225,7 +253,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2::Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => avx512::Avx512::<false>::LANES,
+            Self::Avx512 | Self::Tiles => avx512::Avx512::<false>::LANES,
         }
     }
 
@@ -258,7 +286,7 @@ pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         }
         match Level::current() {
             // SAFETY: `Level::detect` found these features.
-            Level::Avx512 => return unsafe { avx512(kernel) },
+            Level::Avx512 | Level::Tiles => return unsafe { avx512(kernel) },
             Level::Avx2 => return unsafe { avx2(kernel) },
             Level::Plain => {}
         }
@@ -270,7 +298,7 @@ pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 pub(super) fn has_pairs() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        Level::current() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
+        Level::current() >= Level::Avx512 && is_x86_feature_detected!("avx512bf16")
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -317,6 +345,8 @@ pub(super) mod testing {
             Level::Avx2,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Tiles,
         ];
         levels
             .into_iter()
