@@ -15,8 +15,8 @@ world=data/picture-world
 run=runs/picture-world
 
 if [ ! -e "$world/manifest.json" ]; then
-    "$bunny" data synth --out "$world" --pairs "${PAIRS:-200000}" \
-        --conversations "${CONVERSATIONS:-260000}" --questions 2200 --seed 1
+    "$bunny" data synth --out "$world" --pairs "${PAIRS:-100000}" \
+        --conversations "${CONVERSATIONS:-280000}" --texts 100000 --questions 2200 --seed 1
 fi
 # Three tenths of the captions are wrong or vague, and fit their pictures least. Those that fit best
 # are left out too, as in the paper. The pictures' places in their clusters tell nothing here.
@@ -24,7 +24,7 @@ if [ ! -e "$world/coreset/pretrain.json" ]; then
     "$bunny" data coreset --embeddings "$world/embeddings" --images "$world/pretrain/images" \
         --out "$world/coreset" --clusters 16 --score-window 5-60 --centroid-window none
 fi
-how=(--ranks 2)
+how=(--ranks 2 --dtype bf16)
 if [ -n "${CUDA:-}" ]; then
     how=(--backend cuda --dtype f32 --set dataloader_num_workers=6
         --set language.per_device_train_batch_size=32 --set language.max_steps=3000

@@ -154,3 +154,72 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Thaw<'_> {
         Param::initialized(id, if learns { value.require_grad() } else { value })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bunny_core::{
+        checkpoint::Builder,
+        language::{Decoder, Family},
+    };
+    use burn::{backend::Autodiff, module::ModuleVisitor};
+    use burn_flex::Flex;
+
+    use super::*;
+    use crate::{names::decoder_parameters, recipe::PhiSizes};
+
+    type B = Autodiff<Flex>;
+
+    /// What each parameter that learns is held in.
+    struct Held<'a>(&'a [Learner], Vec<(String, DType)>);
+
+    impl ModuleVisitor<B> for Held<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            let learners = self.0.iter().map(|learner| &learner.parameter);
+            let mut found = learners.filter(|parameter| parameter.id == param.id);
+            let name = &found.next().expect("everything learns").name;
+            assert!(param.is_require_grad(), "{name}");
+            self.1.push((name.clone(), param.val().dtype()));
+        }
+    }
+
+    fn held(precision: Precision) -> Vec<(String, DType)> {
+        let sizes = PhiSizes {
+            hidden_size: 16,
+            intermediate_size: 24,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            ..PhiSizes::default()
+        };
+        let config = sizes.decoder_config(40).unwrap();
+        let (names, device) = (Family::Phi.names(), Default::default());
+        let model: Decoder<B> = Builder::random(1, names, precision, &device, |builder| {
+            Decoder::new(&config, builder)
+        });
+        let parameters = decoder_parameters(&model, names);
+        let (model, learners) = thaw(model, parameters, precision);
+        let mut held = Held(&learners, Vec::new());
+        model.visit(&mut held);
+        assert!(held.1.len() > 10);
+        held.1
+    }
+
+    #[test]
+    fn products_of_a_bf16_model_stay_so_and_nothing_else_does() {
+        for (name, dtype) in held(Precision::weights_only(DType::BF16)) {
+            let is_product =
+                name.contains("_proj") || name.contains("dense") || name.contains("fc");
+            let expected = match is_product && name.ends_with("weight") {
+                true => DType::BF16,
+                false => DType::F32,
+            };
+            assert_eq!(dtype, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_learns_of_an_f16_model_is_held_in_the_type_of_activations() {
+        for (name, dtype) in held(Precision::weights_only(DType::F16)) {
+            assert_eq!(dtype, DType::F32, "{name}");
+        }
+    }
+}

@@ -228,8 +228,7 @@ pub(super) fn vague(dice: &mut Dice) -> Caption {
 
 /// One sentence that tells all there is.
 pub(super) fn summary(scene: &Scene, dice: &mut Dice) -> String {
-    let mut told = Told::all(scene);
-    dice.shuffle(&mut told.groups);
+    let told = Told::all(scene);
     let parts = parts(&told);
     let list = listed(&parts);
     let are = if told.groups.first().is_some_and(|(_, count)| *count > 1) {

@@ -65,13 +65,23 @@ pub(super) fn compose(plan: &Plan<'_>, world: World, dice: &mut Dice) -> Scene {
         let object = draw_object(combination.into(), many, dice);
         objects.extend(room.find(object, None, overlap, dice));
     }
-    dice.shuffle(&mut objects);
+    in_reading_order(&mut objects);
     Scene {
         aspect: room.aspect,
         background: background(dice),
         objects,
         letterings,
     }
+}
+
+/// Row by row, each from the left, as a picture is told: what is told next can then be seen, and is
+/// no guess at the order.
+fn in_reading_order(objects: &mut [Object]) {
+    let row = |object: &Object| (object.centre[1] * 3.0) as usize;
+    objects.sort_by(|a, b| {
+        let across = a.centre[0].total_cmp(&b.centre[0]);
+        row(a).cmp(&row(b)).then(across)
+    });
 }
 
 /// One of several, of which rainbows are more likely than others: a fifth of all that is drawn.

@@ -35,10 +35,10 @@ pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
     (theme.scene, theme.question)
 }
 
-/// A conversation of four to ten turns about a picture, the question it was made for among them.
+/// A conversation of six to twelve turns about a picture, the question it was made for among them.
 pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
     let (scene, question) = scene(dice);
-    let turns = dice.whole(4, 10);
+    let turns = dice.whole(6, 12);
     let first = dice.below(turns);
     let mut exchanges: Vec<Exchange> = Vec::with_capacity(turns);
     let mut question = Some(question);
