@@ -14,7 +14,7 @@ use bunny_train::{
 use burn::{
     backend::Autodiff,
     module::{Module, ModuleVisitor, Param, ParamId},
-    tensor::{DType, Tensor, TensorData, backend::AutodiffBackend},
+    tensor::{Tensor, TensorData, backend::AutodiffBackend},
 };
 use burn_flex::Flex;
 use common::{difference, fixtures, read_tensors};
@@ -84,7 +84,7 @@ fn loss_and_every_gradient_are_transformers() {
         .map(|parameter| parameter.shape.iter().product::<usize>())
         .sum();
     assert_eq!(recipe.parameters(vocab_size), counted as u64);
-    let (model, _) = thaw(model, parameters.clone(), DType::F32);
+    let (model, _) = thaw(model, parameters.clone(), Precision::F32);
 
     let side = vision.image_size;
     let (pixels, ids) = batch(&folder);
