@@ -91,8 +91,9 @@ pub fn has_bf16_dot() -> bool {
     has_pairs()
 }
 
-/// [`linear`] with input and weight rounded to `bf16` and sums in `f32`: where [`has_bf16_dot`], twice as fast, and
-/// several times with AMX; without, it is slow. Few rows, which are a matter of memory, are computed as [`linear`] does, without rounding the input.
+/// [`linear`] with input and weight rounded to `bf16` and sums in `f32`. Where [`has_bf16_dot`], it is
+/// faster, most of all with AMX; without, it is slow. Few rows, which are a matter of memory, are
+/// computed as [`linear`] does, without rounding the input.
 ///
 /// # Panics
 /// When the lengths do not agree with `rows`, `inner` (in) and `out`.

@@ -134,7 +134,6 @@ pub(super) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32])
                 let at = (2 * blocks * square + panel * deep) * SQUARE;
                 dispatch_pairs(Pack {
                     source: left,
-                    order: Order::Lines,
                     line: first + panel * SIDE,
                     square,
                     // SAFETY: this task's own squares.
@@ -166,7 +165,6 @@ pub(super) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32])
 /// [`Source::pack`] of the left operand.
 struct Pack<'a, E> {
     source: Source<'a, E>,
-    order: Order,
     line: usize,
     square: usize,
     to: &'a mut [f32],
@@ -179,7 +177,7 @@ impl<E: Element> Kernel for Pack<'_, E> {
     fn run<S: Simd>(self, s: S) {
         assert_eq!(S::LANES, SIDE, "tiles come with AVX-512");
         self.source
-            .pack(s, self.order, self.line, self.square, self.to);
+            .pack(s, Order::Lines, self.line, self.square, self.to);
     }
 }
 
