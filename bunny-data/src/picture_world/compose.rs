@@ -59,7 +59,7 @@ pub(super) fn compose(plan: &Plan<'_>, world: World, dice: &mut Dice) -> Scene {
         objects.push(room.put(object, one.place, overlap, dice));
     }
     for _ in 0..plan.extras {
-        let Some(combination) = draw(choices.iter().copied(), dice) else {
+        let Some(combination) = draw(choices.iter().copied(), world, dice) else {
             break;
         };
         let object = draw_object(combination.into(), many, dice);
@@ -84,9 +84,10 @@ fn in_reading_order(objects: &mut [Object]) {
     });
 }
 
-/// One of several, of which rainbows are more likely than others: a fifth of all that is drawn.
+/// One of several, each as often as the world has it, of which rainbows are more likely than others: a fifth of all that is drawn.
 pub(super) fn draw(
     choices: impl Iterator<Item = Combination>,
+    world: World,
     dice: &mut Dice,
 ) -> Option<Combination> {
     let mut choices: Vec<Combination> = choices.collect();
@@ -94,7 +95,9 @@ pub(super) fn draw(
     if dice.percent(12) && choices.iter().any(is_rainbow) {
         choices.retain(is_rainbow);
     }
-    dice.any(choices)
+    let frequencies: Vec<usize> = choices.iter().map(|one| world.frequency(*one)).collect();
+    let drawn = dice.weighted(&frequencies);
+    choices.get(drawn).copied()
 }
 
 fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
@@ -134,9 +137,9 @@ fn letterings(plan: &Plan<'_>, room: &mut Room, dice: &mut Dice) -> Vec<Letterin
     let write = |text: &String| {
         let font = *dice.pick(Font::ALL);
         let width = font.width(text);
-        // As high as fits, but legible at 112 pixels: 20 of them.
-        let highest = ((room.width - 0.05) / width).clamp(0.18, 0.32);
-        let height = dice.real(0.18, highest);
+        // As high as fits, but legible at 112 pixels: 25 of them, or 20 where a word is wide.
+        let highest = ((room.width - 0.05) / width).clamp(0.18, 0.36);
+        let height = dice.real(highest.min(0.22), highest);
         let half = [width * height / 2.0, 0.56 * height];
         let centre = room.put_box(half, dice);
         Lettering {

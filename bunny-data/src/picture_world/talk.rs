@@ -173,13 +173,13 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
             // Most things are there once or not at all: the number is drawn before the thing, high
             // ones more often.
             let counts: BTreeSet<usize> = knowns()
-                .map(|known| known.count(scene))
+                .map(|(known, _)| known.count(scene))
                 .filter(|count| *count <= 5)
                 .collect();
             let counts: Vec<usize> = counts.into_iter().collect();
             let weights: Vec<usize> = counts.iter().map(|count| count.max(&1).pow(2)).collect();
             let wanted = counts[dice.weighted(&weights)];
-            let known = dice.any(knowns().filter(|known| known.count(scene) == wanted))?;
+            let known = one_of_knowns(dice, |known| known.count(scene) == wanted)?;
             Some(ask::count(scene, known, dice))
         }
         QuestionKind::Position => {
@@ -228,26 +228,36 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
     }
 }
 
-/// All shapes, a shape, a colour, or a combination that training has.
-fn knowns() -> impl Iterator<Item = Known> {
+/// All shapes, a shape, a colour, or a combination that training has, and how often it is asked
+/// about: what is rare in pictures is rare in questions, which would tell that it is never there.
+fn knowns() -> impl Iterator<Item = (Known, usize)> {
     let shapes = Shape::ALL.iter().copied().map(Known::from);
     let colours = Colour::ALL.iter().copied().map(Known::from);
-    let both = World::Train.subjects().map(Known::from);
+    let both = World::Train
+        .subjects()
+        .map(|one| (Known::from(one), World::Train.frequency(one)));
     std::iter::once(Known::ANY)
         .chain(shapes)
         .chain(colours)
+        .map(|known| (known, 40))
         .chain(both)
+}
+
+/// One of those that fit, if any does.
+fn one_of_knowns(dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
+    let fitting: Vec<(Known, usize)> = knowns().filter(|(known, _)| fits(*known)).collect();
+    let frequencies: Vec<usize> = fitting.iter().map(|(_, frequency)| *frequency).collect();
+    let drawn = dice.weighted(&frequencies);
+    fitting.get(drawn).map(|(known, _)| *known)
 }
 
 /// A shape, a colour or a combination, of those that fit.
 fn any_known(dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
     // Which of shape and colour is told: combinations are many, but not to drown the others.
     let told = [(true, false), (false, true), (true, true)][dice.weighted(&[3, 2, 5])];
-    dice.any(
-        knowns().filter(|known| {
-            (known.shape.is_some(), known.colour.is_some()) == told && fits(*known)
-        }),
-    )
+    one_of_knowns(dice, |known| {
+        (known.shape.is_some(), known.colour.is_some()) == told && fits(known)
+    })
 }
 
 /// Two different things of which there is one each.

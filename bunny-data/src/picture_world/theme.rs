@@ -74,14 +74,14 @@ impl Maker {
     /// Something questions are about, of those that fit.
     fn subject(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
         let world = self.world;
-        draw(world.subjects().filter(|one| fits(*one)), &mut self.dice)
+        draw(world.subjects().filter(|one| fits(*one)), world, &mut self.dice)
     }
 
     /// Anything the world has, of those that fit.
     fn other(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
         let world = self.world;
         let fitting = Combination::all().filter(|one| world.has(*one) && fits(*one));
-        draw(fitting, &mut self.dice)
+        draw(fitting, world, &mut self.dice)
     }
 
     fn scene(
@@ -285,11 +285,11 @@ impl Maker {
     /// Now and then a number or a word stands by.
     fn some_writing(&mut self) -> Vec<String> {
         match self.dice.below(10) {
-            0 | 1 => {
+            0..3 => {
                 let digit = self.dice.below(10);
                 vec![self.number(digit).to_string()]
             }
-            2 => vec![(*self.dice.pick(WORDS)).to_owned()],
+            3 => vec![(*self.dice.pick(WORDS)).to_owned()],
             _ => Vec::new(),
         }
     }
