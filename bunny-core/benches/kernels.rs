@@ -1,6 +1,6 @@
 //! The CPU kernels on the shapes of Phi-2 and SigLIP, beside the `gemm` crate and plain loops.
 //!
-//! `cargo bench -p bunny-core --bench kernels [stream] [many] [elements] [attention]`
+//! `cargo bench -p bunny-core --bench kernels [stream] [many] [pairs] [elements] [attention]`
 //!
 //! Every figure is the least of several runs, and what is compared takes turns. On a busy machine `CPU_TIME=1
 //! RAYON_NUM_THREADS=1` reports the time of one core instead of the clock's, which other programs disturb less.
@@ -27,6 +27,7 @@ fn main() {
     for (name, group) in [
         ("stream", stream as fn()),
         ("many", many),
+        ("pairs", pairs),
         ("elements", elements),
         ("attention", attention_forms),
     ] {
@@ -204,6 +205,35 @@ fn many() {
             "{m} x {k} x {n}, GFLOP/s: f32 {single:.0}, f16 {half:.0}, bf16 {brain:.0}, bf16 dot{} {dot:.0}, for input {input:.0}, for weight {weight:.0}; gemm crate f32 {gemm:.0}, plain loop {:.1}",
             if has_bf16_dot() { "" } else { " (in software)" },
             rate(naive * m as f64 / 4.0),
+        );
+    }
+}
+
+/// Many rows, both operands rounded to `bf16`: prefill, the tower, and steps of training.
+fn pairs() {
+    for (m, k, n) in [
+        (768, 2560, 2560),
+        (768, 2560, 10240),
+        (768, 10240, 2560),
+        (729, 1152, 4304),
+        (3072, 160, 512),
+    ] {
+        let (w, x) = (Weights::new(k * n), noise(m * k, 2));
+        let (dy, mut y) = (noise(m * n, 3), vec![0.0; m * n]);
+        let (mut dx, mut dw) = (vec![0.0; m * k], vec![0.0; n * k]);
+        let weight = WeightRef::Bf16(&w.brain);
+        let times = race(
+            8,
+            [
+                &mut || linear_bf16_dot(&x, weight, None, &mut y, m, k, n),
+                &mut || linear_backward_input_bf16_dot(&dy, weight, &mut dx, m, k, n),
+                &mut || linear_backward_weight_bf16_dot(&dy, &x, &mut dw, m, k, n, false),
+            ],
+        );
+        let [forward, input, weight] = times.map(|seconds| 2e-9 * (m * k * n) as f64 / seconds);
+        println!(
+            "{m} x {k} x {n}, bf16 dot{}, GFLOP/s: {forward:.0}, for input {input:.0}, for weight {weight:.0}",
+            if has_bf16_dot() { "" } else { " (in software)" },
         );
     }
 }

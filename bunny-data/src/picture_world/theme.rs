@@ -74,7 +74,11 @@ impl Maker {
     /// Something questions are about, of those that fit.
     fn subject(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
         let world = self.world;
-        draw(world.subjects().filter(|one| fits(*one)), world, &mut self.dice)
+        draw(
+            world.subjects().filter(|one| fits(*one)),
+            world,
+            &mut self.dice,
+        )
     }
 
     /// Anything the world has, of those that fit.

@@ -37,6 +37,25 @@ impl Scratch {
     }
 }
 
+/// Floats that begin at a cache line and are nothing yet: whoever reads one has written it.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Unset {
+    lines: Box<[core::mem::MaybeUninit<Line>]>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Unset {
+    pub(super) fn new(floats: usize) -> Self {
+        Self {
+            lines: Box::new_uninit_slice(floats.div_ceil(16)),
+        }
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lines.as_mut_ptr().cast()
+    }
+}
+
 /// A pointer into an output of which every task writes a part of its own.
 #[derive(Clone, Copy)]
 pub(super) struct Shared<T>(*mut T);

@@ -4,16 +4,28 @@
 //! that follow each other along the sum. A square of the left operand lies line by line, one of the
 //! right operand word by word. Sums are `f32`; their order depends on [`DEPTH`] alone.
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use core::ops::Range;
+
 use super::parallel;
 use super::product::{Layout, Product, Start, write};
-use super::scratch::{Scratch, Shared};
+use super::scratch::{Scratch, Shared, Unset};
 use super::simd::amx::{SIDE, SQUARE, Tiles};
 use super::simd::{Element, Kernel, Simd, dispatch_pairs};
 
-/// Squares along the sum that a task holds of its columns: 32 KiB, which the first cache has.
-const DEPTH: usize = 16;
-/// Columns of the result that a task owns, and rows that it computes at a time.
+/// Squares along the sum that are multiplied at a time: 16 KiB of either operand, so that the first
+/// cache has both.
+const DEPTH: usize = 8;
+/// Rows and columns of the result that are computed at a time.
 const BLOCK: usize = 2 * SIDE;
+/// Blocks of columns that a task owns at most: enough that what it reads of the left operand, over and
+/// over, is worth having in the second cache.
+const ACROSS: usize = 8;
+/// Blocks of rows that a task owns at most. Its sums, 32 KiB for every one of them, and 16 KiB of the
+/// left operand are to fit the second cache.
+const DOWN: usize = 24;
+/// Squares that packing is told of ahead.
+const AHEAD: usize = 4;
 /// Floats of the packed left operand at a time.
 const LEFT_FLOATS: usize = 8 << 20;
 
@@ -42,6 +54,7 @@ impl<E: Element> Source<'_, E> {
     fn pack<S: Simd>(&self, s: S, order: Order, line: usize, square: usize, to: &mut [f32]) {
         for (at, to) in to.chunks_exact_mut(SQUARE).enumerate() {
             let first = 2 * SIDE * (square + at);
+            self.expect(line, first + AHEAD * 2 * SIDE);
             let (mut registers, loaded) = match self.layout {
                 Layout::AlongDepth => (self.load_lines(s, line, first), Order::Lines),
                 Layout::AcrossDepth => (self.load_words(s, line, first), Order::Words),
@@ -52,6 +65,21 @@ impl<E: Element> Source<'_, E> {
             for (register, to) in registers.iter().zip(to.chunks_exact_mut(SIDE)) {
                 s.set(to, 0, *register);
             }
+        }
+    }
+
+    /// Tells the processor that the square of sixteen lines from `line` on and depth `first` on will
+    /// be read, which it does not see by itself: every line lies elsewhere.
+    #[inline(always)]
+    fn expect(&self, line: usize, first: usize) {
+        for i in 0..SIDE {
+            let at = match self.layout {
+                Layout::AlongDepth => (line + i) * self.depth + first,
+                Layout::AcrossDepth => (first + 2 * i) * self.lines + line,
+            };
+            let at = self.data.as_ptr().wrapping_add(at);
+            // SAFETY: it is no access, and may point anywhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
         }
     }
 
@@ -141,21 +169,26 @@ pub(super) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32])
                 });
             }
         });
-        let chunks = n.div_ceil(BLOCK);
-        let parts = (4 * rayon::current_num_threads())
-            .div_ceil(chunks)
-            .clamp(1, blocks.div_ceil(4));
-        let part = blocks.div_ceil(parts);
-        parallel::for_each(chunks * parts, |task| {
-            let (column, start) = (task / parts * BLOCK, (task % parts * part).min(blocks));
-            dispatch_pairs(Chunk {
+        // Tasks as large as there are caches for, but several for every thread.
+        let several = 4 * rayon::current_num_threads();
+        let across = n.div_ceil(BLOCK);
+        let wide = (across / several).clamp(1, ACROSS);
+        let tasks_across = across.div_ceil(wide);
+        let tasks_down = blocks
+            .div_ceil(DOWN)
+            .max(several.div_ceil(tasks_across))
+            .min(blocks);
+        let high = blocks.div_ceil(tasks_down);
+        parallel::for_each(tasks_across * tasks_down, |task| {
+            let (column, block) = (task / tasks_down * wide, task % tasks_down * high);
+            dispatch_pairs(Task {
                 product,
                 left: packed.as_slice(),
                 blocks,
-                block_range: start..(start + part).min(blocks),
+                down: block..(block + high).min(blocks),
+                across: column..(column + wide).min(across),
                 first,
                 rows,
-                column,
                 out,
             });
         });
@@ -181,19 +214,21 @@ impl<E: Element> Kernel for Pack<'_, E> {
     }
 }
 
-/// A block of columns of the result, for some blocks of rows.
-struct Chunk<'a, E> {
+/// Some blocks of rows of the result by some of columns.
+struct Task<'a, E> {
     product: Product<'a, E>,
+    /// The packed left operand, and its blocks of rows.
     left: &'a [f32],
     blocks: usize,
-    block_range: std::ops::Range<usize>,
+    down: Range<usize>,
+    across: Range<usize>,
+    /// The first row of the result of those that are packed, and how many are.
     first: usize,
     rows: usize,
-    column: usize,
     out: Shared<f32>,
 }
 
-impl<E: Element> Kernel for Chunk<'_, E> {
+impl<E: Element> Kernel for Task<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -210,79 +245,109 @@ impl<E: Element> Kernel for Chunk<'_, E> {
         };
         let squares = k.div_ceil(2 * SIDE);
         let mut right = Scratch::new(2 * DEPTH.min(squares) * SQUARE);
-        let mut sums = Scratch::new(BLOCK * BLOCK);
+        let mut edge = Scratch::new(BLOCK * BLOCK);
+        // Where a sum goes on, a block after another: strides of the result's rows suit no cache.
+        let carried = if squares > DEPTH {
+            self.down.len() * self.across.len() * BLOCK * BLOCK
+        } else {
+            0
+        };
+        let mut sums = Unset::new(carried);
         // SAFETY: whoever calls `compute` knows that there are tiles.
         let tiles = unsafe { Tiles::take() };
         for square in (0..squares).step_by(DEPTH) {
             let deep = DEPTH.min(squares - square);
-            let (low, high) = right.as_mut_slice()[..2 * deep * SQUARE].split_at_mut(deep * SQUARE);
-            source.pack(s, Order::Words, self.column, square, low);
-            source.pack(s, Order::Words, self.column + SIDE, square, high);
-            for block in self.block_range.clone() {
-                let at = 2 * (self.blocks * square + block * deep) * SQUARE;
-                let (upper, lower) = self.left[at..at + 2 * deep * SQUARE].split_at(deep * SQUARE);
-                let operands = (
-                    [upper.as_ptr(), lower.as_ptr()],
-                    [low.as_ptr(), high.as_ptr()],
-                );
-                // SAFETY: all four have `deep` squares.
-                unsafe {
-                    self.block(
-                        s,
-                        &tiles,
+            let mut carry = sums.as_mut_ptr();
+            for column in self.across.clone() {
+                let packed = &mut right.as_mut_slice()[..2 * deep * SQUARE];
+                let (low, high) = packed.split_at_mut(deep * SQUARE);
+                source.pack(s, Order::Words, column * BLOCK, square, low);
+                source.pack(s, Order::Words, column * BLOCK + SIDE, square, high);
+                for row in self.down.clone() {
+                    let at = 2 * (self.blocks * square + row * deep) * SQUARE;
+                    let packed = &self.left[at..at + 2 * deep * SQUARE];
+                    let (upper, lower) = packed.split_at(deep * SQUARE);
+                    let step = Step {
+                        left: [upper.as_ptr(), lower.as_ptr()],
+                        right: [low.as_ptr(), high.as_ptr()],
                         deep,
-                        operands,
-                        block,
-                        square == 0,
-                        sums.as_mut_slice(),
-                    )
-                };
+                        carry,
+                        is_first: square == 0,
+                        is_last: square + deep == squares,
+                    };
+                    // SAFETY: operands have `deep` squares. The block is this task's own, and so are the sums
+                    // that are carried to it, unless its first step is its last.
+                    unsafe { self.block(s, &tiles, row, column, step, edge.as_mut_slice()) };
+                    carry = carry.wrapping_add(BLOCK * BLOCK);
+                }
             }
         }
     }
 }
 
-/// The packed operands of a block: two left ones, two right ones.
-type Operands = ([*const f32; 2], [*const f32; 2]);
+/// What is added to a block at a time.
+struct Step {
+    /// The packed operands, an upper and a lower one, one to the left and one to the right.
+    left: [*const f32; 2],
+    right: [*const f32; 2],
+    /// The squares of each.
+    deep: usize,
+    /// The block's sum between its steps.
+    carry: *mut f32,
+    is_first: bool,
+    is_last: bool,
+}
 
-impl<E: Element> Chunk<'_, E> {
-    /// Adds the product of `operands` to a block of the result; the first time, to what it starts from.
+impl<E: Element> Task<'_, E> {
+    /// Adds a step to a block: the first to what the result starts from, the last into the result.
     ///
     /// # Safety
-    /// The operands have `deep` squares; the block is this task's own.
+    /// The operands have `deep` squares; the block is this task's own, and its `carry` has room for it,
+    /// unless the first step is the last.
     #[inline(always)]
     unsafe fn block<S: Simd>(
         &self,
         s: S,
         tiles: &Tiles,
-        deep: usize,
-        (left, right): Operands,
-        block: usize,
-        is_first: bool,
-        sums: &mut [f32],
+        row: usize,
+        column: usize,
+        step: Step,
+        edge: &mut [f32],
     ) {
         static ZEROS: [f32; BLOCK] = [0.0; BLOCK];
+        let zeros = (ZEROS.as_ptr(), 0);
         let Product { n, start, .. } = self.product;
-        let (row, column) = (block * BLOCK, self.column);
+        let (row, column) = (row * BLOCK, column * BLOCK);
         let (rows, width) = (BLOCK.min(self.rows - row), BLOCK.min(n - column));
-        // SAFETY: within the result, and the bias, which has a value a column.
+        let is_whole = (rows, width) == (BLOCK, BLOCK);
+        // SAFETY: within the result, and the bias, which has a value a column. What the tiles read and write
+        // is whole; of a block at the edge it is `edge`, and only what is there goes to the result.
         unsafe {
             let to = self.out.get().add((self.first + row) * n + column);
-            let from = match start {
-                Start::Bias(bias) if is_first => (bias.as_ptr().add(column), 0),
-                Start::Zero if is_first => (ZEROS.as_ptr(), 0),
-                _ => (to.cast_const(), n),
+            let begin = match start {
+                Start::Zero => zeros,
+                Start::Bias(bias) => (bias.as_ptr().add(column), 0),
+                Start::Present => (to.cast_const(), n),
             };
-            if (rows, width) == (BLOCK, BLOCK) {
-                return tiles.multiply(deep, left, right, from, (to, n));
-            }
-            let zeros = (ZEROS.as_ptr(), 0);
-            tiles.multiply(deep, left, right, zeros, (sums.as_mut_ptr(), BLOCK));
-            for i in 0..rows {
-                let at = i * BLOCK;
-                let line = [[s.get(sums, at), s.get(sums, at + SIDE)]];
-                let from = Some((from.0.add(i * from.1), n));
-                write::<S, 1, 2>(s, &line, from, to.add(i * n), n, 1, width);
+            let from = match (step.is_first, is_whole) {
+                (true, true) => begin,
+                (true, false) => zeros,
+                (false, _) => (step.carry.cast_const(), BLOCK),
+            };
+            let into = match (step.is_last, is_whole) {
+                (true, true) => (to, n),
+                (true, false) => (edge.as_mut_ptr(), BLOCK),
+                (false, _) => (step.carry, BLOCK),
+            };
+            tiles.multiply(step.deep, step.left, step.right, from, into);
+            if step.is_last && !is_whole {
+                for i in 0..rows {
+                    let at = i * BLOCK;
+                    let line = [[s.get(edge, at), s.get(edge, at + SIDE)]];
+                    // A row of zeros is as long as a block, of which `write` reads `width`.
+                    let plus = Some((begin.0.add(i * begin.1), n));
+                    write::<S, 1, 2>(s, &line, plus, to.add(i * n), n, 1, width);
+                }
             }
         }
     }
