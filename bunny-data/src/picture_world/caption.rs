@@ -16,13 +16,17 @@ impl Told {
     /// All there is to tell.
     pub fn all(scene: &Scene) -> Self {
         let groups = scene.groups().into_iter();
-        Self {
+        let all = Self {
             groups: groups.map(|(one, count)| (one.into(), count)).collect(),
             writing: scene
                 .letterings
                 .iter()
                 .map(|one| one.text.clone())
                 .collect(),
+        };
+        match scene.has_colours() {
+            true => all,
+            false => all.without_colours(),
         }
     }
 
@@ -85,7 +89,7 @@ fn written(text: &String) -> String {
 /// A caption that is right. Half of them name no colours. Where colours are not told, it takes shapes
 /// and places to find the caption's picture.
 pub(super) fn right(scene: &Scene, dice: &mut Dice) -> Caption {
-    let colours = dice.percent(50);
+    let colours = dice.percent(50) && scene.has_colours();
     told(scene, colours, dice)
 }
 
@@ -244,7 +248,7 @@ pub(super) fn summary(scene: &Scene, dice: &mut Dice) -> String {
 }
 
 /// "a large striped red star".
-pub(super) fn in_full(object: &Object) -> String {
+pub(super) fn in_full(object: &Object, scene: &Scene) -> String {
     let pattern = match object.texture {
         super::Texture::Plain => String::new(),
         other => format!("{other} "),
@@ -252,7 +256,7 @@ pub(super) fn in_full(object: &Object) -> String {
     with_article(&format!(
         "{} {pattern}{}",
         object.size,
-        object.combination()
+        Known::of(object, scene).name()
     ))
 }
 
@@ -273,20 +277,65 @@ pub(super) fn description(scene: &Scene, dice: &mut Dice) -> String {
     }
     let place_first = dice.percent(50);
     for object in &scene.objects {
-        let thing = in_full(object);
+        let thing = in_full(object, scene);
         sentences.push(match object.place() {
             Some(place) if place_first => format!("{} is {thing}.", capital(place.phrase())),
             Some(place) => format!("{} is {}.", capital(&thing), place.phrase()),
             None => format!("There is {thing}."),
         });
     }
-    for lettering in &scene.letterings {
+    sentences.extend(written_there(scene));
+    sentences.join(" ")
+}
+
+/// As [`description`] tells it, but things in any order, and their traits before or after what they
+/// are: who reads it has to tie together what belongs together, as who looks at a picture has.
+pub(super) fn retold(scene: &Scene, dice: &mut Dice) -> String {
+    let mut objects: Vec<&Object> = scene.objects.iter().collect();
+    dice.shuffle(&mut objects);
+    let count = number_word(objects.len());
+    let mut sentences = vec![format!("There are {count} shapes.")];
+    sentences.retain(|_| objects.len() != 1);
+    for object in objects {
+        let place = object
+            .place()
+            .map_or_else(String::new, |place| format!(" {}", place.phrase()));
+        let known = Known::of(object, scene);
+        let texture = Some(object.texture).filter(|texture| *texture != super::Texture::Plain);
+        let size = object.size.name();
+        let mut traits: Vec<&str> = [
+            known.colour.map(|colour| colour.name()),
+            texture.map(|texture| texture.name()),
+            Some(size),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        dice.shuffle(&mut traits);
+        let (traits, shape) = (traits.join(", "), with_article(object.shape.name()));
+        let thing = in_full(object, scene);
+        sentences.push(match dice.below(4) {
+            0 if !place.is_empty() => format!("{} is {thing}.", capital(place.trim_start())),
+            0 | 1 => format!("There is {thing}{place}."),
+            2 => format!("{}{place}: {traits}.", capital(&shape)),
+            _ => format!("{}: {shape}{place}.", capital(&traits)),
+        });
+    }
+    sentences.extend(written_there(scene));
+    sentences.join(" ")
+}
+
+/// What is written, a sentence each.
+fn written_there(scene: &Scene) -> impl Iterator<Item = String> {
+    scene.letterings.iter().map(|lettering| {
         let what = if lettering.is_number() {
             format!("number {}", lettering.text)
         } else {
             format!("word \"{}\"", lettering.text)
         };
-        sentences.push(format!("The {what} is written in {}.", lettering.colour));
-    }
-    sentences.join(" ")
+        match scene.has_colours() {
+            true => format!("The {what} is written in {}.", lettering.colour),
+            false => format!("The {what} is written there."),
+        }
+    })
 }

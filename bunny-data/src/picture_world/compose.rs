@@ -59,7 +59,7 @@ pub(super) fn compose(plan: &Plan<'_>, world: World, dice: &mut Dice) -> Scene {
         objects.push(room.put(object, one.place, overlap, dice));
     }
     for _ in 0..plan.extras {
-        let Some(combination) = draw(choices.iter().copied(), world, dice) else {
+        let Some(combination) = draw(choices.iter().copied(), dice) else {
             break;
         };
         let object = draw_object(combination.into(), many, dice);
@@ -71,6 +71,7 @@ pub(super) fn compose(plan: &Plan<'_>, world: World, dice: &mut Dice) -> Scene {
         background: background(dice),
         objects,
         letterings,
+        greys: None,
     }
 }
 
@@ -84,10 +85,9 @@ fn in_reading_order(objects: &mut [Object]) {
     });
 }
 
-/// One of several, each as often as the world has it, of which rainbows are more likely than others: a fifth of all that is drawn.
+/// One of several, of which rainbows are more likely than others: a fifth of all that is drawn.
 pub(super) fn draw(
     choices: impl Iterator<Item = Combination>,
-    world: World,
     dice: &mut Dice,
 ) -> Option<Combination> {
     let mut choices: Vec<Combination> = choices.collect();
@@ -95,9 +95,7 @@ pub(super) fn draw(
     if dice.percent(12) && choices.iter().any(is_rainbow) {
         choices.retain(is_rainbow);
     }
-    let frequencies: Vec<usize> = choices.iter().map(|one| world.frequency(*one)).collect();
-    let drawn = dice.weighted(&frequencies);
-    choices.get(drawn).copied()
+    dice.any(choices)
 }
 
 fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
@@ -106,8 +104,8 @@ fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
         .size
         .unwrap_or(if large { Size::Large } else { Size::Small });
     let (low, high) = match size {
-        Size::Small => (10.0, 12.5),
-        Size::Large => (18.0, 22.5),
+        Size::Small => (13.0, 16.0),
+        Size::Large => (22.0, 27.0),
     };
     let texture = wanted
         .texture

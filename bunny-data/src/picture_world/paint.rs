@@ -123,7 +123,7 @@ pub fn paint(scene: &Scene, finish: &Finish) -> Picture {
     Picture {
         width,
         height,
-        pixels: canvas.levels(finish),
+        pixels: canvas.levels(finish, scene.greys),
     }
 }
 
@@ -279,8 +279,8 @@ impl Canvas {
         smooth(&|column| column, width, width, height);
     }
 
-    /// Levels of 0 to 255, with noise.
-    fn levels(&self, finish: &Finish) -> Vec<u8> {
+    /// Levels of 0 to 255, with noise; all three the same in a picture of greys.
+    fn levels(&self, finish: &Finish, greys: Option<[f32; 3]>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(3 * self.pixels.len());
         for (at, pixel) in self.pixels.iter().enumerate() {
             let mut noise = [0.0; 3];
@@ -292,11 +292,52 @@ impl Canvas {
                     (sum / 255.0 - 1.0) * finish.noise
                 });
             }
+            let (pixel, noise) = match greys {
+                Some(shares) => ([level(*pixel, shares); 3], [noise[0]; 3]),
+                None => (*pixel, noise),
+            };
             // The cast ends at 0 and 255.
             bytes.extend([0, 1, 2].map(|channel| (pixel[channel] + noise[channel] + 0.5) as u8));
         }
         bytes
     }
+}
+
+/// The grey of a colour.
+fn level(colour: Rgb, shares: [f32; 3]) -> f32 {
+    (0..3)
+        .map(|channel| colour[channel] * shares[channel])
+        .sum()
+}
+
+/// Shares of red, green and blue in the greys of a black and white picture, as through a filter of some
+/// colour before the lens: such that everything in it stands out from the background. `None` where
+/// none were found.
+pub(super) fn greys(scene: &Scene, dice: &mut Dice) -> Option<[f32; 3]> {
+    const TRIES: usize = 8;
+    const STANDS_OUT: f32 = 36.0;
+    let (tints, strength) = match scene.background {
+        Background::Plain(tint) => ([tint; 2], 0.0),
+        Background::Gradient(from, to, _) => ([from, to], 0.0),
+        Background::Clouds { tint, strength, .. } => ([tint; 2], strength),
+    };
+    let objects = scene.objects.iter().map(|one| one.colour);
+    let letterings = scene.letterings.iter().map(|one| one.colour);
+    // A rainbow has all levels.
+    let colours: Vec<Colour> = objects
+        .chain(letterings)
+        .filter(|colour| *colour != Colour::Rainbow)
+        .collect();
+    (0..TRIES).find_map(|_| {
+        let shares = [0; 3].map(|_| dice.real(0.0, 1.0));
+        let sum = shares.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+        let shares = shares.map(|share| share / sum);
+        let [one, other] = tints.map(|tint| level(tint, shares));
+        let low = one.min(other) - strength / 2.0 - STANDS_OUT;
+        let high = one.max(other) + strength / 2.0 + STANDS_OUT;
+        let out = |colour: &Colour| !(low..=high).contains(&level(colour.rgb(), shares));
+        colours.iter().all(out).then_some(shares)
+    })
 }
 
 /// The hue at a point of an object that reaches from -1 to 1, as a pure colour. They begin at `first`,

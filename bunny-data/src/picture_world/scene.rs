@@ -15,6 +15,9 @@ pub struct Scene {
     pub objects: Vec<Object>,
     /// Numbers and words, before all shapes.
     pub letterings: Vec<Lettering>,
+    /// In black and white: how much of red, green and blue is in its greys, 1 together. `None` in
+    /// colour. Nothing that is said of a picture without colours names one.
+    pub greys: Option<[f32; 3]>,
 }
 
 /// A shape in a scene.
@@ -122,6 +125,11 @@ pub enum Background {
 }
 
 impl Scene {
+    /// Whether its colours can be seen.
+    pub fn has_colours(&self) -> bool {
+        self.greys.is_none()
+    }
+
     /// How many objects are of this shape, this colour, or both.
     pub fn count(&self, shape: Option<Shape>, colour: Option<Colour>) -> usize {
         self.find(shape, colour).count()

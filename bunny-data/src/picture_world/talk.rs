@@ -6,9 +6,10 @@ use super::ask::{self, Known, Question, QuestionKind, capital, say};
 use super::caption;
 use super::dice::Dice;
 use super::general;
-use super::scene::{Object, Scene};
+use super::paint::greys;
+use super::scene::Scene;
 use super::theme::theme;
-use super::vocabulary::{Colour, Combination, Place, Shape, WORDS, World};
+use super::vocabulary::{Colour, Place, Shape, WORDS, World};
 
 /// The kinds of question that need a picture.
 pub(super) const SEEN: &[QuestionKind] = &[
@@ -36,18 +37,49 @@ pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
 }
 
 /// A conversation of six to twelve turns about a picture, the question it was made for among them.
+/// Three pictures of ten are in black and white, where shapes have to be known without colours.
 pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
     let (scene, question) = scene(dice);
+    let scene = developed(scene, 30, dice);
+    let question = Some(question).filter(|_| scene.has_colours());
+    // Descriptions are the answers that tell most, as in the mixes that Bunny is tuned on.
+    let exchanges = conversation(&scene, question, 30, dice);
+    (scene, exchanges)
+}
+
+/// A conversation of as many turns about what is described.
+pub(super) fn about_description(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
+    let (scene, question) = scene(dice);
+    // Describing it again would be copying.
+    let exchanges = conversation(&scene, Some(question), 10, dice);
+    (scene, exchanges)
+}
+
+/// A scene as it comes, or `percent` times in a hundred in black and white, if everything stays in
+/// sight.
+pub(super) fn developed(scene: Scene, percent: usize, dice: &mut Dice) -> Scene {
+    let greys = dice.percent(percent).then(|| greys(&scene, dice)).flatten();
+    Scene { greys, ..scene }
+}
+
+fn conversation(
+    scene: &Scene,
+    mut question: Option<Question>,
+    describing: usize,
+    dice: &mut Dice,
+) -> Vec<Exchange> {
     let turns = dice.whole(6, 12);
     let first = dice.below(turns);
     let mut exchanges: Vec<Exchange> = Vec::with_capacity(turns);
-    let mut question = Some(question);
-    while exchanges.len() < turns {
+    // A picture with little in it is soon talked about.
+    for _ in 0..20 * turns {
+        if exchanges.len() == turns {
+            break;
+        }
         let exchange = match question.take_if(|_| exchanges.len() == first) {
             Some(question) => said(&question, dice),
-            // The answers that tell most, as in the mixes that Bunny is tuned on.
-            None if dice.percent(30) => describe(&scene, dice),
-            None => match ask_freely(&scene, dice) {
+            None if dice.percent(describing) => describe(scene, dice),
+            None => match ask_freely(scene, dice) {
                 Some(question) => said(&question, dice),
                 None => continue,
             },
@@ -57,7 +89,7 @@ pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
             exchanges.push(exchange);
         }
     }
-    (scene, exchanges)
+    exchanges
 }
 
 /// A conversation of two to five turns without a picture.
@@ -133,7 +165,7 @@ fn what_is_where(scene: &Scene, dice: &mut Dice) -> Option<Exchange> {
     ];
     let found = scene.objects.iter().find(|one| one.place() == Some(place));
     let answer = match found {
-        Some(object) => format!("{}.", capital(&caption::in_full(object))),
+        Some(object) => format!("{}.", capital(&caption::in_full(object, scene))),
         None => "Nothing.".to_owned(),
     };
     Some((say(dice, &forms, [place.phrase(), "", ""]), answer))
@@ -145,6 +177,7 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
         QuestionKind::Colour if !scene.letterings.is_empty() && dice.percent(25) => {
             ask::letters_colour(scene, scene.number().is_some(), dice)
         }
+        QuestionKind::Colour | QuestionKind::Shape if !scene.has_colours() => None,
         QuestionKind::Colour => {
             let absent = dice.below(Colour::ALL.len() + 1) == 0;
             let shape = dice.any(Shape::ALL.iter().copied().filter(|shape| {
@@ -166,25 +199,27 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
         }
         QuestionKind::Presence => {
             let wanted = dice.percent(50);
-            let known = any_known(dice, |known| (known.count(scene) > 0) == wanted)?;
+            let known = any_known(scene, dice, |known| (known.count(scene) > 0) == wanted)?;
             Some(ask::presence(scene, known, dice))
         }
         QuestionKind::Count => {
             // Most things are there once or not at all: the number is drawn before the thing, high
             // ones more often.
-            let counts: BTreeSet<usize> = knowns()
-                .map(|(known, _)| known.count(scene))
+            let counts: BTreeSet<usize> = knowns(scene)
+                .map(|known| known.count(scene))
                 .filter(|count| *count <= 5)
                 .collect();
             let counts: Vec<usize> = counts.into_iter().collect();
             let weights: Vec<usize> = counts.iter().map(|count| count.max(&1).pow(2)).collect();
             let wanted = counts[dice.weighted(&weights)];
-            let known = one_of_knowns(dice, |known| known.count(scene) == wanted)?;
+            let known = dice.any(knowns(scene).filter(|known| known.count(scene) == wanted))?;
             Some(ask::count(scene, known, dice))
         }
         QuestionKind::Position => {
             let absent = dice.percent(10);
-            let known = any_known(dice, |known| known.count(scene) == usize::from(!absent))?;
+            let known = any_known(scene, dice, |known| {
+                known.count(scene) == usize::from(!absent)
+            })?;
             ask::position(scene, known, dice)
         }
         QuestionKind::Digits if scene.number().is_some() || dice.percent(9) => {
@@ -201,17 +236,20 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
             }
             1 => {
                 let pair = two(scene, dice)?;
-                let (a, b) = if dice.percent(50) {
-                    (Known::from(pair[0].shape), Known::from(pair[1].shape))
-                } else {
-                    (Known::from(pair[0].colour), Known::from(pair[1].colour))
-                };
+                let by_shape = !scene.has_colours() || dice.percent(50);
+                let [a, b] = pair.map(|one| match by_shape {
+                    true => Known {
+                        colour: None,
+                        ..one
+                    },
+                    false => Known { shape: None, ..one },
+                });
                 // As many of one as of the other is what is found most.
                 let fair = a.count(scene) != b.count(scene) || dice.percent(25);
                 (a != b && fair).then(|| ask::more(scene, a, b, dice))
             }
             _ => {
-                let known = any_known(dice, |known| known.count(scene) == 1)?;
+                let known = any_known(scene, dice, |known| known.count(scene) == 1)?;
                 ask::size(scene, known, dice)
             }
         },
@@ -221,54 +259,43 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
         }
         QuestionKind::Texture => {
             let absent = dice.percent(15);
-            let known = any_known(dice, |known| known.count(scene) == usize::from(!absent))?;
+            let known = any_known(scene, dice, |known| {
+                known.count(scene) == usize::from(!absent)
+            })?;
             ask::texture(scene, known, dice)
         }
         QuestionKind::Text => None,
     }
 }
 
-/// All shapes, a shape, a colour, or a combination that training has, and how often it is asked
-/// about: what is rare in pictures is rare in questions, which would tell that it is never there.
-fn knowns() -> impl Iterator<Item = (Known, usize)> {
+/// What can be told of things in a picture: that they are shapes, a shape, and where there are colours
+/// a colour, or a combination that training has.
+fn knowns(scene: &Scene) -> impl Iterator<Item = Known> {
     let shapes = Shape::ALL.iter().copied().map(Known::from);
     let colours = Colour::ALL.iter().copied().map(Known::from);
-    let both = World::Train
-        .subjects()
-        .map(|one| (Known::from(one), World::Train.frequency(one)));
-    std::iter::once(Known::ANY)
-        .chain(shapes)
-        .chain(colours)
-        .map(|known| (known, 40))
-        .chain(both)
-}
-
-/// One of those that fit, if any does.
-fn one_of_knowns(dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
-    let fitting: Vec<(Known, usize)> = knowns().filter(|(known, _)| fits(*known)).collect();
-    let frequencies: Vec<usize> = fitting.iter().map(|(_, frequency)| *frequency).collect();
-    let drawn = dice.weighted(&frequencies);
-    fitting.get(drawn).map(|(known, _)| *known)
+    let both = World::Train.subjects().map(Known::from);
+    let colourful = colours.chain(both).filter(|_| scene.has_colours());
+    std::iter::once(Known::ANY).chain(shapes).chain(colourful)
 }
 
 /// A shape, a colour or a combination, of those that fit.
-fn any_known(dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
+fn any_known(scene: &Scene, dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
     // Which of shape and colour is told: combinations are many, but not to drown the others.
-    let told = [(true, false), (false, true), (true, true)][dice.weighted(&[3, 2, 5])];
-    one_of_knowns(dice, |known| {
-        (known.shape.is_some(), known.colour.is_some()) == told && fits(known)
-    })
+    let told = match scene.has_colours() {
+        true => [(true, false), (false, true), (true, true)][dice.weighted(&[3, 2, 5])],
+        false => (true, false),
+    };
+    dice.any(
+        knowns(scene).filter(|known| {
+            (known.shape.is_some(), known.colour.is_some()) == told && fits(*known)
+        }),
+    )
 }
 
 /// Two different things of which there is one each.
-fn two(scene: &Scene, dice: &mut Dice) -> Option<[Combination; 2]> {
-    let lone = |object: &&Object| Known::from(object.combination()).count(scene) == 1;
-    let mut lone: Vec<Combination> = scene
-        .objects
-        .iter()
-        .filter(lone)
-        .map(Object::combination)
-        .collect();
+fn two(scene: &Scene, dice: &mut Dice) -> Option<[Known; 2]> {
+    let things = scene.objects.iter().map(|object| Known::of(object, scene));
+    let mut lone: Vec<Known> = things.filter(|one| one.count(scene) == 1).collect();
     dice.shuffle(&mut lone);
     Some([*lone.first()?, *lone.get(1)?])
 }

@@ -159,6 +159,7 @@ fn shapes_have_their_colour_and_their_place_in_the_pixels() {
                     hue: 0.0,
                 }],
                 letterings: Vec::new(),
+                greys: None,
             };
             let finish = Finish {
                 longer_side: 120,
@@ -387,7 +388,10 @@ fn what_is_said_to_be_at_a_place_is_there_alone() {
                 empty += 1;
             } else {
                 assert_eq!(things.len(), 1, "{asked}");
-                let name = format!("{}.", things[0].combination());
+                let name = match scene.has_colours() {
+                    true => format!("{}.", things[0].combination()),
+                    false => format!(" {}.", things[0].shape),
+                };
                 assert!(answer.ends_with(&name), "{asked} {answer}");
                 assert!(
                     answer.to_lowercase().contains(things[0].size.name()),

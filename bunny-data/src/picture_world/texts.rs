@@ -19,8 +19,11 @@ pub(super) fn text(seed: u64, index: u64) -> String {
     let mut dice = Part::Texts.dice(seed, index);
     match dice.below(8) {
         0..6 => {
-            let (scene, exchanges) = talk::about_picture(&mut dice);
-            let told = caption::description(&scene, &mut dice);
+            let (scene, exchanges) = talk::about_description(&mut dice);
+            let told = match dice.percent(25) {
+                true => caption::description(&scene, &mut dice),
+                false => caption::retold(&scene, &mut dice),
+            };
             conversation(Some(told), exchanges, &mut dice)
         }
         6 => {

@@ -74,18 +74,14 @@ impl Maker {
     /// Something questions are about, of those that fit.
     fn subject(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
         let world = self.world;
-        draw(
-            world.subjects().filter(|one| fits(*one)),
-            world,
-            &mut self.dice,
-        )
+        draw(world.subjects().filter(|one| fits(*one)), &mut self.dice)
     }
 
     /// Anything the world has, of those that fit.
     fn other(&mut self, fits: impl Fn(Combination) -> bool) -> Option<Combination> {
         let world = self.world;
         let fitting = Combination::all().filter(|one| world.has(*one) && fits(*one));
-        draw(fitting, world, &mut self.dice)
+        draw(fitting, &mut self.dice)
     }
 
     fn scene(
@@ -322,7 +318,7 @@ impl Maker {
         );
         let mut pair = [combination, other];
         self.dice.shuffle(&mut pair);
-        let question = ask::larger(&scene, pair, larger, &mut self.dice)?;
+        let question = ask::larger(&scene, pair.map(Known::from), larger, &mut self.dice)?;
         Some(Theme {
             scene,
             question,
@@ -395,7 +391,11 @@ impl Maker {
             &|one| one != combination && one != other,
             Vec::new(),
         );
-        let question = ask::relation(&scene, [combination, other], &mut self.dice)?;
+        let question = ask::relation(
+            &scene,
+            [combination, other].map(Known::from),
+            &mut self.dice,
+        )?;
         let expected = ["left", "right", "above", "below"][answer];
         (question.short == expected).then_some(Theme {
             scene,

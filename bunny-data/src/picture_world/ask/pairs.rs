@@ -2,24 +2,24 @@
 
 use super::super::dice::Dice;
 use super::super::scene::Scene;
-use super::super::vocabulary::{Combination, Size};
+use super::super::vocabulary::Size;
 use super::{Known, Question, QuestionKind, say};
 
 /// Which of two is larger, or smaller; `None` where either is not the only one, or both have one
 /// size.
 pub(in super::super) fn larger(
     scene: &Scene,
-    [a, b]: [Combination; 2],
+    [a, b]: [Known; 2],
     larger: bool,
     dice: &mut Dice,
 ) -> Option<Question> {
-    let one = Known::from(a).only(scene)?;
-    let other = Known::from(b).only(scene)?;
+    let one = a.only(scene)?;
+    let other = b.only(scene)?;
     if one.size == other.size {
         return None;
     }
     let wanted = if larger { Size::Large } else { Size::Small };
-    let answer = if one.size == wanted { a } else { b }.to_string();
+    let answer = if one.size == wanted { a } else { b }.name();
     let word = match (larger, dice.percent(60)) {
         (true, true) => "larger",
         (true, false) => "bigger",
@@ -33,7 +33,7 @@ pub(in super::super) fn larger(
     let long = say(dice, &["The {x} is {y}.", "The {x}."], [&answer, word, ""]);
     Some(Question {
         kind: QuestionKind::Compare,
-        text: say(dice, &forms, [&a.to_string(), &b.to_string(), word]),
+        text: say(dice, &forms, [&a.name(), &b.name(), word]),
         short: answer,
         long,
         choices: 2,
@@ -43,11 +43,11 @@ pub(in super::super) fn larger(
 /// On which side of `b` there is `a`; `None` where either is not the only one, or that is not clear.
 pub(in super::super) fn relation(
     scene: &Scene,
-    [a, b]: [Combination; 2],
+    [a, b]: [Known; 2],
     dice: &mut Dice,
 ) -> Option<Question> {
-    let one = Known::from(a).only(scene)?;
-    let other = Known::from(b).only(scene)?;
+    let one = a.only(scene)?;
+    let other = b.only(scene)?;
     let (short, phrase, sides) = if scene.left_of(one, other) {
         ("left", "to the left of", "left or right of")
     } else if scene.left_of(other, one) {
@@ -64,7 +64,7 @@ pub(in super::super) fn relation(
         "Is the {x} {z} the {y} in the picture?",
         "Tell me whether the {x} is {z} the {y}.",
     ];
-    let (one, other) = (a.to_string(), b.to_string());
+    let (one, other) = (a.name(), b.name());
     let long = say(
         dice,
         &["The {x} is {z} the {y}.", "It is {z} the {y}."],

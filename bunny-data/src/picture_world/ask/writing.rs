@@ -69,7 +69,7 @@ pub(in super::super) fn word(scene: &Scene, dice: &mut Dice) -> Question {
     }
 }
 
-/// What colour the number, or the word, is written in; `None` where there is none.
+/// What colour the number, or the word, is written in; `None` where there is none, or no colour.
 pub(in super::super) fn letters_colour(
     scene: &Scene,
     number: bool,
@@ -81,7 +81,7 @@ pub(in super::super) fn letters_colour(
         "What colour is the {x}?",
         "In what colour is the {x} written?",
     ];
-    let colour = found?.colour.name();
+    let colour = found.filter(|_| scene.has_colours())?.colour.name();
     Some(Question {
         kind: QuestionKind::Colour,
         text: spelling(say(dice, &forms, [name, "", ""]), dice),
