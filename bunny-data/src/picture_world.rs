@@ -1,10 +1,11 @@
 //! A small world of pictures whose truth is known, and what there is to say about them.
 //!
-//! A scene holds up to six shapes (eight forms, eight colours, four patterns, two sizes), numbers
+//! A scene holds up to six shapes (eight forms, twelve colours, four patterns, two sizes), numbers
 //! and words in five fonts, on a plain, graded or cloudy ground; a picture of it is blurred, noisy
-//! and compressed, some 104 to 152 pixels long, with sides from 3:4 to 4:3. All of it is legible
-//! when the picture is shrunk to 112 pixels: shapes are 14 pixels across or more, letters 20 high or
-//! more. Questions, answers and captions follow from the scene, never from the pixels.
+//! and compressed, or in black and white, some 104 to 152 pixels long, with sides from 3:4 to 4:3.
+//! All of it is legible when the picture is shrunk to 112 pixels: shapes are 16 pixels across or
+//! more, letters 20 high or more. Questions, answers and captions follow from the scene, never from
+//! the pixels.
 //!
 //! ```text
 //!           ┌ theme: a question and its answer are drawn, then a scene that gives that answer
@@ -13,7 +14,7 @@
 //!                └─────► captions, questions, conversations
 //! ```
 //!
-//! There are two worlds ([`World`]). Of the 64 combinations of shape and colour, twelve occur in
+//! There are two worlds ([`World`]). Of the 96 combinations of shape and colour, eleven occur in
 //! the test alone, and so does a sixth of the numbers of two and three digits and of the sums; every
 //! question of the test about a picture is about such a combination, or about something beside one.
 //!

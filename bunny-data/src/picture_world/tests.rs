@@ -111,7 +111,7 @@ fn everything_is_inside_its_picture_and_large_enough_to_read() {
         let sides = [scene.aspect.min(1.0), (1.0 / scene.aspect).min(1.0)];
         for object in &scene.objects {
             // The narrowest shape is a diamond, 1.28 radii across.
-            assert!(object.radius * 112.0 >= 8.0);
+            assert!(object.radius * 112.0 >= 12.9);
             for (at, side) in object.centre.iter().zip(sides) {
                 let (low, high) = (at * side - object.radius, at * side + object.radius);
                 assert!(low >= -1e-4 && high <= side + 1e-4, "{object:?}");
