@@ -2,9 +2,10 @@
 
     python benches/peers/training.py --rounds 2 --bunny target/release/bunny-cli
 
-Rows of 768 positions (one unless told otherwise), 729 of them a picture's; adapters of rank 128 on every linear layer of the
-language model, the projector learning too, the tower frozen, activations recomputed. A step is the
-tower, the forward and backward pass, clipping at 1.0, and AdamW.
+Rows of 768 positions (one unless told otherwise), 729 of them a picture's; adapters of rank 128 on
+every linear layer of the language model, the projector learning too, the tower frozen, activations
+recomputed unless told otherwise. A step is the tower, the forward and backward pass, clipping at
+1.0, and AdamW.
 """
 
 import argparse
@@ -38,7 +39,8 @@ def worker(args):
         ),
     )
     adapted.train()
-    language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if not args.no_gradient_checkpointing:
+        language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     projector.requires_grad_(True)
     adapters = [p for p in adapted.parameters() if p.requires_grad]
     learners = adapters + list(projector.parameters())
@@ -79,6 +81,7 @@ def main():
     common.arguments(parser)
     parser.add_argument("--batch", type=int, default=1, help="rows of a step")
     parser.add_argument("--positions", type=int, default=PROMPT, help="of a row, the picture's 729 included")
+    parser.add_argument("--no-gradient-checkpointing", action="store_true", help="keep all layers' results")
     args = parser.parse_args()
     if args.worker:
         return worker(args)
@@ -87,7 +90,9 @@ def main():
         ("", "train_tokens_per_second", 1, "tok/s", True),
         ("peak memory", "peak_memory_bytes", 2**-30, "GiB", False),
     ]
-    common.report(args, common.in_turns(args, ["train", "--batch", str(args.batch), "--positions", str(args.positions)]), columns)
+    own = ["train", "--batch", str(args.batch), "--positions", str(args.positions)]
+    own += ["--no-gradient-checkpointing"] if args.no_gradient_checkpointing else []
+    common.report(args, common.in_turns(args, own), columns)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,8 @@ impl Work for Measuring {
         let runs: Vec<Run> = (0..args.repeats.max(1))
             .map(|_| measure(&model, &args, &device))
             .collect::<Result<_>>()?;
-        print(&args, numbers, precision, load, &runs);
+        let memory = peak_memory::<B>(&device);
+        print(&args, numbers, precision, load, memory, &runs);
         Ok(())
     }
 }
@@ -177,7 +178,14 @@ fn wait<B: Backend>(tensor: &Tensor<B, 3>, device: &B::Device) -> Result<()> {
     B::sync(device).map_err(|error| anyhow::anyhow!("the device failed: {error:?}"))
 }
 
-fn print(args: &BenchArgs, numbers: Numbers, precision: Precision, load: Duration, runs: &[Run]) {
+fn print(
+    args: &BenchArgs,
+    numbers: Numbers,
+    precision: Precision,
+    load: Duration,
+    memory: Option<u64>,
+    runs: &[Run],
+) {
     let extremes = |part: fn(&Run) -> Duration| {
         let seconds = || runs.iter().map(|run| part(run).as_secs_f64());
         (
@@ -191,7 +199,6 @@ fn print(args: &BenchArgs, numbers: Numbers, precision: Precision, load: Duratio
     let (prompt, answer) = (args.prompt as f64, args.decode as f64);
     let dtype = format!("{:?}", precision.weights).to_lowercase();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = peak_memory();
     let report = json!({
         "format_version": 1,
         "arch": args.subject(),
@@ -222,7 +229,7 @@ fn print(args: &BenchArgs, numbers: Numbers, precision: Precision, load: Duratio
         runs.len()
     );
     println!("  load         {:9.2} s", load.as_secs_f64());
-    println!("  vision       {vision:9.2} s        ({slowest_vision:.2})");
+    println!("  vision       {vision:9.4} s        ({slowest_vision:.4})");
     println!(
         "  prefill {:4} {:9.1} tokens/s ({:.1})",
         args.prompt,
@@ -243,8 +250,11 @@ fn print(args: &BenchArgs, numbers: Numbers, precision: Precision, load: Duratio
     }
 }
 
-/// The largest resident size of this process so far, where the system tells.
-fn peak_memory() -> Option<u64> {
+/// The most memory that was held so far: of the GPU, or else by this process, where the system tells.
+fn peak_memory<B: Backend>(device: &B::Device) -> Option<u64> {
+    if let Some(held) = bunny_core::nn::kernel::device_memory::<B>(device) {
+        return Some(held);
+    }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

@@ -349,14 +349,23 @@ fn attention_forms() {
         let [q_view, k_view, v_view] = [(&q, q_strides), (&k, kv_strides), (&v, kv_strides)]
             .map(|(data, strides)| AttentionView { data, strides });
         let (mut out, mut lse) = (vec![0.0; queries], vec![0.0; query_heads * query_len]);
-        let [forward] = race(
+        let (mut rough, mut rough_lse) = (out.clone(), lse.clone());
+        let [forward, rounded] = race(
             10,
-            [&mut || {
-                let lse = Some(&mut lse[..]);
-                attention(
-                    q_view, k_view, v_view, &mut out, q_strides, shape, 0.1, mask, lse,
-                );
-            }],
+            [
+                &mut || {
+                    let lse = Some(&mut lse[..]);
+                    attention(
+                        q_view, k_view, v_view, &mut out, q_strides, shape, 0.1, mask, false, lse,
+                    );
+                },
+                &mut || {
+                    let lse = Some(&mut rough_lse[..]);
+                    attention(
+                        q_view, k_view, v_view, &mut rough, q_strides, shape, 0.1, mask, true, lse,
+                    );
+                },
+            ],
         );
         let seen = match mask {
             AttentionMask::None => query_len * kv_len,
@@ -369,6 +378,11 @@ fn attention_forms() {
             forward * 1e3,
             2.0 * product / forward,
             bytes / forward,
+        );
+        println!(
+            "    rounded: {:.2} ms, {:.0} GFLOP/s",
+            rounded * 1e3,
+            2.0 * product / rounded
         );
         if query_len == 1 {
             continue;
@@ -387,12 +401,26 @@ fn attention_forms() {
             shape,
             scale: 0.1,
             mask,
+            rounds: false,
         };
-        let [backward] = race(5, [&mut || gradient.compute(&mut dq, &mut dk, &mut dv)]);
+        let rough = AttentionGradient {
+            rounds: true,
+            ..gradient
+        };
+        let (mut dq2, mut dk2, mut dv2) = (q.clone(), k.clone(), v.clone());
+        let [backward, rounded] = race(
+            5,
+            [
+                &mut || gradient.compute(&mut dq, &mut dk, &mut dv),
+                &mut || rough.compute(&mut dq2, &mut dk2, &mut dv2),
+            ],
+        );
         println!(
-            "    its gradient: {:.2} ms, {:.0} GFLOP/s",
+            "    its gradient: {:.2} ms, {:.0} GFLOP/s; rounded {:.2} ms, {:.0} GFLOP/s",
             backward * 1e3,
-            5.0 * product / backward
+            5.0 * product / backward,
+            rounded * 1e3,
+            5.0 * product / rounded
         );
     }
 }

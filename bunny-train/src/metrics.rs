@@ -40,7 +40,7 @@ pub struct StepMetrics {
     pub data_wait: f64,
     /// Seconds of the whole step.
     pub seconds: f64,
-    /// Bytes of main memory held by the process, where the system says.
+    /// Bytes held: of the GPU that learns, or else of main memory, where the system says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     /// Loss of the evaluation split after this step.

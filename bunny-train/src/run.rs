@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use bunny_core::nn::Mode;
+use bunny_core::nn::{Mode, kernel::device_memory};
 use burn::{
     module::AutodiffModule,
     tensor::{ElementConversion, Tensor, backend::AutodiffBackend},
@@ -379,7 +379,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             tokens_per_second: tokens / seconds,
             data_wait,
             seconds,
-            memory: resident_memory(),
+            memory: device_memory::<B::InnerBackend>(self.device).or_else(resident_memory),
             eval_loss: None,
         })
     }

@@ -153,15 +153,13 @@ impl Work for Measuring {
                 seconds.push(began.elapsed().as_secs_f64());
             }
         }
-        print(
-            &args,
-            numbers,
-            precision.weights,
-            &learners,
-            &config,
-            &seconds,
+        let measured = Measured {
+            seconds,
             loss,
-        );
+            trainable: learners.iter().map(Learner::count).sum(),
+            memory: peak_memory::<B>(&device),
+        };
+        print(&args, numbers, precision.weights, &config, &measured);
         Ok(())
     }
 }
@@ -189,15 +187,31 @@ fn row(size: usize, layout: Layout) -> (Sample, Vec<Pixels>) {
     (sample, vec![pixels])
 }
 
+/// What the steps showed.
+struct Measured {
+    /// Of each.
+    seconds: Vec<f64>,
+    /// Of the last.
+    loss: f64,
+    /// Numbers that learn.
+    trainable: usize,
+    /// Bytes, where the system tells.
+    memory: Option<u64>,
+}
+
 fn print(
     args: &BenchTrainArgs,
     numbers: Numbers,
     weights: DType,
-    learners: &[Learner],
     config: &bunny_core::BunnyConfig,
-    seconds: &[f64],
-    loss: f64,
+    measured: &Measured,
 ) {
+    let Measured {
+        ref seconds,
+        loss,
+        trainable,
+        memory,
+    } = *measured;
     let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let worst = seconds.iter().copied().fold(0.0, f64::max);
     let tokens = (args.batch * args.positions) as f64;
@@ -206,8 +220,6 @@ fn print(
     let flops = 4.0 * config.parameters().language_model as f64 * tokens;
     let utilisation = args.peak_tflops.map(|peak| flops / best / (peak * 1e12));
     let dtype = format!("{weights:?}").to_lowercase();
-    let trainable: usize = learners.iter().map(Learner::count).sum();
-    let memory = peak_memory();
     if args.format == Format::Json {
         let report = json!({
             "format_version": 1,
@@ -236,7 +248,7 @@ fn print(
         args.positions,
         numbers.backend()
     );
-    println!("  step         {best:9.2} s ({worst:.2})");
+    println!("  step         {best:9.3} s ({worst:.3})");
     println!("  tokens/s     {:9.1}", tokens / best);
     println!("  TFLOP/s      {:9.3}", flops / best / 1e12);
     if let Some(utilisation) = utilisation {

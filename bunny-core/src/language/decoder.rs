@@ -267,7 +267,8 @@ impl<B: Backend> SelfAttention<B> {
             Some(cache) => cache.append(key, value),
             None => (key, value),
         };
-        let attended = attention(query, key, value, &around.mask); // [batch, seq, heads * head_dim]
+        let weights = self.q_proj.weight.dtype();
+        let attended = attention(query, key, value, &around.mask, weights); // [batch, seq, heads * head_dim]
         self.o_proj.forward(attended, mode)
     }
 }

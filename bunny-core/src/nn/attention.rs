@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Bool, DType, Tensor, TensorData, backend::Backend};
 
 use super::kernel;
 
@@ -106,7 +106,9 @@ impl<B: Backend> AttentionMask<B> {
 
 /// Attention of every query to the keys its mask shows.
 ///
-/// A query that may look at nothing (padding) gets numbers without meaning.
+/// A query that may look at nothing (padding) gets numbers without meaning. `weights` is the type in
+/// which the layer's projections are kept: where it is bf16, a processor that multiplies such numbers
+/// may round what it multiplies to it here too, as it does in those projections.
 ///
 /// # Shapes
 /// queries `[batch, heads, q, head_dim]`, keys and values `[batch, kv_heads, kv, head_dim]` →
@@ -116,7 +118,8 @@ pub fn attention<B: Backend>(
     key: Tensor<B, 4>,
     value: Tensor<B, 4>,
     mask: &AttentionMask<B>,
+    weights: DType,
 ) -> Tensor<B, 3> {
     let scale = (query.dims()[3] as f64).powf(-0.5);
-    kernel::attention(query, key, value, mask, scale)
+    kernel::attention(query, key, value, mask, scale, weights == DType::BF16)
 }

@@ -74,7 +74,8 @@ impl<B: Backend> Lora<B> {
         let input = dropout(input, self.dropout, mode, self.place);
         // The adapter learns in f32, and is applied in the activations' type.
         let low = kernel::linear(input, self.lora_a.val().cast(dtype), None); // [rows, rank]
-        let output = kernel::linear(low, self.lora_b.val().cast(dtype), None); // [rows, out]
-        output.mul_scalar(self.scale)
+        // Scaled where there is least of it.
+        let low = low.mul_scalar(self.scale);
+        kernel::linear(low, self.lora_b.val().cast(dtype), None) // [rows, out]
     }
 }

@@ -324,6 +324,7 @@ impl<B: Backend> EvaAttention<B> {
             rotate_pairs(key, cos, sin),
             value,
             mask,
+            self.q_proj.weight.dtype(),
         );
         self.proj
             .forward(self.inner_attn_ln.forward(attended), &mode)

@@ -318,7 +318,8 @@ impl<B: Backend> SiglipAttention<B> {
         let query = heads(self.q_proj.forward(input.clone(), mode));
         let key = heads(self.k_proj.forward(input.clone(), mode));
         let value = heads(self.v_proj.forward(input, mode));
+        let weights = self.q_proj.weight.dtype();
         self.out_proj
-            .forward(attention(query, key, value, mask), mode)
+            .forward(attention(query, key, value, mask, weights), mode)
     }
 }

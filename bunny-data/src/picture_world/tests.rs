@@ -48,6 +48,45 @@ fn training_never_shows_or_names_what_is_held_out() {
 }
 
 #[test]
+fn nothing_said_of_a_black_and_white_picture_names_a_colour() {
+    let mut seen = 0;
+    let mut check = |scene: &Scene, text: &str| {
+        let words = text.split(|letter: char| !letter.is_alphabetic());
+        for word in words.map(str::to_lowercase) {
+            let colour = Colour::ALL.iter().any(|one| one.name() == word);
+            // A colour's name may be what is written there.
+            let written = scene
+                .letterings
+                .iter()
+                .any(|one| one.text.to_lowercase() == word);
+            assert!(!colour || written || quotes(text, &word), "{text}");
+        }
+        seen += 1;
+    };
+    for index in 0..600 {
+        let pair = pair(SEED, index, 600);
+        if !pair.scene.has_colours() {
+            check(&pair.scene, &pair.caption);
+        }
+        let (scene, exchanges) = talk::about_picture(&mut Part::Conversations.dice(SEED, index));
+        if scene.has_colours() {
+            continue;
+        }
+        for (asked, answered) in exchanges {
+            check(&scene, &asked);
+            check(&scene, &answered);
+        }
+    }
+    // About three in ten of 600 conversations of six to twelve turns, and of the pairs.
+    assert!(seen > 1500, "{seen}");
+}
+
+/// Whether a text has a word in quotes.
+fn quotes(text: &str, word: &str) -> bool {
+    text.to_lowercase().contains(&format!("\"{word}\""))
+}
+
+#[test]
 fn every_question_of_the_test_is_about_something_held_out_or_beside_it() {
     for index in 0..440 {
         let asked = exam::question(SEED, index);

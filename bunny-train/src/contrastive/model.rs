@@ -255,6 +255,7 @@ impl<B: Backend> PoolingAttention<B> {
             project(features.clone(), 1),
             project(features, 2),
             &mask,
+            weight.dtype(),
         );
         self.out_proj.forward(attended, &Mode::INFERENCE)
     }

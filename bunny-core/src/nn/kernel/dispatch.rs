@@ -350,6 +350,7 @@ pub fn attention<B: Backend>(
     value: &Tensor<B, 4>,
     mask: &Mask,
     scale: f64,
+    rounds: bool,
 ) -> Option<Tensor<B, 3>> {
     if !is_flex::<B>()
         || [query, key, value]
@@ -381,6 +382,7 @@ pub fn attention<B: Backend>(
         shape,
         scale as f32,
         mask,
+        rounds,
         None,
     );
     Some(raise(output, [batch, query_len, query_heads * head_dim]))

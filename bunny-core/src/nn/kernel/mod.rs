@@ -64,7 +64,8 @@ pub fn activate<B: Backend, const D: usize>(kind: Activation, input: Tensor<B, D
     plain::activate(kind, input)
 }
 
-/// Softmax of scaled scores, times the values; scores and softmax in f32.
+/// Softmax of scaled scores, times the values; scores and softmax in f32. `rounds` lets factors be
+/// rounded to bf16 where that is much faster.
 ///
 /// # Shapes
 /// queries `[batch, heads, q, head_dim]`, keys and values `[batch, kv_heads, kv, head_dim]` →
@@ -75,13 +76,16 @@ pub fn attention<B: Backend>(
     value: Tensor<B, 4>,
     mask: &AttentionMask<B>,
     scale: f64,
+    rounds: bool,
 ) -> Tensor<B, 3> {
     #[cfg(feature = "flex")]
-    if let Some(output) = dispatch::attention(&query, &key, &value, mask.mask(), scale)
-        .or_else(|| tracked::attention(&query, &key, &value, mask.mask(), scale))
+    if let Some(output) = dispatch::attention(&query, &key, &value, mask.mask(), scale, rounds)
+        .or_else(|| tracked::attention(&query, &key, &value, mask.mask(), scale, rounds))
     {
         return output;
     }
+    // What other backends compute with hangs on the tensors alone.
+    let _ = rounds;
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     if let Some(output) = gpu::attention(&query, &key, &value, mask, scale) {
         return output;
@@ -292,4 +296,16 @@ pub fn sum_of_squares<B: Backend>(tensors: &[&Tensor<B, 1>]) -> f64 {
         return sum;
     }
     plain::sum_of_squares(tensors)
+}
+
+/// Bytes that this process holds of a GPU's memory, pools included, and so the most that it has held
+/// unless it gave some back; `None` where the device is no GPU.
+pub fn device_memory<B: Backend>(device: &B::Device) -> Option<u64> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    return gpu::device_memory::<B>(device);
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    {
+        let _ = device;
+        None
+    }
 }

@@ -442,6 +442,7 @@ pub fn attention<B: Backend>(
     value: &Tensor<B, 4>,
     mask: &Mask,
     scale: f64,
+    rounds: bool,
 ) -> Option<Tensor<B, 3>> {
     let (q, k, v) = (lower(query)?, lower(key)?, lower(value)?);
     if [query, key, value]
@@ -473,6 +474,7 @@ pub fn attention<B: Backend>(
         shape,
         scale as f32,
         attention_mask(mask, &mut segments),
+        rounds,
         Some(&mut lse),
     );
     let output = raise::<Flex, 3>(output, [batch, query_len, query_heads * head_dim]);
@@ -484,6 +486,7 @@ pub fn attention<B: Backend>(
         shape,
         scale: scale as f32,
         mask: mask.clone(),
+        rounds,
     };
     Some(primitive::raise(record!(
         AttentionStep,
@@ -504,6 +507,7 @@ struct AttentionState {
     shape: cpu::AttentionShape,
     scale: f32,
     mask: Mask,
+    rounds: bool,
 }
 
 impl Backward<Flex, 3> for AttentionStep {
@@ -535,6 +539,7 @@ impl Backward<Flex, 3> for AttentionStep {
             shape: state.shape,
             scale: state.scale,
             mask: attention_mask(&state.mask, &mut segments),
+            rounds: state.rounds,
         };
         let shapes = [
             [batch, query_len, query_heads, head_dim],

@@ -26,6 +26,8 @@ mod rope;
 mod rows;
 mod scratch;
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod squares;
 #[cfg(test)]
 mod testing;
 mod tile;

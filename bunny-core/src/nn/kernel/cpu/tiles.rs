@@ -1,10 +1,8 @@
 //! Products of numbers rounded to `bf16` on tile registers (AMX).
 //!
-//! Both operands are packed into squares of sixteen lines by sixteen words, a word being two numbers
-//! that follow each other along the sum. A square of the left operand lies line by line, one of the
-//! right operand word by word. Sums are `f32`; their order depends on [`DEPTH`] alone.
+//! Both operands are packed into [`squares`](super::squares). Sums are `f32`; their order depends on
+//! [`DEPTH`] alone.
 
-use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::ops::Range;
 
 use super::parallel;
@@ -12,6 +10,7 @@ use super::product::{Layout, Product, Start, write};
 use super::scratch::{Scratch, Shared, Unset};
 use super::simd::amx::{SIDE, SQUARE, Tiles};
 use super::simd::{Element, Kernel, Simd, dispatch_pairs};
+use super::squares::{Order, Source};
 
 /// Squares along the sum that are multiplied at a time: 16 KiB of either operand, so that the first
 /// cache has both.
@@ -24,116 +23,8 @@ const ACROSS: usize = 8;
 /// Blocks of rows that a task owns at most. Its sums, 32 KiB for every one of them, and 16 KiB of the
 /// left operand are to fit the second cache.
 const DOWN: usize = 24;
-/// Squares that packing is told of ahead.
-const AHEAD: usize = 4;
 /// Floats of the packed left operand at a time.
 const LEFT_FLOATS: usize = 8 << 20;
-
-/// How the registers of a square lie.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// A register is a line.
-    Lines,
-    /// A register is a word of all lines.
-    Words,
-}
-
-/// An operand: `lines` rows or columns with sums over `depth`.
-#[derive(Clone, Copy)]
-struct Source<'a, E> {
-    data: &'a [E],
-    layout: Layout,
-    lines: usize,
-    depth: usize,
-}
-
-impl<E: Element> Source<'_, E> {
-    /// Packs the squares of sixteen lines from `line` on: as many as `to` holds, from `square` on along
-    /// the sum. Beyond the operand there are zeros.
-    #[inline(always)]
-    fn pack<S: Simd>(&self, s: S, order: Order, line: usize, square: usize, to: &mut [f32]) {
-        for (at, to) in to.chunks_exact_mut(SQUARE).enumerate() {
-            let first = 2 * SIDE * (square + at);
-            self.expect(line, first + AHEAD * 2 * SIDE);
-            let (mut registers, loaded) = match self.layout {
-                Layout::AlongDepth => (self.load_lines(s, line, first), Order::Lines),
-                Layout::AcrossDepth => (self.load_words(s, line, first), Order::Words),
-            };
-            if loaded != order {
-                s.transpose(&mut registers);
-            }
-            for (register, to) in registers.iter().zip(to.chunks_exact_mut(SIDE)) {
-                s.set(to, 0, *register);
-            }
-        }
-    }
-
-    /// Tells the processor that the square of sixteen lines from `line` on and depth `first` on will
-    /// be read, which it does not see by itself: every line lies elsewhere.
-    #[inline(always)]
-    fn expect(&self, line: usize, first: usize) {
-        for i in 0..SIDE {
-            let at = match self.layout {
-                Layout::AlongDepth => (line + i) * self.depth + first,
-                Layout::AcrossDepth => (first + 2 * i) * self.lines + line,
-            };
-            let at = self.data.as_ptr().wrapping_add(at);
-            // SAFETY: it is no access, and may point anywhere.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-        }
-    }
-
-    /// Sixteen lines from `line` on, 32 numbers of each from `first` on.
-    #[inline(always)]
-    fn load_lines<S: Simd>(&self, s: S, line: usize, first: usize) -> [S::V; SIDE] {
-        let here = self.lines.saturating_sub(line);
-        let deep = self.depth.saturating_sub(first);
-        let mut lines = [s.zero(); SIDE];
-        for (i, register) in lines.iter_mut().enumerate().take(here) {
-            let at = (line + i) * self.depth + first;
-            let low = self.load(s, at, deep.min(SIDE));
-            let high = self.load(s, at + SIDE, deep.saturating_sub(SIDE).min(SIDE));
-            *register = s.words(low, high);
-        }
-        lines
-    }
-
-    /// Sixteen words from depth `first` on, each of sixteen lines from `line` on.
-    #[inline(always)]
-    fn load_words<S: Simd>(&self, s: S, line: usize, first: usize) -> [S::V; SIDE] {
-        let here = self.lines.saturating_sub(line).min(SIDE);
-        let mut words = [s.zero(); SIDE];
-        for (i, register) in words.iter_mut().enumerate() {
-            let depth = first + 2 * i;
-            if depth >= self.depth {
-                break;
-            }
-            let low = self.load(s, depth * self.lines + line, here);
-            let both = depth + 1 < self.depth;
-            let next = (depth + 1) * self.lines + line;
-            let high = self.load(s, next, if both { here } else { 0 });
-            *register = s.pair(low, high);
-        }
-        words
-    }
-
-    /// `n` numbers from `at` on, zeros beyond.
-    #[inline(always)]
-    fn load<S: Simd>(&self, s: S, at: usize, n: usize) -> S::V {
-        if n == 0 {
-            return s.zero();
-        }
-        let from = &self.data[at..at + n];
-        // SAFETY: `n` elements are readable.
-        unsafe {
-            if n == SIDE {
-                E::load(s, from.as_ptr())
-            } else {
-                E::load_head(s, from.as_ptr(), n)
-            }
-        }
-    }
-}
 
 /// Computes `product` into `y`, whose sizes have been looked at.
 ///
@@ -146,6 +37,7 @@ pub(super) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32])
         layout: product.a_layout,
         lines: m,
         depth: k,
+        stride: stride(product.a_layout, m, k),
     };
     let squares = k.div_ceil(2 * SIDE);
     let rows_at_once = (LEFT_FLOATS / (squares * SIDE) / BLOCK).max(1) * BLOCK;
@@ -192,6 +84,14 @@ pub(super) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32])
                 out,
             });
         });
+    }
+}
+
+/// The stride of an operand that lies without gaps.
+fn stride(layout: Layout, lines: usize, depth: usize) -> usize {
+    match layout {
+        Layout::AlongDepth => depth,
+        Layout::AcrossDepth => lines,
     }
 }
 
@@ -242,6 +142,7 @@ impl<E: Element> Kernel for Task<'_, E> {
             layout: b_layout,
             lines: n,
             depth: k,
+            stride: stride(b_layout, n, k),
         };
         let squares = k.div_ceil(2 * SIDE);
         let mut right = Scratch::new(2 * DEPTH.min(squares) * SQUARE);

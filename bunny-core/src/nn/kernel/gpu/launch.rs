@@ -1,6 +1,6 @@
 //! What every launch needs: room for results, rows of a tensor, counts of threads.
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, Tensor, backend::Backend};
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
@@ -8,6 +8,8 @@ use burn_cubecl::{
     ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
 };
+
+use super::{Gpu, plain};
 
 /// Room for a result beside `like`, its numbers side by side and not set yet.
 pub fn empty<R: CubeRuntime>(
@@ -21,6 +23,12 @@ pub fn empty<R: CubeRuntime>(
         shape.into(),
         dtype,
     )
+}
+
+/// Bytes that are held of the device on which a tensor lies: pools keep what they once took.
+pub fn reserved_memory<B: Backend, K: Gpu>(at: &Tensor<B, 1>) -> Option<u64> {
+    let usage = plain::<B, K, 1>(at)?.client.memory_usage().ok()?;
+    Some(usage.bytes_reserved)
 }
 
 /// A tensor as rows of its last dimension, whose starts are equally far apart.

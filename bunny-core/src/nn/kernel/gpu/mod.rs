@@ -197,3 +197,9 @@ pub(super) fn adamw<B: Backend>(
 pub(super) fn sum_of_squares<B: Backend>(tensors: &[&Tensor<B, 1>]) -> Option<f64> {
     on_gpu!(sums::sum_of_squares::<B>(tensors))
 }
+
+/// [`device_memory`](super::device_memory).
+pub(super) fn device_memory<B: Backend>(device: &B::Device) -> Option<u64> {
+    let at = Tensor::<B, 1>::empty([1], device);
+    on_gpu!(launch::reserved_memory::<B>(&at))
+}

@@ -2,22 +2,32 @@
 //!
 //! burn compiles and tries some twenty-five kernels for every new kind of product, which takes
 //! minutes before a model's first step. Here a product that takes no time to speak of is computed by
-//! the one that serves most, and a large one by the best of four.
+//! the one that serves most, in tiles that keep the device busy, and a large one by the best of eight.
 
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::{
     CubeRuntime, CubeTuneId,
-    cubecl::tune::{LocalTuner, Tunable, TunableSet, TuneGroup, local_tuner},
+    cubecl::{
+        ir::AddressType,
+        std::tensor::{MatrixBatchLayout, matrix_batch_layout},
+        tune::{LocalTuner, Tunable, TunableSet, TuneGroup, local_tuner},
+    },
+    kernel::into_contiguous,
     tensor::CubeTensor,
 };
 use cubek::{
     matmul::{
-        components::tile::TileMatmulKind,
-        definition::{MatmulElems, MatmulGlobalElems},
+        components::{stage::PartitionBuffering, tile::TileMatmulKind},
+        definition::{
+            MatmulElems, MatmulGlobalElems, MatmulProblem, TilingBlueprint, TilingScheme,
+        },
         launch::{MatmulAutotuneKey, Strategy, launch_ref},
-        routines::{BlueprintStrategy, double_buffering::DoubleBufferingArgs, simple::SimpleArgs},
+        routines::{
+            BlueprintStrategy, double_buffering::DoubleBufferingArgs,
+            ordered_double_buffering::OrderedSelectionArgs, simple::SimpleArgs,
+        },
     },
-    std::InputBinding,
+    std::{InputBinding, PartitionSize, StageSize, TileSize},
 };
 
 use super::{
@@ -28,6 +38,17 @@ use super::{
 
 /// Operations from which on it is worth while to try several kernels.
 const LARGE: f64 = 2e10;
+
+/// Rows and columns of the results that one of the usual kernels' cubes computes.
+const USUAL_TILE: [usize; 2] = [128, 128];
+/// The same where one side is four times the other, whichever.
+const USUAL_LONG_TILE: [usize; 2] = [512, 128];
+/// The same of small tiles.
+const SMALL_TILE: usize = 64;
+/// Cubes that a device has to have for each of its processors to be busy.
+const CUBES_A_PROCESSOR: usize = 2;
+/// Processors of a device that does not tell.
+const PROCESSORS: usize = 64;
 
 /// How the numbers of a product in f32 may be rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,16 +71,19 @@ pub fn product<K: Gpu, const D: usize>(
 ) -> Tensor<K, D> {
     let mut shape = left.dims();
     let (rows, inner, columns) = (shape[D - 2], shape[D - 1], right.dims()[D - 1]);
-    if rows == 1 || columns == 1 {
-        // A matrix and a vector: few kernels to choose from, none of which rounds.
-        return left.matmul(right).cast(dtype);
-    }
     shape[D - 1] = columns;
     let operations = 2.0 * (inner * shape.iter().product::<usize>()) as f64;
     let (left, right) = (unwrap(left), unwrap(right));
     let output = empty(&left, shape, dtype);
     let exact = factors == Factors::Exact && left.dtype == DType::F32;
-    if exact {
+    if rows == 1 || columns == 1 {
+        // A matrix and a vector: none of these rounds.
+        let strategies = [
+            Strategy::GemvPlaneParallel(Default::default()),
+            Strategy::SimpleVecMat(Default::default()),
+        ];
+        first_of(&strategies, left, right, output.clone());
+    } else if exact {
         first_of(
             &[Strategy::SimpleUnit(Default::default())],
             left,
@@ -67,11 +91,14 @@ pub fn product<K: Gpu, const D: usize>(
             output.clone(),
         );
     } else if operations < LARGE {
-        let strategies = [
-            // By tensor cores where the device has them for these types.
+        // By tensor cores where the device has them for these types.
+        let small = small_tiles(&left, &right, &output)
+            .map(|tiles| Strategy::SimpleCyclicCmma(BlueprintStrategy::Forced(tiles)));
+        let usual = [
             Strategy::SimpleCyclicCmma(Default::default()),
             Strategy::SimpleUnit(Default::default()),
         ];
+        let strategies: Vec<_> = small.into_iter().chain(usual).collect();
         first_of(&strategies, left, right, output.clone());
     } else {
         fastest(left, right, output.clone());
@@ -111,6 +138,79 @@ fn launch<R: CubeRuntime>(
         .map_err(|error| format!("{error:?}"))
 }
 
+/// Small tiles for a product which the usual ones would spread over too few of the device's
+/// processors: those of adapters, which have few columns, and of towers, few rows. `None` where the
+/// usual ones serve, or tensor cores do not take the numbers as they are.
+fn small_tiles<R: CubeRuntime>(
+    left: &CubeTensor<R>,
+    right: &CubeTensor<R>,
+    output: &CubeTensor<R>,
+) -> Option<TilingBlueprint> {
+    let shape = output.meta.shape();
+    let [rows, columns] = [2, 1].map(|back| shape[shape.num_dims() - back]);
+    let matrices = shape.num_elements() / (rows * columns).max(1);
+    let is_long = rows >= 4 * columns || columns >= 4 * rows;
+    let tile = if is_long { USUAL_LONG_TILE } else { USUAL_TILE };
+    let cubes = matrices * rows.div_ceil(tile[0]) * columns.div_ceil(tile[1]);
+    let hardware = &output.client.properties().hardware;
+    let processors = hardware
+        .num_streaming_multiprocessors
+        .map_or(PROCESSORS, |count| count as usize);
+    let is_scattered = |tensor: &CubeTensor<R>| {
+        matrix_batch_layout(tensor.meta.strides(), None) == MatrixBatchLayout::HighlyPermuted
+    };
+    if cubes >= CUBES_A_PROCESSOR * processors
+        || !matches!(left.dtype, DType::F16 | DType::BF16)
+        || is_scattered(left)
+        || is_scattered(right)
+    {
+        return None;
+    }
+    tiles(SMALL_TILE as u32 / TILE, left, right, output)
+}
+
+/// Sides of what a tensor core multiplies at once.
+const TILE: u32 = 16;
+
+/// Square tiles of so many times [`TILE`] a side, a plane for each row of them.
+fn tiles<R: CubeRuntime>(
+    side: u32,
+    left: &CubeTensor<R>,
+    right: &CubeTensor<R>,
+    output: &CubeTensor<R>,
+) -> Option<TilingBlueprint> {
+    // Of the sum, 64 at a time: 16 KiB of shared memory for each 64 rows and columns.
+    const DEEP: u32 = 4;
+    let scheme = TilingScheme::builder()
+        .with_tile_size(TileSize::new(TILE, TILE, TILE))
+        .with_partition_size(PartitionSize::new(1, side, DEEP))
+        .with_stage_size(StageSize::new(side, 1, 1))
+        .build()
+        .ok()?;
+    let problem = MatmulProblem::from_shapes_and_strides(
+        left.meta.shape().clone(),
+        right.meta.shape().clone(),
+        output.meta.shape().clone(),
+        left.meta.strides().clone(),
+        right.meta.strides().clone(),
+        output.meta.strides().clone(),
+        MatmulGlobalElems {
+            lhs: left.dtype.into(),
+            rhs: right.dtype.into(),
+            out: output.dtype.into(),
+        },
+        AddressType::default(),
+        None,
+        None,
+    )
+    .ok()?;
+    let plane = output.client.properties().hardware.plane_size_max;
+    let tiles = TilingBlueprint::builder(TileMatmulKind::Cmma, scheme, plane, &problem)
+        .partition_buffering(PartitionBuffering::Single)
+        .build();
+    Some(tiles)
+}
+
 type Operands<R> = (CubeTensor<R>, CubeTensor<R>, CubeTensor<R>);
 
 /// By the kernel that was fastest when such a product came first.
@@ -126,9 +226,13 @@ fn fastest<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, output: Cu
                 tile_matmul: TileMatmulKind::Mma,
             })
         };
-        let double = BlueprintStrategy::Inferred(DoubleBufferingArgs {
+        let double = DoubleBufferingArgs {
             specialized: false,
             tile_matmul: TileMatmulKind::Mma,
+        };
+        let ordered = BlueprintStrategy::Inferred(OrderedSelectionArgs {
+            tile_matmul: TileMatmulKind::Mma,
+            ..Default::default()
         });
         let candidates = [
             (Strategy::SimpleUnit(Default::default()), &resort),
@@ -138,7 +242,15 @@ fn fastest<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, output: Cu
                 Strategy::SpecializedTmaMma(BlueprintStrategy::Inferred(().into())),
                 &accelerated,
             ),
-            (Strategy::DoubleCyclicMma(double), &accelerated),
+            (
+                Strategy::DoubleCyclicMma(BlueprintStrategy::Inferred(double.clone())),
+                &accelerated,
+            ),
+            (
+                Strategy::DoubleTmaMma(BlueprintStrategy::Inferred(double)),
+                &accelerated,
+            ),
+            (Strategy::OrderedDoubleMma(ordered), &accelerated),
         ];
         let mut set = TunableSet::new(key::<R>, |_: &MatmulAutotuneKey, operands: &Operands<R>| {
             (operands.0.clone(), operands.1.clone(), operands.2.copy())
@@ -148,11 +260,36 @@ fn fastest<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, output: Cu
             let run = move |(left, right, output)| launch::<R>(&strategy, left, right, output);
             set = set.with(Tunable::new(&name, run).group(group, |_| 0));
         }
-        set
+        let small = |(left, right, output): Operands<R>| {
+            let tiles = tiles(SMALL_TILE as u32 / TILE, &left, &right, &output);
+            let tiles = BlueprintStrategy::Forced(tiles.ok_or("no such tiles")?);
+            launch::<R>(&Strategy::SimpleCyclicCmma(tiles), left, right, output)
+        };
+        // Kernels that fetch blocks by themselves take larger ones of a right operand that lies column
+        // by column; turning it takes little beside a product with many rows.
+        let turned = |(left, right, output): Operands<R>| {
+            let by_column = BlueprintStrategy::Inferred(().into());
+            let right = turned(right).ok_or("lies so already")?;
+            launch::<R>(&Strategy::SpecializedTmaMma(by_column), left, right, output)
+        };
+        set.with(Tunable::new("small_tiles", small).group(&accelerated, |_| 0))
+            .with(Tunable::new("turned", turned).group(&accelerated, |_| 0))
     });
     let client = left.client.clone();
     let id = CubeTuneId::new(&client, &left.device);
     TUNER.execute(&id, &client, tunables, (left, right, output));
+}
+
+/// A matrix that lies row by row, copied so that it lies column by column.
+fn turned<R: CubeRuntime>(mut matrix: CubeTensor<R>) -> Option<CubeTensor<R>> {
+    let rank = matrix.meta.shape().num_dims();
+    if rank != 2 || matrix.meta.strides()[rank - 1] != 1 {
+        return None;
+    }
+    matrix.meta.swap(0, 1);
+    let mut turned = into_contiguous(matrix);
+    turned.meta.swap(0, 1);
+    Some(turned)
 }
 
 fn key<R: CubeRuntime>((left, right, output): &Operands<R>) -> MatmulAutotuneKey {

@@ -37,6 +37,17 @@ struct Run {
     gradients: Vec<Vec<f32>>,
 }
 
+/// [`kernel::attention`] without rounding.
+fn exact<B: Backend>(
+    query: Tensor<B, 4>,
+    key: Tensor<B, 4>,
+    value: Tensor<B, 4>,
+    mask: &AttentionMask<B>,
+    scale: f64,
+) -> Tensor<B, 3> {
+    kernel::attention(query, key, value, mask, scale, false)
+}
+
 /// Follows a computation on one backend, back from results weighted with numbers of their own.
 macro_rules! run {
     ($b:ty, [$($name:ident: $d:literal = $shape:expr),+], $result:literal, $body:expr) => {{
@@ -183,17 +194,18 @@ macro_rules! tests {
                     let most = if matches!(&mask, Mask::Causal { starts } if !starts.is_empty()) { 34 } else { 37 };
                     for (queries, kv_heads) in [(most, 4), (most, 2), (5, 4)] {
                         macro_rules! attend {
-                            ($k:ty, $module:ident) => {
+                            ($k:ty, $attention:expr) => {
                                 run!($k, [q: 4 = [2, 4, queries, 16], k: 4 = [2, kv_heads, 37, 16],
                                     v: 4 = [2, kv_heads, 37, 16]], 3, {
                                     let mask = AttentionMask::<B>::new(
                                         mask.clone(), 2, queries, 37, &Default::default());
-                                    $module::attention(q.clone(), k.clone(), v.clone(), &mask, 0.25)
+                                    $attention(q.clone(), k.clone(), v.clone(), &mask, 0.25)
                                 })
                             };
                         }
                         let what = format!("{mask:?}, {queries} queries, {kv_heads} key heads");
-                        assert_same(&what, attend!(K, kernel), attend!(Flex, plain), PRODUCTS);
+                        let found = attend!(K, exact);
+                        assert_same(&what, found, attend!(Flex, plain::attention), PRODUCTS);
                     }
                 }
             }
@@ -216,7 +228,7 @@ macro_rules! tests {
                             let mask = AttentionMask::new(mask, 2, 1, 611, &Default::default());
                             values(attention(query, key, value, &mask, 0.1))
                         }
-                        let found = seen::<K>(&starts, kv_heads, kernel::attention);
+                        let found = seen::<K>(&starts, kv_heads, exact);
                         let expected = seen::<Flex>(&starts, kv_heads, plain::attention);
                         assert_near("attention", &found, &expected, F32);
                     }
@@ -295,17 +307,42 @@ macro_rules! tests {
 
 #[cfg(feature = "cuda")]
 #[test]
-fn large_products_agree_on_cuda() {
+fn products_of_all_sizes_and_layouts_agree_on_cuda() {
     type K = CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>;
-    // 3.2e10 operations: kernels are tried against each other. Factors that fit bf16 exactly.
-    fn of<B: Backend>(dtype: DType) -> Vec<f32> {
-        let [x, w] = [1, 2].map(|seed| input::<B, 2>(seed, [2520, 2528]).cast(DType::BF16));
-        values(kernel::linear(x.cast(dtype), w.cast(dtype), None).cast(DType::F32))
+    use super::product::{Factors, product};
+    // Few columns, few rows, a vector, a tower's, and one of 3.2e10 operations, for which kernels are
+    // tried against each other.
+    let sizes = [
+        [1500, 640, 128],
+        [128, 1536, 640],
+        [1, 48, 200],
+        [729, 288, 288],
+        [2520, 2528, 2528],
+    ];
+    // Factors that fit bf16 exactly; a turned operand lies column by column.
+    fn factor<B: Backend>(seed: u64, shape: [usize; 2], turned: bool) -> Tensor<B, 2> {
+        let [rows, columns] = shape;
+        let tensor = match turned {
+            false => input::<B, 2>(seed, shape).cast(DType::BF16),
+            true => input::<B, 2>(seed, [columns, rows]).cast(DType::BF16),
+        };
+        if turned { tensor.transpose() } else { tensor }
     }
-    let expected = of::<Flex>(DType::F32);
-    assert_near("f32", &of::<K>(DType::F32), &expected, 1e-3);
-    // Results are rounded to 8 bits.
-    assert_near("bf16", &of::<K>(DType::BF16), &expected, 4e-3);
+    for [m, k, n] in sizes {
+        for turned in [[false, false], [false, true], [true, false]] {
+            let [left, right] = [(1, [m, k], turned[0]), (2, [k, n], turned[1])]
+                .map(|(seed, shape, turned)| factor::<Flex>(seed, shape, turned).cast(DType::F32));
+            let expected = values(left.matmul(right));
+            for (dtype, tolerance) in [(DType::F32, 1e-3), (DType::BF16, 4e-3)] {
+                let left = factor::<K>(1, [m, k], turned[0]).cast(dtype);
+                let right = factor::<K>(2, [k, n], turned[1]).cast(dtype);
+                let found = values(product(left, right, Factors::Rounded, dtype));
+                let what = format!("{m} x {k} x {n} {turned:?} {dtype:?}");
+                // In bf16 results are rounded to 8 bits.
+                assert_near(&what, &found, &expected, tolerance);
+            }
+        }
+    }
 }
 
 #[cfg(feature = "cuda")]

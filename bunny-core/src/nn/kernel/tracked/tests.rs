@@ -217,7 +217,8 @@ fn attention_has_burns_gradients() {
     };
     let packed = vec![vec![0, 0, 1, 1, 1, 1], vec![0, 1, 1, 2, 2, 2]];
     for mask in [Mask::Full, Mask::CAUSAL, Mask::Segments { ids: packed }] {
-        let ours = run(&|[q, k, v]| attention(q, k, v, &mask, 0.3).expect("the kernel serves"));
+        let ours =
+            run(&|[q, k, v]| attention(q, k, v, &mask, 0.3, false).expect("the kernel serves"));
         let shown = AttentionMask::new(mask.clone(), 2, 6, 6, &Default::default());
         let burns =
             run(&|[q, k, v]| plain::attention(q.clone(), k.clone(), v.clone(), &shown, 0.3));

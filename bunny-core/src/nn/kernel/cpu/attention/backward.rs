@@ -6,9 +6,13 @@
 use super::super::math::exp2_bounded;
 use super::super::parallel;
 use super::super::scratch::{Scratch, Shared};
+#[cfg(target_arch = "x86_64")]
+use super::super::simd::dispatch_pairs;
 use super::super::simd::{Kernel, Simd, dispatch};
 use super::super::tile::{Left, Right, accumulate};
 use super::block::{self, Bounds, KEYS, MOST};
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use super::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, Span};
 use std::f32::consts::LOG2_E;
 
@@ -33,6 +37,8 @@ pub struct AttentionGradient<'a> {
     pub scale: f32,
     /// Mask, as it was given.
     pub mask: AttentionMask<'a>,
+    /// Whether factors may be rounded, as it was given.
+    pub rounds: bool,
 }
 
 impl AttentionGradient<'_> {
@@ -73,6 +79,18 @@ impl AttentionGradient<'_> {
         let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
         parallel::for_each(batch * kv_heads, |task| {
             let (batch, kv_head) = (task / kv_heads, task % kv_heads);
+            #[cfg(target_arch = "x86_64")]
+            if self.rounds && tiles::serve(&shape, self.scale) {
+                return dispatch_pairs(tiles::Head {
+                    call: self,
+                    batch,
+                    kv_head,
+                    spans: &spans,
+                    dq,
+                    dk,
+                    dv,
+                });
+            }
             dispatch(Head {
                 call: self,
                 batch,

@@ -6,6 +6,8 @@ mod decode;
 mod forward;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use super::scratch::Shared;
 
@@ -235,6 +237,8 @@ impl AttentionShape {
 /// `lse`, when given, gets the logarithm of each query's sum of exponentials, `[batch, query_heads, query_len]`, which
 /// the gradient needs; infinity for a query that sees no key.
 ///
+/// `rounds` lets factors be rounded to `bf16`, where the processor is much faster with them.
+///
 /// # Panics
 /// When a slice is too short for its strides, or the mask does not fit the shape.
 pub fn attention(
@@ -246,6 +250,7 @@ pub fn attention(
     shape: AttentionShape,
     scale: f32,
     mask: AttentionMask<'_>,
+    rounds: bool,
     lse: Option<&mut [f32]>,
 ) {
     shape.check(
@@ -289,6 +294,12 @@ pub fn attention(
         spans: &spans,
         lse: lse.map(Shared::new),
     };
+    #[cfg(target_arch = "x86_64")]
+    if rounds && tiles::serve(&shape, scale) {
+        return tiles::attend(&call);
+    }
+    // Elsewhere nothing is won by rounding.
+    let _ = rounds;
     if shape.query_len == 1 {
         decode::attend(&call)
     } else {

@@ -44,6 +44,10 @@ impl Case {
     }
 
     fn run(&self, mask: AttentionMask<'_>) -> (Vec<f32>, Vec<f32>) {
+        self.run_at(mask, false)
+    }
+
+    fn run_at(&self, mask: AttentionMask<'_>, rounds: bool) -> (Vec<f32>, Vec<f32>) {
         let mut out = vec![f32::NAN; self.q.len()];
         let mut lse =
             vec![f32::NAN; self.shape.batch * self.shape.query_heads * self.shape.query_len];
@@ -65,6 +69,7 @@ impl Case {
             self.shape,
             self.scale,
             mask,
+            rounds,
             Some(&mut lse),
         );
         (out, lse)
@@ -129,6 +134,69 @@ impl Case {
                 "{lse} {expected}"
             );
         }
+    }
+
+    /// The gradients of queries, keys and values by the definition, each with the sum of the sizes of what
+    /// it is the sum of; `[batch, rows, heads, head_dim]`.
+    fn expected_gradients(
+        &self,
+        dout: &[f32],
+        sees: impl Fn(usize, usize, usize) -> bool,
+    ) -> [Vec<(f64, f64)>; 3] {
+        let AttentionShape {
+            batch,
+            query_heads,
+            kv_heads,
+            query_len,
+            kv_len,
+            head_dim,
+        } = self.shape;
+        let (out, lse) = self.expected(&sees);
+        let row = |data: &[f32], at: usize| -> Vec<f64> {
+            data[at..][..head_dim]
+                .iter()
+                .map(|x| f64::from(*x))
+                .collect()
+        };
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let scale = f64::from(self.scale);
+        let mut gradients = [
+            query_heads * query_len,
+            kv_heads * kv_len,
+            kv_heads * kv_len,
+        ]
+        .map(|rows| vec![(0.0, 0.0); batch * rows * head_dim]);
+        let mut add = |which: usize,
+                       heads: usize,
+                       rows: usize,
+                       [b, head, at]: [usize; 3],
+                       weight: f64,
+                       of: &[f64]| {
+            let first = ((b * rows + at) * heads + head) * head_dim;
+            for (sum, of) in gradients[which][first..].iter_mut().zip(of) {
+                *sum = (sum.0 + weight * of, sum.1 + (weight * of).abs());
+            }
+        };
+        for (b, h) in (0..batch).flat_map(|b| (0..query_heads).map(move |h| (b, h))) {
+            let kv = h / (query_heads / kv_heads);
+            for i in 0..query_len {
+                let q = row(&self.q, self.q_strides.at(b, h, i));
+                let at = self.out_strides.at(b, h, i);
+                let dout = row(dout, at);
+                let share = dot(&out[at..][..head_dim], &dout);
+                let lse = lse[(b * query_heads + h) * query_len + i];
+                for j in (0..kv_len).filter(|j| sees(b, i, *j)) {
+                    let k = row(&self.k, self.k_strides.at(b, kv, j));
+                    let v = row(&self.v, self.v_strides.at(b, kv, j));
+                    let weight = (dot(&q, &k) * scale - lse).exp();
+                    let slope = weight * (dot(&dout, &v) - share) * scale;
+                    add(0, query_heads, query_len, [b, h, i], slope, &k);
+                    add(1, kv_heads, kv_len, [b, kv, j], slope, &q);
+                    add(2, kv_heads, kv_len, [b, kv, j], weight, &dout);
+                }
+            }
+        }
+        gradients
     }
 }
 
@@ -292,6 +360,7 @@ fn gradients_agree_with_finite_differences_of_the_definition() {
                 shape: case.shape,
                 scale: case.scale,
                 mask,
+                rounds: false,
             }
             .compute(&mut dq, &mut dk, &mut dv);
             let loss = |case: &Case| -> f64 {
@@ -381,9 +450,125 @@ fn gradients_are_the_same_bits_on_any_number_of_threads() {
                 shape: case.shape,
                 scale: case.scale,
                 mask,
+                rounds: false,
             }
             .compute(dq, dk, dv);
             gradients
+        })
+    };
+    assert_eq!(run(1), run(5));
+}
+
+/// Whether a sequence's query sees a key.
+type Sees<'a> = dyn Fn(usize, usize, usize) -> bool + 'a;
+
+/// Checks each mask, with what it shows.
+fn masks(
+    shape: AttentionShape,
+    starts: &[usize],
+    ids: &[u32],
+    check: &dyn Fn(AttentionMask<'_>, &Sees<'_>),
+) {
+    let before = shape.kv_len - shape.query_len;
+    check(AttentionMask::None, &|_, _, _| true);
+    check(AttentionMask::Causal { starts: None }, &|_, i, j| {
+        j <= before + i
+    });
+    let causal = AttentionMask::Causal {
+        starts: Some(starts),
+    };
+    check(causal, &|b, i, j| j <= before + i && j >= starts[b]);
+    check(AttentionMask::Segments(ids), &|b, i, j| {
+        let at = before + i;
+        j <= at && ids[b * shape.kv_len + j] == ids[b * shape.kv_len + at]
+    });
+}
+
+#[test]
+fn rounded_attention_and_its_gradients_err_by_the_roundings_of_weights_and_slopes() {
+    let round = |x: &mut f32| *x = half::bf16::from_f32(*x).to_f32();
+    at_every_level(2, || {
+        for mut case in [
+            Case::new(1, (4, 2), (17, 30), 64),
+            Case::new(2, (3, 1), (49, 49), 72),
+            Case::new(1, (2, 2), (300, 300), 32),
+            Case::new(1, (2, 1), (33, 257), 80),
+            Case::new(2, (2, 2), (70, 101), 17),
+        ] {
+            // Factors that need no rounding: only weights, and slopes in gradients, are rounded then.
+            [&mut case.q, &mut case.k, &mut case.v]
+                .into_iter()
+                .flatten()
+                .for_each(round);
+            let mut dout = noise(case.q.len(), 4);
+            dout.iter_mut().for_each(round);
+            let shape = case.shape;
+            let starts: Vec<usize> = (0..shape.batch)
+                .map(|b| [shape.kv_len / 2, shape.kv_len][b % 2])
+                .collect();
+            let ids: Vec<u32> = (0..shape.batch * shape.kv_len)
+                .map(|i| (i / 3 * 2 / 13) as u32)
+                .collect();
+            masks(shape, &starts, &ids, &|mask, sees| {
+                let (out, lse) = case.run_at(mask, true);
+                let (expected, expected_lse) = case.expected(sees);
+                // Weights, 1 together, by 2^-8 of themselves each, times values of 2 at most.
+                assert_close(
+                    &out,
+                    &expected,
+                    2f64.powi(-7),
+                    &format!("{shape:?} {mask:?}"),
+                );
+                for (lse, expected) in lse.iter().zip(expected_lse) {
+                    let near = (f64::from(*lse) - expected).abs() < 1e-5;
+                    assert!(f64::from(*lse) == expected || near, "{lse} {expected}");
+                }
+                // The result as it is exactly, so that no rounding of it is taken for one of gradients.
+                let (out, lse) = case.run(mask);
+                let heads = [
+                    shape.query_heads * shape.query_len,
+                    shape.kv_heads * shape.kv_len,
+                ];
+                let [mut dq, mut dk, mut dv] = [heads[0], heads[1], heads[1]]
+                    .map(|rows| vec![f32::NAN; shape.batch * rows * shape.head_dim]);
+                let view = |data, strides| AttentionView { data, strides };
+                AttentionGradient {
+                    q: view(&case.q, case.q_strides),
+                    k: view(&case.k, case.k_strides),
+                    v: view(&case.v, case.v_strides),
+                    out: view(&out, case.out_strides),
+                    lse: &lse,
+                    dout: view(&dout, case.out_strides),
+                    shape,
+                    scale: case.scale,
+                    mask,
+                    rounds: true,
+                }
+                .compute(&mut dq, &mut dk, &mut dv);
+                let expected = case.expected_gradients(&dout, sees);
+                for (which, (found, expected)) in [dq, dk, dv].iter().zip(expected).enumerate() {
+                    for (at, (found, (expected, size))) in found.iter().zip(expected).enumerate() {
+                        let off = (f64::from(*found) - expected).abs();
+                        // Each summand by 2^-8 of itself.
+                        assert!(
+                            off <= 2f64.powi(-8) * size + 2e-5,
+                            "{shape:?} {mask:?}: input {which} at {at}: {found} for {expected}"
+                        );
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn rounded_attention_is_the_same_bits_on_any_number_of_threads() {
+    let run = |threads| {
+        at_every_level(threads, || {
+            cases()
+                .iter()
+                .map(|case| case.run_at(AttentionMask::Causal { starts: None }, true).0)
+                .collect::<Vec<_>>()
         })
     };
     assert_eq!(run(1), run(5));
