@@ -330,6 +330,12 @@ fn attention_forms() {
         ("Phi-2 prefill", shape(32, 32, 768, 768, 80), causal),
         ("SigLIP", shape(16, 16, 729, 729, 72), AttentionMask::None),
         ("Llama-3 prefill", shape(32, 8, 768, 768, 128), causal),
+        ("a small decoder", shape(5, 5, 400, 400, 32), causal),
+        (
+            "a small tower",
+            shape(8, 8, 64, 64, 16),
+            AttentionMask::None,
+        ),
         ("Phi-2 decoding", shape(32, 32, 1, 800, 80), causal),
         ("Phi-2 decoding", shape(32, 32, 1, 2048, 80), causal),
     ] {

@@ -10,7 +10,7 @@ use super::scene::{Object, Scene};
 use super::vocabulary::{Colour, Combination, Shape, named};
 
 pub(super) use amounts::{count, more, presence};
-pub(super) use attributes::{colour, position, shape, size, texture};
+pub(super) use attributes::{colour, position, shape, shape_at, size, texture};
 pub(super) use pairs::{larger, relation};
 pub(super) use writing::{letters_colour, number, word, written};
 
@@ -211,6 +211,7 @@ fn absent(name: &str, dice: &mut Dice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::picture_world::palette::Palette;
     use crate::picture_world::scene::{Background, Font, Lettering};
     use crate::picture_world::vocabulary::{Size, Texture};
 
@@ -249,7 +250,7 @@ mod tests {
                 centre: [0.75, 0.85],
                 height: 0.2,
             }],
-            greys: None,
+            palette: Palette::Named,
         }
     }
 

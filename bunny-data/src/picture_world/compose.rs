@@ -1,6 +1,7 @@
 //! From a plan of what has to be in a picture to a scene where everything has its place.
 
 use super::dice::Dice;
+use super::palette::Palette;
 use super::scene::{Background, Font, Lettering, Object, Scene};
 use super::vocabulary::{Colour, Combination, Place, Size, Texture, World};
 
@@ -71,7 +72,7 @@ pub(super) fn compose(plan: &Plan<'_>, world: World, dice: &mut Dice) -> Scene {
         background: background(dice),
         objects,
         letterings,
-        greys: None,
+        palette: Palette::Named,
     }
 }
 

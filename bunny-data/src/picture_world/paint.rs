@@ -6,6 +6,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use super::dice::Dice;
 use super::letters::Line;
 use super::outline;
+use super::palette::{Palette, Rgb, level};
 use super::scene::{Background, Lettering, Object, Scene};
 use super::vocabulary::{Colour, Texture};
 use crate::hash::mix_all;
@@ -73,8 +74,6 @@ impl Picture {
     }
 }
 
-type Rgb = [f32; 3];
-
 impl Colour {
     /// Levels of red, green and blue; a rainbow's are in the middle of all.
     pub(super) const fn rgb(self) -> Rgb {
@@ -111,19 +110,21 @@ pub fn paint(scene: &Scene, finish: &Finish) -> Picture {
         pixels: vec![[0.0; 3]; (width * height) as usize],
     };
     canvas.background(&scene.background);
-    scene
-        .objects
-        .iter()
-        .for_each(|object| canvas.object(object));
-    scene
-        .letterings
-        .iter()
-        .for_each(|text| canvas.lettering(text));
+    let mut free = match &scene.palette {
+        Palette::Free(colours) => colours.iter().copied(),
+        _ => [].iter().copied(),
+    };
+    for object in &scene.objects {
+        canvas.object(object, free.next());
+    }
+    for lettering in &scene.letterings {
+        canvas.lettering(lettering, free.next());
+    }
     canvas.blur(finish.blur);
     Picture {
         width,
         height,
-        pixels: canvas.levels(finish, scene.greys),
+        pixels: canvas.levels(finish, &scene.palette),
     }
 }
 
@@ -198,23 +199,30 @@ impl Canvas {
         }
     }
 
-    fn object(&mut self, object: &Object) {
+    /// Draws an object in its own colour, or in a free one.
+    fn object(&mut self, object: &Object, free: Option<Rgb>) {
         let radius = object.radius * self.longer;
         let t = object.tilt;
         // The cosine and sine of the angle whose half has the tangent t.
         let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
-        let border = match object.colour {
-            Colour::Black | Colour::Blue | Colour::Purple | Colour::Red | Colour::Brown => {
-                Colour::White.rgb()
-            }
-            _ => Colour::Black.rgb(),
+        let is_dark = match free {
+            Some(colour) => level(colour, [0.3, 0.6, 0.1]) < 110.0,
+            None => matches!(
+                object.colour,
+                Colour::Black | Colour::Blue | Colour::Purple | Colour::Red | Colour::Brown
+            ),
+        };
+        let border = match is_dark {
+            true => Colour::White.rgb(),
+            false => Colour::Black.rgb(),
         };
         let unit = self.longer / 112.0;
         self.cover(object.centre, [1.3 * radius; 2], |[x, y]| {
             let p = [(cos * x + sin * y) / radius, (cos * y - sin * x) / radius];
-            let colour = match object.colour {
-                Colour::Rainbow => rainbow(p, object.hue),
-                colour => colour.rgb(),
+            let colour = match (free, object.colour) {
+                (Some(colour), _) => colour,
+                (None, Colour::Rainbow) => rainbow(p, object.hue),
+                (None, colour) => colour.rgb(),
             };
             let distance = outline::distance(object.shape, p) * radius;
             let covered = (0.5 - distance).clamp(0.0, 1.0);
@@ -242,10 +250,10 @@ impl Canvas {
         });
     }
 
-    fn lettering(&mut self, lettering: &Lettering) {
+    fn lettering(&mut self, lettering: &Lettering, free: Option<Rgb>) {
         let height = lettering.height * self.longer;
         let line = Line::new(lettering.font, &lettering.text);
-        let colour = lettering.colour.rgb();
+        let colour = free.unwrap_or_else(|| lettering.colour.rgb());
         let reach = [
             0.5 * height * lettering.font.width(&lettering.text),
             0.65 * height,
@@ -280,7 +288,7 @@ impl Canvas {
     }
 
     /// Levels of 0 to 255, with noise; all three the same in a picture of greys.
-    fn levels(&self, finish: &Finish, greys: Option<[f32; 3]>) -> Vec<u8> {
+    fn levels(&self, finish: &Finish, palette: &Palette) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(3 * self.pixels.len());
         for (at, pixel) in self.pixels.iter().enumerate() {
             let mut noise = [0.0; 3];
@@ -292,52 +300,15 @@ impl Canvas {
                     (sum / 255.0 - 1.0) * finish.noise
                 });
             }
-            let (pixel, noise) = match greys {
-                Some(shares) => ([level(*pixel, shares); 3], [noise[0]; 3]),
-                None => (*pixel, noise),
+            let (pixel, noise) = match palette {
+                Palette::Greys(shares) => ([level(*pixel, *shares); 3], [noise[0]; 3]),
+                _ => (*pixel, noise),
             };
             // The cast ends at 0 and 255.
             bytes.extend([0, 1, 2].map(|channel| (pixel[channel] + noise[channel] + 0.5) as u8));
         }
         bytes
     }
-}
-
-/// The grey of a colour.
-fn level(colour: Rgb, shares: [f32; 3]) -> f32 {
-    (0..3)
-        .map(|channel| colour[channel] * shares[channel])
-        .sum()
-}
-
-/// Shares of red, green and blue in the greys of a black and white picture, as through a filter of some
-/// colour before the lens: such that everything in it stands out from the background. `None` where
-/// none were found.
-pub(super) fn greys(scene: &Scene, dice: &mut Dice) -> Option<[f32; 3]> {
-    const TRIES: usize = 8;
-    const STANDS_OUT: f32 = 36.0;
-    let (tints, strength) = match scene.background {
-        Background::Plain(tint) => ([tint; 2], 0.0),
-        Background::Gradient(from, to, _) => ([from, to], 0.0),
-        Background::Clouds { tint, strength, .. } => ([tint; 2], strength),
-    };
-    let objects = scene.objects.iter().map(|one| one.colour);
-    let letterings = scene.letterings.iter().map(|one| one.colour);
-    // A rainbow has all levels.
-    let colours: Vec<Colour> = objects
-        .chain(letterings)
-        .filter(|colour| *colour != Colour::Rainbow)
-        .collect();
-    (0..TRIES).find_map(|_| {
-        let shares = [0; 3].map(|_| dice.real(0.0, 1.0));
-        let sum = shares.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-        let shares = shares.map(|share| share / sum);
-        let [one, other] = tints.map(|tint| level(tint, shares));
-        let low = one.min(other) - strength / 2.0 - STANDS_OUT;
-        let high = one.max(other) + strength / 2.0 + STANDS_OUT;
-        let out = |colour: &Colour| !(low..=high).contains(&level(colour.rgb(), shares));
-        colours.iter().all(out).then_some(shares)
-    })
 }
 
 /// The hue at a point of an object that reaches from -1 to 1, as a pure colour. They begin at `first`,

@@ -67,8 +67,10 @@ pub fn pair(seed: u64, index: u64, pairs: u64) -> Pair {
     let mut shared = Part::Pairs.dice(seed, content).part(1);
     let (scene, _) = talk::scene(&mut shared);
     // A wrong caption tells colours: see there.
-    let black_and_white = if kind == PairKind::Wrong { 0 } else { 30 };
-    let scene = talk::developed(scene, black_and_white, &mut shared);
+    let scene = match kind {
+        PairKind::Wrong => scene,
+        _ => talk::developed(scene, &mut shared),
+    };
     let finish = Finish::draw(&mut dice);
     let Caption { text, told } = match kind {
         PairKind::Right => caption::right(&scene, &mut shared),

@@ -1,5 +1,6 @@
 //! The truth of a picture: what is in it, and where.
 
+use super::palette::Palette;
 use super::vocabulary::{Colour, Combination, Place, Shape, Size, Texture};
 
 /// Everything in a picture, and nothing of how it was photographed.
@@ -15,9 +16,8 @@ pub struct Scene {
     pub objects: Vec<Object>,
     /// Numbers and words, before all shapes.
     pub letterings: Vec<Lettering>,
-    /// In black and white: how much of red, green and blue is in its greys, 1 together. `None` in
-    /// colour. Nothing that is said of a picture without colours names one.
-    pub greys: Option<[f32; 3]>,
+    /// The colours that all of it has.
+    pub palette: Palette,
 }
 
 /// A shape in a scene.
@@ -125,9 +125,9 @@ pub enum Background {
 }
 
 impl Scene {
-    /// Whether its colours can be seen.
+    /// Whether things have the colours that they are called by.
     pub fn has_colours(&self) -> bool {
-        self.greys.is_none()
+        self.palette == Palette::Named
     }
 
     /// How many objects are of this shape, this colour, or both.

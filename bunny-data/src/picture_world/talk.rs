@@ -6,7 +6,7 @@ use super::ask::{self, Known, Question, QuestionKind, capital, say};
 use super::caption;
 use super::dice::Dice;
 use super::general;
-use super::paint::greys;
+use super::palette::Palette;
 use super::scene::Scene;
 use super::theme::theme;
 use super::vocabulary::{Colour, Place, Shape, WORDS, World};
@@ -37,11 +37,11 @@ pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
 }
 
 /// A conversation of six to twelve turns about a picture, the question it was made for among them.
-/// Three pictures of ten are in black and white, where shapes have to be known without colours.
 pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
     let (scene, question) = scene(dice);
-    let scene = developed(scene, 30, dice);
-    let question = Some(question).filter(|_| scene.has_colours());
+    let scene = developed(scene, dice);
+    let is_without_colours = matches!(question.kind, QuestionKind::Digits | QuestionKind::Word);
+    let question = Some(question).filter(|_| scene.has_colours() || is_without_colours);
     // Descriptions are the answers that tell most, as in the mixes that Bunny is tuned on.
     let exchanges = conversation(&scene, question, 30, dice);
     (scene, exchanges)
@@ -55,11 +55,18 @@ pub(super) fn about_description(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
     (scene, exchanges)
 }
 
-/// A scene as it comes, or `percent` times in a hundred in black and white, if everything stays in
-/// sight.
-pub(super) fn developed(scene: Scene, percent: usize, dice: &mut Dice) -> Scene {
-    let greys = dice.percent(percent).then(|| greys(&scene, dice)).flatten();
-    Scene { greys, ..scene }
+/// A scene as it comes, four times in ten in colours without a name, and once in black and white, if
+/// everything stays in sight.
+pub(super) fn developed(scene: Scene, dice: &mut Dice) -> Scene {
+    let palette = match dice.weighted(&[5, 4, 1]) {
+        1 => Palette::free(&scene, dice),
+        2 => Palette::greys(&scene, dice),
+        _ => None,
+    };
+    Scene {
+        palette: palette.unwrap_or(Palette::Named),
+        ..scene
+    }
 }
 
 fn conversation(
@@ -144,20 +151,7 @@ fn describe(scene: &Scene, dice: &mut Dice) -> Exchange {
 /// What is at one of the nine places, in full; one time in eight at a place where nothing is. `None`
 /// where there is no such place.
 fn what_is_where(scene: &Scene, dice: &mut Dice) -> Option<Exchange> {
-    let empty = dice.percent(12);
-    let place = dice.any(Place::ALL.iter().copied().filter(|place| {
-        let centres = scene.centres();
-        let near = centres.filter(|centre| place.is_near(*centre)).count();
-        let here = scene
-            .objects
-            .iter()
-            .filter(|one| one.place() == Some(*place));
-        if empty {
-            near == 0
-        } else {
-            near == 1 && here.count() == 1
-        }
-    }))?;
+    let place = clear_place(scene, dice.percent(12), dice)?;
     let forms = [
         "What is {x}?",
         "What do you see {x}?",
@@ -171,13 +165,30 @@ fn what_is_where(scene: &Scene, dice: &mut Dice) -> Option<Exchange> {
     Some((say(dice, &forms, [place.phrase(), "", ""]), answer))
 }
 
+/// A place at which there is one object and nothing near, or nothing at all.
+fn clear_place(scene: &Scene, empty: bool, dice: &mut Dice) -> Option<Place> {
+    dice.any(Place::ALL.iter().copied().filter(|place| {
+        let centres = scene.centres();
+        let near = centres.filter(|centre| place.is_near(*centre)).count();
+        let here = scene
+            .objects
+            .iter()
+            .filter(|one| one.place() == Some(*place));
+        if empty {
+            near == 0
+        } else {
+            near == 1 && here.count() == 1
+        }
+    }))
+}
+
 /// Any question about a scene; `None` where the dice took one that it has no clear answer to.
 fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
     match dice.pick(SEEN) {
         QuestionKind::Colour if !scene.letterings.is_empty() && dice.percent(25) => {
             ask::letters_colour(scene, scene.number().is_some(), dice)
         }
-        QuestionKind::Colour | QuestionKind::Shape if !scene.has_colours() => None,
+        QuestionKind::Colour if !scene.has_colours() => None,
         QuestionKind::Colour => {
             let absent = dice.below(Colour::ALL.len() + 1) == 0;
             let shape = dice.any(Shape::ALL.iter().copied().filter(|shape| {
@@ -185,6 +196,10 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
                 if absent { count == 0 } else { count == 1 }
             }))?;
             ask::colour(scene, shape, dice)
+        }
+        QuestionKind::Shape if !scene.has_colours() || dice.percent(30) => {
+            let place = clear_place(scene, dice.below(Shape::ALL.len() + 1) == 0, dice)?;
+            Some(ask::shape_at(scene, place, dice))
         }
         QuestionKind::Shape => {
             let absent = dice.below(Shape::ALL.len() + 1) == 0;

@@ -198,7 +198,7 @@ fn shapes_have_their_colour_and_their_place_in_the_pixels() {
                     hue: 0.0,
                 }],
                 letterings: Vec::new(),
-                greys: None,
+                palette: Palette::Named,
             };
             let finish = Finish {
                 longer_side: 120,

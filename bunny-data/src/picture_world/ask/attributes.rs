@@ -66,6 +66,32 @@ pub(in super::super) fn shape(scene: &Scene, colour: Colour, dice: &mut Dice) ->
     })
 }
 
+/// What shape is at a place, at which there is one alone or nothing.
+pub(in super::super) fn shape_at(scene: &Scene, place: Place, dice: &mut Dice) -> Question {
+    let forms = [
+        "What shape is {x}?",
+        "Which shape is {x}?",
+        "What shape do you see {x}?",
+        "Name the shape {x}.",
+    ];
+    let text = say(dice, &forms, [place.phrase(), "", ""]);
+    let found = scene.objects.iter().find(|one| one.place() == Some(place));
+    let (short, long) = match found.map(|one| one.shape.name()) {
+        None => ("none".to_owned(), "There is no shape there.".to_owned()),
+        Some(shape) => {
+            let forms = ["It is a {x}.", "A {x}.", "It's a {x}.", "There is a {x}."];
+            (shape.to_owned(), say(dice, &forms, [shape, "", ""]))
+        }
+    };
+    Question {
+        kind: QuestionKind::Shape,
+        text,
+        short,
+        long,
+        choices: Shape::ALL.len() + 1,
+    }
+}
+
 /// Where something is; `None` where there are several of it, or its place is not clear.
 pub(in super::super) fn position(scene: &Scene, known: Known, dice: &mut Dice) -> Option<Question> {
     let name = known.name();

@@ -73,7 +73,7 @@ pub fn product<K: Gpu, const D: usize>(
     let (rows, inner, columns) = (shape[D - 2], shape[D - 1], right.dims()[D - 1]);
     shape[D - 1] = columns;
     let operations = 2.0 * (inner * shape.iter().product::<usize>()) as f64;
-    let (left, right) = (unwrap(left), unwrap(right));
+    let [left, right] = [left, right].map(|operand| gathered(unwrap(operand)));
     let output = empty(&left, shape, dtype);
     let exact = factors == Factors::Exact && left.dtype == DType::F32;
     if rows == 1 || columns == 1 {
@@ -104,6 +104,15 @@ pub fn product<K: Gpu, const D: usize>(
         fastest(left, right, output.clone());
     }
     wrap(output)
+}
+
+/// An operand whose matrices lie row by row or column by column, one after another; copied where they
+/// do not, as each kernel would do for itself.
+fn gathered<R: CubeRuntime>(operand: CubeTensor<R>) -> CubeTensor<R> {
+    match matrix_batch_layout(operand.meta.strides(), None) {
+        MatrixBatchLayout::HighlyPermuted => into_contiguous(operand),
+        MatrixBatchLayout::Contiguous | MatrixBatchLayout::MildlyPermuted { .. } => operand,
+    }
 }
 
 /// By the first kernel that takes it, and by the naive one if none does.
@@ -156,14 +165,8 @@ fn small_tiles<R: CubeRuntime>(
     let processors = hardware
         .num_streaming_multiprocessors
         .map_or(PROCESSORS, |count| count as usize);
-    let is_scattered = |tensor: &CubeTensor<R>| {
-        matrix_batch_layout(tensor.meta.strides(), None) == MatrixBatchLayout::HighlyPermuted
-    };
-    if cubes >= CUBES_A_PROCESSOR * processors
-        || !matches!(left.dtype, DType::F16 | DType::BF16)
-        || is_scattered(left)
-        || is_scattered(right)
-    {
+    let is_short = matches!(left.dtype, DType::F16 | DType::BF16);
+    if cubes >= CUBES_A_PROCESSOR * processors || !is_short {
         return None;
     }
     tiles(SMALL_TILE as u32 / TILE, left, right, output)

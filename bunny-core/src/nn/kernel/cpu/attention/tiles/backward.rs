@@ -14,7 +14,7 @@ use super::super::super::simd::amx::{SIDE, SQUARE, Tiles};
 use super::super::super::simd::{Kernel, Simd};
 use super::super::super::squares::Order;
 use super::super::{AttentionGradient, AttentionStrides, AttentionView, Span};
-use super::{BLOCK, Rows, ZEROS, hide, panels, seen};
+use super::{BLOCK, Rows, ZEROS, hide, pack, panels, seen};
 
 /// Queries whose weights are held at once: enough that sums over them are worth loading and storing.
 const QUERIES: usize = 128;
@@ -39,19 +39,15 @@ impl Kernel for Head<'_> {
         assert_eq!(S::LANES, SIDE, "tiles come with AVX-512");
         let shape = self.call.shape;
         let (wide, deep) = (shape.head_dim.div_ceil(BLOCK), shape.kv_len.div_ceil(BLOCK));
-        let rows = |view| self.rows(view, self.kv_head, 0, shape.kv_len);
-        let packed = |source: super::Source<'_, f32>, squares, panels| {
-            let mut to = Scratch::new(panels * squares * SQUARE);
-            source.pack_all(s, Order::Words, squares, to.as_mut_slice());
-            to
-        };
+        let [keys, values] =
+            [self.call.k, self.call.v].map(|view| self.rows(view, self.kv_head, 0, shape.kv_len));
         let mut sums = Sums {
             head: &self,
             wide,
             deep,
-            keys: packed(rows(self.call.k).along_channels(), wide, 2 * deep),
-            values: packed(rows(self.call.v).along_channels(), wide, 2 * deep),
-            keys_along: packed(rows(self.call.k).along_rows(), deep, 2 * wide),
+            keys: pack(s, keys.along_channels(), Order::Words, 2 * deep, wide),
+            values: pack(s, values.along_channels(), Order::Words, 2 * deep, wide),
+            keys_along: pack(s, keys.along_rows(), Order::Words, 2 * wide, deep),
             scores: Scratch::new(BLOCK * deep * BLOCK),
             slopes: Scratch::new(BLOCK * deep * BLOCK),
             slope_lines: Scratch::new(2 * deep * SQUARE),
@@ -142,21 +138,17 @@ impl<'a> Chunk<'a> {
         let wide = shape.head_dim.div_ceil(BLOCK);
         let deep = shape.kv_len.div_ceil(BLOCK);
         let blocks = count.div_ceil(BLOCK);
-        let packed = |source: super::Source<'_, f32>, squares, panels| {
-            let mut to = Scratch::new(panels * squares * SQUARE);
-            source.pack_all(s, Order::Lines, squares, to.as_mut_slice());
-            to
-        };
-        let rows = |view| head.rows(view, query_head, first, count);
+        let [queries, douts] =
+            [head.call.q, head.call.dout].map(|view| head.rows(view, query_head, first, count));
         Self {
             head: query_head,
             first,
             spans: &head.spans[head.batch * shape.query_len + first..][..count],
             blocks,
-            queries: packed(rows(head.call.q).along_channels(), wide, 2 * blocks),
-            douts: packed(rows(head.call.dout).along_channels(), wide, 2 * blocks),
-            queries_along: packed(rows(head.call.q).along_rows(), blocks, 2 * wide),
-            douts_along: packed(rows(head.call.dout).along_rows(), blocks, 2 * wide),
+            queries: pack(s, queries.along_channels(), Order::Lines, 2 * blocks, wide),
+            douts: pack(s, douts.along_channels(), Order::Lines, 2 * blocks, wide),
+            queries_along: pack(s, queries.along_rows(), Order::Lines, 2 * wide, blocks),
+            douts_along: pack(s, douts.along_rows(), Order::Lines, 2 * wide, blocks),
             weights: Scratch::new(2 * deep * blocks * SQUARE),
             slopes: Scratch::new(2 * deep * blocks * SQUARE),
         }

@@ -188,10 +188,9 @@ impl Block<'_> {
         let (factors, maxima) = (s.splat(factor), s.splat(-maximum));
         let mut sum = s.zero();
         for (at, block) in blocks.enumerate() {
-            let [low, high] = [0, SIDE].map(|half| {
-                let score = s.get(scores, at * BLOCK + half);
-                exp2_bounded(s, s.mul_add(score, factors, maxima))
-            });
+            let low = s.mul_add(s.get(scores, at * BLOCK), factors, maxima);
+            let high = s.mul_add(s.get(scores, at * BLOCK + SIDE), factors, maxima);
+            let (low, high) = (exp2_bounded(s, low), exp2_bounded(s, high));
             sum = s.add(sum, s.add(low, high));
             let to = (query / SIDE * deep + block) * SQUARE + line;
             s.set(self.weights.as_mut_slice(), to, s.words(low, high));

@@ -11,9 +11,10 @@ pub(super) use backward::Head;
 pub(super) use forward::attend;
 
 use super::super::product::Layout;
-use super::super::simd::Level;
+use super::super::scratch::Scratch;
 use super::super::simd::amx::{SIDE, SQUARE};
-use super::super::squares::Source;
+use super::super::simd::{Level, Simd};
+use super::super::squares::{Order, Source};
 use super::{AttentionShape, AttentionView, Span};
 
 /// Rows and columns that tiles multiply at a time, and numbers in a square's lines.
@@ -22,9 +23,12 @@ const BLOCK: usize = 2 * SIDE;
 /// Adds to nothing.
 static ZEROS: [f32; BLOCK] = [0.0; BLOCK];
 
-/// Whether tiles are there, and there are queries enough to fill them.
+/// Whether tiles are there, and there are queries and channels enough to fill them by half.
 pub(super) fn serve(shape: &AttentionShape, scale: f32) -> bool {
-    Level::current() == Level::Tiles && shape.query_len >= SIDE && scale > 0.0
+    Level::current() == Level::Tiles
+        && shape.query_len >= SIDE
+        && shape.head_dim > SIDE
+        && scale > 0.0
 }
 
 /// Some rows of a head.
@@ -59,6 +63,23 @@ impl<'a> Rows<'a> {
             stride: self.view.strides.row,
         }
     }
+}
+
+/// An operand, packed: so many panels of sixteen lines, each of so many squares.
+///
+/// What computes with registers stands in functions that are inlined, never in closures: those would be
+/// compiled for any processor.
+#[inline(always)]
+fn pack<S: Simd>(
+    s: S,
+    source: Source<'_, f32>,
+    order: Order,
+    panels: usize,
+    squares: usize,
+) -> Scratch {
+    let mut to = Scratch::new(panels * squares * SQUARE);
+    source.pack_all(s, order, squares, to.as_mut_slice());
+    to
 }
 
 /// Two panels of sixteen lines, from a square of each on: what [`Tiles::multiply`] takes.
