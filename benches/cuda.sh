@@ -30,11 +30,15 @@ for tests in "$@"; do
     step "$(basename "$tests")" 180 "$tests" cuda --nocapture --test-threads 1
 done
 step inference 120 "$bunny" bench --backend cuda --dtype bf16
+# The dense bf16 peak of an H100 or H200.
+training=(bench train --backend cuda --dtype bf16 --peak-tflops 989)
 for batch in 1 8 16; do
-    # The dense bf16 peak of an H100 or H200.
-    step "training-$batch" 120 "$bunny" bench train --backend cuda --dtype bf16 --batch "$batch" --peak-tflops 989
+    step "training-$batch" 120 "$bunny" "${training[@]}" --batch "$batch"
 done
+step training-8-kept 120 "$bunny" "${training[@]}" --batch 8 --no-gradient-checkpointing
 if [ -n "${PEERS:-}" ]; then
     step peers-inference 120 python3 benches/peers/inference.py --device cuda --dtype bf16
-    step peers-training 120 python3 benches/peers/training.py --device cuda --dtype bf16 --batch 8
+    peer=(python3 benches/peers/training.py --device cuda --dtype bf16 --batch 8)
+    step peers-training 120 "${peer[@]}"
+    step peers-training-kept 120 "${peer[@]}" --no-gradient-checkpointing
 fi

@@ -27,11 +27,13 @@ fi
 how=(--ranks 2 --dtype bf16)
 if [ -n "${CUDA:-}" ]; then
     how=(--backend cuda --dtype f32 --set dataloader_num_workers=6
-        --set language.per_device_train_batch_size=32 --set language.max_steps=3000
+        --set language.per_device_train_batch_size=32 --set language.gradient_accumulation_steps=1
+        --set language.max_steps=3000
         --set contrastive.per_device_train_batch_size=256 --set contrastive.max_steps=3000
         --set contrastive.learning_rate=1e-3
         --set pretrain.per_device_train_batch_size=64 --set pretrain.max_steps=500
-        --set finetune.per_device_train_batch_size=64 --set finetune.max_steps=9000
+        --set finetune.per_device_train_batch_size=64 --set finetune.gradient_accumulation_steps=1
+        --set finetune.max_steps=9000
         --set finetune.adam_beta2=0.98)
 fi
 "$bunny" train recipes/picture-world.toml --out "$run" --resume "${how[@]}" "$@"

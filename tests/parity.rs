@@ -224,24 +224,36 @@ fn compare_parts<B: Backend>(
 
 /// The same with 16-bit weights, and on GPUs 16-bit activations; the reference is in f32.
 ///
-/// Where weights alone are rounded, each by up to 2^-11 of itself, errors of some ten roundings in a
-/// row add up at random: eight roundings are allowed. Where activations are rounded too, as on GPUs,
-/// and in bf16 on processors that multiply it, `sixteen_bits.json` says how far the reference gets from
-/// its own f32 in that type; a part may err by twice as much, since it is not rounded in the same places.
+/// Each number is rounded by up to 2^-11 (f16) or 2^-8 (bf16) of itself, and errors of some ten
+/// roundings in a row add up at random: eight roundings are allowed, sixteen where activations are
+/// rounded too, as on GPUs, and in bf16 on processors that multiply it.
+///
+/// Where they are rounded too, `sixteen_bits.json` also says how far the reference gets from its own
+/// f32 in that type, all numbers of a part together; it may err by twice as much, since it is not
+/// rounded in the same places. This alone holds where activations are kept in bf16: there the largest
+/// error hangs on one token, and the reference's own moves threefold with the places of roundings.
 fn sixteen_bits_err_by_their_rounding<B: Backend>(backend: &str, of: fn(DType) -> Precision) {
     let own = std::fs::read(fixtures().join("sixteen_bits.json")).unwrap();
     let own: Value = serde_json::from_slice(&own).unwrap();
-    for (dtype, key) in [(DType::F16, "f16"), (DType::BF16, "bf16")] {
+    for (dtype, key, rounding) in [
+        (DType::F16, "f16", 2f32.powi(-11)),
+        (DType::BF16, "bf16", 2f32.powi(-8)),
+    ] {
         if !B::supports_dtype(&B::Device::default(), dtype) {
             println!("{backend} has no {dtype:?}");
             continue;
         }
         let rounded_twice = dtype == DType::BF16 || of(dtype).compute == dtype;
+        let kept_in_bf16 = of(dtype).compute == DType::BF16;
+        let tolerance = rounding * if rounded_twice { 16.0 } else { 8.0 };
         let errors = CASES.map(|case| {
-            if !rounded_twice {
-                return parts_agree::<B>(case, of(dtype), 8.0 * 2f32.powi(-11));
-            }
             compare_parts::<B>(case, of(dtype), |part, found, expected| {
+                if !kept_in_bf16 {
+                    assert_near(&format!("{case}: {part}"), found, expected, tolerance);
+                }
+                if !rounded_twice {
+                    return;
+                }
                 let allowed = 2.0 * own[case][key][part].as_f64().unwrap() as f32;
                 let off = mean_difference(found, expected);
                 assert!(

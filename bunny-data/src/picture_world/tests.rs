@@ -48,7 +48,7 @@ fn training_never_shows_or_names_what_is_held_out() {
 }
 
 #[test]
-fn nothing_said_of_a_black_and_white_picture_names_a_colour() {
+fn nothing_said_of_a_picture_without_named_colours_names_one() {
     let mut seen = 0;
     let mut check = |scene: &Scene, text: &str| {
         let words = text.split(|letter: char| !letter.is_alphabetic());
@@ -77,8 +77,8 @@ fn nothing_said_of_a_black_and_white_picture_names_a_colour() {
             check(&scene, &answered);
         }
     }
-    // About three in ten of 600 conversations of six to twelve turns, and of the pairs.
-    assert!(seen > 1500, "{seen}");
+    // About half of 600 conversations of six to twelve turns, and of the pairs.
+    assert!(seen > 3000, "{seen}");
 }
 
 /// Whether a text has a word in quotes.

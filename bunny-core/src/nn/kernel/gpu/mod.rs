@@ -19,6 +19,7 @@ mod product;
 mod rope;
 mod rows;
 mod single_query;
+mod small_tiles;
 mod softmax;
 mod sums;
 #[cfg(all(test, feature = "flex"))]

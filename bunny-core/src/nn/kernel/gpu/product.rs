@@ -8,7 +8,6 @@ use burn::tensor::{DType, Tensor};
 use burn_cubecl::{
     CubeRuntime, CubeTuneId,
     cubecl::{
-        ir::AddressType,
         std::tensor::{MatrixBatchLayout, matrix_batch_layout},
         tune::{LocalTuner, Tunable, TunableSet, TuneGroup, local_tuner},
     },
@@ -17,38 +16,26 @@ use burn_cubecl::{
 };
 use cubek::{
     matmul::{
-        components::{stage::PartitionBuffering, tile::TileMatmulKind},
-        definition::{
-            MatmulElems, MatmulGlobalElems, MatmulProblem, TilingBlueprint, TilingScheme,
-        },
+        components::tile::TileMatmulKind,
+        definition::{MatmulElems, MatmulGlobalElems},
         launch::{MatmulAutotuneKey, Strategy, launch_ref},
         routines::{
             BlueprintStrategy, double_buffering::DoubleBufferingArgs,
             ordered_double_buffering::OrderedSelectionArgs, simple::SimpleArgs,
         },
     },
-    std::{InputBinding, PartitionSize, StageSize, TileSize},
+    std::InputBinding,
 };
 
 use super::{
     Gpu,
     launch::empty,
+    small_tiles::{keeps_too_few_busy, small_tiles},
     tracked::{unwrap, wrap},
 };
 
 /// Operations from which on it is worth while to try several kernels.
 const LARGE: f64 = 2e10;
-
-/// Rows and columns of the results that one of the usual kernels' cubes computes.
-const USUAL_TILE: [usize; 2] = [128, 128];
-/// The same where one side is four times the other, whichever.
-const USUAL_LONG_TILE: [usize; 2] = [512, 128];
-/// The same of small tiles.
-const SMALL_TILE: usize = 64;
-/// Cubes that a device has to have for each of its processors to be busy.
-const CUBES_A_PROCESSOR: usize = 2;
-/// Processors of a device that does not tell.
-const PROCESSORS: usize = 64;
 
 /// How the numbers of a product in f32 may be rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,8 +79,9 @@ pub fn product<K: Gpu, const D: usize>(
         );
     } else if operations < LARGE {
         // By tensor cores where the device has them for these types.
-        let small = small_tiles(&left, &right, &output)
-            .map(|tiles| Strategy::SimpleCyclicCmma(BlueprintStrategy::Forced(tiles)));
+        let small = keeps_too_few_busy(&output)
+            .then(|| small_tiles(&left, &right, &output))
+            .flatten();
         let usual = [
             Strategy::SimpleCyclicCmma(Default::default()),
             Strategy::SimpleUnit(Default::default()),
@@ -147,73 +135,6 @@ fn launch<R: CubeRuntime>(
         .map_err(|error| format!("{error:?}"))
 }
 
-/// Small tiles for a product which the usual ones would spread over too few of the device's
-/// processors: those of adapters, which have few columns, and of towers, few rows. `None` where the
-/// usual ones serve, or tensor cores do not take the numbers as they are.
-fn small_tiles<R: CubeRuntime>(
-    left: &CubeTensor<R>,
-    right: &CubeTensor<R>,
-    output: &CubeTensor<R>,
-) -> Option<TilingBlueprint> {
-    let shape = output.meta.shape();
-    let [rows, columns] = [2, 1].map(|back| shape[shape.num_dims() - back]);
-    let matrices = shape.num_elements() / (rows * columns).max(1);
-    let is_long = rows >= 4 * columns || columns >= 4 * rows;
-    let tile = if is_long { USUAL_LONG_TILE } else { USUAL_TILE };
-    let cubes = matrices * rows.div_ceil(tile[0]) * columns.div_ceil(tile[1]);
-    let hardware = &output.client.properties().hardware;
-    let processors = hardware
-        .num_streaming_multiprocessors
-        .map_or(PROCESSORS, |count| count as usize);
-    let is_short = matches!(left.dtype, DType::F16 | DType::BF16);
-    if cubes >= CUBES_A_PROCESSOR * processors || !is_short {
-        return None;
-    }
-    tiles(SMALL_TILE as u32 / TILE, left, right, output)
-}
-
-/// Sides of what a tensor core multiplies at once.
-const TILE: u32 = 16;
-
-/// Square tiles of so many times [`TILE`] a side, a plane for each row of them.
-fn tiles<R: CubeRuntime>(
-    side: u32,
-    left: &CubeTensor<R>,
-    right: &CubeTensor<R>,
-    output: &CubeTensor<R>,
-) -> Option<TilingBlueprint> {
-    // Of the sum, 64 at a time: 16 KiB of shared memory for each 64 rows and columns.
-    const DEEP: u32 = 4;
-    let scheme = TilingScheme::builder()
-        .with_tile_size(TileSize::new(TILE, TILE, TILE))
-        .with_partition_size(PartitionSize::new(1, side, DEEP))
-        .with_stage_size(StageSize::new(side, 1, 1))
-        .build()
-        .ok()?;
-    let problem = MatmulProblem::from_shapes_and_strides(
-        left.meta.shape().clone(),
-        right.meta.shape().clone(),
-        output.meta.shape().clone(),
-        left.meta.strides().clone(),
-        right.meta.strides().clone(),
-        output.meta.strides().clone(),
-        MatmulGlobalElems {
-            lhs: left.dtype.into(),
-            rhs: right.dtype.into(),
-            out: output.dtype.into(),
-        },
-        AddressType::default(),
-        None,
-        None,
-    )
-    .ok()?;
-    let plane = output.client.properties().hardware.plane_size_max;
-    let tiles = TilingBlueprint::builder(TileMatmulKind::Cmma, scheme, plane, &problem)
-        .partition_buffering(PartitionBuffering::Single)
-        .build();
-    Some(tiles)
-}
-
 type Operands<R> = (CubeTensor<R>, CubeTensor<R>, CubeTensor<R>);
 
 /// By the kernel that was fastest when such a product came first.
@@ -264,9 +185,8 @@ fn fastest<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, output: Cu
             set = set.with(Tunable::new(&name, run).group(group, |_| 0));
         }
         let small = |(left, right, output): Operands<R>| {
-            let tiles = tiles(SMALL_TILE as u32 / TILE, &left, &right, &output);
-            let tiles = BlueprintStrategy::Forced(tiles.ok_or("no such tiles")?);
-            launch::<R>(&Strategy::SimpleCyclicCmma(tiles), left, right, output)
+            let strategy = small_tiles(&left, &right, &output).ok_or("no such tiles")?;
+            launch::<R>(&strategy, left, right, output)
         };
         // Kernels that fetch blocks by themselves take larger ones of a right operand that lies column
         // by column; turning it takes little beside a product with many rows.

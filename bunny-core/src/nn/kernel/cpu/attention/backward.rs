@@ -79,19 +79,7 @@ impl AttentionGradient<'_> {
         let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
         parallel::for_each(batch * kv_heads, |task| {
             let (batch, kv_head) = (task / kv_heads, task % kv_heads);
-            #[cfg(target_arch = "x86_64")]
-            if self.rounds && tiles::serve(&shape, self.scale) {
-                return dispatch_pairs(tiles::Head {
-                    call: self,
-                    batch,
-                    kv_head,
-                    spans: &spans,
-                    dq,
-                    dk,
-                    dv,
-                });
-            }
-            dispatch(Head {
+            let head = Head {
                 call: self,
                 batch,
                 kv_head,
@@ -99,20 +87,26 @@ impl AttentionGradient<'_> {
                 dq,
                 dk,
                 dv,
-            });
+            };
+            #[cfg(target_arch = "x86_64")]
+            if self.rounds && tiles::serve(&shape, self.scale) {
+                return dispatch_pairs(tiles::OnTiles(head));
+            }
+            dispatch(head);
         });
     }
 }
 
 /// One key head of one sequence.
-struct Head<'a> {
-    call: &'a AttentionGradient<'a>,
-    batch: usize,
-    kv_head: usize,
-    spans: &'a [Span],
-    dq: Shared<f32>,
-    dk: Shared<f32>,
-    dv: Shared<f32>,
+pub(super) struct Head<'a> {
+    pub(super) call: &'a AttentionGradient<'a>,
+    pub(super) batch: usize,
+    pub(super) kv_head: usize,
+    /// Of all queries of all sequences.
+    pub(super) spans: &'a [Span],
+    pub(super) dq: Shared<f32>,
+    pub(super) dk: Shared<f32>,
+    pub(super) dv: Shared<f32>,
 }
 
 impl Kernel for Head<'_> {

@@ -1,45 +1,22 @@
 //! Attention of many queries: a task takes a block of queries of one head and goes through its keys.
 
 use super::super::math::exp2_bounded;
-use super::super::parallel;
 use super::super::scratch::Scratch;
 use super::super::simd::{Kernel, Simd, dispatch};
 use super::super::tile::{Left, Right, accumulate};
 use super::block::{self, Bounds, KEYS, MOST};
-use super::{Call, Span};
+use super::{Call, Queries, share_out};
 use std::f32::consts::{LN_2, LOG2_E};
 
 /// Stands for the maximum of no scores: far below any, and its differences are no NaN.
 const LOWEST: f32 = -1e30;
 
 pub(super) fn attend(call: &Call<'_>) {
-    let shape = call.shape;
-    let most = block::queries();
-    let blocks = shape.query_len.div_ceil(most);
-    parallel::for_each(shape.batch * shape.query_heads * blocks, |task| {
-        let (head, first) = (task / blocks, task % blocks * most);
-        let queries = most.min(shape.query_len - first);
-        let (batch, head) = (head / shape.query_heads, head % shape.query_heads);
-        let spans = &call.spans[batch * shape.query_len + first..][..queries];
-        dispatch(Block {
-            call,
-            batch,
-            head,
-            first,
-            spans,
-        });
-    });
+    share_out(call, block::queries(), |queries| dispatch(Block(queries)));
 }
 
 /// Some queries of one head.
-struct Block<'a> {
-    call: &'a Call<'a>,
-    batch: usize,
-    head: usize,
-    first: usize,
-    /// Of each of the queries.
-    spans: &'a [Span],
-}
+struct Block<'a>(Queries<'a>);
 
 impl Kernel for Block<'_> {
     type Output = ();
@@ -48,7 +25,7 @@ impl Kernel for Block<'_> {
     fn run<S: Simd>(self, s: S) {
         // SAFETY: the call is checked; no other task has these queries.
         unsafe {
-            match (S::LANES, self.spans.len().div_ceil(S::LANES)) {
+            match (S::LANES, self.0.spans.len().div_ceil(S::LANES)) {
                 (16, 1) => self.compute::<S, 8, 1>(s),
                 (16, 2) => self.compute::<S, 8, 2>(s),
                 (16, _) => self.compute::<S, 8, 3>(s),
@@ -74,10 +51,10 @@ impl Block<'_> {
             shape,
             scale,
             ..
-        } = *self.call;
+        } = *self.0.call;
         let d = shape.head_dim;
         let width = NV * S::LANES;
-        let kv_head = self.head / (shape.query_heads / shape.kv_heads);
+        let kv_head = self.0.head / (shape.query_heads / shape.kv_heads);
         let mut scratch = Scratch::new(width * (2 * d + KEYS + 1));
         let queries = scratch.as_mut_ptr();
         // SAFETY: parts of the scratch, one after the other; all else as the caller promises.
@@ -85,19 +62,19 @@ impl Block<'_> {
             let sums = queries.add(width * d);
             let scores = sums.add(width * d);
             let factors = scores.add(width * KEYS);
-            let from = block::row(&q, self.batch, self.head, self.first);
+            let from = block::row(&q, self.0.batch, self.0.head, self.0.first);
             // Scores are exponents of two.
             block::pack(
                 from,
                 q.strides.row,
-                self.spans.len(),
+                self.0.spans.len(),
                 d,
                 scale * LOG2_E,
                 queries,
                 width,
             );
 
-            let bounds = Bounds::<S, NV>::new(s, self.spans);
+            let bounds = Bounds::<S, NV>::new(s, self.0.spans);
             let mut softmax = Softmax {
                 maximum: [s.splat(LOWEST); NV],
                 sum: [s.zero(); NV],
@@ -105,7 +82,7 @@ impl Block<'_> {
             let mut key = bounds.outer.start;
             while key < bounds.outer.end {
                 let count = KEYS.min(bounds.outer.end - key);
-                let keys = block::row(&k, self.batch, kv_head, key);
+                let keys = block::row(&k, self.0.batch, kv_head, key);
                 let keys = Left {
                     from: keys,
                     row: k.strides.row,
@@ -114,12 +91,12 @@ impl Block<'_> {
                 block::products::<S, MR, NV>(s, keys, count, d, queries, scores);
                 bounds.hide(s, key, count, scores);
                 softmax.weigh(s, count, scores, factors);
-                let values = block::row(&v, self.batch, kv_head, key);
+                let values = block::row(&v, self.0.batch, kv_head, key);
                 let values = Right {
                     from: values,
                     depth: v.strides.row,
                 };
-                for query in (0..self.spans.len()).step_by(MR) {
+                for query in (0..self.0.spans.len()).step_by(MR) {
                     let weights = Left {
                         from: scores.add(query),
                         row: 1,
@@ -160,26 +137,27 @@ impl Block<'_> {
             shape,
             lse,
             ..
-        } = *self.call;
+        } = *self.0.call;
         let d = shape.head_dim;
         let (mut sum, mut maximum) = ([0.0; MOST], [0.0; MOST]);
         for j in 0..NV {
             s.set(&mut sum, j * S::LANES, softmax.sum[j]);
             s.set(&mut maximum, j * S::LANES, softmax.maximum[j]);
         }
-        for i in 0..self.spans.len() {
+        for i in 0..self.0.spans.len() {
             let empty = sum[i] == 0.0;
             let factor = s.splat(if empty { 0.0 } else { 1.0 / sum[i] });
-            let query = self.first + i;
+            let query = self.0.first + i;
             // SAFETY: rows of this block, which is this task's.
             unsafe {
                 let from = core::slice::from_raw_parts(sums.add(i * d), d);
-                let to = out.part(out_strides.at(self.batch, self.head, query), d);
+                let to = out.part(out_strides.at(self.0.batch, self.0.head, query), d);
                 for p in (0..d).step_by(S::LANES) {
                     s.set(to, p, s.mul(s.get(from, p), factor));
                 }
                 if let Some(lse) = lse {
-                    let at = (self.batch * shape.query_heads + self.head) * shape.query_len + query;
+                    let at =
+                        (self.0.batch * shape.query_heads + self.0.head) * shape.query_len + query;
                     lse.part(at, 1)[0] = if empty {
                         f32::INFINITY
                     } else {

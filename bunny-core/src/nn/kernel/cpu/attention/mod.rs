@@ -9,6 +9,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
+use super::parallel;
 use super::scratch::Shared;
 
 pub use backward::AttentionGradient;
@@ -305,6 +306,34 @@ pub fn attention(
     } else {
         forward::attend(&call)
     }
+}
+
+/// Some queries of one head: what a task computes.
+struct Queries<'a> {
+    call: &'a Call<'a>,
+    batch: usize,
+    head: usize,
+    first: usize,
+    /// Of each of the queries.
+    spans: &'a [Span],
+}
+
+/// Shares the queries of all heads out among tasks, `most` at a time.
+fn share_out(call: &Call<'_>, most: usize, task: impl Fn(Queries<'_>) + Sync + Send) {
+    let shape = call.shape;
+    let blocks = shape.query_len.div_ceil(most);
+    parallel::for_each(shape.batch * shape.query_heads * blocks, |index| {
+        let (head, first) = (index / blocks, index % blocks * most);
+        let queries = most.min(shape.query_len - first);
+        let (batch, head) = (head / shape.query_heads, head % shape.query_heads);
+        task(Queries {
+            call,
+            batch,
+            head,
+            first,
+            spans: &call.spans[batch * shape.query_len + first..][..queries],
+        });
+    });
 }
 
 /// A checked call of [`attention`].

@@ -13,36 +13,29 @@ use super::super::super::scratch::{Scratch, Shared};
 use super::super::super::simd::amx::{SIDE, SQUARE, Tiles};
 use super::super::super::simd::{Kernel, Simd};
 use super::super::super::squares::Order;
+use super::super::backward::Head;
 use super::super::{AttentionGradient, AttentionStrides, AttentionView, Span};
 use super::{BLOCK, Rows, ZEROS, hide, pack, panels, seen};
 
 /// Queries whose weights are held at once: enough that sums over them are worth loading and storing.
 const QUERIES: usize = 128;
 
-/// One key head of one sequence.
-pub(in super::super) struct Head<'a> {
-    pub call: &'a AttentionGradient<'a>,
-    pub batch: usize,
-    pub kv_head: usize,
-    /// Of all queries of all sequences.
-    pub spans: &'a [Span],
-    pub dq: Shared<f32>,
-    pub dk: Shared<f32>,
-    pub dv: Shared<f32>,
-}
+/// A key head whose gradients are computed on tiles.
+pub(in super::super) struct OnTiles<'a>(pub Head<'a>);
 
-impl Kernel for Head<'_> {
+impl Kernel for OnTiles<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         assert_eq!(S::LANES, SIDE, "tiles come with AVX-512");
-        let shape = self.call.shape;
+        let head = &self.0;
+        let shape = head.call.shape;
         let (wide, deep) = (shape.head_dim.div_ceil(BLOCK), shape.kv_len.div_ceil(BLOCK));
         let [keys, values] =
-            [self.call.k, self.call.v].map(|view| self.rows(view, self.kv_head, 0, shape.kv_len));
+            [head.call.k, head.call.v].map(|view| head.rows(view, head.kv_head, 0, shape.kv_len));
         let mut sums = Sums {
-            head: &self,
+            head,
             wide,
             deep,
             keys: pack(s, keys.along_channels(), Order::Words, 2 * deep, wide),
@@ -58,14 +51,14 @@ impl Kernel for Head<'_> {
         // SAFETY: the level says that there are tiles.
         let tiles = unsafe { Tiles::take() };
         let group = shape.query_heads / shape.kv_heads;
-        for head in self.kv_head * group..(self.kv_head + 1) * group {
+        for query_head in head.kv_head * group..(head.kv_head + 1) * group {
             for first in (0..shape.query_len).step_by(QUERIES) {
                 let count = QUERIES.min(shape.query_len - first);
-                sums.add(s, &tiles, Chunk::new(s, &self, head, first, count));
+                sums.add(s, &tiles, Chunk::new(s, head, query_head, first, count));
             }
         }
-        self.write(s, &sums.of_keys, self.dk, wide, deep);
-        self.write(s, &sums.of_values, self.dv, wide, deep);
+        head.write(s, &sums.of_keys, head.dk, wide, deep);
+        head.write(s, &sums.of_values, head.dv, wide, deep);
     }
 }
 

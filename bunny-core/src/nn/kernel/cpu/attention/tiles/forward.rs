@@ -4,43 +4,22 @@ use core::ops::Range;
 use std::f32::consts::{LN_2, LOG2_E};
 
 use super::super::super::math::exp2_bounded;
-use super::super::super::parallel;
 use super::super::super::scratch::Scratch;
 use super::super::super::simd::amx::{SIDE, SQUARE, Tiles};
 use super::super::super::simd::{Kernel, Simd, dispatch_pairs};
 use super::super::super::squares::Order;
-use super::super::{Call, Span};
+use super::super::{Call, Queries, Span, share_out};
 use super::{BLOCK, Rows, ZEROS, hide, panels, seen};
 
 /// Queries of a task: packing its keys and values is little beside multiplying them.
 const QUERIES: usize = 256;
 
 pub(in super::super) fn attend(call: &Call<'_>) {
-    let shape = call.shape;
-    let parts = shape.query_len.div_ceil(QUERIES);
-    parallel::for_each(shape.batch * shape.query_heads * parts, |task| {
-        let (head, first) = (task / parts, task % parts * QUERIES);
-        let queries = QUERIES.min(shape.query_len - first);
-        let (batch, head) = (head / shape.query_heads, head % shape.query_heads);
-        dispatch_pairs(Task {
-            call,
-            batch,
-            head,
-            first,
-            spans: &call.spans[batch * shape.query_len + first..][..queries],
-        });
-    });
+    share_out(call, QUERIES, |queries| dispatch_pairs(Task(queries)));
 }
 
 /// Some queries of one head.
-struct Task<'a> {
-    call: &'a Call<'a>,
-    batch: usize,
-    head: usize,
-    first: usize,
-    /// Of each of the queries.
-    spans: &'a [Span],
-}
+struct Task<'a>(Queries<'a>);
 
 impl Kernel for Task<'_> {
     type Output = ();
@@ -48,19 +27,19 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         assert_eq!(S::LANES, SIDE, "tiles come with AVX-512");
-        let Call { q, k, v, shape, .. } = *self.call;
-        let Span { start, end } = seen(self.spans);
+        let Call { q, k, v, shape, .. } = *self.0.call;
+        let Span { start, end } = seen(self.0.spans);
         let d = shape.head_dim;
         let (wide, deep) = (d.div_ceil(BLOCK), (end - start).div_ceil(BLOCK));
         let rows = |view, head, first, count| Rows {
             view,
-            batch: self.batch,
+            batch: self.0.batch,
             head,
             first,
             count,
             head_dim: d,
         };
-        let kv_head = self.head / (shape.query_heads / shape.kv_heads);
+        let kv_head = self.0.head / (shape.query_heads / shape.kv_heads);
         let mut keys = Scratch::new(2 * deep * wide * SQUARE);
         let mut values = Scratch::new(2 * wide * deep * SQUARE);
         if start < end {
@@ -71,9 +50,9 @@ impl Kernel for Task<'_> {
         }
         let mut queries = Scratch::new(2 * wide * SQUARE);
         let mut block = Block {
-            call: self.call,
-            batch: self.batch,
-            head: self.head,
+            call: self.0.call,
+            batch: self.0.batch,
+            head: self.0.head,
             start,
             wide,
             deep,
@@ -85,9 +64,9 @@ impl Kernel for Task<'_> {
         };
         // SAFETY: the level says that there are tiles.
         let tiles = unsafe { Tiles::take() };
-        for (at, spans) in self.spans.chunks(BLOCK).enumerate() {
-            let first = self.first + at * BLOCK;
-            let source = rows(q, self.head, first, spans.len()).along_channels();
+        for (at, spans) in self.0.spans.chunks(BLOCK).enumerate() {
+            let first = self.0.first + at * BLOCK;
+            let source = rows(q, self.0.head, first, spans.len()).along_channels();
             source.pack_all(s, Order::Lines, wide, queries.as_mut_slice());
             block.compute(s, &tiles, first, spans, queries.as_slice());
         }

@@ -7,7 +7,7 @@
 mod backward;
 mod forward;
 
-pub(super) use backward::Head;
+pub(super) use backward::OnTiles;
 pub(super) use forward::attend;
 
 use super::super::product::Layout;
