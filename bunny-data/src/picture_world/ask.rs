@@ -226,6 +226,7 @@ mod tests {
         let object = |shape, colour, size, texture, centre| Object {
             shape,
             colour,
+            shade: [0.0; 3],
             texture,
             size,
             centre,
@@ -246,6 +247,7 @@ mod tests {
             letterings: vec![Lettering {
                 text: "42".to_owned(),
                 colour: Green,
+                shade: [0.0; 3],
                 font: Font::Bold,
                 centre: [0.75, 0.85],
                 height: 0.2,

@@ -114,6 +114,7 @@ fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
     Object {
         shape: wanted.combination.shape,
         colour: wanted.combination.colour,
+        shade: shade(dice),
         texture,
         size,
         centre: [0.5, 0.5],
@@ -122,6 +123,11 @@ fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
         tilt: dice.real(-0.1, 0.1),
         hue: dice.real(0.0, 1.0),
     }
+}
+
+/// No two reds are quite the same.
+fn shade(dice: &mut Dice) -> [f32; 3] {
+    [0; 3].map(|_| dice.real(-14.0, 14.0))
 }
 
 fn letterings(plan: &Plan<'_>, room: &mut Room, dice: &mut Dice) -> Vec<Lettering> {
@@ -144,6 +150,7 @@ fn letterings(plan: &Plan<'_>, room: &mut Room, dice: &mut Dice) -> Vec<Letterin
         Lettering {
             text: text.clone(),
             colour: dice.any(free.iter().copied()).unwrap_or(Colour::Black),
+            shade: shade(dice),
             font,
             centre,
             height,

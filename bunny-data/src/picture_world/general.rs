@@ -177,7 +177,7 @@ pub(super) const SMALL_TALK: &[(&str, &str)] = &[
     ),
     (
         "What do you know?",
-        "I know eight shapes, eight colours, numbers and some words.",
+        "I know eight shapes, twelve colours, numbers and some words.",
     ),
     ("Thank you.", "You are welcome!"),
     ("Thanks!", "You are welcome!"),

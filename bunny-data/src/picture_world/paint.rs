@@ -6,7 +6,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use super::dice::Dice;
 use super::letters::Line;
 use super::outline;
-use super::palette::{Palette, Rgb, level};
+use super::palette::{Fill, Palette, Rgb, level, mix};
 use super::scene::{Background, Lettering, Object, Scene};
 use super::vocabulary::{Colour, Texture};
 use crate::hash::mix_all;
@@ -92,6 +92,12 @@ impl Colour {
             Self::Rainbow => [128.0; 3],
         }
     }
+
+    /// The same, off by some levels.
+    pub(super) fn shaded(self, shade: Rgb) -> Rgb {
+        let usual = self.rgb();
+        [0, 1, 2].map(|channel| (usual[channel] + shade[channel]).clamp(0.0, 255.0))
+    }
 }
 
 /// Draws a scene.
@@ -111,8 +117,8 @@ pub fn paint(scene: &Scene, finish: &Finish) -> Picture {
     };
     canvas.background(&scene.background);
     let mut free = match &scene.palette {
-        Palette::Free(colours) => colours.iter().copied(),
-        _ => [].iter().copied(),
+        Palette::Free(fills) => fills.iter(),
+        _ => [].iter(),
     };
     for object in &scene.objects {
         canvas.object(object, free.next());
@@ -144,7 +150,7 @@ impl Canvas {
             Background::Plain(tint) => Box::new(move |_| tint),
             Background::Gradient(from, to, [dx, dy]) => Box::new(move |[x, y]| {
                 let along = 0.5 + (x - 0.5) * dx + (y - 0.5) * dy;
-                mix_rgb(from, to, along.clamp(0.0, 1.0))
+                mix(from, to, along.clamp(0.0, 1.0))
             }),
             Background::Clouds {
                 tint,
@@ -193,20 +199,20 @@ impl Canvas {
                 let (colour, share) = cover(from);
                 if share > 0.0 {
                     let pixel = &mut self.pixels[row * self.width + column];
-                    *pixel = mix_rgb(*pixel, colour, share.min(1.0));
+                    *pixel = mix(*pixel, colour, share.min(1.0));
                 }
             }
         }
     }
 
-    /// Draws an object in its own colour, or in a free one.
-    fn object(&mut self, object: &Object, free: Option<Rgb>) {
+    /// Draws an object in its own colour, or in free ones.
+    fn object(&mut self, object: &Object, free: Option<&Fill>) {
         let radius = object.radius * self.longer;
         let t = object.tilt;
         // The cosine and sine of the angle whose half has the tangent t.
         let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
         let is_dark = match free {
-            Some(colour) => level(colour, [0.3, 0.6, 0.1]) < 110.0,
+            Some(fill) => level(fill.middle(), [0.3, 0.6, 0.1]) < 110.0,
             None => matches!(
                 object.colour,
                 Colour::Black | Colour::Blue | Colour::Purple | Colour::Red | Colour::Brown
@@ -220,9 +226,9 @@ impl Canvas {
         self.cover(object.centre, [1.3 * radius; 2], |[x, y]| {
             let p = [(cos * x + sin * y) / radius, (cos * y - sin * x) / radius];
             let colour = match (free, object.colour) {
-                (Some(colour), _) => colour,
+                (Some(fill), _) => fill.at(p, 1.0 / radius),
                 (None, Colour::Rainbow) => rainbow(p, object.hue),
-                (None, colour) => colour.rgb(),
+                (None, _) => object.rgb(),
             };
             let distance = outline::distance(object.shape, p) * radius;
             let covered = (0.5 - distance).clamp(0.0, 1.0);
@@ -244,23 +250,26 @@ impl Canvas {
                 }
                 Texture::Outlined => {
                     let inner = (0.5 - distance - 0.11 * radius).clamp(0.0, 1.0);
-                    (mix_rgb(border, colour, inner), covered)
+                    (mix(border, colour, inner), covered)
                 }
             }
         });
     }
 
-    fn lettering(&mut self, lettering: &Lettering, free: Option<Rgb>) {
+    fn lettering(&mut self, lettering: &Lettering, free: Option<&Fill>) {
         let height = lettering.height * self.longer;
         let line = Line::new(lettering.font, &lettering.text);
-        let colour = free.unwrap_or_else(|| lettering.colour.rgb());
+        let own = Fill::plain(lettering.rgb());
+        let fill = free.unwrap_or(&own);
         let reach = [
             0.5 * height * lettering.font.width(&lettering.text),
             0.65 * height,
         ];
         self.cover(lettering.centre, reach, |[x, y]| {
-            let distance = line.distance([x / height, y / height]) * height;
-            (colour, (0.5 - distance).clamp(0.0, 1.0))
+            let p = [x / height, y / height];
+            let distance = line.distance(p) * height;
+            // In its radii: a lettering reaches about as far as it is high.
+            (fill.at(p, 1.0 / height), (0.5 - distance).clamp(0.0, 1.0))
         });
     }
 
@@ -278,8 +287,8 @@ impl Canvas {
                 }
                 for k in 0..len {
                     let (before, after) = (line[k.saturating_sub(1)], line[(k + 1).min(len - 1)]);
-                    let around = mix_rgb(before, after, 0.5);
-                    self.pixels[first(at) + k * step] = mix_rgb(line[k], around, share);
+                    let around = mix(before, after, 0.5);
+                    self.pixels[first(at) + k * step] = mix(line[k], around, share);
                 }
             }
         };
@@ -321,10 +330,6 @@ fn rainbow([x, y]: [f32; 2], first: f32) -> Rgb {
         let from_peak = (at - at.round()).abs();
         20.0 + 225.0 * (2.0 - 6.0 * from_peak).clamp(0.0, 1.0)
     })
-}
-
-fn mix_rgb(a: Rgb, b: Rgb, share: f32) -> Rgb {
-    [0, 1, 2].map(|channel| a[channel] + share * (b[channel] - a[channel]))
 }
 
 /// 0 and 1 in turns, half a unit each, with soft edges.

@@ -1,7 +1,7 @@
 //! The colours of a picture: those that its things are called by, or others that nobody names.
 
 use super::dice::Dice;
-use super::scene::{Background, Scene};
+use super::scene::{Background, Lettering, Object, Scene};
 use super::vocabulary::{Colour, Combination, Shape};
 
 /// Levels of red, green and blue.
@@ -16,8 +16,50 @@ pub enum Palette {
     /// Black and white, as through a filter of some colour before the lens: how much of red, green and
     /// blue is in its greys, 1 together.
     Greys([f32; 3]),
-    /// Any colours: one for each object, then for each lettering.
-    Free(Vec<[f32; 3]>),
+    /// Any colours: one or two for each object, then for each lettering.
+    Free(Vec<Fill>),
+}
+
+/// What fills a thing: a colour, or two that meet along a line through it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fill {
+    /// On one side, and on the other.
+    pub colours: [[f32; 3]; 2],
+    /// Across the line, of unit length.
+    pub across: [f32; 2],
+    /// From the thing's centre to the line, in its radii.
+    pub offset: f32,
+    /// How wide the band is in which one becomes the other, in radii; 0 for an edge.
+    pub blend: f32,
+}
+
+impl Fill {
+    /// A single colour.
+    pub(super) const fn plain(colour: Rgb) -> Self {
+        Self {
+            colours: [colour; 2],
+            across: [1.0, 0.0],
+            offset: 0.0,
+            blend: 0.0,
+        }
+    }
+
+    /// Whether there are two colours.
+    pub fn is_parted(&self) -> bool {
+        self.colours[0] != self.colours[1]
+    }
+
+    /// The colour at a point that is given in radii, of which a pixel has the size `pixel`.
+    pub(super) fn at(&self, [x, y]: [f32; 2], pixel: f32) -> Rgb {
+        let from = x * self.across[0] + y * self.across[1] - self.offset;
+        let share = (0.5 + from / self.blend.max(pixel)).clamp(0.0, 1.0);
+        mix(self.colours[0], self.colours[1], share)
+    }
+
+    /// Of what is between its two colours.
+    pub(super) fn middle(&self) -> Rgb {
+        mix(self.colours[0], self.colours[1], 0.5)
+    }
 }
 
 impl Palette {
@@ -26,13 +68,11 @@ impl Palette {
         const TRIES: usize = 8;
         const STANDS_OUT: f32 = 36.0;
         let (tints, strength) = tints(&scene.background);
-        let objects = scene.objects.iter().map(|one| one.colour);
-        let letterings = scene.letterings.iter().map(|one| one.colour);
+        let objects = scene.objects.iter();
         // A rainbow has all levels.
-        let colours: Vec<Colour> = objects
-            .chain(letterings)
-            .filter(|colour| *colour != Colour::Rainbow)
-            .collect();
+        let objects = objects.filter(|one| one.colour != Colour::Rainbow);
+        let letterings = scene.letterings.iter().map(Lettering::rgb);
+        let colours: Vec<Rgb> = objects.map(Object::rgb).chain(letterings).collect();
         (0..TRIES).find_map(|_| {
             let shares = [0; 3].map(|_| dice.real(0.0, 1.0));
             let sum = shares.iter().sum::<f32>().max(f32::MIN_POSITIVE);
@@ -40,53 +80,87 @@ impl Palette {
             let [one, other] = tints.map(|tint| level(tint, shares));
             let low = one.min(other) - strength / 2.0 - STANDS_OUT;
             let high = one.max(other) + strength / 2.0 + STANDS_OUT;
-            let out = |colour: &Colour| !(low..=high).contains(&level(colour.rgb(), shares));
+            let out = |colour: &Rgb| !(low..=high).contains(&level(*colour, shares));
             colours.iter().all(out).then_some(Self::Greys(shares))
         })
     }
 
-    /// Colours that stand out from the background and from each other, and in which no object looks
-    /// like a combination that training must not show; `None` where none were found.
+    /// Colours that stand out from the background and from each other; `None` where none were found.
+    ///
+    /// Six things of ten have two, which says that a shape has nothing to do with a colour. Those may
+    /// be any; one alone never makes a combination that training must not show.
     pub(super) fn free(scene: &Scene, dice: &mut Dice) -> Option<Self> {
         const TRIES: usize = 40;
-        const APART: f32 = 60.0;
         let (tints, strength) = tints(&scene.background);
+        let stands_out = |colour: Rgb| {
+            let far = |tint: &Rgb| distance(*tint, colour) > APART + strength;
+            tints.iter().all(far)
+        };
         let objects = scene.objects.iter().map(|object| Some(object.shape));
         let letterings = scene.letterings.iter().map(|_| None);
-        let mut colours: Vec<Rgb> = Vec::new();
+        let mut fills: Vec<Fill> = Vec::new();
         for shape in objects.chain(letterings) {
-            let colour = (0..TRIES).find_map(|_| {
-                let colour = [0; 3].map(|_| dice.real(6.0, 250.0));
-                let is_clear = tints
-                    .iter()
-                    .all(|tint| distance(*tint, colour) > APART + strength)
-                    && colours.iter().all(|other| distance(*other, colour) > APART)
-                    && shape.is_none_or(|shape| !resembles_held_out(shape, colour));
-                is_clear.then_some(colour)
+            let is_parted = dice.percent(60);
+            let fill = (0..TRIES).find_map(|_| {
+                let fill = match is_parted {
+                    true => two_colours(dice),
+                    false => Fill::plain(any_colour(dice)),
+                };
+                let [one, other] = fill.colours;
+                let is_clear = stands_out(one)
+                    && stands_out(other)
+                    && (fill.blend == 0.0 || stands_out(fill.middle()))
+                    && fills
+                        .iter()
+                        .all(|fill| distance(fill.middle(), mix(one, other, 0.5)) > APART);
+                let may_be = match is_parted {
+                    true => distance(one, other) > 2.0 * APART,
+                    false => shape.is_none_or(|shape| !is_held_out(shape, one)),
+                };
+                (is_clear && may_be).then_some(fill)
             })?;
-            colours.push(colour);
+            fills.push(fill);
         }
-        Some(Self::Free(colours))
+        Some(Self::Free(fills))
     }
 }
 
-/// Whether a shape of a colour may be taken for a combination that only the test has: no other colour
-/// that has a name is nearer by a quarter.
-fn resembles_held_out(shape: Shape, colour: Rgb) -> bool {
-    let named = || {
-        Colour::ALL
-            .iter()
-            .copied()
-            .filter(|one| *one != Colour::Rainbow)
-    };
-    let is_held_out = |colour| Combination { colour, shape }.is_held_out();
-    let nearest = |held_out: bool| {
-        named()
-            .filter(|one| is_held_out(*one) == held_out)
-            .map(|one| distance(one.rgb(), colour))
-            .fold(f32::INFINITY, f32::min)
-    };
-    nearest(true) < 1.25 * nearest(false)
+/// How far two colours are from each other, at least, that lie side by side.
+const APART: f32 = 60.0;
+
+fn any_colour(dice: &mut Dice) -> Rgb {
+    [0; 3].map(|_| dice.real(6.0, 250.0))
+}
+
+fn two_colours(dice: &mut Dice) -> Fill {
+    let colours = [0; 2].map(|_| any_colour(dice));
+    let [x, y] = [0; 2].map(|_| dice.real(-1.0, 1.0));
+    let length = (x * x + y * y).sqrt();
+    Fill {
+        colours,
+        across: match length > 0.0 {
+            true => [x / length, y / length],
+            false => [1.0, 0.0],
+        },
+        offset: dice.real(-0.3, 0.3),
+        blend: match dice.percent(50) {
+            true => 0.0,
+            false => dice.real(0.3, 1.6),
+        },
+    }
+}
+
+/// Whether a shape of a colour would be called by the name of a combination that only the test has.
+fn is_held_out(shape: Shape, colour: Rgb) -> bool {
+    let named = Colour::ALL
+        .iter()
+        .copied()
+        .filter(|one| *one != Colour::Rainbow);
+    let nearest = named.min_by(|a, b| {
+        let [a, b] = [a, b].map(|one| distance(one.rgb(), colour));
+        a.total_cmp(&b)
+    });
+    nearest.is_some_and(|colour| Combination { colour, shape }.is_held_out())
 }
 
 /// The lightest and the darkest of a background, or its two ends, and how far clouds take it from them.
@@ -105,6 +179,11 @@ pub(super) fn level(colour: Rgb, shares: [f32; 3]) -> f32 {
         .sum()
 }
 
+/// Some of one colour, and `share` of the other.
+pub(super) fn mix(one: Rgb, other: Rgb, share: f32) -> Rgb {
+    [0, 1, 2].map(|channel| one[channel] + share * (other[channel] - one[channel]))
+}
+
 fn distance(one: Rgb, other: Rgb) -> f32 {
     let squares = (0..3).map(|channel| (one[channel] - other[channel]).powi(2));
     squares.sum::<f32>().sqrt()
@@ -116,30 +195,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn free_colours_never_look_like_what_is_held_out() {
-        let mut shown = 0;
+    fn a_free_colour_would_never_make_what_is_held_out() {
+        let (mut plain, mut parted) = (0, 0);
         for index in 0..2000 {
             let (scene, _) = talk::about_picture(&mut Part::Conversations.dice(5, index));
-            let Palette::Free(colours) = &scene.palette else {
+            let Palette::Free(fills) = &scene.palette else {
                 continue;
             };
-            assert_eq!(colours.len(), scene.objects.len() + scene.letterings.len());
-            for (object, colour) in scene.objects.iter().zip(colours) {
-                let named = Colour::ALL.iter().filter(|one| **one != Colour::Rainbow);
-                let nearest = named
-                    .min_by(|a, b| {
-                        distance(a.rgb(), *colour).total_cmp(&distance(b.rgb(), *colour))
-                    })
-                    .unwrap();
-                let combination = Combination {
-                    colour: *nearest,
-                    shape: object.shape,
-                };
-                assert!(!combination.is_held_out(), "{combination} in {colour:?}");
-                shown += 1;
+            assert_eq!(fills.len(), scene.objects.len() + scene.letterings.len());
+            for (object, fill) in scene.objects.iter().zip(fills) {
+                let [one, other] = fill.colours;
+                if fill.is_parted() {
+                    assert!(distance(one, other) > 100.0, "{fill:?}");
+                    parted += 1;
+                    continue;
+                }
+                for held_out in Combination::all().filter(|one| one.is_held_out()) {
+                    let named = Colour::ALL.iter().filter(|one| **one != Colour::Rainbow);
+                    let is_nearest = named
+                        .map(|other| distance(other.rgb(), one))
+                        .all(|other| distance(held_out.colour.rgb(), one) <= other);
+                    assert!(
+                        !(is_nearest && object.shape == held_out.shape),
+                        "{held_out} in {fill:?}"
+                    );
+                }
+                plain += 1;
             }
         }
-        // Some four pictures of ten, of two objects or more.
-        assert!(shown > 1000, "{shown}");
+        // Some five pictures of ten, of two objects or more.
+        assert!(plain > 500 && parted > 800, "{plain} {parted}");
+    }
+
+    #[test]
+    fn two_colours_meet_along_a_line() {
+        let fill = Fill {
+            colours: [[0.0; 3], [100.0; 3]],
+            across: [0.0, 1.0],
+            offset: 0.5,
+            blend: 0.4,
+        };
+        assert_eq!(fill.at([0.9, 0.2], 0.01), [0.0; 3]);
+        assert_eq!(fill.at([-0.9, 0.5], 0.01), [50.0; 3]);
+        assert_eq!(fill.at([0.0, 0.8], 0.01), [100.0; 3]);
+        let edge = Fill { blend: 0.0, ..fill };
+        assert_eq!(edge.at([0.0, 0.48], 0.01), [0.0; 3]);
+        assert_eq!(edge.at([0.0, 0.52], 0.01), [100.0; 3]);
     }
 }

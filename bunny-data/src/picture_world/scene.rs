@@ -1,6 +1,6 @@
 //! The truth of a picture: what is in it, and where.
 
-use super::palette::Palette;
+use super::palette::{Palette, Rgb};
 use super::vocabulary::{Colour, Combination, Place, Shape, Size, Texture};
 
 /// Everything in a picture, and nothing of how it was photographed.
@@ -27,6 +27,8 @@ pub struct Object {
     pub shape: Shape,
     /// Its colour.
     pub colour: Colour,
+    /// Levels by which it is off from that colour's usual ones; a rainbow has none.
+    pub shade: [f32; 3],
     /// Its pattern.
     pub texture: Texture,
     /// Whether it is large or small.
@@ -50,6 +52,11 @@ impl Object {
         }
     }
 
+    /// Levels of red, green and blue.
+    pub(super) fn rgb(&self) -> Rgb {
+        self.colour.shaded(self.shade)
+    }
+
     /// Where it is, if that is clear.
     pub fn place(&self) -> Option<Place> {
         Place::of(self.centre)
@@ -63,6 +70,8 @@ pub struct Lettering {
     pub text: String,
     /// In which colour.
     pub colour: Colour,
+    /// Levels by which it is off from that colour's usual ones.
+    pub shade: [f32; 3],
     /// In which letters.
     pub font: Font,
     /// Its centre.
@@ -72,6 +81,11 @@ pub struct Lettering {
 }
 
 impl Lettering {
+    /// Levels of red, green and blue.
+    pub(super) fn rgb(&self) -> Rgb {
+        self.colour.shaded(self.shade)
+    }
+
     /// Whether it is a number.
     pub fn is_number(&self) -> bool {
         self.text.bytes().all(|byte| byte.is_ascii_digit())

@@ -40,25 +40,26 @@ pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
 pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
     let (scene, question) = scene(dice);
     let scene = developed(scene, dice);
-    let is_without_colours = matches!(question.kind, QuestionKind::Digits | QuestionKind::Word);
-    let question = Some(question).filter(|_| scene.has_colours() || is_without_colours);
     // Descriptions are the answers that tell most, as in the mixes that Bunny is tuned on.
     let exchanges = conversation(&scene, question, 30, dice);
     (scene, exchanges)
 }
 
-/// A conversation of as many turns about what is described.
-pub(super) fn about_description(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
-    let (scene, question) = scene(dice);
+/// A conversation of as many turns about what is described, in colours or as if in black and white.
+pub(super) fn about_description(in_colours: bool, dice: &mut Dice) -> (Scene, Vec<Exchange>) {
+    let (mut scene, question) = scene(dice);
+    if !in_colours {
+        scene.palette = Palette::Greys([1.0 / 3.0; 3]);
+    }
     // Describing it again would be copying.
-    let exchanges = conversation(&scene, Some(question), 10, dice);
+    let exchanges = conversation(&scene, question, 10, dice);
     (scene, exchanges)
 }
 
-/// A scene as it comes, four times in ten in colours without a name, and once in black and white, if
+/// A scene as it comes, five times in ten in colours without a name, and once in black and white, if
 /// everything stays in sight.
 pub(super) fn developed(scene: Scene, dice: &mut Dice) -> Scene {
-    let palette = match dice.weighted(&[5, 4, 1]) {
+    let palette = match dice.weighted(&[4, 5, 1]) {
         1 => Palette::free(&scene, dice),
         2 => Palette::greys(&scene, dice),
         _ => None,
@@ -69,12 +70,16 @@ pub(super) fn developed(scene: Scene, dice: &mut Dice) -> Scene {
     }
 }
 
+/// Questions and answers about a scene, of which `question` is one, unless it asks for colours where
+/// there are none.
 fn conversation(
     scene: &Scene,
-    mut question: Option<Question>,
+    question: Question,
     describing: usize,
     dice: &mut Dice,
 ) -> Vec<Exchange> {
+    let is_without_colours = matches!(question.kind, QuestionKind::Digits | QuestionKind::Word);
+    let mut question = Some(question).filter(|_| scene.has_colours() || is_without_colours);
     let turns = dice.whole(6, 12);
     let first = dice.below(turns);
     let mut exchanges: Vec<Exchange> = Vec::with_capacity(turns);
@@ -197,7 +202,7 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
             }))?;
             ask::colour(scene, shape, dice)
         }
-        QuestionKind::Shape if !scene.has_colours() || dice.percent(30) => {
+        QuestionKind::Shape if !scene.has_colours() || dice.percent(50) => {
             let place = clear_place(scene, dice.below(Shape::ALL.len() + 1) == 0, dice)?;
             Some(ask::shape_at(scene, place, dice))
         }

@@ -48,6 +48,22 @@ fn training_never_shows_or_names_what_is_held_out() {
 }
 
 #[test]
+fn no_text_tells_the_colour_of_a_shape() {
+    let mut coloured = 0;
+    for index in 0..400 {
+        let text = texts::text(SEED, index).to_lowercase();
+        for one in Combination::all() {
+            assert!(!text.contains(&one.to_string()), "{one}: {text}");
+        }
+        let named = Colour::ALL
+            .iter()
+            .any(|one| text.contains(&format!("{one} thing")));
+        coloured += usize::from(named);
+    }
+    assert!(coloured > 50, "{coloured}");
+}
+
+#[test]
 fn nothing_said_of_a_picture_without_named_colours_names_one() {
     let mut seen = 0;
     let mut check = |scene: &Scene, text: &str| {
@@ -77,7 +93,7 @@ fn nothing_said_of_a_picture_without_named_colours_names_one() {
             check(&scene, &answered);
         }
     }
-    // About half of 600 conversations of six to twelve turns, and of the pairs.
+    // About six of ten of 600 conversations of six to twelve turns, and of the pairs.
     assert!(seen > 3000, "{seen}");
 }
 
@@ -190,6 +206,7 @@ fn shapes_have_their_colour_and_their_place_in_the_pixels() {
                 objects: vec![Object {
                     shape: combination.shape,
                     colour: combination.colour,
+                    shade: [0.0; 3],
                     texture: Texture::Plain,
                     size: Size::Small,
                     centre: [x, y],

@@ -4,6 +4,7 @@ use super::Part;
 use super::caption;
 use super::dice::Dice;
 use super::talk::{self, Exchange};
+use super::things;
 
 /// What stands before a conversation in Bunny's template.
 const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. \
@@ -14,29 +15,31 @@ const SYSTEM: &str = "A chat between a curious user and an artificial intelligen
 /// place, one is a conversation without one, one is a caption or a description.
 ///
 /// A description with all its questions teaches what a picture will be asked: to find the thing that
-/// is meant among others, and to tell another of its traits.
+/// is meant among others, and to tell another of its traits. None tells the colour of a shape: two of
+/// three are about other things instead, the others leave colours out.
 pub(super) fn text(seed: u64, index: u64) -> String {
     let mut dice = Part::Texts.dice(seed, index);
-    match dice.below(8) {
-        0..6 => {
-            let (scene, exchanges) = talk::about_description(&mut dice);
+    let kind = dice.below(8);
+    if kind == 6 {
+        let exchanges = talk::without_picture(&mut dice);
+        return conversation(None, exchanges, &mut dice);
+    }
+    let in_colours = dice.percent(67);
+    let (scene, exchanges) = talk::about_description(in_colours, &mut dice);
+    let text = match kind {
+        7 if dice.percent(50) => caption::right(&scene, &mut dice).text,
+        7 => caption::description(&scene, &mut dice),
+        _ => {
             let told = match dice.percent(25) {
                 true => caption::description(&scene, &mut dice),
                 false => caption::retold(&scene, &mut dice),
             };
             conversation(Some(told), exchanges, &mut dice)
         }
-        6 => {
-            let exchanges = talk::without_picture(&mut dice);
-            conversation(None, exchanges, &mut dice)
-        }
-        _ => {
-            let (scene, _) = talk::scene(&mut dice);
-            match dice.percent(50) {
-                true => caption::right(&scene, &mut dice).text,
-                false => caption::description(&scene, &mut dice),
-            }
-        }
+    };
+    match in_colours {
+        true => things::instead_of_shapes(&text, &mut dice),
+        false => text,
     }
 }
 
