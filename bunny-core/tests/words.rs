@@ -382,8 +382,13 @@ fn a_vocabulary_of_an_unknown_class_is_an_error() {
         fs::copy(folder("codegen").join(name), copy.path().join(name)).unwrap();
     }
     let error = Tokenizer::from_folder(copy.path()).unwrap_err();
+    assert!(matches!(error, TokenizerError::NoClass { .. }), "{error}");
+
+    let config = r#"{"tokenizer_class": "ElsewhereTokenizerFast"}"#;
+    fs::write(copy.path().join("tokenizer_config.json"), config).unwrap();
+    let error = Tokenizer::from_folder(copy.path()).unwrap_err();
     assert!(
-        matches!(error, TokenizerError::UnknownClass { .. }),
+        matches!(&error, TokenizerError::UnknownClass { class, .. } if class == "ElsewhereTokenizer"),
         "{error}"
     );
 }

@@ -42,6 +42,12 @@ pub enum TokenizerError {
         /// Its `tokenizer_class`.
         class: String,
     },
+    /// The same, where no file names a class.
+    #[error("{}: must name a `tokenizer_class` (Phi's is CodeGenTokenizer), or else there must be a tokenizer.json: vocab.json and merges.txt do not say how text is cut", path.display())]
+    NoClass {
+        /// The `tokenizer_config.json`, which may be missing.
+        path: PathBuf,
+    },
     /// An added token would get another id than the files say.
     #[error("{}: added token `{token}` should be {id} and is {found:?}: the tokenizer's files do not belong together", path.display())]
     MisplacedToken {

@@ -186,9 +186,10 @@ impl Config {
             }
             class => {
                 let path = folder.join("tokenizer_config.json");
-                return Err(TokenizerError::UnknownClass {
-                    path,
-                    class: class.to_owned(),
+                let class = class.to_owned();
+                return Err(match class.is_empty() {
+                    true => TokenizerError::NoClass { path },
+                    false => TokenizerError::UnknownClass { path, class },
                 });
             }
         }
