@@ -2,15 +2,16 @@
 
 mod amounts;
 mod attributes;
+mod known;
 mod pairs;
 mod writing;
 
 use super::dice::Dice;
-use super::scene::{Object, Scene};
-use super::vocabulary::{Colour, Combination, Shape, named};
+use super::vocabulary::named;
 
 pub(super) use amounts::{count, more, presence};
 pub(super) use attributes::{colour, position, shape, shape_at, size, texture};
+pub(super) use known::Known;
 pub(super) use pairs::{larger, relation};
 pub(super) use writing::{letters_colour, number, word, written};
 
@@ -107,89 +108,6 @@ pub(super) fn with_article(name: &str) -> String {
     format!("{} {name}", if vowel { "an" } else { "a" })
 }
 
-/// What the person knows of a thing: its shape, its colour, or both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
-    pub shape: Option<Shape>,
-    pub colour: Option<Colour>,
-}
-
-impl From<Combination> for Known {
-    fn from(one: Combination) -> Self {
-        Self {
-            shape: Some(one.shape),
-            colour: Some(one.colour),
-        }
-    }
-}
-
-impl From<Shape> for Known {
-    fn from(shape: Shape) -> Self {
-        Self {
-            shape: Some(shape),
-            colour: None,
-        }
-    }
-}
-
-impl From<Colour> for Known {
-    fn from(colour: Colour) -> Self {
-        Self {
-            shape: None,
-            colour: Some(colour),
-        }
-    }
-}
-
-impl Known {
-    /// Nothing but that it is a shape.
-    pub const ANY: Self = Self {
-        shape: None,
-        colour: None,
-    };
-
-    /// What a picture shows of a thing: its colour only where there are colours.
-    pub fn of(object: &Object, scene: &Scene) -> Self {
-        Self {
-            shape: Some(object.shape),
-            colour: scene.has_colours().then_some(object.colour),
-        }
-    }
-
-    /// Whether it may be what is meant.
-    pub fn fits(self, one: Combination) -> bool {
-        self.shape.is_none_or(|shape| one.shape == shape)
-            && self.colour.is_none_or(|colour| one.colour == colour)
-    }
-
-    /// "red star", "star", "red shape", "shape".
-    pub fn name(self) -> String {
-        self.words(self.shape.map_or("shape", Shape::name))
-    }
-
-    /// "red stars", "stars", "red shapes", "shapes".
-    pub fn plural(self) -> String {
-        self.words(self.shape.map_or("shapes", Shape::plural))
-    }
-
-    fn words(self, noun: &str) -> String {
-        match self.colour {
-            Some(colour) => format!("{colour} {noun}"),
-            None => noun.to_owned(),
-        }
-    }
-
-    /// The one it means.
-    pub fn only(self, scene: &Scene) -> Option<&Object> {
-        scene.only(self.shape, self.colour)
-    }
-
-    /// How many it means.
-    pub fn count(self, scene: &Scene) -> usize {
-        scene.count(self.shape, self.colour)
-    }
-}
-
 /// The two spellings of one word, as people have them.
 fn spelling(text: String, dice: &mut Dice) -> String {
     if dice.percent(35) {
@@ -212,8 +130,8 @@ fn absent(name: &str, dice: &mut Dice) -> String {
 mod tests {
     use super::*;
     use crate::picture_world::palette::Palette;
-    use crate::picture_world::scene::{Background, Font, Lettering};
-    use crate::picture_world::vocabulary::{Size, Texture};
+    use crate::picture_world::scene::{Background, Font, Lettering, Object, Scene};
+    use crate::picture_world::vocabulary::{Colour, Combination, Place, Shape, Size, Texture};
 
     /// ```text
     /// red star (small)                 large striped blue circle
@@ -357,6 +275,35 @@ mod tests {
             None,
             "there are two"
         );
+    }
+
+    #[test]
+    fn a_trait_more_tells_things_apart() {
+        let scene = scene();
+        let large = Known {
+            size: Some(Size::Large),
+            ..Shape::Circle.into()
+        };
+        assert_eq!(large.name(), "large circle");
+        assert_eq!(large.plural(), "large circles");
+        assert_eq!(large.count(&scene), 1);
+        assert_eq!(large.only(&scene).unwrap().colour, Colour::Blue);
+        let at = |place| Known {
+            place: Some(place),
+            ..both(Colour::Red, Shape::Ring)
+        };
+        assert_eq!(at(Place::BottomLeft).name(), "red ring at the bottom left");
+        assert_eq!(at(Place::BottomLeft).count(&scene), 1);
+        assert_eq!(at(Place::TopLeft).count(&scene), 0);
+        assert!(at(Place::TopLeft).is_clear(&scene));
+        // The circle in the middle is small, that on the right large.
+        let striped = |known: Known| Known {
+            texture: Some(Texture::Striped),
+            ..known
+        };
+        assert!(!striped(Shape::Circle.into()).is_clear(&scene));
+        assert!(striped(Colour::Blue.into()).is_clear(&scene));
+        assert_eq!(striped(Colour::Blue.into()).count(&scene), 1);
     }
 
     #[test]

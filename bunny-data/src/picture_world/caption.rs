@@ -125,9 +125,9 @@ fn things(scene: &Scene, colours: bool, dice: &mut Dice) -> Caption {
     dice.shuffle(&mut objects);
     objects.truncate(NAMED);
     let (places, sizes, textures) = (dice.percent(80), dice.percent(35), dice.percent(40));
-    let known = |object: &Object| Known {
-        shape: Some(object.shape),
-        colour: colours.then_some(object.colour),
+    let known = |object: &Object| match colours {
+        true => Known::from(object.combination()),
+        false => Known::from(object.shape),
     };
     let told = Told {
         writing: Told::all(scene).writing,

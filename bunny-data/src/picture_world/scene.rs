@@ -144,33 +144,10 @@ impl Scene {
         self.palette == Palette::Named
     }
 
-    /// How many objects are of this shape, this colour, or both.
-    pub fn count(&self, shape: Option<Shape>, colour: Option<Colour>) -> usize {
-        self.find(shape, colour).count()
-    }
-
-    /// The objects of this shape, this colour, or both.
-    pub fn find(
-        &self,
-        shape: Option<Shape>,
-        colour: Option<Colour>,
-    ) -> impl Iterator<Item = &Object> {
-        self.objects.iter().filter(move |object| {
-            shape.is_none_or(|shape| object.shape == shape)
-                && colour.is_none_or(|colour| object.colour == colour)
-        })
-    }
-
     /// The centres of all that is in it.
     pub fn centres(&self) -> impl Iterator<Item = [f32; 2]> {
         let letterings = self.letterings.iter().map(|one| one.centre);
         self.objects.iter().map(|one| one.centre).chain(letterings)
-    }
-
-    /// The only object of this shape, this colour, or both; `None` where there is none or several.
-    pub fn only(&self, shape: Option<Shape>, colour: Option<Colour>) -> Option<&Object> {
-        let mut found = self.find(shape, colour);
-        found.next().filter(|_| found.next().is_none())
     }
 
     /// The number that is written.

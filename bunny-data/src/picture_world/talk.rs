@@ -9,7 +9,7 @@ use super::general;
 use super::palette::Palette;
 use super::scene::Scene;
 use super::theme::theme;
-use super::vocabulary::{Colour, Place, Shape, WORDS, World};
+use super::vocabulary::{Colour, Place, Shape, Size, Texture, WORDS, World};
 
 /// The kinds of question that need a picture.
 pub(super) const SEEN: &[QuestionKind] = &[
@@ -197,19 +197,19 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
         QuestionKind::Colour => {
             let absent = dice.below(Colour::ALL.len() + 1) == 0;
             let shape = dice.any(Shape::ALL.iter().copied().filter(|shape| {
-                let count = scene.count(Some(*shape), None);
+                let count = Known::from(*shape).count(scene);
                 if absent { count == 0 } else { count == 1 }
             }))?;
             ask::colour(scene, shape, dice)
         }
-        QuestionKind::Shape if !scene.has_colours() || dice.percent(50) => {
+        QuestionKind::Shape if !scene.has_colours() || dice.percent(35) => {
             let place = clear_place(scene, dice.below(Shape::ALL.len() + 1) == 0, dice)?;
             Some(ask::shape_at(scene, place, dice))
         }
         QuestionKind::Shape => {
             let absent = dice.below(Shape::ALL.len() + 1) == 0;
             let colour = dice.any(Colour::ALL.iter().copied().filter(|colour| {
-                let count = scene.count(None, Some(*colour));
+                let count = Known::from(*colour).count(scene);
                 if absent { count == 0 } else { count == 1 }
             }))?;
             ask::shape(scene, colour, dice)
@@ -219,25 +219,35 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
         }
         QuestionKind::Presence => {
             let wanted = dice.percent(50);
-            let known = any_known(scene, dice, |known| (known.count(scene) > 0) == wanted)?;
+            let extra = Extra::any(&[10, 4, 3, 3], dice);
+            let known = described(scene, extra, dice, |known| {
+                (known.count(scene) > 0) == wanted
+            })?;
             Some(ask::presence(scene, known, dice))
         }
         QuestionKind::Count => {
             // Most things are there once or not at all: the number is drawn before the thing, high
             // ones more often.
-            let counts: BTreeSet<usize> = knowns(scene)
+            let extra = Extra::any(&[10, 4, 3, 0], dice);
+            let knowns: Vec<Known> = knowns(scene)
+                .flat_map(|known| extra.added_to(known))
+                .filter(|known| known.is_clear(scene))
+                .collect();
+            let counts: BTreeSet<usize> = knowns
+                .iter()
                 .map(|known| known.count(scene))
                 .filter(|count| *count <= 5)
                 .collect();
             let counts: Vec<usize> = counts.into_iter().collect();
             let weights: Vec<usize> = counts.iter().map(|count| count.max(&1).pow(2)).collect();
-            let wanted = counts[dice.weighted(&weights)];
-            let known = dice.any(knowns(scene).filter(|known| known.count(scene) == wanted))?;
+            let wanted = *counts.get(dice.weighted(&weights))?;
+            let known = dice.any(knowns.into_iter().filter(|one| one.count(scene) == wanted))?;
             Some(ask::count(scene, known, dice))
         }
         QuestionKind::Position => {
             let absent = dice.percent(10);
-            let known = any_known(scene, dice, |known| {
+            let extra = Extra::any(&[10, 3, 3, 0], dice);
+            let known = described(scene, extra, dice, |known| {
                 known.count(scene) == usize::from(!absent)
             })?;
             ask::position(scene, known, dice)
@@ -269,7 +279,8 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
                 (a != b && fair).then(|| ask::more(scene, a, b, dice))
             }
             _ => {
-                let known = any_known(scene, dice, |known| known.count(scene) == 1)?;
+                let extra = Extra::any(&[10, 0, 3, 0], dice);
+                let known = described(scene, extra, dice, |known| known.count(scene) == 1)?;
                 ask::size(scene, known, dice)
             }
         },
@@ -279,7 +290,8 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
         }
         QuestionKind::Texture => {
             let absent = dice.percent(15);
-            let known = any_known(scene, dice, |known| {
+            let extra = Extra::any(&[10, 3, 0, 0], dice);
+            let known = described(scene, extra, dice, |known| {
                 known.count(scene) == usize::from(!absent)
             })?;
             ask::texture(scene, known, dice)
@@ -298,18 +310,55 @@ fn knowns(scene: &Scene) -> impl Iterator<Item = Known> {
     std::iter::once(Known::ANY).chain(shapes).chain(colourful)
 }
 
-/// A shape, a colour or a combination, of those that fit.
-fn any_known(scene: &Scene, dice: &mut Dice, fits: impl Fn(Known) -> bool) -> Option<Known> {
+/// What more may be told of a thing than what it is: as "large", "striped" or "at the top" have little
+/// to do with shapes and colours, a learner has to find all that is said in one thing, and cannot know
+/// every combination by heart.
+#[derive(Clone, Copy)]
+enum Extra {
+    Nothing,
+    Size,
+    Texture,
+    Place,
+}
+
+impl Extra {
+    /// One of them by weights, in their order.
+    fn any(weights: &[usize; 4], dice: &mut Dice) -> Self {
+        [Self::Nothing, Self::Size, Self::Texture, Self::Place][dice.weighted(weights)]
+    }
+
+    /// What is known with one more trait, in all ways.
+    fn added_to(self, known: Known) -> Vec<Known> {
+        let with = |extra: Known| Known {
+            shape: known.shape,
+            colour: known.colour,
+            ..extra
+        };
+        match self {
+            Self::Nothing => vec![known],
+            Self::Size => Size::ALL.iter().map(|one| with((*one).into())).collect(),
+            Self::Texture => Texture::ALL.iter().map(|one| with((*one).into())).collect(),
+            Self::Place => Place::ALL.iter().map(|one| with((*one).into())).collect(),
+        }
+    }
+}
+
+/// A shape, a colour or a combination, with one more trait, of those that fit and that can be told.
+fn described(
+    scene: &Scene,
+    extra: Extra,
+    dice: &mut Dice,
+    fits: impl Fn(Known) -> bool,
+) -> Option<Known> {
     // Which of shape and colour is told: combinations are many, but not to drown the others.
     let told = match scene.has_colours() {
         true => [(true, false), (false, true), (true, true)][dice.weighted(&[3, 2, 5])],
         false => (true, false),
     };
-    dice.any(
-        knowns(scene).filter(|known| {
-            (known.shape.is_some(), known.colour.is_some()) == told && fits(*known)
-        }),
-    )
+    let bases =
+        knowns(scene).filter(|known| (known.shape.is_some(), known.colour.is_some()) == told);
+    let all = bases.flat_map(|known| extra.added_to(known));
+    dice.any(all.filter(|known| known.is_clear(scene) && fits(*known)))
 }
 
 /// Two different things of which there is one each.

@@ -460,6 +460,58 @@ fn what_is_said_to_be_at_a_place_is_there_alone() {
     assert!(found > 100 && empty > 10, "{found} {empty}");
 }
 
+/// Of a list, the value whose name a text has as words of its own.
+fn named<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str, text: &str) -> Option<T> {
+    let text = format!(" {text} ");
+    // The longest first: "top" is in "top left".
+    let found = all
+        .iter()
+        .copied()
+        .filter(|one| text.contains(&format!(" {} ", name(*one))));
+    found.max_by_key(|one| name(*one).len())
+}
+
+#[test]
+fn what_is_said_to_be_there_is_there_with_all_its_traits() {
+    // By the number of traits beside shape and colour: answers of yes and of no.
+    let mut answers = [[0, 0]; 2];
+    for index in 0..800 {
+        let mut dice = Part::Conversations.dice(SEED, index);
+        let (scene, exchanges) = talk::about_picture(&mut dice);
+        for (asked, answer) in exchanges {
+            let Some(end) = asked.strip_prefix("Is there a") else {
+                continue;
+            };
+            if asked.contains("number") || asked.contains("word ") {
+                continue;
+            }
+            let (thing, _) = end.split_once('?').unwrap();
+            let thing = thing.trim_end_matches(" in the picture");
+            let size = named(Size::ALL, Size::name, thing);
+            let texture = named(Texture::ALL, Texture::name, thing);
+            let place = named(Place::ALL, Place::phrase, thing);
+            let shape = named(Shape::ALL, Shape::name, thing);
+            let colour = named(Colour::ALL, Colour::name, thing);
+            let is_meant = |object: &&Object| {
+                size.is_none_or(|size| object.size == size)
+                    && texture.is_none_or(|texture| object.texture == texture)
+                    && place.is_none_or(|place| object.place() == Some(place))
+                    && shape.is_none_or(|shape| object.shape == shape)
+                    && colour.is_none_or(|colour| object.colour == colour)
+            };
+            let there = scene.objects.iter().any(|object| is_meant(&object));
+            let yes = answer.to_lowercase().starts_with("yes");
+            assert_eq!(there, yes, "{asked} {answer}");
+            let more = size.is_some() || texture.is_some() || place.is_some();
+            answers[usize::from(more)][usize::from(yes)] += 1;
+        }
+    }
+    assert!(
+        answers.as_flattened().iter().all(|count| *count > 20),
+        "{answers:?}"
+    );
+}
+
 #[test]
 fn a_test_of_a_later_layout_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ pub(in super::super) fn colour(scene: &Scene, shape: Shape, dice: &mut Dice) -> 
         "The {x} is of what colour?",
     ];
     let text = spelling(say(dice, &forms, [name, "", ""]), dice);
-    let (short, long) = match scene.find(Some(shape), None).count() {
+    let (short, long) = match Known::from(shape).count(scene) {
         0 => ("none".to_owned(), absent(name, dice)),
         _ => {
             let colour = Known::from(shape).only(scene)?.colour.name();
@@ -43,7 +43,7 @@ pub(in super::super) fn shape(scene: &Scene, colour: Colour, dice: &mut Dice) ->
         "Name the shape that is {x}.",
     ];
     let text = say(dice, &forms, [colour.name(), "", ""]);
-    let (short, long) = match scene.find(None, Some(colour)).count() {
+    let (short, long) = match Known::from(colour).count(scene) {
         0 => ("none".to_owned(), absent(&Known::from(colour).name(), dice)),
         _ => {
             let shape = Known::from(colour).only(scene)?.shape.name();
