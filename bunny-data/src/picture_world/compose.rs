@@ -218,12 +218,17 @@ impl Room {
         dice: &mut Dice,
     ) -> Option<Object> {
         const TRIES: usize = 40;
-        let radius = object.radius;
+        let within = place.map_or([[0.0, 1.0]; 2], Place::range);
+        // At a place near the edge there is less room.
+        let reach = |[low, high]: [f32; 2], side: f32| (1.0 - low).min(high) * side;
+        let radius = object
+            .radius
+            .min(reach(within[0], self.width))
+            .min(reach(within[1], self.height));
         let range = |within: [f32; 2], side: f32| {
             let low = (within[0] * side).max(radius);
             low..(within[1] * side).min(side - radius).max(low)
         };
-        let within = place.map_or([[0.0, 1.0]; 2], Place::range);
         let (across, down) = (range(within[0], self.width), range(within[1], self.height));
         for _ in 0..TRIES {
             let at = [
@@ -234,6 +239,7 @@ impl Room {
                 self.circles.push((at, radius));
                 return Some(Object {
                     centre: [at[0] / self.width, at[1] / self.height],
+                    radius,
                     ..object
                 });
             }

@@ -28,9 +28,13 @@ pub(super) const SEEN: &[QuestionKind] = &[
 /// What is said and answered.
 pub(super) type Exchange = (String, String);
 
-/// A picture of the training world, made for a question of any kind, with that question.
+/// A picture of the training world, made for a question of any kind, with that question. One in four
+/// is made for counting: where things are drawn at random, there are seldom several of a kind.
 pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
-    let kind = *dice.pick(SEEN);
+    let kind = match dice.percent(17) {
+        true => QuestionKind::Count,
+        false => *dice.pick(SEEN),
+    };
     let theme = theme(kind, dice.bits(), World::Train, dice)
         .expect("a picture belongs to every kind of SEEN");
     (theme.scene, theme.question)
@@ -70,7 +74,7 @@ pub(super) fn developed(scene: Scene, dice: &mut Dice) -> Scene {
     }
 }
 
-/// Questions and answers about a scene, of which `question` is one, unless it asks for colours where
+/// Questions and answers about a scene, of which `question` is one, unless it tells of colours where
 /// there are none.
 fn conversation(
     scene: &Scene,
@@ -78,8 +82,8 @@ fn conversation(
     describing: usize,
     dice: &mut Dice,
 ) -> Vec<Exchange> {
-    let is_without_colours = matches!(question.kind, QuestionKind::Digits | QuestionKind::Word);
-    let mut question = Some(question).filter(|_| scene.has_colours() || is_without_colours);
+    let fits = scene.has_colours() || !tells_colours(&question);
+    let mut question = Some(question).filter(|_| fits);
     let turns = dice.whole(6, 12);
     let first = dice.below(turns);
     let mut exchanges: Vec<Exchange> = Vec::with_capacity(turns);
@@ -102,6 +106,19 @@ fn conversation(
         }
     }
     exchanges
+}
+
+/// Whether colours are in a question or its answer; a word that is written may be a colour's.
+fn tells_colours(question: &Question) -> bool {
+    let tells = |text: &str| {
+        let mut words = text.split(|letter: char| !letter.is_alphabetic());
+        words.any(|word| Colour::ALL.iter().any(|one| one.name() == word))
+    };
+    let is_of_writing = matches!(question.kind, QuestionKind::Digits | QuestionKind::Word);
+    !is_of_writing
+        && (question.kind == QuestionKind::Colour
+            || tells(&question.text)
+            || tells(&question.short))
 }
 
 /// A conversation of two to five turns without a picture.
@@ -229,7 +246,8 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
             // Most things are there once or not at all: the number is drawn before the thing, high
             // ones more often.
             let extra = Extra::any(&[10, 4, 3, 0], dice);
-            let knowns: Vec<Known> = knowns(scene)
+            let knowns: Vec<Known> = knowns(Told::any(&[3, 3, 3, 1], scene, dice))
+                .into_iter()
                 .flat_map(|known| extra.added_to(known))
                 .filter(|known| known.is_clear(scene))
                 .collect();
@@ -300,14 +318,36 @@ fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
     }
 }
 
-/// What can be told of things in a picture: that they are shapes, a shape, and where there are colours
-/// a colour, or a combination that training has.
-fn knowns(scene: &Scene) -> impl Iterator<Item = Known> {
-    let shapes = Shape::ALL.iter().copied().map(Known::from);
-    let colours = Colour::ALL.iter().copied().map(Known::from);
-    let both = World::Train.subjects().map(Known::from);
-    let colourful = colours.chain(both).filter(|_| scene.has_colours());
-    std::iter::once(Known::ANY).chain(shapes).chain(colourful)
+/// What of a thing is told first of all.
+#[derive(Clone, Copy)]
+enum Told {
+    Shape,
+    Colour,
+    Both,
+    Nothing,
+}
+
+impl Told {
+    /// One of them by weights, in their order; without a colour where there are none.
+    fn any(weights: &[usize; 4], scene: &Scene, dice: &mut Dice) -> Self {
+        let [shape, colour, both, nothing] = *weights;
+        let weights = match scene.has_colours() {
+            true => [shape, colour, both, nothing],
+            false => [shape + both, 0, 0, nothing],
+        };
+        [Self::Shape, Self::Colour, Self::Both, Self::Nothing][dice.weighted(&weights)]
+    }
+}
+
+/// All that there is to tell of things: every shape, every colour, every combination that training
+/// has, or that they are shapes.
+fn knowns(told: Told) -> Vec<Known> {
+    match told {
+        Told::Shape => Shape::ALL.iter().copied().map(Known::from).collect(),
+        Told::Colour => Colour::ALL.iter().copied().map(Known::from).collect(),
+        Told::Both => World::Train.subjects().map(Known::from).collect(),
+        Told::Nothing => vec![Known::ANY],
+    }
 }
 
 /// What more may be told of a thing than what it is: as "large", "striped" or "at the top" have little
@@ -350,14 +390,10 @@ fn described(
     dice: &mut Dice,
     fits: impl Fn(Known) -> bool,
 ) -> Option<Known> {
-    // Which of shape and colour is told: combinations are many, but not to drown the others.
-    let told = match scene.has_colours() {
-        true => [(true, false), (false, true), (true, true)][dice.weighted(&[3, 2, 5])],
-        false => (true, false),
-    };
-    let bases =
-        knowns(scene).filter(|known| (known.shape.is_some(), known.colour.is_some()) == told);
-    let all = bases.flat_map(|known| extra.added_to(known));
+    let told = Told::any(&[3, 2, 5, 0], scene, dice);
+    let all = knowns(told)
+        .into_iter()
+        .flat_map(|known| extra.added_to(known));
     dice.any(all.filter(|known| known.is_clear(scene) && fits(*known)))
 }
 
