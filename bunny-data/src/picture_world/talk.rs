@@ -28,10 +28,10 @@ pub(super) const SEEN: &[QuestionKind] = &[
 /// What is said and answered.
 pub(super) type Exchange = (String, String);
 
-/// A picture of the training world, made for a question of any kind, with that question. One in four
+/// A picture of the training world, made for a question of any kind, with that question. One in three
 /// is made for counting: where things are drawn at random, there are seldom several of a kind.
 pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
-    let kind = match dice.percent(17) {
+    let kind = match dice.percent(26) {
         true => QuestionKind::Count,
         false => *dice.pick(SEEN),
     };
@@ -43,7 +43,11 @@ pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
 /// A conversation of six to twelve turns about a picture, the question it was made for among them.
 pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
     let (scene, question) = scene(dice);
-    let scene = developed(scene, dice);
+    let scene = match question.kind {
+        // Colours are to be counted too.
+        QuestionKind::Count if dice.percent(50) => scene,
+        _ => developed(scene, dice),
+    };
     // Descriptions are the answers that tell most, as in the mixes that Bunny is tuned on.
     let exchanges = conversation(&scene, question, 30, dice);
     (scene, exchanges)
