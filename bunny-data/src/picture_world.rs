@@ -2,8 +2,9 @@
 //!
 //! A scene holds up to six shapes (eight forms, twelve colours, four patterns, two sizes), numbers
 //! and words in five fonts, on a plain, graded or cloudy ground; a picture of it is blurred, noisy
-//! and compressed, some 104 to 152 pixels long, with sides from 3:4 to 4:3. In half of the pictures or more
-//! that are learnt from, colours are others than those with a name, or none ([`Palette`]).
+//! and compressed, some 104 to 152 pixels long, with sides from 3:4 to 4:3. In half of the
+//! pictures or more that are learnt from, colours are others than those with a name, or none
+//! ([`Palette`]).
 //! All of it is legible when the picture is shrunk to 112 pixels: shapes are 16 pixels across or
 //! more, letters 20 high or more. Questions, answers and captions follow from the scene, never from
 //! the pixels.

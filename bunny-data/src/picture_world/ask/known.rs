@@ -4,7 +4,7 @@ use super::super::scene::{Object, Scene};
 use super::super::vocabulary::{Colour, Combination, Place, Shape, Size, Texture};
 
 /// What the person knows of a thing: its shape and its colour, or less, or more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Known {
     pub shape: Option<Shape>,
     pub colour: Option<Colour>,
