@@ -262,9 +262,11 @@ fn missing_source<'a>(stage: &'a Stage, out: &Path) -> Option<&'a Path> {
         .map(Path::new)
         .collect(),
     };
+    // A stage makes its folder when it starts, and writes its description with the results.
+    let is_made = |path: &Path| path.is_file() || path.join("config.json").exists();
     sources
         .into_iter()
-        .find(|path| path.starts_with(out) && !path.exists())
+        .find(|path| path.starts_with(out) && !is_made(path))
 }
 
 /// The files and folders that a stage names and that are not here, each behind its key.
@@ -366,4 +368,25 @@ fn places(kind: StageKind, recipe: &StageRecipe, out: &Path) -> Result<Places> {
         projector,
         adapter: recipe.init_adapter.as_ref().map(PathBuf::from),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_a_stage_that_was_stopped_is_yet_to_be_made() {
+        let out = tempfile::tempdir().unwrap();
+        let tower = out.path().join("contrastive");
+        let stage = Stage::Bunny(StageRecipe {
+            vision_tower: Some(tower.display().to_string()),
+            ..StageRecipe::default()
+        });
+        assert_eq!(missing_source(&stage, out.path()), Some(&*tower));
+        std::fs::create_dir(&tower).unwrap();
+        std::fs::write(tower.join("metrics.jsonl"), "").unwrap();
+        assert_eq!(missing_source(&stage, out.path()), Some(&*tower));
+        std::fs::write(tower.join("config.json"), "{}").unwrap();
+        assert_eq!(missing_source(&stage, out.path()), None);
+    }
 }
