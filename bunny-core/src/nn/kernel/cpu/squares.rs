@@ -5,8 +5,8 @@
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 use super::product::Layout;
-use super::simd::amx::{SIDE, SQUARE};
 use super::simd::{Element, Simd};
+use bunny_amx::{SIDE, SQUARE};
 
 /// Squares that packing is told of ahead.
 const AHEAD: usize = 4;

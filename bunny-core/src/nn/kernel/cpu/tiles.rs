@@ -8,9 +8,9 @@ use core::ops::Range;
 use super::parallel;
 use super::product::{Layout, Product, Start, write};
 use super::scratch::{Scratch, Shared, Unset};
-use super::simd::amx::{SIDE, SQUARE, Tiles};
 use super::simd::{Element, Kernel, Simd, dispatch_pairs};
 use super::squares::{Order, Source};
+use bunny_amx::{SIDE, SQUARE, Tiles};
 
 /// Squares along the sum that are multiplied at a time: 16 KiB of either operand, so that the first
 /// cache has both.

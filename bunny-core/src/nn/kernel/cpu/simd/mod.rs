@@ -8,8 +8,6 @@
 //! compiled for their instruction set.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod amx;
-#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -239,7 +237,7 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl");
                 let pairs = wide && is_x86_feature_detected!("avx512bf16");
                 return match wide {
-                    true if pairs && amx::is_available() => Self::Tiles,
+                    true if pairs && bunny_amx::is_available() => Self::Tiles,
                     true => Self::Avx512,
                     false => Self::Avx2,
                 };

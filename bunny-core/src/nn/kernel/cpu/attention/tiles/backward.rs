@@ -10,12 +10,12 @@ use std::f32::consts::LOG2_E;
 
 use super::super::super::math::exp2_bounded;
 use super::super::super::scratch::{Scratch, Shared};
-use super::super::super::simd::amx::{SIDE, SQUARE, Tiles};
 use super::super::super::simd::{Kernel, Simd};
 use super::super::super::squares::Order;
 use super::super::backward::Head;
 use super::super::{AttentionGradient, AttentionStrides, AttentionView, Span};
 use super::{BLOCK, Rows, ZEROS, hide, pack, panels, seen};
+use bunny_amx::{SIDE, SQUARE, Tiles};
 
 /// Queries whose weights are held at once: enough that sums over them are worth loading and storing.
 const QUERIES: usize = 128;

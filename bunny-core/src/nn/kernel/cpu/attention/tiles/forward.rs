@@ -5,11 +5,11 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 use super::super::super::math::exp2_bounded;
 use super::super::super::scratch::Scratch;
-use super::super::super::simd::amx::{SIDE, SQUARE, Tiles};
 use super::super::super::simd::{Kernel, Simd, dispatch_pairs};
 use super::super::super::squares::Order;
 use super::super::{Call, Queries, Span, share_out};
 use super::{BLOCK, Rows, ZEROS, hide, panels, seen};
+use bunny_amx::{SIDE, SQUARE, Tiles};
 
 /// Queries of a task: packing its keys and values is little beside multiplying them.
 const QUERIES: usize = 256;

@@ -1,16 +1,44 @@
 //! AMX: eight registers of sixteen rows by 64 bytes, and products of two of them, on Linux.
 //!
-//! Rust has no stable functions for these instructions yet, so that they stand here as assembly.
+//! Rust has no stable functions for these instructions yet, so that they stand here as assembly, for
+//! every crate of this project that multiplies `bf16`. On other processors than x86-64 this crate is
+//! empty.
+//!
+//! ```
+//! # #[cfg(target_arch = "x86_64")] {
+//! use bunny_amx::{SQUARE, Tiles, is_available};
+//!
+//! // 32 rows by 32 columns, the sum over 32 products: a square each of rows and columns, twice.
+//! let ones = vec![f32::from_bits(0x3f80_3f80); 2 * SQUARE]; // two bf16 a word
+//! let halves = |operand: &[f32]| [0, SQUARE].map(|at| operand[at..].as_ptr());
+//! let bias = [0.5_f32; 32];
+//! let mut sums = [0.0_f32; 32 * 32];
+//! if is_available() {
+//!     // SAFETY: the registers are there, and one square is behind every pointer.
+//!     unsafe {
+//!         let tiles = Tiles::take();
+//!         let to = (sums.as_mut_ptr(), 32);
+//!         tiles.multiply(1, halves(&ones), halves(&ones), (bias.as_ptr(), 0), to);
+//!     }
+//!     assert_eq!(sums, [32.5; 32 * 32]);
+//! }
+//! # }
+//! ```
+#![cfg(target_arch = "x86_64")]
 
-use core::arch::{asm, x86_64::__cpuid_count};
+use core::{
+    arch::{asm, x86_64::__cpuid_count},
+    marker::PhantomData,
+};
 
 /// Rows of a tile, and words of a row.
-pub(in super::super) const SIDE: usize = 16;
+pub const SIDE: usize = 16;
 /// Words of a tile.
-pub(in super::super) const SQUARE: usize = SIDE * SIDE;
+pub const SQUARE: usize = SIDE * SIDE;
 
-/// Whether the processor multiplies tiles of `bf16`, and the system lets this process do it.
-pub(super) fn is_available() -> bool {
+/// Whether the processor multiplies tiles of `bf16`, and the system lets this process do it. Asks the
+/// system: to be called once, and remembered.
+pub fn is_available() -> bool {
     // Leaf 7, EDX: bit 22 is AMX-BF16, bit 24 AMX-TILE.
     const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
     let has_leaf = __cpuid_count(0, 0).eax >= 7;
@@ -39,12 +67,15 @@ fn is_permitted() -> bool {
 
 /// This thread's tile registers, all of full size. They are given back when it is dropped: a thread
 /// that holds some costs more to switch.
-pub(in super::super) struct Tiles(());
+#[derive(Debug)]
+pub struct Tiles(PhantomData<*mut ()>);
 
 impl Tiles {
+    /// Takes them; nobody else on this thread may hold them.
+    ///
     /// # Safety
     /// [`is_available`].
-    pub(in super::super) unsafe fn take() -> Self {
+    pub unsafe fn take() -> Self {
         /// Palette 1: of each of the eight registers, bytes a row and rows.
         #[repr(C, align(64))]
         struct Configuration {
@@ -67,7 +98,7 @@ impl Tiles {
         unsafe {
             asm!("ldtilecfg [{at}]", at = in(reg) &configuration, options(nostack, readonly));
         }
-        Self(())
+        Self(PhantomData)
     }
 
     /// `to = from + left · right` for two left and two right operands, each `depth` squares that lie one
@@ -78,7 +109,7 @@ impl Tiles {
     /// # Safety
     /// `depth`, one at least, squares are readable at each operand; all rows at `from`, writable at `to`.
     #[inline(always)]
-    pub(in super::super) unsafe fn multiply(
+    pub unsafe fn multiply(
         &self,
         depth: usize,
         left: [*const f32; 2],
@@ -136,5 +167,58 @@ impl Drop for Tiles {
     fn drop(&mut self) {
         // SAFETY: nobody else on this thread uses tiles.
         unsafe { asm!("tilerelease", options(nomem, nostack)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two small integers as two `bf16`, which hold them exactly.
+    fn pair(low: i32, high: i32) -> f32 {
+        let bits = |x: i32| (x as f32).to_bits() >> 16;
+        f32::from_bits(bits(high) << 16 | bits(low))
+    }
+
+    #[test]
+    fn squares_are_multiplied_and_added_to_what_is_there() {
+        if !is_available() {
+            eprintln!("not tried: no tile registers here");
+            return;
+        }
+        let depth = 3;
+        let left = |row: usize, at: usize| (row * 7 + at * 5) as i32 % 9 - 4;
+        let right = |column: usize, at: usize| (column * 3 + at * 11) as i32 % 7 - 3;
+        // [half][square][16][16]: rows by words on the left, words by columns on the right.
+        let words = 2 * depth * SQUARE;
+        let (mut a, mut b) = (vec![0.0_f32; words], vec![0.0_f32; words]);
+        for at in 0..words {
+            let (square, i, j) = (at / SQUARE, at / SIDE % SIDE, at % SIDE);
+            let (half, square) = (square / depth, square % depth);
+            let (row, word) = (half * SIDE + i, square * SIDE + j);
+            a[at] = pair(left(row, 2 * word), left(row, 2 * word + 1));
+            let (word, column) = (square * SIDE + i, half * SIDE + j);
+            b[at] = pair(right(column, 2 * word), right(column, 2 * word + 1));
+        }
+        let start: Vec<f32> = (0..1024).map(|at| at as f32).collect();
+        let mut sums = vec![f32::NAN; 1024];
+        let halves = |operand: &[f32]| [0, depth * SQUARE].map(|at| operand[at..].as_ptr());
+        // SAFETY: the registers are there, `depth` squares behind every pointer, 32 rows at the last.
+        unsafe {
+            Tiles::take().multiply(
+                depth,
+                halves(&a),
+                halves(&b),
+                (start.as_ptr(), 32),
+                (sums.as_mut_ptr(), 32),
+            );
+        }
+        for (at, sum) in sums.iter().enumerate() {
+            let (row, column) = (at / 32, at % 32);
+            let product: i32 = (0..32 * depth)
+                .map(|k| left(row, k) * right(column, k))
+                .sum();
+            assert_eq!(*sum, (at as i32 + product) as f32, "{row}, {column}");
+        }
     }
 }
