@@ -1,14 +1,17 @@
 //! The nearest centroid of every row, exactly.
 //!
 //! Rows are multiplied with a tile of centroids at a time, and the scores are read while they are
-//! still in the first cache. Only centroids whose float32 score comes within the rounding error of
-//! the best one are kept as candidates; where there is more than one, float64 decides.
+//! still in the first cache. Only centroids whose rough score comes within its error of the best one
+//! are kept as candidates; where there is more than one, float64 decides. Distances are those between
+//! vectors less the centroids' mean: where all embeddings point into one cone, what they share would
+//! only make scores rougher.
 
 use rayon::prelude::*;
 
 use super::centroids::Centroids;
-use super::numeric::{dot, product_error};
+use super::numeric::dot;
 use super::options::Geometry;
+use super::product::{Extent, Kernel};
 use super::tiles::{RowPanels, Tiles};
 
 /// Rows that can be read as float32.
@@ -52,11 +55,11 @@ pub struct TileSize {
 }
 
 impl Default for TileSize {
-    /// Half of a second-level cache of 1 MiB holds the centroids at 512 numbers, and a quarter the
-    /// rows: panels of twelve, so that none is left in part.
+    /// At 512 numbers of `bf16`, a second-level cache of 1 MiB holds the centroids in a quarter and
+    /// the rows in a fifth: whole panels, whether they have twelve rows or 32.
     fn default() -> Self {
         Self {
-            rows: 132,
+            rows: 192,
             columns: 256,
         }
     }
@@ -71,7 +74,6 @@ pub(crate) struct Nearest {
     /// `-‖c‖² / 2` (Euclidean) or 0: added to `x · c`, the nearest centroid scores highest.
     offsets: Vec<f64>,
     dims: usize,
-    longest: f64,
     tile: TileSize,
 }
 
@@ -116,6 +118,10 @@ impl Best {
 
 impl Nearest {
     pub(crate) fn new(centroids: &Centroids, tile: TileSize) -> Self {
+        Self::with(Kernel::best(), centroids, tile)
+    }
+
+    fn with(kernel: Kernel, centroids: &Centroids, tile: TileSize) -> Self {
         let dims = centroids.dims();
         let mut vectors = centroids.values().to_vec();
         let offsets: Vec<f64> = match centroids.geometry() {
@@ -130,17 +136,21 @@ impl Nearest {
                 vec![0.0; centroids.len()]
             }
         };
-        let longest = vectors
-            .chunks(dims)
-            .map(|c| dot(c, c).sqrt())
-            .fold(0.0, f64::max);
+        // x · c = (x − m) · (c − m) + m · c + what is the same for all c.
+        let mean = mean(&vectors, dims);
+        let mut biases: Vec<f64> = vectors
+            .par_chunks(dims)
+            .zip(&offsets)
+            .map(|(c, offset)| dot(&mean, c) + offset)
+            .collect();
+        let highest = biases.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        biases.iter_mut().for_each(|bias| *bias -= highest);
         Self {
-            tiles: Tiles::new(&vectors, dims, tile.columns)
-                .with_biases(offsets.iter().map(|offset| *offset as f32)),
+            tiles: Tiles::centred(kernel, &vectors, mean, tile.columns)
+                .with_biases(biases.into_iter().map(|bias| bias as f32)),
             vectors,
             offsets,
             dims,
-            longest,
             tile,
         }
     }
@@ -157,12 +167,9 @@ impl Nearest {
         dot(row, vector) + self.offsets[centroid]
     }
 
-    /// Twice the error of a float32 score of this row.
-    fn slack(&self, row: &[f32]) -> f64 {
-        let norm = dot(row, row).sqrt();
-        // The offset is rounded, and the sum with it: each by half a unit.
-        2.0 * (product_error(self.dims, norm, self.longest)
-            + product_error(0, self.longest, self.longest))
+    /// How far two scores of a row of this extent can be apart for the lower one to be the higher.
+    fn slack(&self, row: Extent) -> f64 {
+        2.0 * self.tiles.error(row)
     }
 
     /// The nearest centroid of each of `rows` (`[labels, dims]`).
@@ -182,11 +189,11 @@ impl Nearest {
         panels: &mut RowPanels,
         best: &mut Vec<Best>,
     ) {
+        panels.fill(&self.tiles, rows);
         best.resize_with(labels.len(), Best::default);
-        for (row, best) in rows.chunks(self.dims).zip(best.iter_mut()) {
-            best.reset(self.slack(row));
+        for (extent, best) in panels.extents().iter().zip(best.iter_mut()) {
+            best.reset(self.slack(*extent));
         }
-        panels.fill(rows, self.dims, f32::NEG_INFINITY);
         for tile in 0..self.tiles.len() {
             let tile = self.tiles.range(tile);
             self.tiles.scan(tile, panels, |row, first, scores, floor| {
@@ -222,7 +229,7 @@ impl Nearest {
         let mut found = Vec::with_capacity(rows.len() / self.dims * count);
         let mut scores = vec![0.0; self.tile.rows * all];
         for rows in rows.chunks(self.tile.rows * self.dims) {
-            work.panels.fill(rows, self.dims, f32::NEG_INFINITY);
+            work.panels.fill(&self.tiles, rows);
             for tile in 0..self.tiles.len() {
                 let tile = self.tiles.range(tile);
                 self.tiles
@@ -230,10 +237,13 @@ impl Nearest {
                         scores[row * all + first..][..found.len()].copy_from_slice(found);
                     });
             }
-            for (row, scores) in rows.chunks(self.dims).zip(scores.chunks(all)) {
+            let extents = work.panels.extents().iter();
+            for ((row, extent), scores) in
+                rows.chunks(self.dims).zip(extents).zip(scores.chunks(all))
+            {
                 let mut sorted = scores.to_vec();
                 let (_, last, _) = sorted.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
-                let floor = f64::from(*last) - self.slack(row);
+                let floor = f64::from(*last) - self.slack(*extent);
                 let mut candidates: Vec<(f64, u32)> = (0..all)
                     .filter(|i| f64::from(scores[*i]) >= floor)
                     .map(|i| (self.score(row, i), i as u32))
@@ -263,6 +273,18 @@ impl Nearest {
     }
 }
 
+/// The mean of some vectors, rounded to float32.
+fn mean(vectors: &[f32], dims: usize) -> Vec<f32> {
+    let mut sums = vec![0.0_f64; dims];
+    for vector in vectors.chunks(dims) {
+        for (sum, value) in sums.iter_mut().zip(vector) {
+            *sum += f64::from(*value);
+        }
+    }
+    let count = (vectors.len() / dims).max(1) as f64;
+    sums.into_iter().map(|sum| (sum / count) as f32).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_is_that_of_float64_for_every_tile_size_and_number_of_threads() {
+    fn the_nearest_is_that_of_float64_for_every_kernel_tile_size_and_number_of_threads() {
         let dims = 19;
         for geometry in [Geometry::Euclidean, Geometry::Spherical] {
             let mut values = vectors(1, 70, dims);
@@ -309,12 +331,14 @@ mod tests {
                 values: &rows,
                 dims,
             };
-            for tile in [(1, 1), (7, 16), (128, 256), (33, 70)] {
+            let tiles = [(1, 1), (7, 16), (128, 256), (33, 70)];
+            let kernels = Kernel::here().into_iter();
+            for (kernel, tile) in kernels.flat_map(|kernel| tiles.map(|tile| (kernel, tile))) {
                 let tile = TileSize {
                     rows: tile.0,
                     columns: tile.1,
                 };
-                let nearest = Nearest::new(&centroids, tile);
+                let nearest = Nearest::with(kernel, &centroids, tile);
                 for threads in [1, 2, 7] {
                     let pool = rayon::ThreadPoolBuilder::new()
                         .num_threads(threads)

@@ -8,7 +8,7 @@
 const UNIT: f64 = 1.0 / (1 << 24) as f64;
 
 /// Sums kept side by side: four AVX-512 registers of float64, enough to hide an addition's latency.
-const LANES: usize = 32;
+pub(crate) const LANES: usize = 32;
 
 /// Compiles the body three times and runs the widest version the machine has. Lanes are summed
 /// apart and joined in a fixed order, so all versions give the same bits.
@@ -40,10 +40,11 @@ macro_rules! by_width {
         }
     };
 }
+pub(crate) use by_width;
 
 /// Joins the lanes: always the same tree.
 #[inline(always)]
-fn join(mut lanes: [f64; LANES]) -> f64 {
+pub(crate) fn join(mut lanes: [f64; LANES]) -> f64 {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {

@@ -15,6 +15,7 @@
 use rayon::prelude::*;
 
 use super::numeric::product_error;
+use super::product::Extent;
 use super::tiles::{RowPanels, Tiles};
 use crate::engine::Worker;
 
@@ -24,7 +25,7 @@ pub(crate) trait Units: Sync {
     fn dims(&self) -> usize;
     /// Copies one row, scaled so that a product is the similarity.
     fn load(&self, unit: u32, out: &mut [f32]);
-    /// The length of the longest row as loaded.
+    /// No less than the length of the longest row as loaded.
     fn longest(&self) -> f64;
     /// Whether a similarity joins; this is what the borderline ones are decided by.
     fn similar(&self, a: u32, b: u32) -> bool;
@@ -53,13 +54,11 @@ pub(crate) fn for_each_similar(
     worker: &Worker<'_>,
 ) {
     let dims = units.dims();
-    let error = product_error(dims, units.longest(), units.longest());
     let search = Search {
         units,
         sink,
         dims,
-        certain: next_above(units.threshold() + error),
-        possible: next_below(units.threshold() - error),
+        loading: product_error(0, units.longest(), units.longest()),
     };
     // Rows and their layout, in a quarter of the memory.
     let most = (worker.memory as usize / 4 / (8 * dims)).max(FIRST_PANEL);
@@ -89,8 +88,16 @@ struct Search<'a, U, S> {
     units: &'a U,
     sink: &'a S,
     dims: usize,
-    /// Products of at least this are similar, and products below `possible` are not.
+    /// How far a product can be from the similarity because rows are rounded as they are loaded.
+    loading: f64,
+}
+
+/// What a product says.
+#[derive(Clone, Copy)]
+struct Verdict {
+    /// Products of at least this are similar.
     certain: f32,
+    /// Products below this are not.
     possible: f32,
 }
 
@@ -103,7 +110,7 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
             .for_each_init(RowPanels::default, |work, start| {
                 let rows = start..panel.len().min(start + block);
                 let values = &values[rows.start * self.dims..rows.end * self.dims];
-                work.fill(values, self.dims, self.possible);
+                let verdict = self.lay_out(work, tiles, values);
                 for tile in 0..tiles.len() {
                     let columns = tiles.range(tile);
                     if columns.start >= rows.end {
@@ -117,7 +124,7 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
                             let row = rows.start + row;
                             for (i, product) in scores.iter().enumerate() {
                                 if first + i < row {
-                                    self.pair(panel[first + i], panel[row], *product);
+                                    self.pair(panel[first + i], panel[row], *product, verdict);
                                 }
                             }
                         },
@@ -143,16 +150,29 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
                 for (row, values) in rows.iter().zip(values.chunks_mut(self.dims)) {
                     self.units.load(*row, values);
                 }
-                work.fill(values, self.dims, self.possible);
+                let verdict = self.lay_out(work, tiles, values);
                 for tile in (0..tiles.len()).filter(|tile| !known(*tile)) {
                     tiles.scan(tiles.range(tile), work, |row, first, scores, _| {
                         for (i, product) in scores.iter().enumerate() {
-                            self.pair(panel[first + i], rows[row], *product);
+                            self.pair(panel[first + i], rows[row], *product, verdict);
                         }
                     });
                 }
             },
         );
+    }
+
+    /// Lays out rows for products with `tiles`, and says what these will mean.
+    fn lay_out(&self, rows: &mut RowPanels, tiles: &Tiles, values: &[f32]) -> Verdict {
+        rows.fill(tiles, values);
+        let extents = rows.extents().iter().copied();
+        let error = self.loading + tiles.error(extents.fold(Extent::default(), Extent::max));
+        let verdict = Verdict {
+            certain: next_above(self.units.threshold() + error),
+            possible: next_below(self.units.threshold() - error),
+        };
+        rows.set_floors(verdict.possible);
+        verdict
     }
 
     /// The set that all of these are in.
@@ -164,10 +184,10 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
 
     /// A pair and its product: passed on if it is similar and says something new.
     #[inline(always)]
-    fn pair(&self, a: u32, b: u32, product: f32) {
-        if product >= self.possible
+    fn pair(&self, a: u32, b: u32, product: f32, verdict: Verdict) {
+        if product >= verdict.possible
             && !self.sink.known(a, b)
-            && (product >= self.certain || self.units.similar(a, b))
+            && (product >= verdict.certain || self.units.similar(a, b))
         {
             self.sink.pair(a, b);
         }

@@ -1,187 +1,220 @@
-//! The inner loop of every search: a few rows times a panel of vectors, summed in registers.
+//! The inner loop of every search: a few rows times a panel of 32 vectors, summed in registers.
 //!
-//! ```text
-//!                       vectors [dims, 32]
-//!                       v₀ v₁ ... v₃₁        for each of `dims` numbers, one load of 32 vectors'
-//!  rows [dims, 12]   r₀ ┌────────────┐       numbers and twelve broadcasts feed 384 sums, which
-//!                    .. │   scores   │       stay in registers from the first number to the last
-//!                   r₁₁ └────────────┘
-//! ```
-//! Rows whose scores all lie below a floor are told apart at once, so that nobody looks at them
-//! again. The versions for wider registers sum in the same order but with fused multiply-adds:
-//! scores may differ by their rounding, which callers allow for
-//! ([`product_error`](super::numeric::product_error)).
+//! Scores only find candidates, so they may be rough as long as it is known how rough: where the
+//! processor multiplies `bf16` faster than `f32`, on tile registers or in pairs, operands are rounded
+//! to it, and [`Extent`] tells what that costs. Rows whose scores all lie below a floor are told apart
+//! at once, so that nobody looks at them again.
+
+#[cfg(target_arch = "x86_64")]
+mod bfloat16;
+mod float32;
+mod layout;
+mod operand;
+
+use super::numeric::product_error;
+pub(crate) use operand::Extent;
 
 /// Vectors of a panel: two AVX-512 registers.
 pub(crate) const WIDTH: usize = 32;
 
-/// Rows of a panel: with two registers each they leave a quarter of the 32 for operands.
-pub(crate) const HEIGHT: usize = 12;
+/// The most rows of a panel.
+pub(crate) const HEIGHT: usize = 32;
 
 /// The scores of a panel of rows with a panel of vectors.
 pub(crate) type Scores = [[f32; WIDTH]; HEIGHT];
 
-/// Writes `row · vector + bias` for a panel of rows (`[dims, HEIGHT]`) and one of vectors
-/// (`[dims, WIDTH]`). Bit `r` of what it returns says that a score of row `r` is at least
-/// `floors[r]`.
-pub(crate) fn multiply(
-    rows: &[f32],
-    vectors: &[f32],
-    biases: &[f32; WIDTH],
-    floors: &[f32; HEIGHT],
-    scores: &mut Scores,
-) -> u32 {
-    let rows = rows.as_chunks().0;
-    let vectors = vectors.as_chunks().0;
-    assert_eq!(rows.len(), vectors.len(), "vectors of one width");
+/// How products are formed. Decisions are the same for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// In float32.
+    Float32,
+    /// Of numbers rounded to `bf16`, in pairs (AVX512-BF16).
     #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the machine has AVX-512.
-            return unsafe { x86::avx512(rows, vectors, biases, floors, scores) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+    Pairs,
+    /// Of numbers rounded to `bf16`, on tile registers (AMX).
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
+}
+
+impl Kernel {
+    /// The fastest that this processor has.
+    pub(crate) fn best() -> Self {
+        static BEST: std::sync::LazyLock<Kernel> =
+            std::sync::LazyLock::new(|| Kernel::here().pop().unwrap_or(Kernel::Float32));
+        *BEST
+    }
+
+    /// Those that this processor has, the fastest last.
+    pub(crate) fn here() -> Vec<Self> {
+        let mut here = vec![Self::Float32];
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bf16")
         {
-            // SAFETY: the machine has AVX2 and FMA.
-            return unsafe { x86::avx2(rows, vectors, biases, floors, scores) };
+            here.push(Self::Pairs);
+            if bunny_amx::is_available() {
+                here.push(Self::Tiles);
+            }
+        }
+        here
+    }
+
+    /// Rows of a panel. With two registers a row, twelve leave a quarter of the 32 for operands; a
+    /// tile has sixteen.
+    pub(crate) fn height(self) -> usize {
+        match self {
+            Self::Float32 => float32::HEIGHT,
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs => float32::HEIGHT,
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles => HEIGHT,
         }
     }
-    plain(rows, vectors, biases, floors, scores)
-}
 
-/// The same without intrinsics, in blocks whose sums fit sixteen registers of four.
-fn plain(
-    rows: &[[f32; HEIGHT]],
-    vectors: &[[f32; WIDTH]],
-    biases: &[f32; WIDTH],
-    floors: &[f32; HEIGHT],
-    scores: &mut Scores,
-) -> u32 {
-    const ROWS: usize = 4;
-    const VECTORS: usize = 8;
-    for row in (0..HEIGHT).step_by(ROWS) {
-        for vector in (0..WIDTH).step_by(VECTORS) {
-            let mut sums = [[0.0_f32; VECTORS]; ROWS];
-            for (rows, vectors) in rows.iter().zip(vectors) {
-                for (sums, x) in sums.iter_mut().zip(&rows[row..row + ROWS]) {
-                    for (sum, v) in sums.iter_mut().zip(&vectors[vector..vector + VECTORS]) {
-                        *sum += x * v;
-                    }
+    /// Words of 32 bits that a vector of `dims` numbers takes.
+    pub(crate) fn words(self, dims: usize) -> usize {
+        match self {
+            Self::Float32 => dims,
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs => dims.div_ceil(2),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles => dims.div_ceil(2).next_multiple_of(bunny_amx::SIDE),
+        }
+    }
+
+    /// Lays out at most [`height`](Self::height) rows (`[n, dims]`), less `shift` each, as a panel.
+    pub(crate) fn lay_rows(
+        self,
+        rows: &[f32],
+        shift: &[f32],
+        rounded: &mut Vec<u32>,
+        extents: &mut Vec<Extent>,
+        panel: &mut [u32],
+    ) {
+        let words = self.words(shift.len());
+        self.round(rows, shift, rounded, extents);
+        match self {
+            Self::Float32 => layout::interleave::<{ float32::HEIGHT }>(rounded, words, panel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs => layout::interleave::<{ float32::HEIGHT }>(rounded, words, panel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles => layout::squares(rounded, words, panel),
+        }
+    }
+
+    /// Lays out at most [`WIDTH`] vectors (`[n, dims]`), less `shift` each, as a panel.
+    pub(crate) fn lay_vectors(
+        self,
+        vectors: &[f32],
+        shift: &[f32],
+        rounded: &mut Vec<u32>,
+        extents: &mut Vec<Extent>,
+        panel: &mut [u32],
+    ) {
+        let words = self.words(shift.len());
+        self.round(vectors, shift, rounded, extents);
+        match self {
+            Self::Float32 => layout::interleave::<WIDTH>(rounded, words, panel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs => layout::interleave::<WIDTH>(rounded, words, panel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles => {
+                let (low, high) = panel.split_at_mut(words * bunny_amx::SIDE);
+                let first = rounded.len().min(words * bunny_amx::SIDE);
+                layout::interleave::<{ bunny_amx::SIDE }>(&rounded[..first], words, low);
+                layout::interleave::<{ bunny_amx::SIDE }>(&rounded[first..], words, high);
+            }
+        }
+    }
+
+    /// `[n, dims]` to `[n, words]`.
+    fn round(
+        self,
+        vectors: &[f32],
+        shift: &[f32],
+        rounded: &mut Vec<u32>,
+        extents: &mut Vec<Extent>,
+    ) {
+        let dims = shift.len();
+        let words = self.words(dims);
+        rounded.clear();
+        rounded.resize(vectors.len() / dims * words, 0);
+        for (vector, rounded) in vectors.chunks(dims).zip(rounded.chunks_mut(words)) {
+            let (squared, error_squared) = match self {
+                Self::Float32 => operand::to_float32(vector, shift, rounded),
+                #[cfg(target_arch = "x86_64")]
+                Self::Pairs | Self::Tiles => {
+                    let halves: &mut [u16] = bytemuck::cast_slice_mut(rounded);
+                    operand::to_bfloat16(vector, shift, &mut halves[..dims])
                 }
-            }
-            for (scores, sums) in scores[row..row + ROWS].iter_mut().zip(sums) {
-                scores[vector..vector + VECTORS].copy_from_slice(&sums);
-            }
-        }
-    }
-    let mut reached = 0;
-    for (row, (scores, floor)) in scores.iter_mut().zip(floors).enumerate() {
-        let mut any = false;
-        for (score, bias) in scores.iter_mut().zip(biases) {
-            *score += bias;
-            any |= *score >= *floor;
-        }
-        reached |= u32::from(any) << row;
-    }
-    reached
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{HEIGHT, Scores, WIDTH};
-    use std::arch::x86_64::*;
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512(
-        rows: &[[f32; HEIGHT]],
-        vectors: &[[f32; WIDTH]],
-        biases: &[f32; WIDTH],
-        floors: &[f32; HEIGHT],
-        scores: &mut Scores,
-    ) -> u32 {
-        let mut sums = [[_mm512_setzero_ps(); 2]; HEIGHT];
-        for (rows, vectors) in rows.iter().zip(vectors) {
-            // SAFETY: a vector of 32 numbers is two registers.
-            let (low, high) = unsafe {
-                let from = vectors.as_ptr();
-                (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)))
             };
-            for (sums, x) in sums.iter_mut().zip(rows) {
-                let x = _mm512_set1_ps(*x);
-                sums[0] = _mm512_fmadd_ps(x, low, sums[0]);
-                sums[1] = _mm512_fmadd_ps(x, high, sums[1]);
-            }
+            extents.push(Extent {
+                length: squared.sqrt(),
+                error: error_squared.sqrt(),
+            });
         }
-        // SAFETY: 32 numbers are two registers.
-        let (low_bias, high_bias) = unsafe {
-            let from = biases.as_ptr();
-            (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)))
-        };
-        let mut reached = 0;
-        for (row, (scores, sums)) in scores.iter_mut().zip(sums).enumerate() {
-            let low = _mm512_add_ps(sums[0], low_bias);
-            let high = _mm512_add_ps(sums[1], high_bias);
-            let floor = _mm512_set1_ps(floors[row]);
-            let any = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(low, floor)
-                | _mm512_cmp_ps_mask::<_CMP_GE_OQ>(high, floor);
-            reached |= u32::from(any != 0) << row;
-            // SAFETY: a row of 32 scores is two registers.
-            unsafe {
-                let to = scores.as_mut_ptr();
-                _mm512_storeu_ps(to, low);
-                _mm512_storeu_ps(to.add(16), high);
-            }
-        }
-        reached
     }
 
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2(
-        rows: &[[f32; HEIGHT]],
-        vectors: &[[f32; WIDTH]],
+    /// How far the score of a row of this extent can be from that of the vectors it stands for,
+    /// where no vector's extent exceeds `vectors`, and no bias `bias`.
+    ///
+    /// With `r` and `v` for the exact operands and `r'` and `v'` for the rounded, `r'·v' − r·v =
+    /// (r' − r)·v' + r·(v' − v)`, and Cauchy and Schwarz bound both. The sums' own rounding comes on
+    /// top, for which a pair counts as two terms, and numbers too small for float32.
+    pub(crate) fn error(self, dims: usize, row: Extent, vectors: Extent, bias: f64) -> f64 {
+        let rounding = row.error * vectors.length + (row.length + row.error) * vectors.error;
+        let magnitude = row.length * vectors.length + bias;
+        let smallest = f64::from(f32::MIN_POSITIVE);
+        rounding * (1.0 + 1e-9)
+            + product_error(2 * dims, 1.0, magnitude)
+            + 4.0 * dims as f64 * smallest
+    }
+
+    /// Gets this thread ready to multiply.
+    pub(crate) fn start(self) -> Multiplier {
+        match self {
+            Self::Float32 => Multiplier::Float32,
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs => Multiplier::Pairs,
+            // SAFETY: `here` has seen them, and no search begins within another on one thread.
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles => Multiplier::Tiles(unsafe { bunny_amx::Tiles::take() }),
+        }
+    }
+}
+
+/// A kernel at work.
+#[derive(Debug)]
+pub(crate) enum Multiplier {
+    Float32,
+    #[cfg(target_arch = "x86_64")]
+    Pairs,
+    #[cfg(target_arch = "x86_64")]
+    Tiles(bunny_amx::Tiles),
+}
+
+impl Multiplier {
+    /// Writes `row · vector + bias` for a panel of rows and one of vectors. Bit `r` of what it
+    /// returns says that a score of row `r` is at least `floors[r]`.
+    pub(crate) fn multiply(
+        &self,
+        rows: &[u32],
+        vectors: &[u32],
         biases: &[f32; WIDTH],
-        floors: &[f32; HEIGHT],
+        floors: &[f32],
         scores: &mut Scores,
     ) -> u32 {
-        // Sixteen registers: the panel is multiplied in four parts of 6 rows and 16 vectors.
-        const ROWS: usize = HEIGHT / 2;
-        let mut reached = 0;
-        for first in [0, ROWS] {
-            for vector in [0, WIDTH / 2] {
-                // SAFETY: half of a vector of 32 numbers is two registers.
-                let pair = |from: &[f32; WIDTH]| unsafe {
-                    let from = from.as_ptr().add(vector);
-                    (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8)))
-                };
-                let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-                for (rows, vectors) in rows.iter().zip(vectors) {
-                    let (low, high) = pair(vectors);
-                    for (sums, x) in sums.iter_mut().zip(&rows[first..first + ROWS]) {
-                        let x = _mm256_set1_ps(*x);
-                        sums[0] = _mm256_fmadd_ps(x, low, sums[0]);
-                        sums[1] = _mm256_fmadd_ps(x, high, sums[1]);
-                    }
-                }
-                let (low_bias, high_bias) = pair(biases);
-                for (row, sums) in (first..first + ROWS).zip(sums) {
-                    let low = _mm256_add_ps(sums[0], low_bias);
-                    let high = _mm256_add_ps(sums[1], high_bias);
-                    let floor = _mm256_set1_ps(floors[row]);
-                    let any = _mm256_or_ps(
-                        _mm256_cmp_ps::<_CMP_GE_OQ>(low, floor),
-                        _mm256_cmp_ps::<_CMP_GE_OQ>(high, floor),
-                    );
-                    reached |= u32::from(_mm256_movemask_ps(any) != 0) << row;
-                    // SAFETY: half of a row of 32 scores is two registers.
-                    unsafe {
-                        let to = scores[row].as_mut_ptr().add(vector);
-                        _mm256_storeu_ps(to, low);
-                        _mm256_storeu_ps(to.add(8), high);
-                    }
-                }
-            }
+        match self {
+            Self::Float32 => float32::multiply(rows, vectors, biases, floors, scores),
+            // SAFETY: `Kernel::here` has seen the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs => unsafe { bfloat16::pairs(rows, vectors, biases, floors, scores) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(tiles) => unsafe {
+                bfloat16::tiles(tiles, rows, vectors, biases, floors, scores)
+            },
         }
-        reached
     }
 }
 
@@ -190,45 +223,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_width_of_registers_gives_the_products_and_the_rows_that_reach_their_floors() {
-        for dims in [1, 7, 64] {
-            // Small integers: float32 sums are exact.
+    fn every_kernel_gives_the_products_and_the_rows_that_reach_their_floors() {
+        for (kernel, dims) in Kernel::here()
+            .into_iter()
+            .flat_map(|kernel| [1, 7, 64, 70].map(|dims| (kernel, dims)))
+        {
+            // Small integers: they are `bf16`, and float32 sums of their products are exact.
             let value =
                 |seed: u64, i: usize| (crate::hash::mix_all(&[seed, i as u64]) % 17) as f32 - 8.0;
-            let rows: Vec<f32> = (0..dims * HEIGHT).map(|i| value(1, i)).collect();
-            let vectors: Vec<f32> = (0..dims * WIDTH).map(|i| value(2, i)).collect();
+            let height = kernel.height();
+            let rows: Vec<f32> = (0..height * dims).map(|i| value(1, i)).collect();
+            let vectors: Vec<f32> = (0..WIDTH * dims).map(|i| value(2, i)).collect();
             let biases: [f32; WIDTH] = std::array::from_fn(|i| value(3, i));
-            let mut expected = [[0.0; WIDTH]; HEIGHT];
-            for (row, expected) in expected.iter_mut().enumerate() {
-                for (vector, expected) in expected.iter_mut().enumerate() {
-                    *expected = biases[vector]
-                        + (0..dims)
-                            .map(|k| rows[k * HEIGHT + row] * vectors[k * WIDTH + vector])
-                            .sum::<f32>();
+            let shift: Vec<f32> = (0..dims).map(|i| value(4, i)).collect();
+            let expected = |row: usize, vector: usize| -> f32 {
+                let less = |of: &[f32], at: usize, k: usize| of[at * dims + k] - shift[k];
+                let products = (0..dims).map(|k| less(&rows, row, k) * less(&vectors, vector, k));
+                biases[vector] + products.sum::<f32>()
+            };
+            // Every other row reaches its floor, and just so.
+            let floors: Vec<f32> = (0..height)
+                .map(|row| {
+                    let highest = (0..WIDTH)
+                        .map(|vector| expected(row, vector))
+                        .fold(f32::MIN, f32::max);
+                    highest + (row % 2) as f32
+                })
+                .collect();
+            let (mut rounded, mut extents) = (Vec::new(), Vec::new());
+            let mut row_panel = vec![0; height * kernel.words(dims)];
+            kernel.lay_rows(&rows, &shift, &mut rounded, &mut extents, &mut row_panel);
+            let mut panel = vec![0; WIDTH * kernel.words(dims)];
+            kernel.lay_vectors(&vectors, &shift, &mut rounded, &mut extents, &mut panel);
+            assert!(extents.iter().all(|extent| extent.error == 0.0));
+            let mut scores = [[f32::NAN; WIDTH]; HEIGHT];
+            let reached =
+                kernel
+                    .start()
+                    .multiply(&row_panel, &panel, &biases, &floors, &mut scores);
+            for (row, scores) in scores[..height].iter().enumerate() {
+                for (vector, score) in scores.iter().enumerate() {
+                    assert_eq!(*score, expected(row, vector), "{kernel:?}, {row}, {vector}");
                 }
             }
-            // Every other row reaches its floor, and just so.
-            let floors: [f32; HEIGHT] = std::array::from_fn(|row| {
-                let highest = expected[row].iter().copied().fold(f32::MIN, f32::max);
-                if row % 2 == 0 { highest } else { highest + 1.0 }
-            });
-            let mut scores = [[f32::NAN; WIDTH]; HEIGHT];
-            let reached = multiply(&rows, &vectors, &biases, &floors, &mut scores);
-            assert_eq!((scores, reached), (expected, 0b0101_0101_0101));
-
-            let (rows, vectors) = (rows.as_chunks().0, vectors.as_chunks().0);
-            scores = [[f32::NAN; WIDTH]; HEIGHT];
-            let found = plain(rows, vectors, &biases, &floors, &mut scores);
-            assert_eq!((scores, found), (expected, reached));
-            #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2")
-                && std::arch::is_x86_feature_detected!("fma")
-            {
-                scores = [[f32::NAN; WIDTH]; HEIGHT];
-                // SAFETY: the machine has AVX2 and FMA.
-                let found = unsafe { x86::avx2(rows, vectors, &biases, &floors, &mut scores) };
-                assert_eq!((scores, found), (expected, reached));
-            }
+            let every_other = 0x5555_5555 & ((1_u64 << height) - 1) as u32;
+            assert_eq!(reached, every_other, "{kernel:?}, {dims}");
         }
     }
 }

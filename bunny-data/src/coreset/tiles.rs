@@ -3,23 +3,26 @@
 
 use std::ops::Range;
 
-use super::product::{HEIGHT, Scores, WIDTH, multiply};
+use rayon::prelude::*;
 
-/// Vectors laid out for products: panels of 32, in each the first numbers of all its vectors, then
-/// the second, and so on.
+use super::product::{Extent, HEIGHT, Kernel, Scores, WIDTH};
+
+/// Vectors laid out for products, in panels of 32.
 ///
-/// ```text
-/// vector  0 1 2 | 3 4 5        panels of 3, dims 2
-///         a c e | g i k   →    a c e b d f | g i k h j l
-///         b d f | h j l
-/// ```
+/// Scores are those of the kernel, which are rough: [`error`](Self::error) says how much.
 #[derive(Clone, Debug)]
 pub(crate) struct Tiles {
-    /// `[panels, dims, WIDTH]`; what is missing to a full panel is zero.
-    data: Vec<f32>,
+    kernel: Kernel,
+    /// `[panels, 32 * words]`; what is missing to a full panel is zero.
+    data: Vec<u32>,
     /// Added to a vector's products; minus infinity for vectors that are none.
     biases: Vec<[f32; WIDTH]>,
-    dims: usize,
+    /// Subtracted from vectors and rows alike.
+    shift: Vec<f32>,
+    /// Of the vectors, the largest.
+    extent: Extent,
+    /// The largest, without its sign.
+    bias: f64,
     /// Panels of a tile.
     panels: usize,
     count: usize,
@@ -28,10 +31,19 @@ pub(crate) struct Tiles {
 impl Tiles {
     /// Lays out `vectors` (`[count, dims]`), in tiles of `width` of them, rounded up to panels.
     pub(crate) fn new(vectors: &[f32], dims: usize, width: usize) -> Self {
+        Self::centred(Kernel::best(), vectors, vec![0.0; dims], width)
+    }
+
+    /// The same for a kernel, of what the vectors are less `shift`: scores are
+    /// `(row − shift) · (vector − shift)`. Rough scores of short vectors are less rough.
+    pub(crate) fn centred(kernel: Kernel, vectors: &[f32], shift: Vec<f32>, width: usize) -> Self {
         let mut tiles = Self {
+            kernel,
             data: Vec::new(),
             biases: Vec::new(),
-            dims,
+            shift,
+            extent: Extent::default(),
+            bias: 0.0,
             panels: width.div_ceil(WIDTH),
             count: 0,
         };
@@ -41,19 +53,38 @@ impl Tiles {
 
     /// Replaces the vectors, without biases; the memory is kept.
     pub(crate) fn fill(&mut self, vectors: &[f32]) {
-        self.count = vectors.len() / self.dims;
-        interleave::<WIDTH>(vectors, self.dims, &mut self.data);
+        let dims = self.shift.len();
+        self.count = vectors.len() / dims;
+        let panels = self.count.div_ceil(WIDTH);
+        let (kernel, shift) = (self.kernel, &self.shift);
+        let size = WIDTH * kernel.words(dims);
+        self.data.resize(panels * size, 0);
+        let extents = self
+            .data
+            .par_chunks_exact_mut(size)
+            .zip(vectors.par_chunks(WIDTH * dims))
+            .map_init(
+                Default::default,
+                |(rounded, extents): &mut (Vec<u32>, Vec<Extent>), (panel, vectors)| {
+                    extents.clear();
+                    kernel.lay_vectors(vectors, shift, rounded, extents, panel);
+                    extents.iter().copied().fold(Extent::default(), Extent::max)
+                },
+            );
+        self.extent = extents.reduce(Extent::default, Extent::max);
         self.biases.clear();
-        self.biases.resize(self.count.div_ceil(WIDTH), [0.0; WIDTH]);
+        self.biases.resize(panels, [0.0; WIDTH]);
+        self.bias = 0.0;
         if let Some(last) = self.biases.last_mut() {
             last[(self.count - 1) % WIDTH + 1..].fill(f32::NEG_INFINITY);
         }
     }
 
-    /// Adds a number to all products of each vector.
+    /// Adds a number to all scores of each vector.
     pub(crate) fn with_biases(mut self, biases: impl IntoIterator<Item = f32>) -> Self {
         for (to, bias) in self.biases.as_flattened_mut().iter_mut().zip(biases) {
             *to = bias;
+            self.bias = self.bias.max(f64::from(bias.abs()));
         }
         self
     }
@@ -69,6 +100,12 @@ impl Tiles {
         tile * width..self.count.min((tile + 1) * width)
     }
 
+    /// How far a score of a row of this extent can be from the exact one.
+    pub(crate) fn error(&self, row: Extent) -> f64 {
+        self.kernel
+            .error(self.shift.len(), row, self.extent, self.bias)
+    }
+
     /// Multiplies rows with some vectors, those of a tile or the first of them, and calls
     /// `found(row, first, scores, floor)` wherever a score of up to 32 vectors, from `first` on,
     /// reaches the row's floor; `found` may raise it.
@@ -78,25 +115,27 @@ impl Tiles {
         rows: &mut RowPanels,
         mut found: impl FnMut(usize, usize, &[f32], &mut f32),
     ) {
+        let (height, words) = (self.kernel.height(), self.kernel.words(self.shift.len()));
         let mut scores: Scores = [[0.0; WIDTH]; HEIGHT];
+        let multiplier = self.kernel.start();
         let panels = vectors.start / WIDTH..vectors.end.div_ceil(WIDTH);
         for (row_panel, (rows, floors)) in rows
             .data
-            .chunks_exact(self.dims * HEIGHT)
-            .zip(&mut rows.floors)
+            .chunks_exact(height * words)
+            .zip(rows.floors.chunks_exact_mut(height))
             .enumerate()
         {
             for panel in panels.clone() {
-                let size = self.dims * WIDTH;
+                let size = words * WIDTH;
                 let data = &self.data[panel * size..(panel + 1) * size];
                 let biases = &self.biases[panel];
-                let mut reached = multiply(rows, data, biases, floors, &mut scores);
+                let mut reached = multiplier.multiply(rows, data, biases, floors, &mut scores);
                 let count = WIDTH.min(vectors.end - panel * WIDTH);
                 while reached != 0 {
                     let row = reached.trailing_zeros() as usize;
                     reached &= reached - 1;
                     found(
-                        row_panel * HEIGHT + row,
+                        row_panel * height + row,
                         panel * WIDTH,
                         &scores[row][..count],
                         &mut floors[row],
@@ -111,44 +150,42 @@ impl Tiles {
 /// interest.
 #[derive(Debug, Default)]
 pub(crate) struct RowPanels {
-    /// `[panels, dims, HEIGHT]`; what is missing to a full panel is zero.
-    data: Vec<f32>,
+    /// `[panels, height * words]`; what is missing to a full panel is zero.
+    data: Vec<u32>,
     /// Infinite for rows that are none.
-    floors: Vec<[f32; HEIGHT]>,
+    floors: Vec<f32>,
+    extents: Vec<Extent>,
+    rounded: Vec<u32>,
 }
 
 impl RowPanels {
-    /// Replaces the rows (`[n, dims]`); the memory is kept.
-    pub(crate) fn fill(&mut self, rows: &[f32], dims: usize, floor: f32) {
-        let count = rows.len() / dims;
-        interleave::<HEIGHT>(rows, dims, &mut self.data);
+    /// Replaces the rows (`[n, dims]`), for products with `tiles`, all of interest; the memory is
+    /// kept.
+    pub(crate) fn fill(&mut self, tiles: &Tiles, rows: &[f32]) {
+        let (kernel, dims) = (tiles.kernel, tiles.shift.len());
+        let (count, height) = (rows.len() / dims, kernel.height());
+        let size = height * kernel.words(dims);
+        self.extents.clear();
+        self.data.resize(count.div_ceil(height) * size, 0);
+        let panels = self.data.chunks_exact_mut(size);
+        for (panel, rows) in panels.zip(rows.chunks(height * dims)) {
+            let (rounded, extents) = (&mut self.rounded, &mut self.extents);
+            kernel.lay_rows(rows, &tiles.shift, rounded, extents, panel);
+        }
         self.floors.clear();
-        self.floors.resize(count.div_ceil(HEIGHT), [floor; HEIGHT]);
-        if let Some(last) = self.floors.last_mut() {
-            last[(count - 1) % HEIGHT + 1..].fill(f32::INFINITY);
-        }
+        self.floors.resize(count, f32::NEG_INFINITY);
+        self.floors
+            .resize(count.next_multiple_of(height), f32::INFINITY);
     }
-}
 
-/// `[count, dims]` to panels `[dims, N]` of `N` vectors, the last filled up with zeros.
-fn interleave<const N: usize>(vectors: &[f32], dims: usize, out: &mut Vec<f32>) {
-    // Numbers of a vector at a time: a line of the first cache.
-    const BLOCK: usize = 16;
-    let panels = (vectors.len() / dims).div_ceil(N);
-    out.resize(panels * dims * N, 0.0);
-    for (panel, vectors) in out.chunks_exact_mut(dims * N).zip(vectors.chunks(N * dims)) {
-        let (panel, _) = panel.as_chunks_mut::<N>();
-        if vectors.len() < N * dims {
-            panel.as_flattened_mut().fill(0.0);
-        }
-        for (block, panel) in panel.chunks_mut(BLOCK).enumerate() {
-            for (i, vector) in vectors.chunks_exact(dims).enumerate() {
-                let numbers = &vector[block * BLOCK..][..panel.len()];
-                for (to, from) in panel.iter_mut().zip(numbers) {
-                    to[i] = *from;
-                }
-            }
-        }
+    /// Makes scores below `floor` uninteresting, for all rows.
+    pub(crate) fn set_floors(&mut self, floor: f32) {
+        self.floors[..self.extents.len()].fill(floor);
+    }
+
+    /// Of each row.
+    pub(crate) fn extents(&self) -> &[Extent] {
+        &self.extents
     }
 }
 
@@ -166,7 +203,7 @@ mod tests {
             let biases: Vec<f32> = (0..count).map(|i| value(3, i)).collect();
             let tiles = Tiles::new(&vectors, dims, width).with_biases(biases.iter().copied());
             let mut panels = RowPanels::default();
-            panels.fill(&rows, dims, f32::NEG_INFINITY);
+            panels.fill(&tiles, &rows);
             let mut found = vec![f32::NAN; n * count];
             let mut seen = 0;
             for tile in 0..tiles.len() {
@@ -195,7 +232,8 @@ mod tests {
         let vectors: Vec<f32> = (0..100).map(|i| i as f32).collect();
         let tiles = Tiles::new(&vectors, 1, 64);
         let mut rows = RowPanels::default();
-        rows.fill(&[1.0], 1, 20.0);
+        rows.fill(&tiles, &[1.0]);
+        rows.set_floors(20.0);
         let mut firsts = Vec::new();
         for tile in 0..tiles.len() {
             tiles.scan(tiles.range(tile), &mut rows, |row, first, _, floor| {
@@ -205,5 +243,45 @@ mod tests {
             });
         }
         assert_eq!(firsts, [0, 64, 96]);
+    }
+
+    #[test]
+    fn no_score_is_further_off_than_is_said() {
+        let value = |seed: u64, i: usize| {
+            (crate::hash::mix_all(&[seed, i as u64]) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let dims = 300;
+        let vectors: Vec<f32> = (0..50 * dims).map(|i| value(1, i)).collect();
+        let rows: Vec<f32> = (0..40 * dims).map(|i| 0.1 * value(2, i) + 0.3).collect();
+        let shift: Vec<f32> = (0..dims).map(|i| 0.3 + 0.01 * value(3, i)).collect();
+        let biases: Vec<f32> = (0..50).map(|i| 2.0 * value(4, i)).collect();
+        for kernel in Kernel::here() {
+            let tiles =
+                Tiles::centred(kernel, &vectors, shift.clone(), 64).with_biases(biases.clone());
+            let mut panels = RowPanels::default();
+            panels.fill(&tiles, &rows);
+            let extents = panels.extents().to_vec();
+            let (mut seen, mut worst) = (0, 0.0_f64);
+            for tile in 0..tiles.len() {
+                tiles.scan(tiles.range(tile), &mut panels, |row, first, scores, _| {
+                    for (score, vector) in scores.iter().zip(first..) {
+                        let less = |of: &[f32], at: usize, k: usize| {
+                            f64::from(of[at * dims + k]) - f64::from(shift[k])
+                        };
+                        let exact: f64 = (0..dims)
+                            .map(|k| less(&rows, row, k) * less(&vectors, vector, k))
+                            .sum::<f64>()
+                            + f64::from(biases[vector]);
+                        let off = (f64::from(*score) - exact).abs() / tiles.error(extents[row]);
+                        assert!(off <= 1.0, "{kernel:?}: {off}");
+                        worst = worst.max(off);
+                        seen += 1;
+                    }
+                });
+            }
+            assert_eq!(seen, 2000);
+            // A bound that says nothing would hold too.
+            assert!(worst > 1e-3, "{kernel:?}: {worst}");
+        }
     }
 }
