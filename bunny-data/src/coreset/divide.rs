@@ -59,7 +59,7 @@ impl Divided {
 /// How the nearest centroid is found.
 enum Searcher {
     Exact(Nearest),
-    TwoLevel(TwoLevel),
+    TwoLevel(Box<TwoLevel>),
 }
 
 impl Task for Divide {
@@ -71,7 +71,8 @@ impl Task for Divide {
         let searcher = match self.search {
             Search::Exact => Searcher::Exact(Nearest::new(&centroids, worker.tile)),
             Search::TwoLevel { probes } => {
-                Searcher::TwoLevel(TwoLevel::new(&centroids, probes as usize, worker.tile))
+                let search = TwoLevel::new(&centroids, probes as usize, worker.tile);
+                Searcher::TwoLevel(Box::new(search))
             }
         };
         drop(centroids);
