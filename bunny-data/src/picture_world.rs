@@ -55,7 +55,7 @@ pub use exam::{TestQuestion, open_test};
 pub use grade::{Score, Tally, is_right, normalise, other_pictures, wilson};
 pub use paint::{Finish, Picture, paint};
 pub use pairs::{Pair, PairKind, pair};
-pub use palette::{Fill, Palette};
+pub use palette::{Fill, Halves, Palette};
 pub use scene::{Background, Font, Lettering, Object, Scene};
 pub use vocabulary::{Colour, Combination, Place, Shape, Size, Texture, WORDS, World};
 pub use write::{Manifest, WorldOptions, write_world};

@@ -2,6 +2,7 @@
 
 mod amounts;
 mod attributes;
+mod halves;
 mod known;
 mod pairs;
 mod writing;
@@ -11,6 +12,7 @@ use super::vocabulary::named;
 
 pub(super) use amounts::{count, more, presence};
 pub(super) use attributes::{colour, position, shape, shape_at, size, texture};
+pub(super) use halves::halves;
 pub(super) use known::Known;
 pub(super) use pairs::{larger, relation};
 pub(super) use writing::{letters_colour, number, word, written};
@@ -72,10 +74,9 @@ impl Question {
     pub(super) fn brief(&self, dice: &mut Dice) -> String {
         let space = if dice.percent(50) { "\n" } else { " " };
         // "One word" would be wrong of some answers, and must not tell which they are.
-        let from = usize::from(matches!(
-            self.kind,
-            QuestionKind::Position | QuestionKind::Compare
-        ));
+        let several = matches!(self.kind, QuestionKind::Position | QuestionKind::Compare)
+            || self.short.contains(" and ");
+        let from = usize::from(several);
         format!("{}{space}{}", self.text, say(dice, &BRIEF[from..], [""; 3]))
     }
 }

@@ -1,7 +1,7 @@
 //! From a plan of what has to be in a picture to a scene where everything has its place.
 
 use super::dice::Dice;
-use super::palette::Palette;
+use super::palette::{Palette, shade};
 use super::scene::{Background, Font, Lettering, Object, Scene};
 use super::vocabulary::{Colour, Combination, Place, Size, Texture, World};
 
@@ -123,11 +123,6 @@ fn draw_object(wanted: Wanted, many: bool, dice: &mut Dice) -> Object {
         tilt: dice.real(-0.1, 0.1),
         hue: dice.real(0.0, 1.0),
     }
-}
-
-/// No two reds are quite the same.
-fn shade(dice: &mut Dice) -> [f32; 3] {
-    [0; 3].map(|_| dice.real(-14.0, 14.0))
 }
 
 fn letterings(plan: &Plan<'_>, room: &mut Room, dice: &mut Dice) -> Vec<Lettering> {

@@ -116,15 +116,12 @@ pub fn paint(scene: &Scene, finish: &Finish) -> Picture {
         pixels: vec![[0.0; 3]; (width * height) as usize],
     };
     canvas.background(&scene.background);
-    let mut free = match &scene.palette {
-        Palette::Free(fills) => fills.iter(),
-        _ => [].iter(),
-    };
+    let mut fills = scene.palette.fills();
     for object in &scene.objects {
-        canvas.object(object, free.next());
+        canvas.object(object, fills.next());
     }
     for lettering in &scene.letterings {
-        canvas.lettering(lettering, free.next());
+        canvas.lettering(lettering, fills.next());
     }
     canvas.blur(finish.blur);
     Picture {

@@ -18,6 +18,17 @@ pub enum Palette {
     Greys([f32; 3]),
     /// Any colours: one or two for each object, then for each lettering.
     Free(Vec<Fill>),
+    /// Two colours with names for each object; letterings have the colours that they are called by.
+    Halves(Vec<Halves>),
+}
+
+/// A thing that has one colour on one side and another on the other, both with names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Halves {
+    /// What the colours are called.
+    pub names: [Colour; 2],
+    /// How the thing is filled with them.
+    pub fill: Fill,
 }
 
 /// What fills a thing: a colour, or two that meet along a line through it.
@@ -85,6 +96,52 @@ impl Palette {
         })
     }
 
+    /// Two colours for each object, which do not run into each other; `None` where there are no objects.
+    ///
+    /// Any colour may be a half of any shape, with another that the shape may have alone in training:
+    /// so which shapes a colour goes with tells nothing.
+    pub(super) fn halves(scene: &Scene, dice: &mut Dice) -> Option<Self> {
+        let one_of_two = |shape: Shape, dice: &mut Dice| loop {
+            let names = [0; 2].map(|_| *dice.pick(Colour::ALL));
+            let [one, other] = names.map(Colour::rgb);
+            let is_known = |colour: &Colour| {
+                !Combination {
+                    colour: *colour,
+                    shape,
+                }
+                .is_held_out()
+            };
+            if !names.contains(&Colour::Rainbow)
+                && distance(one, other) > 2.0 * APART
+                && names.iter().any(is_known)
+            {
+                return names;
+            }
+        };
+        let mut halves = Vec::with_capacity(scene.objects.len());
+        for object in &scene.objects {
+            let names = one_of_two(object.shape, dice);
+            let fill = Fill {
+                colours: names.map(|name| name.shaded(shade(dice))),
+                across: direction(dice),
+                offset: dice.real(-0.15, 0.15),
+                blend: 0.0,
+            };
+            halves.push(Halves { names, fill });
+        }
+        (!halves.is_empty()).then_some(Self::Halves(halves))
+    }
+
+    /// What fills objects, and then letterings, where it is not what they are called.
+    pub(super) fn fills(&self) -> impl Iterator<Item = &Fill> {
+        let (free, halves): (&[Fill], &[Halves]) = match self {
+            Self::Named | Self::Greys(_) => (&[], &[]),
+            Self::Free(fills) => (fills, &[]),
+            Self::Halves(halves) => (&[], halves),
+        };
+        free.iter().chain(halves.iter().map(|one| &one.fill))
+    }
+
     /// Colours that stand out from the background and from each other; `None` where none were found.
     ///
     /// Six things of ten have two, which says that a shape has nothing to do with a colour. Those may
@@ -133,21 +190,30 @@ fn any_colour(dice: &mut Dice) -> Rgb {
 }
 
 fn two_colours(dice: &mut Dice) -> Fill {
-    let colours = [0; 2].map(|_| any_colour(dice));
-    let [x, y] = [0; 2].map(|_| dice.real(-1.0, 1.0));
-    let length = (x * x + y * y).sqrt();
     Fill {
-        colours,
-        across: match length > 0.0 {
-            true => [x / length, y / length],
-            false => [1.0, 0.0],
-        },
+        colours: [0; 2].map(|_| any_colour(dice)),
+        across: direction(dice),
         offset: dice.real(-0.3, 0.3),
         blend: match dice.percent(50) {
             true => 0.0,
             false => dice.real(0.3, 1.6),
         },
     }
+}
+
+/// Any direction, of unit length.
+fn direction(dice: &mut Dice) -> [f32; 2] {
+    let [x, y] = [0; 2].map(|_| dice.real(-1.0, 1.0));
+    let length = (x * x + y * y).sqrt();
+    match length > 0.0 {
+        true => [x / length, y / length],
+        false => [1.0, 0.0],
+    }
+}
+
+/// Levels by which a colour is off: no two reds are quite the same.
+pub(super) fn shade(dice: &mut Dice) -> Rgb {
+    [0; 3].map(|_| dice.real(-14.0, 14.0))
 }
 
 /// Whether a shape of a colour would be called by the name of a combination that only the test has.
@@ -197,7 +263,7 @@ mod tests {
     #[test]
     fn a_free_colour_would_never_make_what_is_held_out() {
         let (mut plain, mut parted) = (0, 0);
-        for index in 0..2000 {
+        for index in 0..3500 {
             let (scene, _) = talk::about_picture(&mut Part::Conversations.dice(5, index));
             let Palette::Free(fills) = &scene.palette else {
                 continue;
@@ -223,8 +289,31 @@ mod tests {
                 plain += 1;
             }
         }
-        // Some five pictures of ten, of two objects or more.
+        // Some three pictures of ten, of two objects or more.
         assert!(plain > 500 && parted > 800, "{plain} {parted}");
+    }
+
+    #[test]
+    fn every_colour_is_half_of_every_shape_and_never_all_of_it() {
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..4000 {
+            let (scene, _) = talk::about_picture(&mut Part::Conversations.dice(6, index));
+            let Palette::Halves(halves) = &scene.palette else {
+                continue;
+            };
+            assert_eq!(halves.len(), scene.objects.len());
+            for (object, Halves { names, fill }) in scene.objects.iter().zip(halves) {
+                let combinations = names.map(|colour| Combination {
+                    colour,
+                    shape: object.shape,
+                });
+                assert!(!combinations.iter().all(|one| one.is_held_out()));
+                assert!(fill.is_parted());
+                seen.extend(combinations);
+            }
+        }
+        // All but eight rainbows.
+        assert_eq!(seen.len(), 88);
     }
 
     #[test]

@@ -64,12 +64,13 @@ pub(super) fn about_description(in_colours: bool, dice: &mut Dice) -> (Scene, Ve
     (scene, exchanges)
 }
 
-/// A scene as it comes, five times in ten in colours without a name, and once in black and white, if
-/// everything stays in sight.
+/// A scene as it comes, three times in ten in colours without a name, two times in colours that are
+/// halves of things, and once in black and white, if everything stays in sight.
 pub(super) fn developed(scene: Scene, dice: &mut Dice) -> Scene {
-    let palette = match dice.weighted(&[4, 5, 1]) {
+    let palette = match dice.weighted(&[4, 3, 2, 1]) {
         1 => Palette::free(&scene, dice),
-        2 => Palette::greys(&scene, dice),
+        2 => Palette::halves(&scene, dice),
+        3 => Palette::greys(&scene, dice),
         _ => None,
     };
     Scene {
@@ -210,6 +211,11 @@ fn clear_place(scene: &Scene, empty: bool, dice: &mut Dice) -> Option<Place> {
 
 /// Any question about a scene; `None` where the dice took one that it has no clear answer to.
 fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
+    if let Palette::Halves(halves) = &scene.palette
+        && dice.percent(60)
+    {
+        return ask::halves(scene, halves, dice);
+    }
     match dice.pick(SEEN) {
         QuestionKind::Colour if !scene.letterings.is_empty() && dice.percent(25) => {
             ask::letters_colour(scene, scene.number().is_some(), dice)
