@@ -5,17 +5,19 @@ use super::super::scene::Scene;
 use super::super::vocabulary::number_word;
 use super::{Known, Question, QuestionKind, capital, say, with_article};
 
+/// What asks whether something is there.
+pub(super) const IS_THERE: &[&str] = &[
+    "Is there {x}?",
+    "Is there {x} in the picture?",
+    "Do you see {x}?",
+    "Can you see {x} here?",
+    "Does the picture show {x}?",
+];
+
 /// Whether something is there.
 pub(in super::super) fn presence(scene: &Scene, known: Known, dice: &mut Dice) -> Question {
     let name = with_article(&known.name());
-    let forms = [
-        "Is there {x}?",
-        "Is there {x} in the picture?",
-        "Do you see {x}?",
-        "Can you see {x} here?",
-        "Does the picture show {x}?",
-    ];
-    let text = say(dice, &forms, [&name, "", ""]);
+    let text = say(dice, IS_THERE, [&name, "", ""]);
     yes_or_no(known.count(scene) > 0, text, name, dice)
 }
 

@@ -9,7 +9,7 @@ use super::super::dice::Dice;
 use super::super::palette::Halves;
 use super::super::scene::{Object, Scene};
 use super::super::vocabulary::{Colour, Combination, Shape, number_word};
-use super::amounts::yes_or_no;
+use super::amounts::{IS_THERE, yes_or_no};
 use super::{Question, QuestionKind, capital, say, spelling};
 
 /// A thing and its colours.
@@ -36,11 +36,8 @@ pub(in super::super) fn halves(
 
 /// How many things are half of a colour.
 fn having(things: &[Thing<'_>], colour: Colour) -> usize {
-    let mut count = 0;
-    for (_, names) in things {
-        count += usize::from(names.contains(&colour));
-    }
-    count
+    let having = things.iter().filter(|(_, names)| names.contains(&colour));
+    having.count()
 }
 
 /// A thing whose shape no other has.
@@ -148,6 +145,7 @@ fn both_colours(things: &[Thing<'_>], dice: &mut Dice) -> Option<Question> {
         text: spelling(text, dice),
         long: say(dice, &["It is {x}.", "It's {x}."], [&short, "", ""]),
         short,
+        // Two of eleven.
         choices: 55,
     })
 }
@@ -169,14 +167,7 @@ fn presence(things: &[Thing<'_>], dice: &mut Dice) -> Option<Question> {
         true => format!("a {} that is half {}", asked.shape, asked.colour),
         false => format!("a {} that is partly {}", asked.shape, asked.colour),
     };
-    let forms = [
-        "Is there {x}?",
-        "Is there {x} in the picture?",
-        "Do you see {x}?",
-        "Can you see {x} here?",
-        "Does the picture show {x}?",
-    ];
-    let text = say(dice, &forms, [&name, "", ""]);
+    let text = say(dice, IS_THERE, [&name, "", ""]);
     Some(yes_or_no(wanted, text, name, dice))
 }
 
