@@ -18,6 +18,7 @@ mod rope;
 pub use activation::Activation;
 pub use attention::{AttentionMask, Mask, attention};
 pub use dropout::dropout;
+use dropout::dropout_key;
 pub use embedding::{Embedding, LmHead, TokenTable};
 pub use kv_cache::{KvCache, LayerCache};
 pub use linear::{Linear, Lora};

@@ -25,11 +25,11 @@ pub fn dropout<B: Backend, const D: usize>(
     if !mode.training || probability == 0.0 {
         return input;
     }
-    kernel::dropout(input, probability, key(mode, place))
+    kernel::dropout(input, probability, dropout_key(mode, place))
 }
 
 /// The seed of one dropout in one forward pass.
-fn key(mode: &Mode, place: u64) -> u64 {
+pub(super) fn dropout_key(mode: &Mode, place: u64) -> u64 {
     [
         mode.seed,
         mode.step,

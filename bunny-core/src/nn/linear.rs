@@ -5,7 +5,7 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use super::{Mode, dropout, kernel};
+use super::{Mode, dropout_key, kernel};
 use crate::checkpoint::{Builder, Initial};
 
 /// `y = x Wᵀ + b`, the weight kept as published: `[out, in]`, which is also the layout in which
@@ -55,27 +55,26 @@ impl<B: Backend> Linear<B> {
         let rows: usize = shape[..D - 1].iter().product();
         let input = input.reshape([rows, channels]); // [rows, in]
         let bias = self.bias.as_ref().map(Param::val);
-        let mut output = kernel::linear(input.clone(), self.weight.val(), bias);
-        if let Some(lora) = &self.lora {
-            output = output + lora.forward(input, mode);
-        }
+        let output = match &self.lora {
+            Some(lora) => {
+                kernel::adapted_linear(input, self.weight.val(), bias, lora.adapter(mode))
+            }
+            None => kernel::linear(input, self.weight.val(), bias),
+        };
         shape[D - 1] = output.dims()[1];
         output.reshape(shape)
     }
 }
 
 impl<B: Backend> Lora<B> {
-    /// What the adapter adds to the layer's output.
-    ///
-    /// # Shapes
-    /// `[rows, in]` → `[rows, out]`
-    fn forward(&self, input: Tensor<B, 2>, mode: &Mode) -> Tensor<B, 2> {
-        let dtype = input.dtype();
-        let input = dropout(input, self.dropout, mode, self.place);
-        // The adapter learns in f32, and is applied in the activations' type.
-        let low = kernel::linear(input, self.lora_a.val().cast(dtype), None); // [rows, rank]
-        // Scaled where there is least of it.
-        let low = low.mul_scalar(self.scale);
-        kernel::linear(low, self.lora_b.val().cast(dtype), None) // [rows, out]
+    /// The adapter as it is in this pass.
+    fn adapter(&self, mode: &Mode) -> kernel::Adapter<B> {
+        let drops = mode.training && self.dropout > 0.0;
+        kernel::Adapter {
+            lora_a: self.lora_a.val(),
+            lora_b: self.lora_b.val(),
+            scale: self.scale,
+            dropout: drops.then(|| (self.dropout, dropout_key(mode, self.place))),
+        }
     }
 }

@@ -47,6 +47,45 @@ pub fn linear<B: Backend>(
     plain::linear(input, weight, bias)
 }
 
+/// A low-rank adapter (LoRA) beside a weight.
+#[derive(Debug, Clone)]
+pub struct Adapter<B: Backend> {
+    /// `A`, `[rank, in]`; it learns in f32 and is applied in the activations' type.
+    pub lora_a: Tensor<B, 2>,
+    /// `B`, `[out, rank]`, likewise.
+    pub lora_b: Tensor<B, 2>,
+    /// `s`.
+    pub scale: f64,
+    /// Which share of the adapter's input is dropped, and by which draw.
+    pub dropout: Option<(f64, u64)>,
+}
+
+/// `y = x Wᵀ + b + s (dropout(x) Aᵀ) Bᵀ`.
+///
+/// # Shapes
+/// `[rows, in]`, `[out, in]`, `[out]` → `[rows, out]`
+pub fn adapted_linear<B: Backend>(
+    input: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+    adapter: Adapter<B>,
+) -> Tensor<B, 2> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(output) = gpu::adapted_linear(&input, &weight, bias.as_ref(), &adapter) {
+        return output;
+    }
+    let dtype = input.dtype();
+    let output = linear(input.clone(), weight, bias);
+    let input = match adapter.dropout {
+        Some((probability, key)) => dropout(input, probability, key),
+        None => input,
+    };
+    let low = linear(input, adapter.lora_a.cast(dtype), None); // [rows, rank]
+    // Scaled where there is least of it.
+    let low = low.mul_scalar(adapter.scale);
+    output + linear(low, adapter.lora_b.cast(dtype), None)
+}
+
 /// Applies a nonlinearity to every element.
 pub fn activate<B: Backend, const D: usize>(kind: Activation, input: Tensor<B, D>) -> Tensor<B, D> {
     #[cfg(feature = "flex")]

@@ -16,7 +16,7 @@ use burn_cubecl::{
 
 use super::{
     Gpu,
-    launch::{elementwise, empty, rows},
+    launch::{elementwise, empty, lanes, rows},
     plain,
     primitive::raise,
     tracked,
@@ -57,18 +57,20 @@ fn forward<R: CubeRuntime>(kind: Activation, input: CubeTensor<R>) -> CubeTensor
     let input = rows(input);
     let output = empty(&input.tensor, shape, dtype);
     let count = input.count * input.width;
-    let (cubes, threads) = elementwise(count);
+    let lanes = lanes(&[&input]);
+    let (cubes, threads) = elementwise(count / lanes);
     // SAFETY: no thread reads or writes beyond `count` elements.
     unsafe {
         activation_kernel::launch_unchecked::<R>(
             &output.client,
             cubes,
             threads,
+            lanes,
             input.tensor.into_array_arg(),
             output.clone().into_array_arg(),
-            count,
-            input.width,
-            input.stride,
+            count / lanes,
+            input.width / lanes,
+            input.stride / lanes,
             kind,
             dtype.into(),
         );
@@ -85,20 +87,22 @@ fn backward<R: CubeRuntime>(
     let (input, gradient) = (rows(input), rows(gradient));
     let output = empty(&input.tensor, shape, dtype);
     let count = input.count * input.width;
-    let (cubes, threads) = elementwise(count);
+    let lanes = lanes(&[&input, &gradient]);
+    let (cubes, threads) = elementwise(count / lanes);
     // SAFETY: no thread reads or writes beyond `count` elements.
     unsafe {
         activation_backward_kernel::launch_unchecked::<R>(
             &output.client,
             cubes,
             threads,
+            lanes,
             input.tensor.into_array_arg(),
             gradient.tensor.into_array_arg(),
             output.clone().into_array_arg(),
-            count,
-            input.width,
-            input.stride,
-            gradient.stride,
+            count / lanes,
+            input.width / lanes,
+            input.stride / lanes,
+            gradient.stride / lanes,
             kind,
             dtype.into(),
         );
@@ -107,9 +111,9 @@ fn backward<R: CubeRuntime>(
 }
 
 #[cube(launch_unchecked)]
-fn activation_kernel<F: Float>(
-    input: &Array<F>,
-    output: &mut Array<F>,
+fn activation_kernel<F: Float, N: Size>(
+    input: &Array<Vector<F, N>>,
+    output: &mut Array<Vector<F, N>>,
     count: usize,
     width: usize,
     stride: usize,
@@ -120,20 +124,30 @@ fn activation_kernel<F: Float>(
     if at >= count {
         terminate!();
     }
-    let x = f32::cast_from(input[at / width * stride + at % width]);
-    let y = match kind {
+    let lanes = N::value().comptime();
+    let inputs = input[at / width * stride + at % width];
+    let mut outputs = Vector::<F, N>::empty();
+    #[unroll]
+    for lane in 0..lanes {
+        outputs[lane] = F::cast_from(activated(f32::cast_from(inputs[lane]), kind));
+    }
+    output[at] = outputs;
+}
+
+#[cube]
+fn activated(x: f32, #[comptime] kind: Activation) -> f32 {
+    match kind {
         Activation::GeluTanh => x * sigmoid(twice_tanh_argument(x)),
         Activation::Gelu => 0.5 * x * (1.0 + error_function::<f32>(x * ROOT_HALF)),
         Activation::Silu => x * sigmoid(x),
-    };
-    output[at] = F::cast_from(y);
+    }
 }
 
 #[cube(launch_unchecked)]
-fn activation_backward_kernel<F: Float>(
-    input: &Array<F>,
-    gradient: &Array<F>,
-    output: &mut Array<F>,
+fn activation_backward_kernel<F: Float, N: Size>(
+    input: &Array<Vector<F, N>>,
+    gradient: &Array<Vector<F, N>>,
+    output: &mut Array<Vector<F, N>>,
     count: usize,
     width: usize,
     input_stride: usize,
@@ -146,9 +160,21 @@ fn activation_backward_kernel<F: Float>(
         terminate!();
     }
     let (row, column) = (at / width, at % width);
-    let x = f32::cast_from(input[row * input_stride + column]);
-    let dy = f32::cast_from(gradient[row * gradient_stride + column]);
-    let slope = match kind {
+    let lanes = N::value().comptime();
+    let x = input[row * input_stride + column];
+    let dy = gradient[row * gradient_stride + column];
+    let mut dx = Vector::<F, N>::empty();
+    #[unroll]
+    for lane in 0..lanes {
+        let slope = slope(f32::cast_from(x[lane]), kind);
+        dx[lane] = F::cast_from(f32::cast_from(dy[lane]) * slope);
+    }
+    output[at] = dx;
+}
+
+#[cube]
+fn slope(x: f32, #[comptime] kind: Activation) -> f32 {
+    match kind {
         Activation::GeluTanh => {
             let s = sigmoid(twice_tanh_argument(x));
             let inner = TWICE_ROOT * (1.0 + 3.0 * CUBIC * x * x);
@@ -162,8 +188,7 @@ fn activation_backward_kernel<F: Float>(
             let s = sigmoid(x);
             s * (1.0 + x * (1.0 - s))
         }
-    };
-    output[at] = F::cast_from(dy * slope);
+    }
 }
 
 const ROOT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;

@@ -1,4 +1,5 @@
-//! Attention as two products around a softmax that scales and masks in its one pass.
+//! Attention: by the device's own kernel where it has one, else as two products around a softmax that
+//! scales and masks in its one pass.
 //!
 //! Scores are formed in f32, whatever they are formed of (Phi-2's overflow f16), and so is the
 //! softmax; what comes of it is kept in the type of the activations.
@@ -11,12 +12,14 @@ use burn::{
     },
     tensor::{DType, Tensor, backend::Backend},
 };
-use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
 
 use super::{
-    Gpu, plain,
+    Gpu,
+    launch::{empty, empty_aligned},
+    plain,
     primitive::raise,
-    product::{Factors, product},
+    product::{Factors, product, product_into},
     rows::upload,
     single_query::single_query,
     softmax::{Block, Reach, softmax, softmax_backward},
@@ -39,6 +42,11 @@ pub fn attention<B: Backend, K: Gpu>(
         if let Some(output) = decode::<K>(&query, &key, &value, mask, scale) {
             return Some(raise(output));
         }
+        let inputs = [&query, &key, &value];
+        let reach = Reach::new::<K>(mask, &query.device);
+        if let Some([seen, _]) = K::attend(inputs, &reach, scale) {
+            return Some(raise(as_rows::<K>(seen)));
+        }
         let inputs = [query, key, value].map(wrap::<K, 4>);
         let call = Call::new(inputs, mask, scale, Factors::Exact);
         let outputs = call.chunks().map(|chunk| call.forward(&chunk).0);
@@ -46,6 +54,18 @@ pub fn attention<B: Backend, K: Gpu>(
     }
     let [q, k, v] = parts.map(|part| tracked::<B, K, 4>(part));
     let (q, k, v) = (q?, k?, v?);
+    let inputs = [&q, &k, &v].map(|part| part.primitive.clone());
+    let reach = Reach::new::<K>(mask, &inputs[0].device);
+    if let Some(outputs) = K::attend(inputs.each_ref(), &reach, scale) {
+        let output = as_rows::<K>(outputs[0].clone());
+        let state = Attended {
+            inputs,
+            outputs,
+            reach,
+            scale,
+        };
+        return Some(raise(record!(K, AttendedStep, [q, k, v], state, output)));
+    }
     let inputs = [&q, &k, &v].map(|part| wrap::<K, 4>(part.primitive.clone()));
     let call = Call::new(inputs, mask, scale, Factors::Rounded);
     let (outputs, shares) = call.chunks().map(|chunk| call.forward(&chunk)).unzip();
@@ -75,6 +95,59 @@ fn decode<K: Gpu>(
     single_query(query, key, value, starts, scale)
 }
 
+/// What all heads saw, `[batch, heads, q, head_dim]`, as rows, `[batch, q, heads * head_dim]`.
+fn as_rows<K: Gpu>(seen: CubeTensor<K::Runtime>) -> CubeTensor<K::Runtime> {
+    let seen = wrap::<K, 4>(seen);
+    let [batch, heads, queries, head_dim] = seen.dims();
+    let rows = seen.swap_dims(1, 2);
+    unwrap::<K, 3>(rows.reshape([batch, queries, heads * head_dim]))
+}
+
+/// Attention by the device's own kernel.
+#[derive(Debug, Clone)]
+struct Attended<K: Gpu> {
+    inputs: [CubeTensor<K::Runtime>; 3],
+    outputs: [CubeTensor<K::Runtime>; 2],
+    reach: Reach<K::Runtime>,
+    scale: f32,
+}
+
+#[derive(Debug)]
+struct AttendedStep;
+
+impl<K: Gpu> Backward<K, 3> for AttendedStep {
+    type State = Attended<K>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = into_contiguous(grads.consume::<K>(&ops.node));
+        let [batch, heads, queries, head_dim] =
+            [0, 1, 2, 3].map(|dim| ops.state.inputs[0].meta.shape()[dim]);
+        let by_heads = wrap::<K, 3>(gradient)
+            .reshape([batch, queries, heads, head_dim])
+            .swap_dims(1, 2);
+        let Attended {
+            inputs,
+            outputs,
+            reach,
+            scale,
+        } = &ops.state;
+        let gradient = unwrap(by_heads);
+        let gradients = K::attend_backward(
+            inputs.each_ref(),
+            reach,
+            *scale,
+            outputs.each_ref(),
+            &gradient,
+        );
+        let gradients = gradients.expect("rows side by side can be fetched");
+        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(node) = node {
+                grads.register::<K>(node.id, gradient);
+            }
+        }
+    }
+}
+
 /// Queries that are handled together.
 #[derive(Debug, Clone, Copy)]
 struct Chunk {
@@ -91,7 +164,7 @@ struct Call<K: Gpu> {
     key: Tensor<K, 4>,
     /// The same.
     value: Tensor<K, 4>,
-    reach: Reach<K>,
+    reach: Reach<K::Runtime>,
     scale: f32,
     factors: Factors,
 }
@@ -128,7 +201,7 @@ impl<K: Gpu> Call<K> {
         scale: f32,
         factors: Factors,
     ) -> Self {
-        let reach = Reach::new(mask, &query.device());
+        let reach = Reach::new::<K>(mask, &query.device());
         Self {
             query,
             key,
@@ -162,15 +235,46 @@ impl<K: Gpu> Call<K> {
         let dtype = self.query.dtype();
         let query = self.folded(self.query.clone(), chunk);
         let key = self.key.clone().swap_dims(2, 3); // [batch, kv_heads, head_dim, kv]
-        let scores = product(query, key, self.factors, DType::F32);
+        let scores = self.by_keys(query, key, DType::F32);
         let block = Block {
             queries: chunk.count,
             heads,
             first_position: self.key.dims()[2] - queries + chunk.first,
         };
         let shares = softmax(scores, &self.reach, block, self.scale, dtype);
-        let seen = product(shares.clone(), self.value.clone(), self.factors, dtype);
+        let seen = self.by_heads(shares.clone(), self.value.clone());
         (seen.reshape([batch, heads, chunk.count, head_dim]), shares)
+    }
+
+    /// A product with a row of keys for each query, each beginning where the copy engine can fetch it.
+    fn by_keys(&self, left: Tensor<K, 4>, right: Tensor<K, 4>, dtype: DType) -> Tensor<K, 4> {
+        let [batch, kv_heads, rows, _] = left.dims();
+        let shape = [batch, kv_heads, rows, right.dims()[3]];
+        let own = K::multiplies(left.dtype(), &left.device()).then(|| {
+            let output = empty_aligned(&unwrap(left.clone()), shape, dtype);
+            product_into(&left, &right, output)
+        });
+        match own.flatten() {
+            Some(output) => output,
+            None => product(left, right, self.factors, dtype),
+        }
+    }
+
+    /// A product whose rows belong to heads, `[batch, heads, rows, channels]`; where the device's own
+    /// kernel writes it, rows lie as projections take them, those of all heads side by side.
+    fn by_heads(&self, left: Tensor<K, 4>, right: Tensor<K, 4>) -> Tensor<K, 4> {
+        let [batch, heads, rows, _] = left.dims();
+        let channels = right.dims()[3];
+        let dtype = left.dtype();
+        let own = K::multiplies(dtype, &left.device()).then(|| {
+            let output = empty(&unwrap(left.clone()), [batch, rows, heads, channels], dtype);
+            let output = wrap::<K, 4>(output).swap_dims(1, 2);
+            product_into(&left, &right, unwrap(output))
+        });
+        match own.flatten() {
+            Some(output) => output,
+            None => product(left, right, self.factors, dtype),
+        }
     }
 
     /// The queries of a chunk; each key head serves its group of query heads as more rows of one
@@ -213,11 +317,11 @@ impl<K: Gpu> Call<K> {
             let gradient = self.folded(gradient.clone(), &chunk);
             let query = self.folded(self.query.clone(), &chunk);
             let turned = shares.clone().swap_dims(2, 3);
-            let dv = product(turned, gradient.clone(), self.factors, dtype);
-            let dp = product(gradient, value.clone(), self.factors, dtype);
+            let dv = self.by_heads(turned, gradient.clone());
+            let dp = self.by_keys(gradient, value.clone(), dtype);
             let ds = softmax_backward(shares, dp, self.scale);
-            let dk = product(ds.clone().swap_dims(2, 3), query, self.factors, dtype);
-            let dq = product(ds, self.key.clone(), self.factors, dtype);
+            let dk = self.by_heads(ds.clone().swap_dims(2, 3), query);
+            let dq = self.by_heads(ds, self.key.clone());
             of_queries.push(dq.reshape([batch, heads, chunk.count, head_dim]));
             of_keys = Some(match of_keys {
                 None => [dk, dv],

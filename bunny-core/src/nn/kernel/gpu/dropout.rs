@@ -16,7 +16,7 @@ use burn_cubecl::{
 
 use super::{
     Gpu,
-    launch::{elementwise, empty, rows},
+    launch::{elementwise, empty, lanes, rows},
     plain,
     primitive::raise,
     tracked,
@@ -52,23 +52,25 @@ impl<K: Gpu> Backward<K, 1> for DropoutStep {
     }
 }
 
-fn drop_some<R: CubeRuntime>(input: CubeTensor<R>, keep: Keep) -> CubeTensor<R> {
+pub fn drop_some<R: CubeRuntime>(input: CubeTensor<R>, keep: Keep) -> CubeTensor<R> {
     let (dtype, shape) = (input.dtype, input.shape());
     let input = rows(input);
     let output = empty(&input.tensor, shape, dtype);
     let count = input.count * input.width;
-    let (cubes, threads) = elementwise(count);
+    let lanes = lanes(&[&input]);
+    let (cubes, threads) = elementwise(count / lanes);
     // SAFETY: no thread reads or writes beyond `count` elements.
     unsafe {
         dropout_kernel::launch_unchecked::<R>(
             &output.client,
             cubes,
             threads,
+            lanes,
             input.tensor.into_array_arg(),
             output.clone().into_array_arg(),
-            count,
-            input.width,
-            input.stride,
+            count / lanes,
+            input.width / lanes,
+            input.stride / lanes,
             keep.keys[0],
             keep.keys[1],
             keep.bound,
@@ -80,9 +82,9 @@ fn drop_some<R: CubeRuntime>(input: CubeTensor<R>, keep: Keep) -> CubeTensor<R> 
 }
 
 #[cube(launch_unchecked)]
-fn dropout_kernel<F: Float>(
-    input: &Array<F>,
-    output: &mut Array<F>,
+fn dropout_kernel<F: Float, N: Size>(
+    input: &Array<Vector<F, N>>,
+    output: &mut Array<Vector<F, N>>,
     count: usize,
     width: usize,
     stride: usize,
@@ -96,13 +98,20 @@ fn dropout_kernel<F: Float>(
     if at >= count {
         terminate!();
     }
-    let x = f32::cast_from(input[at / width * stride + at % width]);
-    let bits = mix32(mix32(u32::cast_from(at) ^ key) ^ second_key);
-    let mut y = 0.0f32;
-    if bits >= bound {
-        y = x * scale;
+    let lanes = N::value().comptime();
+    let x = input[at / width * stride + at % width];
+    let mut y = Vector::<F, N>::empty();
+    #[unroll]
+    for lane in 0..lanes {
+        let place = u32::cast_from(at * lanes + lane);
+        let bits = mix32(mix32(place ^ key) ^ second_key);
+        let mut kept = 0.0f32;
+        if bits >= bound {
+            kept = f32::cast_from(x[lane]) * scale;
+        }
+        y[lane] = F::cast_from(kept);
     }
-    output[at] = F::cast_from(y);
+    output[at] = y;
 }
 
 /// [`random::mix32`](crate::random::mix32).

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Shape, Tensor, backend::Backend};
 use burn_cubecl::{
     CubeRuntime,
-    cubecl::{self, prelude::*},
+    cubecl::{self, prelude::*, zspace::metadata::Metadata},
     kernel::into_contiguous,
     ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
@@ -23,6 +23,22 @@ pub fn empty<R: CubeRuntime>(
         shape.into(),
         dtype,
     )
+}
+
+/// [`empty`], each row beginning at a multiple of eight numbers: where the copy engine can fetch it.
+pub fn empty_aligned<R: CubeRuntime>(
+    like: &CubeTensor<R>,
+    shape: impl Into<Shape>,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let shape: Shape = shape.into();
+    let mut room = shape.clone();
+    let last = shape.num_dims() - 1;
+    room[last] = shape[last].next_multiple_of(8);
+    let mut tensor = empty(like, room, dtype);
+    let strides = tensor.meta.strides().clone();
+    *tensor.meta = Metadata::new(shape, strides);
+    tensor
 }
 
 /// Bytes that are held of the device on which a tensor lies: pools keep what they once took.
@@ -70,10 +86,26 @@ fn row_stride<R: CubeRuntime>(tensor: &CubeTensor<R>) -> Option<usize> {
     lies_so.then(|| strides[rank - 2])
 }
 
+/// Numbers that a thread takes at once: 16 bytes of them, or a single one where rows, what lies between
+/// them or where they begin do not allow it.
+pub fn lanes<R: CubeRuntime>(all: &[&Rows<R>]) -> usize {
+    let lanes = all.iter().map(|rows| {
+        let tensor = &rows.tensor;
+        let most = tensor.client.properties().hardware.max_vector_size;
+        let lanes = (16 / tensor.dtype.size()).min(most);
+        let begins_well = tensor.handle.offset_start.unwrap_or(0).is_multiple_of(16);
+        let fits = [rows.width, rows.stride]
+            .iter()
+            .all(|side| side.is_multiple_of(lanes));
+        if begins_well && fits { lanes } else { 1 }
+    });
+    lanes.min().unwrap_or(1)
+}
+
 /// Threads of a cube that works on one element each.
 const ELEMENT_THREADS: u32 = 256;
 
-/// Cubes and threads for `count` elements, one a thread.
+/// Cubes and threads for `count` elements, or vectors of them, one a thread.
 pub fn elementwise(count: usize) -> (CubeCount, CubeDim) {
     let cubes = count.div_ceil(ELEMENT_THREADS as usize);
     (spread(cubes), CubeDim::new_1d(ELEMENT_THREADS))

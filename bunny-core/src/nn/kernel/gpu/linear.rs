@@ -15,7 +15,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use super::{
     Gpu, plain,
     primitive::raise,
-    product::{Factors, product},
+    product::{Factors, biased_product, product},
     sums::column_sums,
     tracked,
     tracked::{record, unwrap, wants, wrap},
@@ -62,11 +62,11 @@ fn forward<K: Gpu>(
     factors: Factors,
 ) -> CubeTensor<K::Runtime> {
     let dtype = input.dtype;
+    let input = wrap::<K, 2>(input);
     let weight = wrap::<K, 2>(weight).transpose();
-    let output = product(wrap::<K, 2>(input), weight, factors, dtype);
     unwrap(match bias {
-        Some(bias) => output + wrap::<K, 1>(bias).unsqueeze(),
-        None => output,
+        Some(bias) => biased_product(input, weight, bias, factors),
+        None => product(input, weight, factors, dtype),
     })
 }
 
@@ -125,7 +125,7 @@ fn register_products<K: Gpu>(
         grads.register::<K>(id, unwrap(of_input));
     }
     if let (Some(id), Some(input)) = (weight, state.input) {
-        let of_weight = weight_gradient::<K>(gradient, wrap::<K, 2>(input));
+        let of_weight = weight_gradient::<K>(gradient, wrap::<K, 2>(input), dtype);
         grads.register::<K>(id, of_weight);
     }
 }
@@ -134,11 +134,18 @@ fn register_products<K: Gpu>(
 /// the device's processors would have all the work.
 ///
 /// # Shapes
-/// `[rows, out]`, `[rows, in]` → `[out, in]`
-fn weight_gradient<K: Gpu>(gradient: Tensor<K, 2>, input: Tensor<K, 2>) -> CubeTensor<K::Runtime> {
-    let dtype = gradient.dtype();
+/// `[rows, out]`, `[rows, in]` → `[out, in]`, of type `dtype`
+pub fn weight_gradient<K: Gpu>(
+    gradient: Tensor<K, 2>,
+    input: Tensor<K, 2>,
+    dtype: DType,
+) -> CubeTensor<K::Runtime> {
     let ([rows, out], [_, inner]) = (gradient.dims(), input.dims());
-    let parts = parts(rows, out, inner);
+    let tile = match K::multiplies(gradient.dtype(), &gradient.device()) {
+        true => LARGE_TILE,
+        false => SMALL_TILE,
+    };
+    let parts = parts(rows, out, inner, tile);
     if parts == 1 {
         let turned = gradient.transpose();
         return unwrap(product(turned, input, Factors::Rounded, dtype));
@@ -150,12 +157,29 @@ fn weight_gradient<K: Gpu>(gradient: Tensor<K, 2>, input: Tensor<K, 2>) -> CubeT
     unwrap(wrap::<K, 1>(sum).reshape([out, inner]).cast(dtype))
 }
 
-/// Into how many parts rows are shared out: as many as it takes to give 256 processors a tile of 64
-/// by 64 results each, but none of fewer than 256 rows.
-fn parts(rows: usize, out: usize, inner: usize) -> usize {
-    let tiles = out.div_ceil(64) * inner.div_ceil(64);
+/// Tiles of results, and how many of them keep a device busy.
+#[derive(Debug, Clone, Copy)]
+struct Tile {
+    side: usize,
+    wanted: usize,
+}
+
+const SMALL_TILE: Tile = Tile {
+    side: 64,
+    wanted: 256,
+};
+const LARGE_TILE: Tile = Tile {
+    side: 128,
+    wanted: 128,
+};
+
+/// Into how many parts rows are shared out: as many as it takes to have the tiles that are wanted, but
+/// none of fewer than 256 rows.
+fn parts(rows: usize, out: usize, inner: usize, tile: Tile) -> usize {
+    let tiles = out.div_ceil(tile.side) * inner.div_ceil(tile.side);
     let mut parts = 1;
-    while parts * tiles < 256 && rows.is_multiple_of(2 * parts) && rows / (2 * parts) >= 256 {
+    while parts * tiles < tile.wanted && rows.is_multiple_of(2 * parts) && rows / (2 * parts) >= 256
+    {
         parts *= 2;
     }
     parts

@@ -9,9 +9,12 @@
 
 mod activation;
 mod adamw;
+mod adapted;
 mod attention;
 mod cross_entropy;
 mod dropout;
+#[cfg(feature = "cuda")]
+mod hopper;
 mod launch;
 mod linear;
 mod norm;
@@ -29,13 +32,14 @@ mod tracked;
 use burn::{
     backend::Autodiff,
     tensor::{
-        Tensor,
+        DType, Tensor,
         backend::{Backend, BackendTypes},
     },
 };
 use burn_cubecl::{CubeBackend, CubeRuntime, tensor::CubeTensor};
 
-use super::{AdamStep, primitive};
+use self::{product::Finish, softmax::Reach};
+use super::{AdamStep, Adapter, primitive};
 use crate::nn::{Activation, AttentionMask};
 
 /// A backend of CubeCL's.
@@ -48,11 +52,79 @@ pub(super) trait Gpu:
 {
     /// Where its kernels run.
     type Runtime: CubeRuntime;
+
+    /// Whether [`multiply`](Self::multiply) takes matrices of this type.
+    fn multiplies(_dtype: DType, _device: &Self::Device) -> bool {
+        false
+    }
+
+    /// Multiplies by the device's own kernel, if there is one for operands and results that lie so.
+    fn multiply(
+        _left: &CubeTensor<Self::Runtime>,
+        _right: &CubeTensor<Self::Runtime>,
+        _output: &CubeTensor<Self::Runtime>,
+        _finish: &Finish<Self::Runtime>,
+    ) -> bool {
+        false
+    }
+
+    /// Attention by the device's own kernel, if there is one for queries, keys and values that lie so:
+    /// what is seen, `[batch, heads, q, head_dim]`, and what the way back needs beside it.
+    fn attend(
+        _inputs: [&CubeTensor<Self::Runtime>; 3],
+        _reach: &Reach<Self::Runtime>,
+        _scale: f32,
+    ) -> Option<[CubeTensor<Self::Runtime>; 2]> {
+        None
+    }
+
+    /// The gradients of the inputs of [`attend`](Self::attend), given what it gave and the gradient of
+    /// what is seen; `None` where a gradient lies so that it cannot be fetched.
+    fn attend_backward(
+        _inputs: [&CubeTensor<Self::Runtime>; 3],
+        _reach: &Reach<Self::Runtime>,
+        _scale: f32,
+        _outputs: [&CubeTensor<Self::Runtime>; 2],
+        _gradient: &CubeTensor<Self::Runtime>,
+    ) -> Option<[CubeTensor<Self::Runtime>; 3]> {
+        None
+    }
 }
 
 #[cfg(feature = "cuda")]
 impl Gpu for CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8> {
     type Runtime = burn_cubecl::cubecl::cuda::CudaRuntime;
+
+    fn multiplies(dtype: DType, device: &Self::Device) -> bool {
+        hopper::serves(dtype, device)
+    }
+
+    fn multiply(
+        left: &CubeTensor<Self::Runtime>,
+        right: &CubeTensor<Self::Runtime>,
+        output: &CubeTensor<Self::Runtime>,
+        finish: &Finish<Self::Runtime>,
+    ) -> bool {
+        hopper::product(left, right, output, finish)
+    }
+
+    fn attend(
+        inputs: [&CubeTensor<Self::Runtime>; 3],
+        reach: &Reach<Self::Runtime>,
+        scale: f32,
+    ) -> Option<[CubeTensor<Self::Runtime>; 2]> {
+        hopper::attend(inputs, reach, scale)
+    }
+
+    fn attend_backward(
+        inputs: [&CubeTensor<Self::Runtime>; 3],
+        reach: &Reach<Self::Runtime>,
+        scale: f32,
+        outputs: [&CubeTensor<Self::Runtime>; 2],
+        gradient: &CubeTensor<Self::Runtime>,
+    ) -> Option<[CubeTensor<Self::Runtime>; 3]> {
+        hopper::attend_backward(inputs, reach, scale, outputs, gradient)
+    }
 }
 
 #[cfg(feature = "wgpu")]
@@ -107,6 +179,16 @@ pub(super) fn linear<B: Backend>(
     bias: Option<&Tensor<B, 1>>,
 ) -> Option<Tensor<B, 2>> {
     on_gpu!(linear::linear::<B>(input, weight, bias))
+}
+
+/// [`adapted_linear`](super::adapted_linear), where one product can be added to another.
+pub(super) fn adapted_linear<B: Backend>(
+    input: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    bias: Option<&Tensor<B, 1>>,
+    adapter: &Adapter<B>,
+) -> Option<Tensor<B, 2>> {
+    on_gpu!(adapted::adapted_linear::<B>(input, weight, bias, adapter))
 }
 
 /// [`plain::activate`](super::plain::activate).

@@ -1,8 +1,9 @@
 //! Products of matrices: which of CubeK's kernels computes them.
 //!
-//! burn compiles and tries some twenty-five kernels for every new kind of product, which takes
-//! minutes before a model's first step. Here a product that takes no time to speak of is computed by
-//! the one that serves most, in tiles that keep the device busy, and a large one by the best of eight.
+//! On Hopper, products of 16-bit numbers go to a kernel of this crate. Elsewhere they are CubeK's: burn
+//! compiles and tries some twenty-five kernels for every new kind of product, which takes minutes
+//! before a model's first step. Here a product that takes no time to speak of is computed by the one
+//! that serves most, in tiles that keep the device busy, and a large one by the best of eight.
 
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::{
@@ -33,6 +34,7 @@ use super::{
     small_tiles::{keeps_too_few_busy, small_tiles},
     tracked::{unwrap, wrap},
 };
+use crate::nn::kernel::plain::Keep;
 
 /// Operations from which on it is worth while to try several kernels.
 const LARGE: f64 = 2e10;
@@ -44,6 +46,78 @@ pub enum Factors {
     Exact,
     /// To the ten bits of TF32, where there are tensor cores: what is learnt with.
     Rounded,
+}
+
+/// What becomes of a product's sums before they are stored.
+#[derive(Debug, Clone)]
+pub struct Finish<R: CubeRuntime> {
+    /// First they are multiplied with this.
+    pub scale: f32,
+    /// Then it is added to each row.
+    pub bias: Option<CubeTensor<R>>,
+    /// Then some are dropped.
+    pub keep: Option<Keep>,
+    /// Then they are added to what is there.
+    pub onto: bool,
+}
+
+impl<R: CubeRuntime> Default for Finish<R> {
+    fn default() -> Self {
+        Self {
+            scale: 1.0,
+            bias: None,
+            keep: None,
+            onto: false,
+        }
+    }
+}
+
+/// [`product`], with a bias added to each row.
+///
+/// # Shapes
+/// `[m, k]`, `[k, n]`, `[n]` → `[m, n]`, of the operands' type
+pub fn biased_product<K: Gpu>(
+    left: Tensor<K, 2>,
+    right: Tensor<K, 2>,
+    bias: CubeTensor<K::Runtime>,
+    factors: Factors,
+) -> Tensor<K, 2> {
+    let dtype = left.dtype();
+    let finish = Finish {
+        bias: Some(bias.clone()),
+        ..Finish::default()
+    };
+    match finished_product(&left, &right, dtype, &finish) {
+        Some(output) => output,
+        None => product(left, right, factors, dtype) + wrap::<K, 1>(bias).unsqueeze(),
+    }
+}
+
+/// A product by the kernel that finishes it on the way, where there is one for it.
+///
+/// # Shapes
+/// `[m, k]`, `[k, n]` → `[m, n]`, of type `dtype`
+pub fn finished_product<K: Gpu>(
+    left: &Tensor<K, 2>,
+    right: &Tensor<K, 2>,
+    dtype: DType,
+    finish: &Finish<K::Runtime>,
+) -> Option<Tensor<K, 2>> {
+    let shape = [left.dims()[0], right.dims()[1]];
+    let [left, right] = [left, right].map(|operand| unwrap(operand.clone()));
+    let output = empty(&left, shape, dtype);
+    K::multiply(&left, &right, &output, finish).then(|| wrap(output))
+}
+
+/// [`product`] where `output` is, by the device's own kernel if it takes operands and results that lie
+/// so.
+pub fn product_into<K: Gpu, const D: usize>(
+    left: &Tensor<K, D>,
+    right: &Tensor<K, D>,
+    output: CubeTensor<K::Runtime>,
+) -> Option<Tensor<K, D>> {
+    let [left, right] = [left, right].map(|operand| unwrap(operand.clone()));
+    K::multiply(&left, &right, &output, &Finish::default()).then(|| wrap(output))
 }
 
 /// The product of two tensors of one type; whatever dimensions come before are the same.
@@ -60,8 +134,12 @@ pub fn product<K: Gpu, const D: usize>(
     let (rows, inner, columns) = (shape[D - 2], shape[D - 1], right.dims()[D - 1]);
     shape[D - 1] = columns;
     let operations = 2.0 * (inner * shape.iter().product::<usize>()) as f64;
-    let [left, right] = [left, right].map(|operand| gathered(unwrap(operand)));
+    let [left, right] = [left, right].map(unwrap::<K, D>);
     let output = empty(&left, shape, dtype);
+    if K::multiply(&left, &right, &output, &Finish::default()) {
+        return wrap(output);
+    }
+    let [left, right] = [left, right].map(gathered);
     let exact = factors == Factors::Exact && left.dtype == DType::F32;
     if rows == 1 || columns == 1 {
         // A matrix and a vector: none of these rounds.

@@ -97,7 +97,8 @@ fn turn<K: Gpu>(
         )
     };
     let output = empty(&input, shape, dtype);
-    let count = batch * heads * seq * width;
+    let lanes = lanes_of(&input, half);
+    let count = batch * heads * seq * width / lanes;
     let (cubes, threads) = elementwise(count);
     // SAFETY: no thread reads or writes beyond `count` elements; strides are the tensors' own.
     unsafe {
@@ -105,6 +106,7 @@ fn turn<K: Gpu>(
             &output.client,
             cubes,
             threads,
+            lanes,
             input.into_array_arg(),
             angles.cos.into_array_arg(),
             angles.sin.into_array_arg(),
@@ -112,15 +114,15 @@ fn turn<K: Gpu>(
             count,
             heads,
             seq,
-            width,
-            half,
-            strides[0],
-            strides[1],
-            strides[2],
+            width / lanes,
+            half / lanes,
+            strides[0] / lanes,
+            strides[1] / lanes,
+            strides[2] / lanes,
             strides[3],
-            to[0],
-            to[1],
-            to[2],
+            to[0] / lanes,
+            to[1] / lanes,
+            to[2] / lanes,
             per_row,
             back,
             dtype.into(),
@@ -133,12 +135,32 @@ fn turn<K: Gpu>(
     }
 }
 
+/// Numbers that are turned at once: 16 bytes of them where heads, their halves and what lies between
+/// them are multiples of that, else a single one.
+fn lanes_of<R: CubeRuntime>(input: &CubeTensor<R>, half: usize) -> usize {
+    let most = input.client.properties().hardware.max_vector_size;
+    let lanes = (16 / input.dtype.size()).min(most);
+    let strides = input.meta.strides();
+    let sides = [
+        half,
+        input.meta.shape()[3],
+        strides[0],
+        strides[1],
+        strides[2],
+    ];
+    let fits = strides[3] == 1
+        && input.handle.offset_start.unwrap_or(0).is_multiple_of(16)
+        && sides.iter().all(|side| side.is_multiple_of(lanes));
+    if fits { lanes } else { 1 }
+}
+
+/// Counts, sides and strides are those of vectors.
 #[cube(launch_unchecked)]
-fn rotate_kernel<F: Float>(
-    input: &Array<F>,
+fn rotate_kernel<F: Float, N: Size>(
+    input: &Array<Vector<F, N>>,
     cos: &Array<f32>,
     sin: &Array<f32>,
-    output: &mut Array<F>,
+    output: &mut Array<Vector<F, N>>,
     count: usize,
     heads: usize,
     seq: usize,
@@ -164,7 +186,8 @@ fn rotate_kernel<F: Float>(
     let head = place / (width * seq) % heads;
     let batch = place / (width * seq * heads);
     let from = batch * from_batch + head * from_head + at * from_seq;
-    let own = f32::cast_from(input[from + channel * from_channel]);
+    let lanes = N::value().comptime();
+    let own = input[from + channel * from_channel];
     let mut turned = own;
     if channel < 2 * half {
         let is_first = channel < half;
@@ -174,19 +197,25 @@ fn rotate_kernel<F: Float>(
         } else {
             channel - half
         };
-        let other = f32::cast_from(input[from + partner * from_channel]);
-        let mut angle = at * half + pair;
+        let other = input[from + partner * from_channel];
+        let mut angle = (at * half + pair) * lanes;
         if per_row {
-            angle += batch * seq * half;
+            angle += batch * seq * half * lanes;
         }
-        let mut sine = sin[angle];
+        let mut sign = f32::new(1.0);
         if back {
-            sine = -sine;
+            sign = -sign;
         }
         if is_first {
-            sine = -sine;
+            sign = -sign;
         }
-        turned = own * cos[angle] + other * sine;
+        #[unroll]
+        for lane in 0..lanes {
+            let sine = sign * sin[angle + lane];
+            let sum =
+                f32::cast_from(own[lane]) * cos[angle + lane] + f32::cast_from(other[lane]) * sine;
+            turned[lane] = F::cast_from(sum);
+        }
     }
-    output[batch * to_batch + head * to_head + at * to_seq + channel] = F::cast_from(turned);
+    output[batch * to_batch + head * to_head + at * to_seq + channel] = turned;
 }

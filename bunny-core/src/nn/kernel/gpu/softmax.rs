@@ -1,11 +1,15 @@
 //! Softmax of scores over what a query may look at, a query a cube, forward and back.
 
-use burn::tensor::{DType, Int, Tensor, TensorMetadata};
-use burn_cubecl::cubecl::{self, ir::StorageType, prelude::*};
+use burn::tensor::{DType, Shape, Tensor, TensorMetadata};
+use burn_cubecl::{
+    CubeRuntime,
+    cubecl::{self, ir::StorageType, prelude::*},
+    tensor::CubeTensor,
+};
 
 use super::{
     Gpu,
-    launch::{empty, max_over_cube, row_threads, rows, spread, sum_over_cube},
+    launch::{empty, empty_aligned, max_over_cube, row_threads, rows, spread, sum_over_cube},
     rows::upload,
     tracked::{unwrap, wrap},
 };
@@ -13,24 +17,25 @@ use crate::nn::Mask;
 
 /// A [`Mask`] on the device.
 #[derive(Debug, Clone)]
-pub struct Reach<K: Gpu> {
-    sight: Sight,
-    /// Per row of the batch where it begins, or per position its segment.
-    bounds: Tensor<K, 1, Int>,
+pub struct Reach<R: CubeRuntime> {
+    /// Which kind it is.
+    pub sight: Sight,
+    /// Per row of the batch where it begins, or per position its segment; as i32.
+    pub bounds: CubeTensor<R>,
 }
 
 /// The kinds of [`Mask`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Sight {
+pub enum Sight {
     Full,
     Causal,
     CausalFrom,
     Segments,
 }
 
-impl<K: Gpu> Reach<K> {
+impl<R: CubeRuntime> Reach<R> {
     /// What `mask` shows.
-    pub fn new(mask: &Mask, device: &K::Device) -> Self {
+    pub fn new<K: Gpu<Runtime = R>>(mask: &Mask, device: &K::Device) -> Self {
         let (sight, bounds) = match mask {
             Mask::Full => (Sight::Full, vec![0]),
             Mask::Causal { starts } if starts.is_empty() => (Sight::Causal, vec![0]),
@@ -45,8 +50,20 @@ impl<K: Gpu> Reach<K> {
         };
         Self {
             sight,
-            bounds: Tensor::from_primitive(upload::<K>(bounds, device)),
+            bounds: upload::<K>(bounds, device),
         }
+    }
+
+    /// # Panics
+    /// When the mask is not of `batch` rows of `keys` positions.
+    pub fn assert_fits(&self, batch: usize, keys: usize) {
+        let bounds = match self.sight {
+            Sight::Full | Sight::Causal => 1,
+            Sight::CausalFrom => batch,
+            Sight::Segments => batch * keys,
+        };
+        let found = self.bounds.meta.num_elements();
+        assert_eq!(found, bounds, "the mask is not of these rows");
     }
 }
 
@@ -67,7 +84,7 @@ pub struct Block {
 /// `[batch, kv_heads, group * queries, kv]` → the same, of type `dtype`
 pub fn softmax<K: Gpu>(
     scores: Tensor<K, 4>,
-    reach: &Reach<K>,
+    reach: &Reach<K::Runtime>,
     block: Block,
     scale: f32,
     dtype: DType,
@@ -75,19 +92,10 @@ pub fn softmax<K: Gpu>(
     let scores = unwrap(scores);
     let (shape, scores_dtype) = (scores.shape(), scores.dtype);
     let scores = rows(scores);
-    let output = empty(&scores.tensor, shape, dtype);
+    let output = shares_like::<K>(&scores.tensor, shape, dtype);
     let threads = row_threads(scores.width);
     let batch = scores.count / (block.queries * block.heads);
-    let bounds = match reach.sight {
-        Sight::Full | Sight::Causal => 1,
-        Sight::CausalFrom => batch,
-        Sight::Segments => batch * scores.width,
-    };
-    assert_eq!(
-        reach.bounds.dims()[0],
-        bounds,
-        "the mask is not of these rows"
-    );
+    reach.assert_fits(batch, scores.width);
     // SAFETY: cubes beyond the last row do nothing, threads stay within their row, and the mask is
     // of these rows.
     unsafe {
@@ -96,11 +104,12 @@ pub fn softmax<K: Gpu>(
             spread(scores.count),
             CubeDim::new_1d(threads as u32),
             scores.tensor.into_array_arg(),
-            reach.bounds.clone().into_primitive().into_array_arg(),
+            reach.bounds.clone().into_array_arg(),
             output.clone().into_array_arg(),
             scores.count,
             scores.width,
             scores.stride,
+            row_stride(&output),
             block.queries,
             block.heads,
             block.first_position,
@@ -122,7 +131,7 @@ pub fn softmax_backward<K: Gpu>(
     let (shares, gradient) = (unwrap(shares), unwrap(gradient));
     let (shape, dtype) = (shares.shape(), shares.dtype);
     let (shares, gradient) = (rows(shares), rows(gradient));
-    let output = empty(&shares.tensor, shape, dtype);
+    let output = shares_like::<K>(&shares.tensor, shape, dtype);
     let threads = row_threads(shares.width);
     // SAFETY: cubes beyond the last row do nothing, threads stay within their row.
     unsafe {
@@ -137,12 +146,29 @@ pub fn softmax_backward<K: Gpu>(
             shares.width,
             shares.stride,
             gradient.stride,
+            row_stride(&output),
             scale,
             threads,
             dtype.into(),
         );
     }
     wrap(output)
+}
+
+/// Room for shares: where the device has a kernel of its own, as it takes them.
+fn shares_like<K: Gpu>(
+    like: &CubeTensor<K::Runtime>,
+    shape: Shape,
+    dtype: DType,
+) -> CubeTensor<K::Runtime> {
+    match K::multiplies(dtype, &like.device) {
+        true => empty_aligned(like, shape, dtype),
+        false => empty(like, shape, dtype),
+    }
+}
+
+fn row_stride<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
+    tensor.meta.strides()[tensor.meta.shape().num_dims() - 2]
 }
 
 #[cube(launch_unchecked)]
@@ -153,6 +179,7 @@ fn softmax_kernel<S: Float, F: Float>(
     rows: usize,
     keys: usize,
     stride: usize,
+    output_stride: usize,
     queries: usize,
     heads: usize,
     first_position: usize,
@@ -215,7 +242,7 @@ fn softmax_kernel<S: Float, F: Float>(
                 share = f32::exp(score - largest) * share_of_one;
             }
         }
-        output[row * keys + at] = F::cast_from(share);
+        output[row * output_stride + at] = F::cast_from(share);
         at += threads;
     }
 }
@@ -240,6 +267,7 @@ fn softmax_backward_kernel<F: Float>(
     keys: usize,
     stride: usize,
     gradient_stride: usize,
+    output_stride: usize,
     scale: f32,
     #[comptime] threads: usize,
     #[define(F)] _dtype: StorageType,
@@ -262,7 +290,7 @@ fn softmax_backward_kernel<F: Float>(
     while at < keys {
         let share = f32::cast_from(shares[row * stride + at]);
         let dp = f32::cast_from(gradient[row * gradient_stride + at]);
-        output[row * keys + at] = F::cast_from(scale * share * (dp - sum));
+        output[row * output_stride + at] = F::cast_from(scale * share * (dp - sum));
         at += threads;
     }
 }

@@ -345,6 +345,96 @@ fn products_of_all_sizes_and_layouts_agree_on_cuda() {
     }
 }
 
+/// What comes of numbers that are rounded to bf16's 8 bits on the way, several times.
+#[cfg(feature = "cuda")]
+const BF16: f32 = 1.5e-2;
+
+#[cfg(feature = "cuda")]
+#[test]
+fn adapters_in_sixteen_bits_agree_on_cuda() {
+    type K = CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>;
+    let (scale, dropout) = (0.5, (0.25, 1 << 40 | 9));
+    // Full and partly filled tiles, few and many rows to sum gradients over.
+    for [rows, inner, outer, rank] in [
+        [640, 512, 256, 128],
+        [100, 200, 328, 8],
+        [4096, 64, 136, 16],
+    ] {
+        let found = run!(K, [x: 2 = [rows, inner], a: 2 = [rank, inner], b: 2 = [outer, rank]], 2, {
+            let weight = input::<B, 2>(60, [outer, inner]).cast(DType::BF16);
+            let bias = input::<B, 1>(61, [outer]).cast(DType::BF16);
+            let adapter = kernel::Adapter {
+                lora_a: a.clone(),
+                lora_b: b.clone(),
+                scale,
+                dropout: Some(dropout),
+            };
+            let input = x.clone().cast(DType::BF16);
+            kernel::adapted_linear(input, weight, Some(bias), adapter).cast(DType::F32)
+        });
+        let expected = run!(Flex, [x: 2 = [rows, inner], a: 2 = [rank, inner], b: 2 = [outer, rank]], 2, {
+            let weight = input::<B, 2>(60, [outer, inner]);
+            let bias = input::<B, 1>(61, [outer]);
+            let dropped = plain::dropout(x.clone(), dropout.0, dropout.1);
+            let low = plain::linear(dropped, a.clone(), None).mul_scalar(scale);
+            plain::linear(x.clone(), weight, Some(bias)) + plain::linear(low, b.clone(), None)
+        });
+        assert_same(
+            &format!("{rows} x {inner} x {outer}, rank {rank}"),
+            found,
+            expected,
+            BF16,
+        );
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn attention_in_sixteen_bits_agrees_on_cuda() {
+    type K = CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>;
+    let masks = [
+        Mask::Full,
+        Mask::CAUSAL,
+        Mask::Causal { starts: vec![0, 3] },
+        Mask::Segments {
+            ids: (0..2)
+                .map(|row| (0..150).map(|at| (at + 5 * row) / 41).collect())
+                .collect(),
+        },
+    ];
+    for mask in masks {
+        let most = if matches!(&mask, Mask::Causal { starts } if !starts.is_empty()) {
+            147
+        } else {
+            150
+        };
+        for (queries, kv_heads, head_dim) in
+            [(most, 4, 80), (most, 2, 64), (130, 4, 72), (20, 4, 80)]
+        {
+            macro_rules! attend {
+                ($k:ty, $dtype:expr, $attention:expr) => {
+                    run!($k, [q: 4 = [2, queries, 4, head_dim], k: 4 = [2, 150, kv_heads, head_dim],
+                        v: 4 = [2, 150, kv_heads, head_dim]], 3, {
+                        let mask = AttentionMask::<B>::new(mask.clone(), 2, queries, 150, &Default::default());
+                        // As a projection leaves them.
+                        let [q, k, v] = [q.clone(), k.clone(), v.clone()]
+                            .map(|part| part.cast($dtype).swap_dims(1, 2));
+                        $attention(q, k, v, &mask, 0.1).cast(DType::F32)
+                    })
+                };
+            }
+            let what = format!("{mask:?}, {queries} queries, {kv_heads} key heads of {head_dim}");
+            let found = attend!(K, DType::BF16, exact);
+            assert_same(
+                &what,
+                found,
+                attend!(Flex, DType::F32, plain::attention),
+                BF16,
+            );
+        }
+    }
+}
+
 #[cfg(feature = "cuda")]
 tests!(cuda, CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>, 2e-3);
 #[cfg(feature = "wgpu")]
