@@ -193,9 +193,9 @@ fn slope(x: f32, #[comptime] kind: Activation) -> f32 {
 
 const ROOT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
 /// `1 / √(2π)`
-const ROOT_HALF_OVER_PI: f32 = 0.398_942_28;
+const ROOT_HALF_OVER_PI: f32 = 0.398_942_3;
 /// `2 √(2/π)`
-const TWICE_ROOT: f32 = 1.595_769_1;
+const TWICE_ROOT: f32 = 1.595_769_2;
 const CUBIC: f32 = 0.044715;
 
 /// `2u`, where GELU is `x (1 + tanh u) / 2`.

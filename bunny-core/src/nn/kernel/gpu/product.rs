@@ -245,7 +245,7 @@ fn fastest<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, output: Cu
                 &accelerated,
             ),
             (
-                Strategy::DoubleCyclicMma(BlueprintStrategy::Inferred(double.clone())),
+                Strategy::DoubleCyclicMma(BlueprintStrategy::Inferred(double)),
                 &accelerated,
             ),
             (

@@ -171,6 +171,8 @@ fn row_stride<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
     tensor.meta.strides()[tensor.meta.shape().num_dims() - 2]
 }
 
+// In a kernel both sides of `&&` are read.
+#[allow(clippy::collapsible_if)]
 #[cube(launch_unchecked)]
 fn softmax_kernel<S: Float, F: Float>(
     scores: &Array<S>,
