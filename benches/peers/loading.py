@@ -68,7 +68,7 @@ def worker(args):
     for name in tensors:
         tensors[name] = tensors[name].to(dtype)
     seconds = time.perf_counter() - begun
-    print(json.dumps({"dtype": args.worker, "load_seconds": seconds, "peak_memory_bytes": common.peak_memory()}))
+    print(json.dumps({"dtype": args.worker, "load_seconds": seconds, "peak_memory_bytes": common.peak_memory("cpu")}))
 
 
 def main():
