@@ -98,6 +98,9 @@ impl Call<'_> {
         let dtype = self.query.dtype;
         let [heads, queries, channels] = [1, 2, 3].map(|dim| self.query.meta.shape()[dim]);
         let [kv_heads, keys] = [1, 2].map(|dim| self.key.meta.shape()[dim]);
+        let of_all = [0, 3].map(|dim| self.query.meta.shape()[dim]);
+        assert_eq!(of_all, [0, 3].map(|dim| self.key.meta.shape()[dim]));
+        assert_eq!(self.key.meta.shape(), self.value.meta.shape());
         serves(dtype, &self.query.device)
             && all
                 .iter()
@@ -212,6 +215,7 @@ pub fn attend_backward(
         reach,
         scale,
     };
+    assert_eq!(gradient.meta.shape(), query.meta.shape());
     let [batch, heads] = [0, 1].map(|dim| query.meta.shape()[dim]);
     let [kv_heads, keys] = [1, 2].map(|dim| key.meta.shape()[dim]);
     let client = &query.client;

@@ -74,6 +74,7 @@ typedef u16 Out;
 __device__ __forceinline__ void put(Out *out, const float (&sums)[COLUMNS / 2], const Problem &problem, u32 row,
                                     u32 column) {
     u32 lane = threadIdx.x % 4;
+    u64 strides = problem.row_stride | problem.batch_stride | problem.inner_batch_stride;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         u32 at = row + half * 8;
@@ -84,7 +85,7 @@ __device__ __forceinline__ void put(Out *out, const float (&sums)[COLUMNS / 2], 
         for (int block = 0; block < COLUMNS / 8; block++) {
             u32 first = column + block * 8 + lane * 2;
             float low = sums[block * 4 + half * 2], high = sums[block * 4 + half * 2 + 1];
-            if (inside && first + 2 <= problem.columns && problem.row_stride % 2 == 0) {
+            if (inside && first + 2 <= problem.columns && strides % 2 == 0) {
                 float2 *to = (float2 *)(line + first);
 #if ONTO
                 low += to->x, high += to->y;
@@ -96,7 +97,7 @@ __device__ __forceinline__ void put(Out *out, const float (&sums)[COLUMNS / 2], 
             }
         }
 #else
-        bool aligned = problem.row_stride % 8 == 0;
+        bool aligned = strides % 8 == 0;
 #pragma unroll
         for (int block = 0; block < COLUMNS / 32; block++) {
             // Four blocks of eight columns: each thread's pairs are exchanged so that it holds one block.

@@ -116,34 +116,25 @@ pub fn product(
     else {
         return false;
     };
-    let [rows, depth, columns] = [l.shape[2], l.shape[3], r.shape[3]];
-    if rows < FEWEST_ROWS || o.strides[3] != 1 {
+    let [major, minor, rows, depth] = l.shape;
+    let columns = r.shape[3];
+    assert_eq!(r.shape[..3], [major, minor, depth], "the operands fit");
+    assert_eq!(o.shape, [major, minor, rows, columns], "the results fit");
+    let mut biases = finish.bias.iter().map(|bias| bias.meta.num_elements());
+    assert!(biases.all(|count| count == columns), "a bias a column");
+    if rows < FEWEST_ROWS || o.strides[3] != 1 || !o.aligned {
         return false;
     }
-    let processors = left
-        .client
-        .properties()
-        .hardware
-        .num_streaming_multiprocessors;
-    let processors = processors.unwrap_or(1) as usize;
-    let matrices = o.shape[0] * o.shape[1];
-    let tiles_of = |tile: Columns| matrices * rows.div_ceil(ROWS) * columns.div_ceil(tile.count());
-    let rounds = |tile| tiles_of(tile).div_ceil(processors) as f64;
-    let tile = match rounds(Columns::Few) * FEW_COLUMNS_COST < 2.0 * rounds(Columns::Many) {
-        true => Columns::Few,
-        false => Columns::Many,
+    let hardware = &left.client.properties().hardware;
+    let processors = hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
+    let matrices = major * minor;
+    let (tile, tiles) = tiles(matrices, rows, columns, processors);
+    let fetched = |operand: &Layout, depth: usize, side: usize, high: usize| {
+        let whole = operand.map(depth, side, high).map(|map| (map, false));
+        whole.or_else(|| Some((operand.map(side, depth, BLOCK)?, true)))
     };
-    let Some((left_map, left_turned)) = l
-        .map(3, 2, ROWS)
-        .map(|map| (map, false))
-        .or_else(|| Some((l.map(2, 3, BLOCK)?, true)))
-    else {
-        return false;
-    };
-    let Some((right_map, right_turned)) = r
-        .map(2, 3, tile.count())
-        .map(|map| (map, false))
-        .or_else(|| Some((r.map(3, 2, BLOCK)?, true)))
+    let (Some((left_map, left_turned)), Some((right_map, right_turned))) =
+        (fetched(&l, 3, 2, ROWS), fetched(&r, 2, 3, tile.count()))
     else {
         return false;
     };
@@ -160,9 +151,9 @@ pub fn product(
     let keep_scale = finish.keep.map_or(1.0, |keep| keep.scale);
     let [key, second_key] = finish.keep.map_or([0; 2], |keep| keep.keys);
     let bound = finish.keep.map_or(0, |keep| keep.bound);
-    let [major, minor, row, _] = o.strides;
+    let [to_major, to_minor, to_row, _] = o.strides;
     let numbers = [
-        rows, columns, depth, matrices, o.shape[1], row, major, minor,
+        rows, columns, depth, matrices, minor, to_row, to_major, to_minor,
     ];
     let numbers = numbers.map(|value| value as u64).into_iter().chain(
         [
@@ -177,9 +168,9 @@ pub fn product(
     let maps = vec![(left, left_map), (right, right_map)];
     let mut buffers = vec![&output.handle];
     buffers.extend(finish.bias.iter().map(|bias| &bias.handle));
-    let cubes = [tiles_of(tile).min(processors), 1, 1];
-    // SAFETY: the kernel reads what the maps describe, which the copy engine bounds, a bias of as many
-    // numbers as there are columns, and writes the output's elements.
+    let cubes = [tiles.min(processors), 1, 1];
+    // SAFETY: the kernel reads what the maps describe, which the copy engine bounds, and a bias of as
+    // many numbers as there are columns; it writes the elements of an output of these sides.
     unsafe {
         launch(
             &left.client,
@@ -191,4 +182,15 @@ pub fn product(
         )
     };
     true
+}
+
+/// The tile with which all processors are done first, and how many of it there are.
+fn tiles(matrices: usize, rows: usize, columns: usize, processors: usize) -> (Columns, usize) {
+    let count = |tile: Columns| matrices * rows.div_ceil(ROWS) * columns.div_ceil(tile.count());
+    let rounds = |tile| count(tile).div_ceil(processors) as f64;
+    let tile = match rounds(Columns::Few) * FEW_COLUMNS_COST < 2.0 * rounds(Columns::Many) {
+        true => Columns::Few,
+        false => Columns::Many,
+    };
+    (tile, count(tile))
 }
