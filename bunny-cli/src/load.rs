@@ -11,11 +11,15 @@ use burn::tensor::backend::Backend;
 
 use crate::backend::Numbers;
 
+/// The name of the model that this program carries.
+pub const BUILTIN: &str = "builtin";
+
 /// Which model.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
-    /// The model: a folder, or `org/name[@revision]` on the hub
-    #[arg(long, short)]
+    /// The model: a folder, `org/name[@revision]` on the hub, or `builtin`, the small one that this
+    /// program carries
+    #[arg(long, short, default_value = BUILTIN)]
     pub model: String,
     /// The language model that a LoRA or projector folder belongs to: a folder or a hub id; the
     /// one it says it was made from unless given
@@ -76,7 +80,10 @@ impl ModelArgs {
     /// # Errors
     /// When files are missing or damaged.
     pub fn open(&self) -> Result<OpenModel> {
-        Ok(self.source()?.open()?)
+        match self.model == BUILTIN && self.model_base.is_none() && self.vision_tower.is_none() {
+            true => builtin(),
+            false => Ok(self.source()?.open()?),
+        }
     }
 
     /// Loads the model onto a device.
@@ -91,11 +98,34 @@ impl ModelArgs {
     }
 }
 
+/// Opens the model that this program carries.
+///
+/// # Errors
+/// When it carries none.
+#[cfg(feature = "builtin-model")]
+pub fn builtin() -> Result<OpenModel> {
+    Ok(bunny_core::checkpoint::builtin::open()?)
+}
+
+/// Opens the model that this program carries.
+///
+/// # Errors
+/// When it carries none.
+#[cfg(not(feature = "builtin-model"))]
+pub fn builtin() -> Result<OpenModel> {
+    bail!(
+        "this program carries no model: build it with `--features builtin-model`, or name one with --model"
+    )
+}
+
 /// A path that exists, or else a download of the files that `choose` picks.
 fn folder(name: &str, choose: Choose) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.exists() {
         return Ok(path.to_path_buf());
+    }
+    if name == BUILTIN {
+        bail!("{BUILTIN} has no folder here: `bunny-cli model unpack DIR` writes it to one");
     }
     let is_id = !name.starts_with(['.', '/', '~']) && name.split('/').count() == 2;
     if !is_id {

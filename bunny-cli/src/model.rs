@@ -1,6 +1,8 @@
 //! `bunny-cli model`: what models there are, and what is in them.
 
 use std::path::Path;
+#[cfg(feature = "builtin-model")]
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bunny_core::{
@@ -27,11 +29,19 @@ pub enum ModelVerb {
     ///
     /// Example: bunny-cli model inspect bunny-phi-2-siglip
     Inspect {
-        /// A name of `model list`, a folder, or a hub id
+        /// A name of `model list`, a folder, a hub id, or `builtin`
         model: String,
         /// How to print
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
+    },
+    /// Writes the built-in model to a folder: to train from, or to read with other programs
+    ///
+    /// Example: bunny-cli model unpack small-bunny
+    #[cfg(feature = "builtin-model")]
+    Unpack {
+        /// The folder
+        out: PathBuf,
     },
 }
 
@@ -43,7 +53,20 @@ pub fn run(verb: ModelVerb) -> Result<()> {
     match verb {
         ModelVerb::List { format } => list(format),
         ModelVerb::Inspect { model, format } => inspect(&model, format),
+        #[cfg(feature = "builtin-model")]
+        ModelVerb::Unpack { out } => unpack(&out),
     }
+}
+
+#[cfg(feature = "builtin-model")]
+fn unpack(out: &Path) -> Result<()> {
+    if out.read_dir().is_ok_and(|mut files| files.next().is_some()) {
+        bail!("{}: holds files already: name a new folder", out.display());
+    }
+    for file in bunny_core::checkpoint::builtin::write(out)? {
+        println!("{}", file.display());
+    }
+    Ok(())
 }
 
 fn list(format: Format) -> Result<()> {
@@ -91,6 +114,9 @@ fn inspect(name: &str, format: Format) -> Result<()> {
 fn configuration(name: &str) -> Result<BunnyConfig> {
     if let Some(preset) = Preset::named(name) {
         return Ok(preset.config());
+    }
+    if name == load::BUILTIN {
+        return Ok(load::builtin()?.config);
     }
     if !name.contains('/') && !Path::new(name).exists() {
         let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();

@@ -3,6 +3,8 @@
 pub mod adapter;
 mod assemble;
 mod builder;
+#[cfg(feature = "builtin-model")]
+pub mod builtin;
 mod cast;
 mod error;
 mod export;

@@ -1,0 +1,91 @@
+//! The model that this crate carries: a small Bunny that knows a small world of drawn shapes.
+//!
+//! It is made from nothing by this project's own commands, and loaded by the same code as the large
+//! ones. What it knows, how it was made and how well it does is told in its [model card](CARD).
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::{
+    OpenModel, TensorFiles, WeightSet,
+    source::{TOWER, image_processor},
+    writer::write_whole,
+};
+use crate::{BunnyConfig, Error, Fields, tokenizer::Tokenizer};
+
+/// Where its files are called to be, in errors.
+const PLACE: &str = "the built-in model";
+
+macro_rules! file {
+    ($name:literal) => {
+        include_bytes!(concat!("../../builtin/", $name)) as &[u8]
+    };
+}
+
+macro_rules! text {
+    ($name:literal) => {
+        include_str!(concat!("../../builtin/", $name))
+    };
+}
+
+/// Its model card: what it knows, how it was made, how well it does.
+pub const CARD: &str = text!("README.md");
+
+const CONFIG: &str = text!("config.json");
+const TOWER_CONFIG: &str = text!("siglip-tower/config.json");
+const TOKENIZER: &str = text!("tokenizer.json");
+const TOKENIZER_CONFIG: &str = text!("tokenizer_config.json");
+const WEIGHTS: &[u8] = file!("model.safetensors");
+
+/// Its files and their names.
+const FILES: [(&str, &[u8]); 8] = [
+    ("README.md", CARD.as_bytes()),
+    ("config.json", CONFIG.as_bytes()),
+    ("generation_config.json", file!("generation_config.json")),
+    ("model.safetensors", WEIGHTS),
+    ("siglip-tower/config.json", TOWER_CONFIG.as_bytes()),
+    ("special_tokens_map.json", file!("special_tokens_map.json")),
+    ("tokenizer.json", TOKENIZER.as_bytes()),
+    ("tokenizer_config.json", TOKENIZER_CONFIG.as_bytes()),
+];
+
+/// Opens the built-in model where it is, in the program; no file is touched.
+///
+/// Its weights are stored in f16.
+///
+/// # Errors
+/// None but those of a damaged program.
+pub fn open() -> Result<OpenModel, Error> {
+    let named = |name: &str| Path::new(PLACE).join(name);
+    let tower = Fields::parse(named("siglip-tower/config.json"), TOWER_CONFIG)?;
+    let fields = Fields::parse(named("config.json"), CONFIG)?;
+    let mut config = BunnyConfig::from_fields(&fields, Some(&tower))?;
+    let tokenizer = Tokenizer::from_json(TOKENIZER, Some(TOKENIZER_CONFIG))?;
+    config.decoder.vocab_size = tokenizer.vocab_size();
+    let files = TensorFiles::from_bytes(named("model.safetensors"), Bytes::from_static(WEIGHTS))?;
+    Ok(OpenModel {
+        weights: WeightSet::new(PLACE)
+            .leaving_aside(config.vision.unused(TOWER))
+            .with(files),
+        image_processor: image_processor(&config, None)?,
+        config,
+        tokenizer,
+        tokenizer_folder: None,
+    })
+}
+
+/// Writes the built-in model to a folder, as a checkpoint in the published layout: to train from,
+/// or to read with other programs. Gives the files written.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>, Error> {
+    let mut written = Vec::with_capacity(FILES.len());
+    for (name, bytes) in FILES {
+        let path = folder.as_ref().join(name);
+        write_whole(&path, |file| file.write_all(bytes))?;
+        written.push(path);
+    }
+    Ok(written)
+}
