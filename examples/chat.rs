@@ -97,8 +97,11 @@ fn main() -> Result<()> {
 /// Asks, with the pictures the first time, and streams the answer.
 fn answer(chat: &mut Chat<'_, Flex>, question: &str, pictures: &mut Vec<RgbImage>) -> Result<()> {
     let options = GenerationOptions::default();
+    let mut begun = false;
     chat.ask(question, pictures, &options, |text| {
-        print!("{text}");
+        // An answer begins with the space that divides it from what was asked.
+        print!("{}", if begun { text } else { text.trim_start() });
+        begun = true;
         io::stdout()
             .flush()
             .map_or(ControlFlow::Break(()), ControlFlow::Continue)

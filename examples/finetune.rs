@@ -1,5 +1,5 @@
-//! Teaches the built-in model something new: LoRA on its language model, with projector and tower,
-//! from labelled pictures; and shows what it answers before and after.
+//! Teaches the built-in model something new, from labelled pictures, and shows what it answers before
+//! and after. All of it learns: a model this small has no words to spare that adapters could steer.
 //!
 //! ```text
 //! cargo run --release --example finetune
@@ -94,11 +94,7 @@ fn main() -> Result<()> {
     let run = folder.path().join("run");
     tune(&base, &pictures, data, &run, args.epochs)?;
 
-    let tuned = ModelSource {
-        model: run,
-        base: Some(base.clone()),
-        vision_tower: Some(base.join("siglip-tower")),
-    };
+    let tuned = ModelSource::merged(run);
     examine("after", &tuned, &kept, &args.question)?;
     if let Some(out) = &args.out {
         merge::merge(&tuned, out, StoredDtype::F16)?;
@@ -135,7 +131,7 @@ fn split(folder: &Path) -> Result<(Vec<Labelled>, Vec<Labelled>)> {
     Ok((learnt, kept))
 }
 
-/// Fine-tunes with LoRA; the projector and the tower learn along.
+/// Fine-tunes the language model, the projector and the tower.
 fn tune(base: &Path, pictures: &Path, data_path: PathBuf, run: &Path, epochs: f64) -> Result<()> {
     let job = Job {
         kind: StageKind::Finetune,
@@ -147,14 +143,11 @@ fn tune(base: &Path, pictures: &Path, data_path: PathBuf, run: &Path, epochs: f6
         recipe: StageRecipe {
             model_name_or_path: base.display().to_string(),
             image_folder: Some(pictures.to_path_buf()),
-            lora_enable: true,
-            lora_r: 32,
-            lora_alpha: 64.0,
             unfreeze_vision_tower: true,
             gradient_checkpointing: false,
             training: TrainingArguments {
                 data_path,
-                learning_rate: 1e-3,
+                learning_rate: 5e-4,
                 num_train_epochs: epochs,
                 per_device_train_batch_size: 8,
                 dataloader_num_workers: 1,
