@@ -50,6 +50,10 @@ pub enum Factors {
 
 /// What becomes of a product's sums before they are stored.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "cuda"),
+    allow(dead_code, reason = "CUDA's own kernels read it")
+)]
 pub struct Finish<R: CubeRuntime> {
     /// First they are multiplied with this.
     pub scale: f32,
