@@ -204,7 +204,7 @@ fn list_names_the_six_models_of_the_paper() {
 #[test]
 fn bad_usage_ends_with_2() {
     for arguments in [
-        &["chat"][..],
+        &["chat", "--temperature", "hot"][..],
         &["train", "--ranks", "0"],
         &["chat", "--model", "x", "--temperature", "-1"],
         &["bench", "--backend", "abacus"],
