@@ -15,11 +15,9 @@ use burn::{
 use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
 
 use super::{
-    Gpu,
-    launch::{empty, empty_aligned},
-    plain,
+    Gpu, plain,
     primitive::raise,
-    product::{Factors, product, product_into},
+    product::{Factors, product},
     rows::upload,
     single_query::single_query,
     softmax::{Block, Reach, softmax, softmax_backward},
@@ -235,46 +233,15 @@ impl<K: Gpu> Call<K> {
         let dtype = self.query.dtype();
         let query = self.folded(self.query.clone(), chunk);
         let key = self.key.clone().swap_dims(2, 3); // [batch, kv_heads, head_dim, kv]
-        let scores = self.by_keys(query, key, DType::F32);
+        let scores = product(query, key, self.factors, DType::F32);
         let block = Block {
             queries: chunk.count,
             heads,
             first_position: self.key.dims()[2] - queries + chunk.first,
         };
         let shares = softmax(scores, &self.reach, block, self.scale, dtype);
-        let seen = self.by_heads(shares.clone(), self.value.clone());
+        let seen = product(shares.clone(), self.value.clone(), self.factors, dtype);
         (seen.reshape([batch, heads, chunk.count, head_dim]), shares)
-    }
-
-    /// A product with a row of keys for each query, each beginning where the copy engine can fetch it.
-    fn by_keys(&self, left: Tensor<K, 4>, right: Tensor<K, 4>, dtype: DType) -> Tensor<K, 4> {
-        let [batch, kv_heads, rows, _] = left.dims();
-        let shape = [batch, kv_heads, rows, right.dims()[3]];
-        let own = K::multiplies(left.dtype(), &left.device()).then(|| {
-            let output = empty_aligned(&unwrap(left.clone()), shape, dtype);
-            product_into(&left, &right, output)
-        });
-        match own.flatten() {
-            Some(output) => output,
-            None => product(left, right, self.factors, dtype),
-        }
-    }
-
-    /// A product whose rows belong to heads, `[batch, heads, rows, channels]`; where the device's own
-    /// kernel writes it, rows lie as projections take them, those of all heads side by side.
-    fn by_heads(&self, left: Tensor<K, 4>, right: Tensor<K, 4>) -> Tensor<K, 4> {
-        let [batch, heads, rows, _] = left.dims();
-        let channels = right.dims()[3];
-        let dtype = left.dtype();
-        let own = K::multiplies(dtype, &left.device()).then(|| {
-            let output = empty(&unwrap(left.clone()), [batch, rows, heads, channels], dtype);
-            let output = wrap::<K, 4>(output).swap_dims(1, 2);
-            product_into(&left, &right, unwrap(output))
-        });
-        match own.flatten() {
-            Some(output) => output,
-            None => product(left, right, self.factors, dtype),
-        }
     }
 
     /// The queries of a chunk; each key head serves its group of query heads as more rows of one
@@ -317,11 +284,11 @@ impl<K: Gpu> Call<K> {
             let gradient = self.folded(gradient.clone(), &chunk);
             let query = self.folded(self.query.clone(), &chunk);
             let turned = shares.clone().swap_dims(2, 3);
-            let dv = self.by_heads(turned, gradient.clone());
-            let dp = self.by_keys(gradient, value.clone(), dtype);
+            let dv = product(turned, gradient.clone(), self.factors, dtype);
+            let dp = product(gradient, value.clone(), self.factors, dtype);
             let ds = softmax_backward(shares, dp, self.scale);
-            let dk = self.by_heads(ds.clone().swap_dims(2, 3), query);
-            let dq = self.by_heads(ds, self.key.clone());
+            let dk = product(ds.clone().swap_dims(2, 3), query, self.factors, dtype);
+            let dq = product(ds, self.key.clone(), self.factors, dtype);
             of_queries.push(dq.reshape([batch, heads, chunk.count, head_dim]));
             of_keys = Some(match of_keys {
                 None => [dk, dv],

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Shape, Tensor, backend::Backend};
 use burn_cubecl::{
     CubeRuntime,
-    cubecl::{self, prelude::*, zspace::metadata::Metadata},
+    cubecl::{self, prelude::*},
     kernel::into_contiguous,
     ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
@@ -23,22 +23,6 @@ pub fn empty<R: CubeRuntime>(
         shape.into(),
         dtype,
     )
-}
-
-/// [`empty`], each row beginning at a multiple of eight numbers: where the copy engine can fetch it.
-pub fn empty_aligned<R: CubeRuntime>(
-    like: &CubeTensor<R>,
-    shape: impl Into<Shape>,
-    dtype: DType,
-) -> CubeTensor<R> {
-    let shape: Shape = shape.into();
-    let mut room = shape.clone();
-    let last = shape.num_dims() - 1;
-    room[last] = shape[last].next_multiple_of(8);
-    let mut tensor = empty(like, room, dtype);
-    let strides = tensor.meta.strides().clone();
-    *tensor.meta = Metadata::new(shape, strides);
-    tensor
 }
 
 /// Bytes that are held of the device on which a tensor lies: pools keep what they once took.
@@ -86,20 +70,22 @@ fn row_stride<R: CubeRuntime>(tensor: &CubeTensor<R>) -> Option<usize> {
     lies_so.then(|| strides[rank - 2])
 }
 
-/// Numbers that a thread takes at once: 16 bytes of them, or a single one where rows, what lies between
-/// them or where they begin do not allow it.
+/// Numbers that a thread takes at once of all these rows.
 pub fn lanes<R: CubeRuntime>(all: &[&Rows<R>]) -> usize {
-    let lanes = all.iter().map(|rows| {
-        let tensor = &rows.tensor;
-        let most = tensor.client.properties().hardware.max_vector_size;
-        let lanes = (16 / tensor.dtype.size()).min(most);
-        let begins_well = tensor.handle.offset_start.unwrap_or(0).is_multiple_of(16);
-        let fits = [rows.width, rows.stride]
-            .iter()
-            .all(|side| side.is_multiple_of(lanes));
-        if begins_well && fits { lanes } else { 1 }
-    });
+    let lanes = all
+        .iter()
+        .map(|rows| lanes_between(&rows.tensor, &[rows.width, rows.stride]));
     lanes.min().unwrap_or(1)
+}
+
+/// Numbers that a thread takes at once: 16 bytes of them, or a single one where the tensor's sides, what
+/// lies between its rows or where it begins do not allow it.
+pub fn lanes_between<R: CubeRuntime>(tensor: &CubeTensor<R>, sides: &[usize]) -> usize {
+    let most = tensor.client.properties().hardware.max_vector_size;
+    let lanes = (16 / tensor.dtype.size()).min(most);
+    let begins_well = tensor.handle.offset_start.unwrap_or(0).is_multiple_of(16);
+    let fits = sides.iter().all(|side| side.is_multiple_of(lanes));
+    if begins_well && fits { lanes } else { 1 }
 }
 
 /// Threads of a cube that works on one element each.

@@ -113,17 +113,6 @@ pub fn finished_product<K: Gpu>(
     K::multiply(&left, &right, &output, finish).then(|| wrap(output))
 }
 
-/// [`product`] where `output` is, by the device's own kernel if it takes operands and results that lie
-/// so.
-pub fn product_into<K: Gpu, const D: usize>(
-    left: &Tensor<K, D>,
-    right: &Tensor<K, D>,
-    output: CubeTensor<K::Runtime>,
-) -> Option<Tensor<K, D>> {
-    let [left, right] = [left, right].map(|operand| unwrap(operand.clone()));
-    K::multiply(&left, &right, &output, &Finish::default()).then(|| wrap(output))
-}
-
 /// The product of two tensors of one type; whatever dimensions come before are the same.
 ///
 /// # Shapes

@@ -17,7 +17,7 @@ use burn_cubecl::{
 
 use super::{
     Gpu,
-    launch::{elementwise, empty},
+    launch::{elementwise, empty, lanes_between},
     plain,
     primitive::raise,
     tracked,
@@ -97,7 +97,10 @@ fn turn<K: Gpu>(
         )
     };
     let output = empty(&input, shape, dtype);
-    let lanes = lanes_of(&input, half);
+    let lanes = match strides[3] {
+        1 => lanes_between(&input, &[half, width, strides[0], strides[1], strides[2]]),
+        _ => 1,
+    };
     let count = batch * heads * seq * width / lanes;
     let (cubes, threads) = elementwise(count);
     // SAFETY: no thread reads or writes beyond `count` elements; strides are the tensors' own.
@@ -133,25 +136,6 @@ fn turn<K: Gpu>(
     } else {
         output
     }
-}
-
-/// Numbers that are turned at once: 16 bytes of them where heads, their halves and what lies between
-/// them are multiples of that, else a single one.
-fn lanes_of<R: CubeRuntime>(input: &CubeTensor<R>, half: usize) -> usize {
-    let most = input.client.properties().hardware.max_vector_size;
-    let lanes = (16 / input.dtype.size()).min(most);
-    let strides = input.meta.strides();
-    let sides = [
-        half,
-        input.meta.shape()[3],
-        strides[0],
-        strides[1],
-        strides[2],
-    ];
-    let fits = strides[3] == 1
-        && input.handle.offset_start.unwrap_or(0).is_multiple_of(16)
-        && sides.iter().all(|side| side.is_multiple_of(lanes));
-    if fits { lanes } else { 1 }
 }
 
 /// Counts, sides and strides are those of vectors.

@@ -1,6 +1,6 @@
 //! Softmax of scores over what a query may look at, a query a cube, forward and back.
 
-use burn::tensor::{DType, Shape, Tensor, TensorMetadata};
+use burn::tensor::{DType, Tensor, TensorMetadata};
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, ir::StorageType, prelude::*},
@@ -9,7 +9,7 @@ use burn_cubecl::{
 
 use super::{
     Gpu,
-    launch::{empty, empty_aligned, max_over_cube, row_threads, rows, spread, sum_over_cube},
+    launch::{empty, max_over_cube, row_threads, rows, spread, sum_over_cube},
     rows::upload,
     tracked::{unwrap, wrap},
 };
@@ -92,7 +92,7 @@ pub fn softmax<K: Gpu>(
     let scores = unwrap(scores);
     let (shape, scores_dtype) = (scores.shape(), scores.dtype);
     let scores = rows(scores);
-    let output = shares_like::<K>(&scores.tensor, shape, dtype);
+    let output = empty(&scores.tensor, shape, dtype);
     let threads = row_threads(scores.width);
     let batch = scores.count / (block.queries * block.heads);
     reach.assert_fits(batch, scores.width);
@@ -109,7 +109,6 @@ pub fn softmax<K: Gpu>(
             scores.count,
             scores.width,
             scores.stride,
-            row_stride(&output),
             block.queries,
             block.heads,
             block.first_position,
@@ -131,7 +130,7 @@ pub fn softmax_backward<K: Gpu>(
     let (shares, gradient) = (unwrap(shares), unwrap(gradient));
     let (shape, dtype) = (shares.shape(), shares.dtype);
     let (shares, gradient) = (rows(shares), rows(gradient));
-    let output = shares_like::<K>(&shares.tensor, shape, dtype);
+    let output = empty(&shares.tensor, shape, dtype);
     let threads = row_threads(shares.width);
     // SAFETY: cubes beyond the last row do nothing, threads stay within their row.
     unsafe {
@@ -146,29 +145,12 @@ pub fn softmax_backward<K: Gpu>(
             shares.width,
             shares.stride,
             gradient.stride,
-            row_stride(&output),
             scale,
             threads,
             dtype.into(),
         );
     }
     wrap(output)
-}
-
-/// Room for shares: where the device has a kernel of its own, as it takes them.
-fn shares_like<K: Gpu>(
-    like: &CubeTensor<K::Runtime>,
-    shape: Shape,
-    dtype: DType,
-) -> CubeTensor<K::Runtime> {
-    match K::multiplies(dtype, &like.device) {
-        true => empty_aligned(like, shape, dtype),
-        false => empty(like, shape, dtype),
-    }
-}
-
-fn row_stride<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
-    tensor.meta.strides()[tensor.meta.shape().num_dims() - 2]
 }
 
 // In a kernel both sides of `&&` are read.
@@ -181,7 +163,6 @@ fn softmax_kernel<S: Float, F: Float>(
     rows: usize,
     keys: usize,
     stride: usize,
-    output_stride: usize,
     queries: usize,
     heads: usize,
     first_position: usize,
@@ -244,7 +225,7 @@ fn softmax_kernel<S: Float, F: Float>(
                 share = f32::exp(score - largest) * share_of_one;
             }
         }
-        output[row * output_stride + at] = F::cast_from(share);
+        output[row * keys + at] = F::cast_from(share);
         at += threads;
     }
 }
@@ -269,7 +250,6 @@ fn softmax_backward_kernel<F: Float>(
     keys: usize,
     stride: usize,
     gradient_stride: usize,
-    output_stride: usize,
     scale: f32,
     #[comptime] threads: usize,
     #[define(F)] _dtype: StorageType,
@@ -292,7 +272,7 @@ fn softmax_backward_kernel<F: Float>(
     while at < keys {
         let share = f32::cast_from(shares[row * stride + at]);
         let dp = f32::cast_from(gradient[row * gradient_stride + at]);
-        output[row * output_stride + at] = F::cast_from(scale * share * (dp - sum));
+        output[row * keys + at] = F::cast_from(scale * share * (dp - sum));
         at += threads;
     }
 }
