@@ -41,4 +41,5 @@ if [ -n "${PEERS:-}" ]; then
     peer=(python3 benches/peers/training.py --device cuda --dtype bf16 --batch 8)
     step peers-training 120 "${peer[@]}"
     step peers-training-kept 120 "${peer[@]}" --no-gradient-checkpointing
+    step hopper-kernels 120 python3 benches/peers/hopper_kernels.py
 fi
