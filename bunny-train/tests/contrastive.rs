@@ -14,7 +14,10 @@ use bunny_train::{
 use burn::{
     backend::Autodiff,
     module::{Module, ModuleVisitor, Param, ParamId},
-    tensor::{Tensor, TensorData, backend::AutodiffBackend},
+    tensor::{
+        DType, Tensor, TensorData,
+        backend::{AutodiffBackend, Backend},
+    },
 };
 use burn_flex::Flex;
 use common::{difference, fixtures, read_tensors};
@@ -43,13 +46,16 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Found<'_, B> {
     }
 }
 
-#[test]
-fn loss_and_every_gradient_are_transformers() {
-    let folder = fixtures().join("contrastive");
+/// What transformers made of the fixture.
+fn expected(folder: &Path) -> Value {
     let json = std::fs::read(folder.join("expected.json")).unwrap();
-    let expected: Value = serde_json::from_slice(&json).unwrap();
+    serde_json::from_slice(&json).unwrap()
+}
+
+/// The fixture's sizes.
+fn recipe(expected: &Value) -> ContrastiveRecipe {
     let size = |table: &str, field: &str| expected[table][field].as_u64().unwrap() as usize;
-    let recipe = ContrastiveRecipe {
+    ContrastiveRecipe {
         vision: VisionSizes {
             hidden_size: size("vision", "hidden_size"),
             intermediate_size: size("vision", "intermediate_size"),
@@ -67,30 +73,66 @@ fn loss_and_every_gradient_are_transformers() {
             max_position_embeddings: size("text", "max_position_embeddings"),
         },
         ..ContrastiveRecipe::default()
-    };
+    }
+}
+
+/// The fixture's towers.
+fn towers<B: Backend>(folder: &Path, precision: Precision) -> SiglipPair<B> {
+    let expected = expected(folder);
+    let recipe = recipe(&expected);
     let vocab_size = expected["vocab_size"].as_u64().unwrap() as usize;
     let vision = recipe.vision.siglip_config().unwrap();
     let file = TensorFiles::open_file(folder.join("model.safetensors")).unwrap();
     let weights = WeightSet::new("fixture").with(file);
-    let device = Default::default();
-    let model: SiglipPair<B> =
-        Builder::build(&weights, &NAMES, Precision::F32, &device, |builder| {
-            SiglipPair::new(&recipe, &vision, vocab_size, builder)
-        })
-        .unwrap();
+    Builder::build(
+        &weights,
+        &NAMES,
+        precision,
+        &Default::default(),
+        |builder| SiglipPair::new(&recipe, &vision, vocab_size, builder),
+    )
+    .unwrap()
+}
+
+/// The loss of the fixture's batch.
+fn loss<B: Backend>(folder: &Path, model: &SiglipPair<B>, dtype: DType) -> Tensor<B, 1> {
+    let recipe = recipe(&expected(folder));
+    let side = recipe.vision.image_size;
+    let (pixels, ids) = batch(folder);
+    let pictures = ids.len() / recipe.text.max_position_embeddings;
+    let pixels = TensorData::new(pixels, [pictures, 3, side, side]);
+    model.loss(
+        Tensor::from_data(pixels, (&Default::default(), dtype)),
+        &ids,
+    )
+}
+
+/// GPUs train so. Scale and bias, in f32, meet what the towers say in bf16.
+#[test]
+fn loss_in_bf16_is_near() {
+    let folder = fixtures().join("contrastive");
+    let model = towers::<Flex>(&folder, Precision::uniform(DType::BF16));
+    let loss: f32 = loss(&folder, &model, DType::BF16).into_scalar();
+    let wanted = expected(&folder)["loss"].as_f64().unwrap() as f32;
+    // Both vectors' cosine is known to some units of 2^-8, and multiplied with ten at first.
+    assert!((loss - wanted).abs() < 0.1, "{loss} {wanted}");
+}
+
+#[test]
+fn loss_and_every_gradient_are_transformers() {
+    let folder = fixtures().join("contrastive");
+    let model = towers::<B>(&folder, Precision::F32);
+    let expected = expected(&folder);
     let parameters = model.parameters();
     let counted: usize = parameters
         .iter()
         .map(|parameter| parameter.shape.iter().product::<usize>())
         .sum();
-    assert_eq!(recipe.parameters(vocab_size), counted as u64);
+    let vocab_size = expected["vocab_size"].as_u64().unwrap() as usize;
+    assert_eq!(recipe(&expected).parameters(vocab_size), counted as u64);
     let (model, _) = thaw(model, parameters.clone(), Precision::F32);
 
-    let side = vision.image_size;
-    let (pixels, ids) = batch(&folder);
-    let pictures = ids.len() / recipe.text.max_position_embeddings;
-    let pixels = TensorData::new(pixels, [pictures, 3, side, side]);
-    let loss = model.loss(Tensor::from_data(pixels, &device), &ids);
+    let loss = loss(&folder, &model, DType::F32);
     let mut gradients = loss.backward();
     let loss: f32 = loss.into_scalar();
     let wanted = expected["loss"].as_f64().unwrap() as f32;

@@ -1,7 +1,7 @@
 //! SigLIP's loss: every pair of a picture and a caption is told right or wrong by itself.
 
 use bunny_core::nn::kernel;
-use burn::tensor::{Tensor, TensorData, activation::log_sigmoid, backend::Backend};
+use burn::tensor::{DType, Tensor, TensorData, activation::log_sigmoid, backend::Backend};
 
 /// The sigmoid loss of `[pairs, channels]` results of both towers (Zhai et al. 2023, "Sigmoid Loss
 /// for Language Image Pre-Training", algorithm 1): with rows of length one, `t = exp(t')` and
@@ -10,6 +10,8 @@ use burn::tensor::{Tensor, TensorData, activation::log_sigmoid, backend::Backend
 /// ```text
 /// -1/n · Σᵢ Σⱼ log σ(z (t xᵢ · yⱼ + b))
 /// ```
+///
+/// Both results are taken to f32 first, in which scale and bias learn: thousands of terms are added.
 ///
 /// # Shapes
 /// `[pairs, channels]` twice, `[1]` twice → `[1]`
@@ -21,6 +23,7 @@ pub fn sigmoid_loss<B: Backend>(
 ) -> Tensor<B, 1> {
     let [pairs, _] = pictures.dims();
     let device = pictures.device();
+    let [pictures, captions] = [pictures, captions].map(|rows| rows.cast(DType::F32));
     let scale = logit_scale.exp().unsqueeze::<2>();
     let products = kernel::linear(normalised(captions), normalised(pictures), None);
     let logits = products * scale + logit_bias.unsqueeze::<2>(); // [captions, pictures]
@@ -29,7 +32,7 @@ pub fn sigmoid_loss<B: Backend>(
         false => -1f32,
     });
     let signs = TensorData::new(signs.collect::<Vec<_>>(), [pairs, pairs]);
-    let signs = Tensor::from_data(signs, (&device, logits.dtype()));
+    let signs = Tensor::from_data(signs, (&device, DType::F32));
     log_sigmoid(logits * signs)
         .sum()
         .mul_scalar(-1.0 / pairs as f64)
