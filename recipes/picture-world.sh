@@ -7,8 +7,9 @@
 #   cargo build --release --features cuda && CUDA=1 recipes/picture-world.sh
 #
 # BUNNY names another bunny-cli; PAIRS and CONVERSATIONS make a world of another size. With CUDA steps
-# are larger, since a model this small leaves a GPU idle between them, and there are more of them at the
-# end. A run that two cores have begun may go on there: stages that are done stay as they are.
+# are larger, since a model this small leaves a GPU idle between them, and the last stage learns from
+# more conversations. A run that two cores have begun may go on there: stages that are done stay as
+# they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bunny=${BUNNY:-target/release/bunny-cli}
@@ -26,28 +27,17 @@ if [ ! -e "$world/coreset/pretrain.json" ]; then
         --out "$world/coreset" --clusters 16 --score-window 5-60 --centroid-window none
 fi
 how=(--ranks 2 --dtype bf16)
-more=("${how[@]}")
 if [ -n "${CUDA:-}" ]; then
-    how=(--backend cuda --dtype f32 --set dataloader_num_workers=6
+    how=(--backend cuda --dtype bf16 --set dataloader_num_workers=14
         --set language.per_device_train_batch_size=32 --set language.gradient_accumulation_steps=1
-        --set language.max_steps=3000
-        --set contrastive.per_device_train_batch_size=256 --set contrastive.max_steps=3000
-        --set contrastive.learning_rate=1e-3
-        --set pretrain.per_device_train_batch_size=64 --set pretrain.max_steps=500
-        --set finetune.per_device_train_batch_size=64 --set finetune.gradient_accumulation_steps=1
-        --set finetune.max_steps=4000)
-    more=(--backend cuda --dtype bf16 --set dataloader_num_workers=12
+        --set language.max_steps=2000
+        --set contrastive.per_device_train_batch_size=128 --set contrastive.max_steps=2000
+        --set pretrain.per_device_train_batch_size=64 --set pretrain.max_steps=200
         --set finetune.per_device_train_batch_size=128 --set finetune.gradient_accumulation_steps=1
-        --set finetune.max_steps=4900 --set finetune.learning_rate=1.2e-3
+        --set finetune.max_steps=7000 --set finetune.learning_rate=1.2e-3
         --set finetune.mm_projector_lr=1.2e-3 --set finetune.mm_vision_tower_lr=1.2e-3)
 fi
-[ -e "$run/finetune/model.safetensors" ] ||
-    "$bunny" train recipes/picture-world.toml --out "$run" --resume "${how[@]}" "$@"
-if [ ! -e "$world-more/manifest.json" ]; then
-    "$bunny" data synth --out "$world-more" --pairs 10 --conversations "${CONVERSATIONS:-280000}" \
-        --texts 1 --questions 11 --seed 2
-fi
-"$bunny" train recipes/picture-world-more.toml --out "$run-more" --resume "${more[@]}"
-"$bunny" merge --model "$run-more/finetune" --out "$run/merged" --dtype f16
+"$bunny" train recipes/picture-world.toml --out "$run" --resume "${how[@]}" "$@"
+"$bunny" merge --model "$run/finetune" --out "$run/merged" --dtype f16
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --out "$run/answers.jsonl"
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --blind

@@ -266,7 +266,10 @@ pub(crate) fn stacked<B: Backend>(pictures: &[Pixels], device: &B::Device) -> Te
     let [height, width] = pictures
         .first()
         .map_or([0; 2], |one| [one.height, one.width]);
-    let pixels: Vec<f32> = pictures.iter().flat_map(|one| &one.data).copied().collect();
     let shape = [pictures.len(), 3, height, width];
+    let mut pixels: Vec<f32> = Vec::with_capacity(shape.iter().product());
+    for picture in pictures {
+        pixels.extend_from_slice(&picture.data);
+    }
     Tensor::from_data(TensorData::new(pixels, shape), device)
 }
