@@ -25,6 +25,12 @@ pub(super) const SEEN: &[QuestionKind] = &[
     QuestionKind::Texture,
 ];
 
+/// How often each of them is asked about a picture: more often, what takes longest to learn from
+/// pictures, and is answered in a word.
+const OF_PICTURES: &[usize] = &[1, 1, 2, 3, 1, 2, 1, 2, 1, 1];
+/// And about a description, where nothing is hard to see.
+const OF_DESCRIPTIONS: &[usize] = &[1; SEEN.len()];
+
 /// What is said and answered.
 pub(super) type Exchange = (String, String);
 
@@ -48,8 +54,9 @@ pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
         QuestionKind::Count if dice.percent(50) => scene,
         _ => developed(scene, dice),
     };
-    // Descriptions are the answers that tell most, as in the mixes that Bunny is tuned on.
-    let exchanges = conversation(&scene, question, 30, dice);
+    // Descriptions are the answers that tell most, as in the mixes that Bunny is tuned on; with one turn
+    // in five they are half of all that is answered.
+    let exchanges = conversation(&scene, question, 20, OF_PICTURES, dice);
     (scene, exchanges)
 }
 
@@ -60,7 +67,7 @@ pub(super) fn about_description(in_colours: bool, dice: &mut Dice) -> (Scene, Ve
         scene.palette = Palette::Greys([1.0 / 3.0; 3]);
     }
     // Describing it again would be copying.
-    let exchanges = conversation(&scene, question, 10, dice);
+    let exchanges = conversation(&scene, question, 10, OF_DESCRIPTIONS, dice);
     (scene, exchanges)
 }
 
@@ -85,6 +92,7 @@ fn conversation(
     scene: &Scene,
     question: Question,
     describing: usize,
+    weights: &[usize],
     dice: &mut Dice,
 ) -> Vec<Exchange> {
     let fits = scene.has_colours() || !tells_colours(&question);
@@ -100,7 +108,7 @@ fn conversation(
         let exchange = match question.take_if(|_| exchanges.len() == first) {
             Some(question) => said(&question, dice),
             None if dice.percent(describing) => describe(scene, dice),
-            None => match ask_freely(scene, dice) {
+            None => match ask_freely(scene, weights, dice) {
                 Some(question) => said(&question, dice),
                 None => continue,
             },
@@ -209,14 +217,14 @@ fn clear_place(scene: &Scene, empty: bool, dice: &mut Dice) -> Option<Place> {
     }))
 }
 
-/// Any question about a scene; `None` where the dice took one that it has no clear answer to.
-fn ask_freely(scene: &Scene, dice: &mut Dice) -> Option<Question> {
+/// Any question about a scene, kinds by their weights; `None` where the dice took one that it has no clear answer to.
+fn ask_freely(scene: &Scene, weights: &[usize], dice: &mut Dice) -> Option<Question> {
     if let Palette::Halves(halves) = &scene.palette
         && dice.percent(60)
     {
         return ask::halves(scene, halves, dice);
     }
-    match dice.pick(SEEN) {
+    match SEEN[dice.weighted(weights)] {
         QuestionKind::Colour if !scene.letterings.is_empty() && dice.percent(25) => {
             ask::letters_colour(scene, scene.number().is_some(), dice)
         }
