@@ -8,17 +8,19 @@
 #
 # BUNNY names another bunny-cli; PAIRS and CONVERSATIONS make a world of another size. With CUDA steps
 # are larger, since a model this small leaves a GPU idle between them, and the last stage learns from
-# more conversations. A run that two cores have begun may go on there: stages that are done stay as
-# they are.
+# ten times as many conversations. A run that two cores have begun may go on there: what is done stays
+# as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bunny=${BUNNY:-target/release/bunny-cli}
 world=data/picture-world
 run=runs/picture-world
+conversations=280000
+[ -z "${CUDA:-}" ] || conversations=560000
 
 if [ ! -e "$world/manifest.json" ]; then
     "$bunny" data synth --out "$world" --pairs "${PAIRS:-100000}" \
-        --conversations "${CONVERSATIONS:-280000}" --texts 100000 --questions 2200 --seed 1
+        --conversations "${CONVERSATIONS:-$conversations}" --texts 100000 --questions 2200 --seed 1
 fi
 # Three tenths of the captions are wrong or vague, and fit their pictures least. Those that fit best
 # are left out too, as in the paper. The pictures' places in their clusters tell nothing here.
@@ -34,7 +36,7 @@ if [ -n "${CUDA:-}" ]; then
         --set contrastive.per_device_train_batch_size=128 --set contrastive.max_steps=2000
         --set pretrain.per_device_train_batch_size=64 --set pretrain.max_steps=200
         --set finetune.per_device_train_batch_size=128 --set finetune.gradient_accumulation_steps=1
-        --set finetune.max_steps=7000 --set finetune.learning_rate=1.2e-3
+        --set finetune.max_steps=12000 --set finetune.learning_rate=1.2e-3
         --set finetune.mm_projector_lr=1.2e-3 --set finetune.mm_vision_tower_lr=1.2e-3)
 fi
 "$bunny" train recipes/picture-world.toml --out "$run" --resume "${how[@]}" "$@"
