@@ -290,5 +290,5 @@ fn published_recipes_can_be_followed() {
             count += 1;
         }
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 8);
 }
