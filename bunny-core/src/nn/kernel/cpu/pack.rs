@@ -4,7 +4,7 @@
 //! first in the lower half, as AVX512-BF16 multiplies them.
 
 use super::product::Layout;
-use super::simd::{Element, Kernel, MAX_LANES, Simd, dispatch};
+use super::simd::{Element, MAX_LANES, Simd};
 
 /// Numbers along the sum that make a word.
 pub(super) const fn grain(pairs: bool) -> usize {
@@ -28,180 +28,100 @@ fn rounded(x: f32) -> u32 {
     }
 }
 
-/// A left operand, `m` rows with sums over `k`.
+/// An operand of a product: `lines` rows of the left one, or columns of the right one, with sums over
+/// `depth`.
 #[derive(Clone, Copy)]
-pub(super) struct LeftSource<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) layout: Layout,
-    pub(super) m: usize,
-    pub(super) k: usize,
-}
-
-/// A right operand, `n` columns with sums over `k`.
-#[derive(Clone, Copy)]
-pub(super) struct RightSource<'a, E> {
+pub(super) struct Source<'a, E> {
     pub(super) data: &'a [E],
     pub(super) layout: Layout,
-    pub(super) n: usize,
-    pub(super) k: usize,
+    pub(super) lines: usize,
+    pub(super) depth: usize,
 }
 
-impl LeftSource<'_> {
-    /// Packs rows `row..row + rows` from word `word0` on as `[words][mr]`, as many words as `to` holds.
-    pub(super) fn pack<const PAIRS: bool>(
-        &self,
-        row: usize,
-        rows: usize,
-        mr: usize,
-        word0: usize,
-        to: &mut [f32],
-    ) {
-        if PAIRS {
-            return self.pack_pairs(row, rows, mr, 2 * word0, to);
-        }
-        match self.layout {
-            Layout::AlongDepth => dispatch(Turn {
-                from: &self.data[row * self.k + word0..],
-                stride: self.k,
-                rows,
-                to,
-                mr,
-            }),
-            Layout::AcrossDepth => {
-                for (p, to) in to.chunks_exact_mut(mr).enumerate() {
-                    to[..rows].copy_from_slice(&self.data[(word0 + p) * self.m + row..][..rows]);
-                }
-            }
-        }
-    }
-
-    /// [`Self::pack`] from depth `first` on, as pairs.
-    fn pack_pairs(&self, row: usize, rows: usize, mr: usize, first: usize, to: &mut [f32]) {
-        let depth = (2 * (to.len() / mr)).min(self.k - first);
-        match self.layout {
-            Layout::AlongDepth => {
-                for i in 0..rows {
-                    let from = &self.data[(row + i) * self.k + first..][..depth];
-                    let (pairs, rest) = from.as_chunks::<2>();
-                    let last = rest.first().map(|x| [*x, 0.0]);
-                    let pairs = pairs.iter().chain(&last);
-                    for (to, [low, high]) in to[i..].iter_mut().step_by(mr).zip(pairs) {
-                        *to = word(*low, *high);
-                    }
-                }
-            }
-            Layout::AcrossDepth => {
-                let lines = self.data[first * self.m..].chunks(2 * self.m);
-                for (to, lines) in to.chunks_exact_mut(mr).zip(lines) {
-                    let (low, high) = lines.split_at(self.m);
-                    for (i, to) in to[..rows].iter_mut().enumerate() {
-                        *to = word(low[row + i], high.get(row + i).copied().unwrap_or(0.0));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `to [depth][mr] = from [rows, stride]`, turned; places beyond `rows` stay zero.
-struct Turn<'a> {
-    from: &'a [f32],
-    stride: usize,
-    rows: usize,
-    to: &'a mut [f32],
-    mr: usize,
-}
-
-impl Kernel for Turn<'_> {
-    type Output = ();
-
+impl<E: Element> Source<'_, E> {
+    /// Packs `count` lines from `line` on, from word `word` on, as `[words][width]` with zeros beyond
+    /// `count`; as many words as `to` holds.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            from,
-            stride,
-            rows,
-            to,
-            mr,
-        } = self;
-        let (lanes, depth) = (S::LANES, to.len() / mr);
-        if mr > lanes {
-            for i in 0..rows {
-                let from = &from[i * stride..][..depth];
-                for (to, from) in to[i..].iter_mut().step_by(mr).zip(from) {
-                    *to = *from;
-                }
-            }
-            return;
-        }
-        for p in (0..depth).step_by(lanes) {
-            let deep = lanes.min(depth - p);
-            let mut square = [s.zero(); MAX_LANES];
-            let square = &mut square[..lanes];
-            for (i, line) in square.iter_mut().enumerate().take(rows) {
-                *line = s.get(&from[i * stride + p..][..deep], 0);
-            }
-            s.transpose(square);
-            for (line, to) in square
-                .iter()
-                .zip(to[p * mr..].chunks_exact_mut(mr))
-                .take(deep)
-            {
-                s.set(to, 0, *line);
-            }
-        }
-    }
-}
-
-impl<E: Element> RightSource<'_, E> {
-    /// Packs `width` columns from `column` on, from word `word0` on, as `[words][nr]` with zeros beyond `width`; as
-    /// many words as `to` holds.
-    #[inline(always)]
-    pub(super) fn pack<S: Simd, const NV: usize, const PAIRS: bool>(
+    pub(super) fn pack<S: Simd, const PAIRS: bool>(
         &self,
         s: S,
-        column: usize,
+        line: usize,
+        count: usize,
+        word: usize,
         width: usize,
-        word0: usize,
+        to: &mut [f32],
+    ) {
+        assert!(line + count <= self.lines && count <= width);
+        assert_eq!(self.data.len(), self.lines * self.depth);
+        let words = to.len() / width;
+        for group in (0..width).step_by(S::LANES) {
+            let part = Part {
+                line: line + group,
+                count: count.saturating_sub(group).min(S::LANES),
+                group,
+                kept: S::LANES.min(width - group),
+                width,
+            };
+            match self.layout {
+                Layout::AlongDepth => self.turn::<S, PAIRS>(s, part, word, words, to),
+                Layout::AcrossDepth => self.gather::<S, PAIRS>(s, part, word, words, to),
+            }
+        }
+    }
+
+    /// Lines that run along the sum: a register a line, as many words as it has lanes, turned.
+    #[inline(always)]
+    fn turn<S: Simd, const PAIRS: bool>(
+        &self,
+        s: S,
+        part: Part,
+        first: usize,
+        words: usize,
         to: &mut [f32],
     ) {
         let lanes = S::LANES;
-        let nr = NV * lanes;
-        let first = word0 * grain(PAIRS);
-        let depth = (to.len() / nr * grain(PAIRS)).min(self.k - first);
-        assert!(column + width <= self.n && self.data.len() == self.n * self.k && width <= nr);
-        for group in 0..NV {
-            let here = width.saturating_sub(group * lanes).min(lanes);
-            for p in (0..depth).step_by(lanes) {
-                let deep = lanes.min(depth - p);
-                // Depth `i` of these columns is row `i`.
-                let mut square = [s.zero(); MAX_LANES];
-                let square = &mut square[..lanes];
-                match self.layout {
-                    Layout::AlongDepth => {
-                        for (i, row) in square.iter_mut().enumerate().take(here) {
-                            let at = (column + group * lanes + i) * self.k + first + p;
-                            *row = self.load(s, at, deep);
-                        }
-                        s.transpose(square);
-                    }
-                    Layout::AcrossDepth => {
-                        for (i, row) in square.iter_mut().enumerate().take(deep) {
-                            let at = (first + p + i) * self.n + column + group * lanes;
-                            *row = self.load(s, at, here);
-                        }
-                    }
-                }
-                let to = &mut to[p / grain(PAIRS) * nr + group * lanes..];
-                for i in 0..deep.div_ceil(grain(PAIRS)) {
-                    let word = if PAIRS {
-                        s.pair(square[2 * i], square[2 * i + 1])
-                    } else {
-                        square[i]
-                    };
-                    s.set(to, i * nr, word);
-                }
+        for word in (0..words).step_by(lanes) {
+            let from = (first + word) * grain(PAIRS);
+            let mut square = [s.zero(); MAX_LANES];
+            let square = &mut square[..lanes];
+            for (i, row) in square.iter_mut().enumerate().take(part.count) {
+                let numbers = |from: usize| {
+                    let left = self.depth.saturating_sub(from).min(lanes);
+                    self.load(s, (part.line + i) * self.depth + from, left)
+                };
+                *row = match PAIRS {
+                    true => s.words(numbers(from), numbers(from + lanes)),
+                    false => numbers(from),
+                };
             }
+            s.transpose(square);
+            for (i, row) in square.iter().enumerate().take(words - word) {
+                part.store(s, *row, word + i, to);
+            }
+        }
+    }
+
+    /// Lines that run across the sum: a register of all lines a number.
+    #[inline(always)]
+    fn gather<S: Simd, const PAIRS: bool>(
+        &self,
+        s: S,
+        part: Part,
+        first: usize,
+        words: usize,
+        to: &mut [f32],
+    ) {
+        let numbers = |at: usize| match at < self.depth {
+            true => self.load(s, at * self.lines + part.line, part.count),
+            false => s.zero(),
+        };
+        for word in 0..words {
+            let at = (first + word) * grain(PAIRS);
+            let row = match PAIRS {
+                true => s.pair(numbers(at), numbers(at + 1)),
+                false => numbers(at),
+            };
+            part.store(s, row, word, to);
         }
     }
 
@@ -209,7 +129,7 @@ impl<E: Element> RightSource<'_, E> {
     #[inline(always)]
     fn load<S: Simd>(&self, s: S, at: usize, n: usize) -> S::V {
         debug_assert!(at + n <= self.data.len() || n == 0);
-        // SAFETY: as `pack` asserts, columns and depths lie within the operand.
+        // SAFETY: as `pack` asserts, lines and depths lie within the operand.
         unsafe {
             let from = self.data.as_ptr().wrapping_add(at);
             match n {
@@ -218,6 +138,26 @@ impl<E: Element> RightSource<'_, E> {
                 _ => E::load_head(s, from, n),
             }
         }
+    }
+}
+
+/// As many lines as a register has lanes.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The first of them in the operand, and how many it has.
+    line: usize,
+    count: usize,
+    /// Where they lie among the lines that are packed side by side, and how many places there are.
+    group: usize,
+    kept: usize,
+    width: usize,
+}
+
+impl Part {
+    #[inline(always)]
+    fn store<S: Simd>(self, s: S, row: S::V, word: usize, to: &mut [f32]) {
+        let at = word * self.width + self.group;
+        s.set(&mut to[at..at + self.kept], 0, row);
     }
 }
 

@@ -4,7 +4,7 @@
 //! part of the right operand block by block (converting it on the way), and multiply it with every panel.
 //! The order of each sum depends on [`DEPTH`] alone, so the result is the same on any number of threads.
 
-use super::pack::{LeftSource, RightSource, grain};
+use super::pack::{Source, grain};
 use super::parallel;
 use super::scratch::{Scratch, Shared};
 use super::simd::{Element, Kernel, Level, Simd, dispatch, dispatch_pairs};
@@ -88,11 +88,11 @@ impl<E: Element> Product<'_, E> {
             // SAFETY: the level says that there are tiles.
             return unsafe { tiles::compute(self, y) };
         }
-        let source = LeftSource {
+        let source = Source {
             data: self.a,
             layout: self.a_layout,
-            m,
-            k,
+            lines: m,
+            depth: k,
         };
         let words = k.div_ceil(grain(PAIRS));
         let level = Level::current();
@@ -106,12 +106,20 @@ impl<E: Element> Product<'_, E> {
             let mut packed = Scratch::new(panels * mr * words);
             let left = Shared::new(packed.as_mut_slice());
             parallel::for_each(panels, |panel| {
-                let here = mr.min(rows - panel * mr);
-                for word in (0..words).step_by(DEPTH) {
-                    let depth = DEPTH.min(words - word);
-                    // SAFETY: this task's own panel of the block.
-                    let to = unsafe { left.part((panels * word + panel * depth) * mr, depth * mr) };
-                    source.pack::<PAIRS>(first + panel * mr, here, mr, word, to);
+                let pack = Panel::<PAIRS> {
+                    source,
+                    first: first + panel * mr,
+                    rows: mr.min(rows - panel * mr),
+                    mr,
+                    panel,
+                    panels,
+                    words,
+                    left,
+                };
+                if PAIRS {
+                    dispatch_pairs(pack)
+                } else {
+                    dispatch(pack)
                 }
             });
             let columns = PANELS * nr;
@@ -154,6 +162,41 @@ impl<E: Element> Product<'_, E> {
     }
 }
 
+/// A panel of the left operand to be packed, block by block.
+struct Panel<'a, const PAIRS: bool> {
+    source: Source<'a, f32>,
+    /// The first of its rows, how many it has, and how many there is room for.
+    first: usize,
+    rows: usize,
+    mr: usize,
+    panel: usize,
+    panels: usize,
+    words: usize,
+    /// `[block][panel][word][mr]`.
+    left: Shared<f32>,
+}
+
+impl<const PAIRS: bool> Kernel for Panel<'_, PAIRS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            panel, panels, mr, ..
+        } = self;
+        for word in (0..self.words).step_by(DEPTH) {
+            let depth = DEPTH.min(self.words - word);
+            // SAFETY: this task's own panel of the block.
+            let to = unsafe {
+                self.left
+                    .part((panels * word + panel * depth) * mr, depth * mr)
+            };
+            self.source
+                .pack::<S, PAIRS>(s, self.first, self.rows, word, mr, to);
+        }
+    }
+}
+
 /// A column chunk of the result, for some of the packed panels.
 struct Chunk<'a, E, const PAIRS: bool> {
     product: Product<'a, E>,
@@ -190,11 +233,11 @@ impl<E: Element, const PAIRS: bool> Chunk<'_, E, PAIRS> {
         let Product {
             n, k, b, b_layout, ..
         } = self.product;
-        let source = RightSource {
+        let source = Source {
             data: b,
             layout: b_layout,
-            n,
-            k,
+            lines: n,
+            depth: k,
         };
         let words = k.div_ceil(grain(PAIRS));
         let nr = NV * S::LANES;
@@ -204,7 +247,7 @@ impl<E: Element, const PAIRS: bool> Chunk<'_, E, PAIRS> {
             for column in self.columns.clone().step_by(nr) {
                 let width = nr.min(self.columns.end - column);
                 let packed = &mut right.as_mut_slice()[..nr * depth];
-                source.pack::<S, NV, PAIRS>(s, column, width, k0, packed);
+                source.pack::<S, PAIRS>(s, column, width, k0, nr, packed);
                 let block = Block {
                     right: right.as_ptr(),
                     nr,

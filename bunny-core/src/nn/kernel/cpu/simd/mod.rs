@@ -57,8 +57,7 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn pair(self, low: Self::V, high: Self::V) -> Self::V {
         pair(self, low, high)
     }
-    /// Words of the 32 numbers of `first` and `second`, rounded to `bf16`, in their order.
-    #[cfg(target_arch = "x86_64")]
+    /// Words of the numbers of `first` and `second`, rounded to `bf16`, in their order.
     #[inline(always)]
     fn words(self, first: Self::V, second: Self::V) -> Self::V {
         words(self, first, second)
@@ -126,7 +125,6 @@ fn pair<S: Simd>(s: S, low: S::V, high: S::V) -> S::V {
 }
 
 /// [`Simd::words`] without an instruction for it.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn words<S: Simd>(s: S, first: S::V, second: S::V) -> S::V {
     let mut numbers = [0.0; 2 * MAX_LANES];
