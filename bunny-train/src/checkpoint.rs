@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::TrainError,
-    optimizer::{AdamW, Moments},
+    optimizer::{Moments, Optimizer},
     recipe::StageKind,
     stage::Learner,
     stored::{le_bytes, to_f32},
@@ -69,7 +69,7 @@ const FREE_KEYS: [&str; 6] = [
 pub fn write<B: Backend>(
     folder: &Path,
     state: &RunState,
-    optimizer: &AdamW<B>,
+    optimizer: &Optimizer<B>,
     learners: &[Learner],
     keep: usize,
     write_outputs: impl FnOnce(&Path) -> Result<(), TrainError>,
@@ -104,7 +104,7 @@ pub fn write<B: Backend>(
 fn write_state<B: Backend>(
     draft: &Path,
     state: &RunState,
-    optimizer: &AdamW<B>,
+    optimizer: &Optimizer<B>,
     learners: &[Learner],
 ) -> Result<(), TrainError> {
     let mut plan = Vec::new();
@@ -114,7 +114,9 @@ fn write_state<B: Backend>(
         tensors.insert(format!("{key}/master"), &state.master);
         if let Some(moments) = &state.moments {
             tensors.insert(format!("{key}/first"), &moments.first);
-            tensors.insert(format!("{key}/second"), &moments.second);
+            if let Some(second) = &moments.second {
+                tensors.insert(format!("{key}/second"), second);
+            }
         }
     }
     for (name, tensor) in &tensors {
@@ -172,7 +174,7 @@ pub fn read<B: Backend>(
     stage: StageKind,
     recipe: &Map<String, Value>,
     world: usize,
-    optimizer: &mut AdamW<B>,
+    optimizer: &mut Optimizer<B>,
     learners: &[Learner],
     device: &B::Device,
 ) -> Result<u64, TrainError> {
@@ -216,11 +218,13 @@ pub fn read<B: Backend>(
         let first = flat(format!("{key}/first"), count)?;
         let second = flat(format!("{key}/second"), count)?;
         slot.moments = match (first, second, state.updates.get(&key)) {
-            (Some(first), Some(second), Some(&updates)) => Some(Moments {
-                first,
-                second,
-                updates,
-            }),
+            (Some(first), second, Some(&updates)) if second.is_some() == slot.has_second() => {
+                Some(Moments {
+                    first,
+                    second,
+                    updates,
+                })
+            }
             (None, None, None) => None,
             _ => {
                 return Err(wrong(

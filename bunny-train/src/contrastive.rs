@@ -34,7 +34,7 @@ use crate::{
     feed::Source,
     gradients::{Gradients, Slots, collect},
     left_out::Tally,
-    optimizer::{AdamW, Rates},
+    optimizer::{Optimizer, Rates},
     output::Masters,
     pass::stacked,
     recipe::{ContrastiveRecipe, LossAverage, StageKind},
@@ -157,6 +157,7 @@ impl ContrastiveJob {
         let run = Run {
             kind: StageKind::Contrastive,
             training,
+            precision,
             loss_average: LossAverage::Step,
             rates: Rates::uniform(training.learning_rate),
             recipe: keys_of(recipe),
@@ -254,7 +255,7 @@ impl<'a, B: AutodiffBackend> Task<B> for Matching<'a, B> {
         &self,
         folder: &Path,
         _model: &SiglipPair<B>,
-        optimizer: &AdamW<B::InnerBackend>,
+        optimizer: &Optimizer<B::InnerBackend>,
         learners: &[Learner],
     ) -> Result<(), TrainError> {
         Masters::new(learners, optimizer).write(&folder.join("model.safetensors"))?;

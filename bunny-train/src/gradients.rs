@@ -60,6 +60,13 @@ impl<B: Backend> Gradients<B> {
         }
     }
 
+    /// These sums, flat.
+    pub(crate) fn from_iter(sums: impl Iterator<Item = Option<Tensor<B, 1>>>) -> Self {
+        Self {
+            sums: sums.collect(),
+        }
+    }
+
     /// The sum of one learner, flat.
     pub fn get(&self, slot: usize) -> Option<&Tensor<B, 1>> {
         self.sums[slot].as_ref()

@@ -29,7 +29,7 @@ use crate::{
     gradients::{Gradients, Slots, collect},
     initial::redraw,
     names::decoder_parameters,
-    optimizer::{AdamW, Rates},
+    optimizer::{Optimizer, Rates},
     output::Masters,
     pass::{Pass, Way, decoder_loss},
     ranks::on_ranks,
@@ -177,6 +177,7 @@ impl LanguageJob {
         let run = Run {
             kind: StageKind::Language,
             training,
+            precision,
             loss_average: LossAverage::Step,
             rates: Rates::uniform(training.learning_rate),
             recipe: keys_of(recipe),
@@ -280,7 +281,7 @@ impl<B: AutodiffBackend> Task<B> for Foretelling<'_> {
         &self,
         folder: &Path,
         _model: &Decoder<B>,
-        optimizer: &AdamW<B::InnerBackend>,
+        optimizer: &Optimizer<B::InnerBackend>,
         learners: &[Learner],
     ) -> Result<(), TrainError> {
         let decoder = &self.start.decoder;

@@ -25,6 +25,7 @@ pub mod lora;
 mod loss;
 pub mod merge;
 pub mod metrics;
+pub mod muon;
 pub mod names;
 pub mod optimizer;
 mod output;

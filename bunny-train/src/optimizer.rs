@@ -1,8 +1,11 @@
-//! AdamW with master weights in f32, whatever type the model holds what learns in.
+//! AdamW and Muon with master weights in f32, whatever type the model holds what learns in.
 
 use std::collections::HashMap;
 
-use bunny_core::nn::kernel::{self, AdamStep};
+use bunny_core::{
+    checkpoint::Precision,
+    nn::kernel::{self, AdamStep},
+};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{
@@ -11,11 +14,27 @@ use burn::{
     },
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     gradients::{Gradients, Slots},
+    muon,
     names::Part,
+    reduce::{Reduce, ReduceError},
     stage::Learner,
 };
+
+/// What turns gradients into steps; transformers' `optim`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Optim {
+    /// AdamW for all that learns.
+    #[default]
+    #[serde(alias = "adamw_torch")]
+    Adamw,
+    /// Muon for the matrices of layers and projector, AdamW for all else.
+    Muon,
+}
 
 /// The constants of AdamW; the defaults are the reference's.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,8 +105,10 @@ impl Rates {
 pub struct State<B: Backend> {
     /// The weights that small steps add up in, flat, f32.
     pub master: Tensor<B, 1>,
-    /// Both moments, and how many updates made them; absent until a first gradient comes.
+    /// What past gradients have left, and how many they were; absent until a first one comes.
     pub moments: Option<Moments<B>>,
+    /// By which rule it steps.
+    rule: Rule,
 }
 
 /// Running means of a gradient and of its square.
@@ -95,33 +116,66 @@ pub struct State<B: Backend> {
 pub struct Moments<B: Backend> {
     /// Of the gradient.
     pub first: Tensor<B, 1>,
-    /// Of its square.
-    pub second: Tensor<B, 1>,
+    /// Of its square; Muon needs none.
+    pub second: Option<Tensor<B, 1>>,
     /// How many gradients went in.
     pub updates: u64,
 }
 
-/// AdamW (Loshchilov and Hutter 2019) as `torch.optim.AdamW` computes it.
+/// How one learner steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// As `torch.optim.AdamW` does.
+    AdamW,
+    /// As `torch.optim.Muon` does with `adjust_lr_fn="match_rms_adamw"`; a matrix of this shape.
+    Muon([usize; 2]),
+}
+
+impl Rule {
+    fn of(optim: Optim, learner: &Learner) -> Self {
+        match (optim, learner.matrix_of_layer()) {
+            (Optim::Muon, Some(shape)) => Self::Muon(shape),
+            _ => Self::AdamW,
+        }
+    }
+}
+
+/// AdamW (Loshchilov and Hutter 2019) for all that learns, or for all but the matrices that Muon moves.
 #[derive(Debug, Clone)]
-pub struct AdamW<B: Backend> {
+pub struct Optimizer<B: Backend> {
     config: AdamWConfig,
+    /// Muon multiplies in bf16.
+    rounds: bool,
     /// In the order of the learners.
     states: Vec<State<B>>,
 }
 
-impl<B: Backend> AdamW<B> {
-    /// An optimizer whose master weights are the model's own.
+/// Rates and factors of one step.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// Of the gradient.
+    scale: f64,
+    rate: f64,
+    /// Of what is left of a weight.
+    decay: f64,
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// An optimizer whose master weights are the model's own. Muon multiplies in bf16 where a model of
+    /// this precision does.
     pub fn new<A: AutodiffBackend<InnerBackend = B>>(
+        optim: Optim,
         config: AdamWConfig,
+        precision: Precision,
         model: &impl Module<A>,
-        slots: &Slots,
+        learners: &[Learner],
     ) -> Self {
-        struct Masters<'a, B: Backend> {
-            slots: &'a Slots,
+        struct Masters<B: Backend> {
+            slots: Slots,
             found: HashMap<usize, Tensor<B, 1>>,
         }
 
-        impl<A: AutodiffBackend> ModuleVisitor<A> for Masters<'_, A::InnerBackend> {
+        impl<A: AutodiffBackend> ModuleVisitor<A> for Masters<A::InnerBackend> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
                 if let Some(slot) = self.slots.get(param.id) {
                     let flat = param.val().inner().flatten::<1>(0, D - 1);
@@ -131,19 +185,21 @@ impl<B: Backend> AdamW<B> {
         }
 
         let mut masters = Masters {
-            slots,
+            slots: Slots::new(learners),
             found: HashMap::new(),
         };
         model.visit(&mut masters);
-        let states = (0..slots.len()).filter_map(|slot| masters.found.remove(&slot));
+        let states = learners.iter().enumerate().filter_map(|(slot, learner)| {
+            Some(State {
+                master: masters.found.remove(&slot)?,
+                moments: None,
+                rule: Rule::of(optim, learner),
+            })
+        });
         Self {
             config,
-            states: states
-                .map(|master| State {
-                    master,
-                    moments: None,
-                })
-                .collect(),
+            rounds: precision.weights != DType::F32,
+            states: states.collect(),
         }
     }
 
@@ -157,26 +213,47 @@ impl<B: Backend> AdamW<B> {
         &mut self.states
     }
 
-    /// One step along `gradients`, `scale` times.
+    /// One step along `gradients`, which are the same on every rank, `scale` times.
     ///
     /// A learner without a gradient takes a step by its moments, as if the gradient were zero; one
-    /// that has never had any stays as it is.
+    /// that has never had any stays as it is, and so does a matrix that Muon moves.
+    ///
+    /// # Errors
+    /// When ranks share Muon's work, and another is gone.
     pub fn step(
         &mut self,
         gradients: Gradients<B>,
         scale: f64,
         rates: Rates,
         learners: &[Learner],
-    ) {
-        let states = self.states.iter_mut().zip(learners);
-        for ((state, learner), gradient) in states.zip(gradients.into_sums()) {
+        reduce: &dyn Reduce,
+    ) -> Result<(), ReduceError> {
+        let step_of = |learner: &Learner| {
             let rate = rates.of(learner.parameter.part);
             let decay = match learner.decayed {
-                true => self.config.weight_decay,
-                false => 0.0,
+                true => 1.0 - rate * self.config.weight_decay,
+                false => 1.0,
             };
-            state.step(gradient, scale, rate, decay, &self.config);
+            Step { scale, rate, decay }
+        };
+        let steps: Vec<Step> = learners.iter().map(step_of).collect();
+        let mut turns = Vec::new();
+        for (slot, gradient) in gradients.into_sums().enumerate() {
+            let state = &mut self.states[slot];
+            match (state.rule, gradient) {
+                (Rule::AdamW, gradient) => state.adamw(gradient, steps[slot], &self.config),
+                (Rule::Muon(shape), Some(gradient)) => turns.push(Turn {
+                    slot,
+                    shape,
+                    momentum: state.gather(gradient, scale),
+                }),
+                (Rule::Muon(_), None) => {}
+            }
         }
+        for (slot, change) in directions(turns, self.rounds, reduce)? {
+            self.states[slot].move_along(change, steps[slot]);
+        }
+        Ok(())
     }
 
     /// Puts the master weights into the model, in the type it holds them in.
@@ -212,39 +289,84 @@ impl<B: Backend> AdamW<B> {
     }
 }
 
+/// A matrix that waits for Muon's direction.
+struct Turn<B: Backend> {
+    slot: usize,
+    shape: [usize; 2],
+    /// What the direction is of, flat.
+    momentum: Tensor<B, 1>,
+}
+
+/// The directions of all matrices, by their slots. Each is found by one rank, so that all have as much
+/// to do, and told to the others.
+fn directions<B: Backend>(
+    turns: Vec<Turn<B>>,
+    rounds: bool,
+    reduce: &dyn Reduce,
+) -> Result<Vec<(usize, Tensor<B, 1>)>, ReduceError> {
+    let Some(device) = turns.first().map(|turn| turn.momentum.device()) else {
+        return Ok(Vec::new());
+    };
+    let find = |turn: &Turn<B>| {
+        let [rows, columns] = turn.shape;
+        let momentum = turn.momentum.clone().reshape(turn.shape);
+        muon::direction(momentum, rounds).reshape([rows * columns])
+    };
+    if reduce.world() == 1 {
+        return Ok(turns.iter().map(|turn| (turn.slot, find(turn))).collect());
+    }
+    let counts: Vec<usize> = turns
+        .iter()
+        .map(|turn| turn.shape.iter().product())
+        .collect();
+    let costs: Vec<usize> = turns.iter().map(|turn| muon::cost(turn.shape)).collect();
+    let owners = shared_out(&costs, reduce.world());
+    let own = turns.iter().zip(owners);
+    let own = own.map(|(turn, owner)| (owner == reduce.rank()).then(|| find(turn)));
+    let (mut bucket, _) = Gradients::from_iter(own).to_bucket(&counts);
+    reduce.sum(&mut bucket)?;
+    let all = Gradients::from_bucket(&bucket, &vec![true; counts.len()], &counts, &device);
+    let slots = turns.iter().map(|turn| turn.slot);
+    Ok(slots.zip(all.into_sums().flatten()).collect())
+}
+
+/// Who of `world` takes each piece of work: the dearest first, each to whoever has least to do.
+fn shared_out(costs: &[usize], world: usize) -> Vec<usize> {
+    let mut dearest: Vec<usize> = (0..costs.len()).collect();
+    dearest.sort_by_key(|at| std::cmp::Reverse(costs[*at]));
+    let (mut load, mut owners) = (vec![0; world], vec![0; costs.len()]);
+    for at in dearest {
+        let owner = (0..world).min_by_key(|rank| load[*rank]).unwrap_or(0);
+        load[owner] += costs[at];
+        owners[at] = owner;
+    }
+    owners
+}
+
 impl<B: Backend> State<B> {
-    fn step(
-        &mut self,
-        gradient: Option<Tensor<B, 1>>,
-        scale: f64,
-        rate: f64,
-        decay: f64,
-        config: &AdamWConfig,
-    ) {
+    /// Whether its moments have a second one.
+    pub(crate) fn has_second(&self) -> bool {
+        self.rule == Rule::AdamW
+    }
+
+    fn adamw(&mut self, gradient: Option<Tensor<B, 1>>, step: Step, config: &AdamWConfig) {
         let zeros = || self.master.zeros_like();
-        let Moments {
-            first,
-            second,
-            updates,
-        } = match (self.moments.take(), &gradient) {
+        let (first, second, updates) = match (self.moments.take(), &gradient) {
             (None, None) => return,
-            (Some(old), _) => old,
-            (None, Some(_)) => Moments {
-                first: zeros(),
-                second: zeros(),
-                updates: 0,
-            },
+            (None, Some(_)) => (zeros(), None, 0),
+            (Some(old), _) => (old.first, old.second, old.updates),
         };
+        let second = second.unwrap_or_else(zeros);
         let gradient = gradient.unwrap_or_else(zeros);
         let updates = updates + 1;
         let AdamWConfig { beta1, beta2, .. } = *config;
         let bias = |beta: f64| 1.0 - beta.powf(updates as f64);
         let step = AdamStep {
-            scale,
+            scale: step.scale,
             beta1,
             beta2,
-            decay: 1.0 - rate * decay,
-            rate: rate / bias(beta1),
+            decay: step.decay,
+            rate: step.rate / bias(beta1),
             root: bias(beta2).sqrt().recip(),
             epsilon: config.epsilon,
         };
@@ -253,8 +375,44 @@ impl<B: Backend> State<B> {
         self.master = master;
         self.moments = Some(Moments {
             first,
-            second,
+            second: Some(second),
             updates,
         });
+    }
+
+    /// Takes a gradient, `scale` times, into the momentum, and gives Nesterov's: where the same gradient
+    /// would take it once more.
+    fn gather(&mut self, gradient: Tensor<B, 1>, scale: f64) -> Tensor<B, 1> {
+        let share = gradient * (scale * (1.0 - muon::MOMENTUM));
+        let (first, updates) = match self.moments.take() {
+            Some(old) => (old.first * muon::MOMENTUM + share.clone(), old.updates),
+            None => (share.clone(), 0),
+        };
+        self.moments = Some(Moments {
+            first: first.clone(),
+            second: None,
+            updates: updates + 1,
+        });
+        first * muon::MOMENTUM + share
+    }
+
+    fn move_along(&mut self, direction: Tensor<B, 1>, step: Step) {
+        if let Rule::Muon(shape) = self.rule {
+            let rate = step.rate * muon::rate_factor(shape);
+            self.master = self.master.clone() * step.decay - direction * rate;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_shared_out_evenly() {
+        let owners = shared_out(&[3, 9, 4, 1, 4, 3], 2);
+        // By hand: 9; then 4, 4; then 3 and 3 to whoever has less (8 against 9), 11 against 12; 1.
+        assert_eq!(owners, [1, 0, 1, 1, 1, 0]);
+        assert_eq!(shared_out(&[5, 5], 1), [0, 0]);
     }
 }

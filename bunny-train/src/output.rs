@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use crate::{
     error::TrainError,
     names::Part,
-    optimizer::AdamW,
+    optimizer::Optimizer,
     recipe::StageRecipe,
     stage::{Learner, Learns},
     stored::le_bytes,
@@ -42,7 +42,7 @@ pub const PROJECTOR_WEIGHTS: &str = "mm_projector.safetensors";
 pub fn write<B: AutodiffBackend>(
     folder: &Path,
     model: &Bunny<B>,
-    optimizer: &AdamW<B::InnerBackend>,
+    optimizer: &Optimizer<B::InnerBackend>,
     learners: &[Learner],
     recipe: &StageRecipe,
     config_json: &Value,
@@ -134,7 +134,7 @@ pub(crate) struct Masters<'a, B: Backend> {
 
 impl<'a, B: Backend> Masters<'a, B> {
     /// Those of all learners, by their published names.
-    pub fn new(learners: &'a [Learner], optimizer: &'a AdamW<B>) -> Self {
+    pub fn new(learners: &'a [Learner], optimizer: &'a Optimizer<B>) -> Self {
         Self::of(learners, optimizer, |learner| {
             Some(learner.parameter.name.clone())
         })
@@ -143,7 +143,7 @@ impl<'a, B: Backend> Masters<'a, B> {
     /// Those of the learners that `name` gives a name.
     pub fn of(
         learners: &'a [Learner],
-        optimizer: &'a AdamW<B>,
+        optimizer: &'a Optimizer<B>,
         name: impl Fn(&Learner) -> Option<String>,
     ) -> Self {
         let states = learners.iter().zip(optimizer.states());

@@ -64,8 +64,8 @@ pub fn lora_parameters(config: &DecoderConfig, rank: usize) -> u64 {
 pub struct MemoryPlan {
     /// All weights in their type.
     pub weights: u64,
-    /// Of what learns: masters and both moments in f32, a gradient in f32, and the adapters'
-    /// weights themselves.
+    /// Of what learns: masters and both moments in f32 (Muon's matrices have but one), a gradient in
+    /// f32, and the adapters' weights themselves.
     pub learners: u64,
     /// What the way forward keeps for the way back: the layers' inputs, or all layers' results.
     pub kept: u64,

@@ -11,7 +11,10 @@ use std::{
     time::Instant,
 };
 
-use bunny_core::nn::{Mode, kernel::device_memory};
+use bunny_core::{
+    checkpoint::Precision,
+    nn::{Mode, kernel::device_memory},
+};
 use burn::{
     module::AutodiffModule,
     tensor::{ElementConversion, Tensor, backend::AutodiffBackend},
@@ -27,7 +30,7 @@ use crate::{
     gradients::{Gradients, Slots},
     left_out::LeftOut,
     metrics::{MetricsFile, StepMetrics, resident_memory},
-    optimizer::{AdamW, AdamWConfig, Rates},
+    optimizer::{AdamWConfig, Optimizer, Rates},
     recipe::{LossAverage, Reporter, StageKind, TrainingArguments},
     reduce::Reduce,
     schedule::Schedule,
@@ -97,7 +100,7 @@ pub trait Task<B: AutodiffBackend> {
         &self,
         folder: &Path,
         model: &Self::Model,
-        optimizer: &AdamW<B::InnerBackend>,
+        optimizer: &Optimizer<B::InnerBackend>,
         learners: &[Learner],
     ) -> Result<(), TrainError>;
 }
@@ -109,6 +112,8 @@ pub struct Run<'a> {
     pub kind: StageKind,
     /// Data and steps.
     pub training: &'a TrainingArguments,
+    /// The types in which the model computes.
+    pub precision: Precision,
     /// What a step's loss is the mean of.
     pub loss_average: LossAverage,
     /// The highest learning rate of each part of the model.
@@ -145,7 +150,7 @@ pub(crate) struct Trainer<'a, B: AutodiffBackend, T: Task<B>> {
     task: &'a T,
     /// Always there between steps: a step takes it, to put new weights into it without a copy.
     model: Option<T::Model>,
-    optimizer: AdamW<B::InnerBackend>,
+    optimizer: Optimizer<B::InnerBackend>,
     learners: Vec<Learner>,
     slots: Slots,
     /// Numbers of each learner.
@@ -182,7 +187,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         };
         let (kind, warmup) = (training.lr_scheduler_type, training.warmup_ratio);
         Self {
-            optimizer: AdamW::new(config, &model, &slots),
+            optimizer: Optimizer::new(training.optim, config, run.precision, &model, &learners),
             schedule: Schedule::new(kind, steps.total(), warmup),
             counts: learners.iter().map(Learner::count).collect(),
             run,
@@ -298,7 +303,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         self.reduce.rank() == 0
     }
 
-    /// One step: micro-batches, their sum over all ranks, clipping, AdamW.
+    /// One step: micro-batches, their sum over all ranks, clipping, the optimizer.
     fn step(&mut self, step: u64, feed: &mut Feed<'_, T::Data>) -> Result<StepMetrics, TrainError> {
         let training = self.run.training;
         let began = Instant::now();
@@ -362,7 +367,8 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let max_norm = (training.max_grad_norm > 0.0).then_some(training.max_grad_norm);
         // The mean and the clipping are one factor, which the optimizer takes along.
         let scale = clip_factor(grad_norm, max_norm) / divisor;
-        self.optimizer.step(gradients, scale, rates, &self.learners);
+        self.optimizer
+            .step(gradients, scale, rates, &self.learners, self.reduce)?;
         self.update_model();
         let seconds = began.elapsed().as_secs_f64();
         Ok(StepMetrics {

@@ -82,6 +82,19 @@ impl Learner {
         }
     }
 
+    /// The shape of a matrix within the layers or the projector: what takes vectors to vectors, and
+    /// neither a table nor a factor of an adapter.
+    pub fn matrix_of_layer(&self) -> Option<[usize; 2]> {
+        let NamedParameter { name, part, .. } = &self.parameter;
+        let inside = match part {
+            Part::Projector => true,
+            Part::Lora => false,
+            Part::Language | Part::Tower => name.contains(".layers.") || name.contains(".blocks."),
+        };
+        let shape = self.parameter.shape.as_slice().try_into().ok();
+        shape.filter(|_| inside)
+    }
+
     /// How many numbers it has.
     pub fn count(&self) -> usize {
         self.parameter.shape.iter().product()

@@ -15,7 +15,7 @@ use crate::{
     feed::Dataset,
     gradients::{Gradients, Slots},
     left_out::Tally,
-    optimizer::AdamW,
+    optimizer::Optimizer,
     output,
     pass::{self, Pass},
     ranks::on_ranks,
@@ -109,6 +109,7 @@ impl Job {
         let run = Run {
             kind: self.kind,
             training: &recipe.training,
+            precision,
             loss_average: recipe.loss_average,
             rates: recipe.rates(),
             recipe: keys_of(recipe),
@@ -180,7 +181,7 @@ impl<'a, B: AutodiffBackend> Task<B> for Lessons<'a, B> {
         &self,
         folder: &Path,
         model: &Bunny<B>,
-        optimizer: &AdamW<B::InnerBackend>,
+        optimizer: &Optimizer<B::InnerBackend>,
         learners: &[Learner],
     ) -> Result<(), TrainError> {
         output::write(

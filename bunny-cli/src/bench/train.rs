@@ -16,8 +16,9 @@ use bunny_train::{
     gradients::{Gradients, Slots},
     labels::Sample,
     lora::{self, LoraConfig},
-    optimizer::{AdamW, AdamWConfig, Rates},
+    optimizer::{AdamWConfig, Optim, Optimizer, Rates},
     pass::Pass,
+    reduce::Alone,
     stage::{Learner, Learns, prepare},
 };
 use burn::{
@@ -118,7 +119,8 @@ impl Work for Measuring {
         };
         let (mut model, learners) = prepare(model, learns);
         let slots = Slots::new(&learners);
-        let mut optimizer = AdamW::new(AdamWConfig::default(), &model, &slots);
+        let adamw = AdamWConfig::default();
+        let mut optimizer = Optimizer::new(Optim::Adamw, adamw, precision, &model, &learners);
         let pass = Pass {
             learns,
             slots,
@@ -145,7 +147,7 @@ impl Work for Measuring {
                 projector: 2e-5,
                 tower: 2e-5,
             };
-            optimizer.step(sums, scale, rates, &learners);
+            optimizer.step(sums, scale, rates, &learners, &Alone)?;
             model = optimizer.update(model, &pass.slots);
             loss = mean.map_or(f64::NAN, |mean| mean.into_scalar().elem());
             B::sync(&device).map_err(|error| anyhow::anyhow!("the device failed: {error:?}"))?;

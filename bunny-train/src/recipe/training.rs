@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::schedule::SchedulerKind;
+use crate::{optimizer::Optim, schedule::SchedulerKind};
 
 /// What every stage is told, under the names of transformers' `TrainingArguments` and with the
 /// reference's defaults unless said otherwise.
@@ -18,6 +18,8 @@ pub struct TrainingArguments {
     /// Report it every so many steps; at the end in any case.
     pub eval_steps: Option<u64>,
 
+    /// What turns gradients into steps: `adamw`, or `muon` for the matrices of layers and projector.
+    pub optim: Optim,
     /// Learning rate.
     pub learning_rate: f64,
     /// Decay of matrices.
@@ -72,6 +74,7 @@ impl Default for TrainingArguments {
             data_path: PathBuf::new(),
             eval_data_path: None,
             eval_steps: None,
+            optim: Optim::Adamw,
             learning_rate: 2e-4,
             weight_decay: 0.0,
             adam_beta1: 0.9,

@@ -9,7 +9,10 @@ use super::cpu::{
     self, AttentionShape, AttentionStrides, AttentionView, RopeShape, Rotation, WeightRef,
 };
 use super::{primitive, tracked::Pairing};
-use crate::nn::{Activation, Mask, kernel::AdamStep};
+use crate::nn::{
+    Activation, Mask,
+    kernel::{AdamStep, NewtonSchulz},
+};
 
 /// Whether `B` is the flex backend.
 fn is_flex<B: Backend>() -> bool {
@@ -197,6 +200,22 @@ pub fn adamw<B: Backend>(
     cpu::adamw(step, g, &mut first, &mut second, w, &mut updated);
     let count = updated.len();
     Ok([first, second, updated].map(|values| raise(values, [count])))
+}
+
+/// [`plain::orthogonal`](super::plain::orthogonal), or `None` where burn's operations serve better.
+pub fn orthogonal<B: Backend>(
+    matrix: &Tensor<B, 2>,
+    steps: NewtonSchulz,
+    rounds: bool,
+) -> Option<Tensor<B, 2>> {
+    if !is_flex::<B>() || matrix.dtype() != DType::F32 {
+        return None;
+    }
+    let [rows, columns] = matrix.dims();
+    let mut values = floats(&contiguous(lower(matrix.clone()))).to_vec();
+    let rounds = rounds && cpu::has_bf16_dot();
+    cpu::orthogonal(&mut values, rows, columns, steps, rounds);
+    Some(raise(values, [rows, columns]))
 }
 
 /// How the heads of a `[batch, heads, rows, head_dim]` tensor lie; `None` when the numbers of a row

@@ -19,7 +19,7 @@ mod tracked;
 
 use burn::tensor::{Tensor, backend::Backend};
 
-pub use plain::AdamStep;
+pub use plain::{AdamStep, NewtonSchulz};
 
 #[cfg(feature = "flex")]
 use self::{cpu::Rotation, tracked::Pairing};
@@ -285,6 +285,23 @@ pub fn adamw<B: Backend>(
         return results;
     }
     plain::adamw(step, gradient, first, second, weight)
+}
+
+/// The matrix that a Newton-Schulz iteration makes of `matrix`: its singular vectors, with singular
+/// values near 1. With `rounds` the factors of products are bf16, where that is faster.
+///
+/// # Shapes
+/// `[rows, columns]`, f32 → the same
+pub fn orthogonal<B: Backend>(
+    matrix: Tensor<B, 2>,
+    steps: NewtonSchulz,
+    rounds: bool,
+) -> Tensor<B, 2> {
+    #[cfg(feature = "flex")]
+    if let Some(output) = dispatch::orthogonal(&matrix, steps, rounds) {
+        return output;
+    }
+    plain::orthogonal(matrix, steps, rounds)
 }
 
 /// Sets each element to zero or to `1 / (1 - probability)` of itself, as hashes of `key` and its place

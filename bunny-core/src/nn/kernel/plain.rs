@@ -187,6 +187,18 @@ pub fn cross_entropy<B: Backend>(scores: Tensor<B, 2>, targets: &[u32]) -> Tenso
     log_shares.gather(1, ids).sum().neg()
 }
 
+/// An iteration that makes the singular values of a matrix alike: of each `x`, at most 1,
+/// `x (a + b x² + c x⁴)` time and again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NewtonSchulz {
+    /// How often.
+    pub iterations: usize,
+    /// `a`, `b` and `c`.
+    pub coefficients: [f64; 3],
+    /// The matrix is divided by its norm, or by this where that is smaller.
+    pub smallest_norm: f64,
+}
+
 /// The constants of one step: with `g` the gradient times `scale`,
 ///
 /// ```text
@@ -211,6 +223,38 @@ pub struct AdamStep {
     pub root: f64,
     /// Added to that.
     pub epsilon: f64,
+}
+
+/// See [`orthogonal`](super::orthogonal).
+pub fn orthogonal<B: Backend>(
+    matrix: Tensor<B, 2>,
+    steps: NewtonSchulz,
+    rounds: bool,
+) -> Tensor<B, 2> {
+    let factor = |x: &Tensor<B, 2>| match rounds {
+        true => x.clone().cast(DType::BF16),
+        false => x.clone(),
+    };
+    // `a bᵀ`.
+    let product = |a: &Tensor<B, 2>, b: &Tensor<B, 2>| {
+        super::linear(factor(a), factor(b), None).cast(DType::F32)
+    };
+    let [rows, columns] = matrix.dims();
+    let turn = |x: Tensor<B, 2>| match rows < columns {
+        true => x.transpose(),
+        false => x,
+    };
+    let tall = turn(matrix);
+    let norm = tall.clone().square().sum().sqrt();
+    let mut x = tall / norm.clamp_min(steps.smallest_norm).reshape([1, 1]);
+    let [a, b, c] = steps.coefficients;
+    for _ in 0..steps.iterations {
+        let across = x.clone().transpose();
+        let gram = product(&across, &across); // [short, short], symmetric
+        let square = product(&gram, &gram);
+        x = x.clone() * a + product(&x, &(gram * b + square * c));
+    }
+    turn(x)
 }
 
 /// One step of AdamW; gives both moments and the weight.

@@ -19,6 +19,7 @@ mod cross_entropy;
 mod linear;
 mod math;
 mod norm;
+mod orthogonal;
 mod pack;
 mod parallel;
 mod product;
@@ -49,4 +50,5 @@ pub use linear::{
     linear_bf16_dot,
 };
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
+pub use orthogonal::orthogonal;
 pub use rope::{RopeShape, Rotation, rope, rope_interleaved};

@@ -9,7 +9,7 @@ use burn::{
 use burn_cubecl::CubeBackend;
 use burn_flex::Flex;
 
-use super::super::{self as kernel, AdamStep, plain};
+use super::super::{self as kernel, AdamStep, NewtonSchulz, plain};
 use crate::{
     nn::{Activation, AttentionMask, Mask},
     random::mix,
@@ -266,6 +266,21 @@ macro_rules! tests {
                 let found = run!(K, [x: 2 = [19, 33]], 2, kernel::token_rows(x.clone(), &ids));
                 let expected = run!(Flex, [x: 2 = [19, 33]], 2, plain::token_rows(x.clone(), &ids));
                 assert_same("rows of tokens", found, expected, F32);
+            }
+
+            #[test]
+            fn orthogonal() {
+                let steps = NewtonSchulz {
+                    iterations: 5,
+                    coefficients: [3.4445, -4.7750, 2.0315],
+                    smallest_norm: 1e-7,
+                };
+                for shape in [[40, 17], [17, 40]] {
+                    let found = kernel::orthogonal(input::<K, 2>(1, shape), steps, false);
+                    let expected = kernel::orthogonal(input::<Flex, 2>(1, shape), steps, false);
+                    // A slope of 3.4, five times over, makes 3e-5 of a rounding of 6e-8.
+                    assert_near("orthogonal", &values(found), &values(expected), 1e-3);
+                }
             }
 
             #[test]

@@ -2,7 +2,7 @@
 
 use burn::tensor::{TensorData, backend::AutodiffBackend};
 
-use super::super::plain;
+use super::super::plain::{self, NewtonSchulz};
 use super::*;
 use crate::{nn::AttentionMask, random::mix};
 
@@ -79,6 +79,23 @@ fn products_have_burns_gradients() {
     let ours = run(|x, w, b| linear(x, w, Some(b)).expect("the kernel serves"));
     let burns = run(|x, w, b| plain::linear(x.clone(), w.clone(), Some(b.clone())));
     assert_near("linear", &ours, &burns);
+}
+
+#[test]
+fn burns_operations_make_the_same_orthogonal_matrix() {
+    let steps = NewtonSchulz {
+        iterations: 5,
+        coefficients: [3.4445, -4.7750, 2.0315],
+        smallest_norm: 1e-7,
+    };
+    for shape in [[40, 17], [17, 40], [23, 23]] {
+        let matrix = noise(1, shape).inner();
+        let ours = super::super::orthogonal(matrix.clone(), steps, false);
+        let burns = plain::orthogonal(matrix, steps, false);
+        let [ours, burns] = [ours, burns].map(|one| one.into_data().iter().collect());
+        // A slope of 3.4, five times over, makes 3e-5 of a rounding of 6e-8.
+        assert_within(1e-3, "orthogonal", &[ours], &[burns]);
+    }
 }
 
 #[test]
