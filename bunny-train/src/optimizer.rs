@@ -162,7 +162,7 @@ struct Step {
 
 impl<B: Backend> Optimizer<B> {
     /// An optimizer whose master weights are the model's own. Muon multiplies in bf16 where a model of
-    /// this precision does.
+    /// this precision does, and else in f32.
     pub fn new<A: AutodiffBackend<InnerBackend = B>>(
         optim: Optim,
         config: AdamWConfig,
@@ -198,7 +198,7 @@ impl<B: Backend> Optimizer<B> {
         });
         Self {
             config,
-            rounds: precision.weights != DType::F32,
+            rounds: precision.weights == DType::BF16,
             states: states.collect(),
         }
     }
