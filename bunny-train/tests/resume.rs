@@ -4,7 +4,7 @@
 mod common;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use bunny_core::checkpoint::Precision;
 use bunny_train::{TrainError, checkpoint, metrics, trainer::Job};
 use burn::backend::Autodiff;
 use burn_flex::Flex;
-use common::Stage;
+use common::{Stage, results};
 
 type B = Autodiff<Flex>;
 
@@ -116,24 +116,6 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
             .collect::<Vec<_>>()
     });
     assert_eq!(lines[0], lines[1]);
-}
-
-/// Every file of a finished run, but for what depends on the clock.
-fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(at) = folders.pop() {
-        for entry in std::fs::read_dir(&at).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(folder).unwrap().display().to_string();
-            if path.is_dir() {
-                folders.push(path);
-            } else if name != metrics::METRICS_FILE {
-                files.insert(name, std::fs::read(path).unwrap());
-            }
-        }
-    }
-    files
 }
 
 #[test]

@@ -17,6 +17,7 @@ use bunny_train::{
     batch::{Batch, Layout},
     labels::Sample,
     lora::{self, LoraConfig},
+    metrics::METRICS_FILE,
     recipe::{LossAverage, StageKind, StageRecipe, TrainingArguments},
     stage::Learns,
     start::Places,
@@ -228,4 +229,22 @@ pub fn difference(found: &[f32], expected: &[f32]) -> f32 {
                 worst.max(off)
             }
         })
+}
+
+/// Every file of a finished run, but for what depends on the clock.
+pub fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(folder).unwrap().display().to_string();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name != METRICS_FILE {
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    files
 }
