@@ -8,16 +8,13 @@
 use bunny_core::nn::kernel::{self, NewtonSchulz};
 use burn::tensor::{Tensor, backend::Backend};
 
+use crate::{
+    gradients::Gradients,
+    reduce::{Reduce, ReduceError},
+};
+
 /// How much of the momentum stays from step to step.
 pub const MOMENTUM: f64 = 0.95;
-
-/// Jordan's, who gave up an exact 1 for speed: all from 0.01 to 1 ends between 0.68 and 1.14. A
-/// gradient of zeros has no direction.
-const STEPS: NewtonSchulz = NewtonSchulz {
-    iterations: 5,
-    coefficients: [3.4445, -4.7750, 2.0315],
-    smallest_norm: 1e-7,
-};
 
 /// What a learning rate is multiplied with for a matrix of this shape: AdamW's steps are about 0.2 of
 /// the rate in every entry, those of an orthogonal matrix the root of its longer side's inverse.
@@ -25,18 +22,90 @@ pub fn rate_factor([rows, columns]: [usize; 2]) -> f64 {
     0.2 * (rows.max(columns) as f64).sqrt()
 }
 
+/// A matrix that waits for Muon's direction.
+#[derive(Debug)]
+pub struct Turn<B: Backend> {
+    /// Which learner it is.
+    pub slot: usize,
+    /// Rows and columns.
+    pub shape: [usize; 2],
+    /// What the direction is of, flat.
+    pub momentum: Tensor<B, 1>,
+}
+
+/// The directions of all matrices, by their slots. Each is found by one rank, so that all have as much
+/// to do, and told to the others. With `rounds` the factors of products are bf16, as torch's are.
+///
+/// # Errors
+/// When another rank is gone.
+pub fn directions<B: Backend>(
+    turns: Vec<Turn<B>>,
+    rounds: bool,
+    reduce: &dyn Reduce,
+) -> Result<Vec<(usize, Tensor<B, 1>)>, ReduceError> {
+    let Some(device) = turns.first().map(|turn| turn.momentum.device()) else {
+        return Ok(Vec::new());
+    };
+    let find = |turn: &Turn<B>| {
+        let [rows, columns] = turn.shape;
+        let momentum = turn.momentum.clone().reshape(turn.shape);
+        direction(momentum, rounds).reshape([rows * columns])
+    };
+    if reduce.world() == 1 {
+        return Ok(turns.iter().map(|turn| (turn.slot, find(turn))).collect());
+    }
+    let counts: Vec<usize> = turns
+        .iter()
+        .map(|turn| turn.shape.iter().product())
+        .collect();
+    let costs: Vec<usize> = turns.iter().map(|turn| cost(turn.shape)).collect();
+    let owners = shared_out(&costs, reduce.world());
+    let own = turns.iter().zip(owners);
+    let own = own.map(|(turn, owner)| (owner == reduce.rank()).then(|| find(turn)));
+    let (mut bucket, _) = Gradients::from_iter(own).to_bucket(&counts);
+    reduce.sum(&mut bucket)?;
+    let all = Gradients::from_bucket(&bucket, &vec![true; counts.len()], &counts, &device);
+    let slots = turns.iter().map(|turn| turn.slot);
+    Ok(slots.zip(all.into_sums().flatten()).collect())
+}
+
+/// Who of `world` takes each piece of work: the dearest first, each to whoever has least to do.
+fn shared_out(costs: &[usize], world: usize) -> Vec<usize> {
+    let mut dearest: Vec<usize> = (0..costs.len()).collect();
+    dearest.sort_by_key(|at| std::cmp::Reverse(costs[*at]));
+    let (mut load, mut owners) = (vec![0; world], vec![0; costs.len()]);
+    for at in dearest {
+        let owner = (0..world).min_by_key(|rank| load[*rank]).unwrap_or(0);
+        load[owner] += costs[at];
+        owners[at] = owner;
+    }
+    owners
+}
+
 /// What [`direction`] costs, in multiplications of an iteration.
-pub fn cost([rows, columns]: [usize; 2]) -> usize {
+fn cost([rows, columns]: [usize; 2]) -> usize {
     let (long, short) = (rows.max(columns), rows.min(columns));
     short * short * (2 * long + short)
 }
 
 /// A matrix with the singular vectors of `momentum`, and singular values from 0.68 to 1.14 in the
-/// place of all that are above a hundredth of its norm. With `rounds` the factors of products are bf16, as
-/// torch's are.
+/// place of all that are above a hundredth of its norm.
 ///
 /// # Shapes
 /// `[rows, columns]`, f32 → the same
-pub fn direction<B: Backend>(momentum: Tensor<B, 2>, rounds: bool) -> Tensor<B, 2> {
-    kernel::orthogonal(momentum, STEPS, rounds)
+fn direction<B: Backend>(momentum: Tensor<B, 2>, rounds: bool) -> Tensor<B, 2> {
+    kernel::orthogonal(momentum, NewtonSchulz::JORDAN, rounds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_shared_out_evenly() {
+        let owners = shared_out(&[3, 9, 4, 1, 4, 3], 2);
+        // By hand: 9; then 4, 4; then 3 and 3 to whoever has less (8 against 9), 11 against 12; 1.
+        assert_eq!(owners, [1, 0, 1, 1, 1, 0]);
+        assert_eq!(shared_out(&[5, 5], 1), [0, 0]);
+    }
 }

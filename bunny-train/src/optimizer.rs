@@ -242,7 +242,7 @@ impl<B: Backend> Optimizer<B> {
             let state = &mut self.states[slot];
             match (state.rule, gradient) {
                 (Rule::AdamW, gradient) => state.adamw(gradient, steps[slot], &self.config),
-                (Rule::Muon(shape), Some(gradient)) => turns.push(Turn {
+                (Rule::Muon(shape), Some(gradient)) => turns.push(muon::Turn {
                     slot,
                     shape,
                     momentum: state.gather(gradient, scale),
@@ -250,7 +250,7 @@ impl<B: Backend> Optimizer<B> {
                 (Rule::Muon(_), None) => {}
             }
         }
-        for (slot, change) in directions(turns, self.rounds, reduce)? {
+        for (slot, change) in muon::directions(turns, self.rounds, reduce)? {
             self.states[slot].move_along(change, steps[slot]);
         }
         Ok(())
@@ -287,60 +287,6 @@ impl<B: Backend> Optimizer<B> {
             states: &self.states,
         })
     }
-}
-
-/// A matrix that waits for Muon's direction.
-struct Turn<B: Backend> {
-    slot: usize,
-    shape: [usize; 2],
-    /// What the direction is of, flat.
-    momentum: Tensor<B, 1>,
-}
-
-/// The directions of all matrices, by their slots. Each is found by one rank, so that all have as much
-/// to do, and told to the others.
-fn directions<B: Backend>(
-    turns: Vec<Turn<B>>,
-    rounds: bool,
-    reduce: &dyn Reduce,
-) -> Result<Vec<(usize, Tensor<B, 1>)>, ReduceError> {
-    let Some(device) = turns.first().map(|turn| turn.momentum.device()) else {
-        return Ok(Vec::new());
-    };
-    let find = |turn: &Turn<B>| {
-        let [rows, columns] = turn.shape;
-        let momentum = turn.momentum.clone().reshape(turn.shape);
-        muon::direction(momentum, rounds).reshape([rows * columns])
-    };
-    if reduce.world() == 1 {
-        return Ok(turns.iter().map(|turn| (turn.slot, find(turn))).collect());
-    }
-    let counts: Vec<usize> = turns
-        .iter()
-        .map(|turn| turn.shape.iter().product())
-        .collect();
-    let costs: Vec<usize> = turns.iter().map(|turn| muon::cost(turn.shape)).collect();
-    let owners = shared_out(&costs, reduce.world());
-    let own = turns.iter().zip(owners);
-    let own = own.map(|(turn, owner)| (owner == reduce.rank()).then(|| find(turn)));
-    let (mut bucket, _) = Gradients::from_iter(own).to_bucket(&counts);
-    reduce.sum(&mut bucket)?;
-    let all = Gradients::from_bucket(&bucket, &vec![true; counts.len()], &counts, &device);
-    let slots = turns.iter().map(|turn| turn.slot);
-    Ok(slots.zip(all.into_sums().flatten()).collect())
-}
-
-/// Who of `world` takes each piece of work: the dearest first, each to whoever has least to do.
-fn shared_out(costs: &[usize], world: usize) -> Vec<usize> {
-    let mut dearest: Vec<usize> = (0..costs.len()).collect();
-    dearest.sort_by_key(|at| std::cmp::Reverse(costs[*at]));
-    let (mut load, mut owners) = (vec![0; world], vec![0; costs.len()]);
-    for at in dearest {
-        let owner = (0..world).min_by_key(|rank| load[*rank]).unwrap_or(0);
-        load[owner] += costs[at];
-        owners[at] = owner;
-    }
-    owners
 }
 
 impl<B: Backend> State<B> {
@@ -401,18 +347,5 @@ impl<B: Backend> State<B> {
             let rate = step.rate * muon::rate_factor(shape);
             self.master = self.master.clone() * step.decay - direction * rate;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn work_is_shared_out_evenly() {
-        let owners = shared_out(&[3, 9, 4, 1, 4, 3], 2);
-        // By hand: 9; then 4, 4; then 3 and 3 to whoever has less (8 against 9), 11 against 12; 1.
-        assert_eq!(owners, [1, 0, 1, 1, 1, 0]);
-        assert_eq!(shared_out(&[5, 5], 1), [0, 0]);
     }
 }

@@ -199,6 +199,16 @@ pub struct NewtonSchulz {
     pub smallest_norm: f64,
 }
 
+impl NewtonSchulz {
+    /// Jordan's, of Muon, who gave up an exact 1 for speed: all from 0.01 to 1 ends between 0.68 and
+    /// 1.14. A matrix of zeros has no direction.
+    pub const JORDAN: Self = Self {
+        iterations: 5,
+        coefficients: [3.4445, -4.7750, 2.0315],
+        smallest_norm: 1e-7,
+    };
+}
+
 /// The constants of one step: with `g` the gradient times `scale`,
 ///
 /// ```text

@@ -65,7 +65,7 @@ pub fn linear(
         });
 }
 
-fn forward<'a, E>(
+pub(super) fn forward<'a, E>(
     x: &'a [f32],
     w: &'a [E],
     bias: Option<&'a [f32]>,
@@ -142,7 +142,7 @@ pub fn linear_backward_input_bf16_dot(
     with_elements!(w, w => backward_input(dy, w, rows, inner, out).compute::<true>(dx));
 }
 
-fn backward_input<'a, E>(
+pub(super) fn backward_input<'a, E>(
     dy: &'a [f32],
     w: &'a [E],
     rows: usize,
@@ -193,7 +193,7 @@ pub fn linear_backward_weight_bf16_dot(
     backward_weight(dy, x, rows, inner, out, accumulate).compute::<true>(dw);
 }
 
-fn backward_weight<'a>(
+pub(super) fn backward_weight<'a>(
     dy: &'a [f32],
     x: &'a [f32],
     rows: usize,
