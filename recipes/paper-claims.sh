@@ -73,7 +73,8 @@ for seed in 1 2 3; do
             --set finetune.lora_alpha=64 --set finetune.learning_rate=2e-3)
         "$bunny" train recipes/picture-world.toml --out "$out" --resume --ranks 2 --dtype bf16 \
             --stage finetune --set seed="$seed" --set finetune.data_path="$seen" \
-            --set finetune.max_steps=400 "${rates[@]}" > "$out.log" 2>&1
+            --set finetune.max_steps=400 --set finetune.optim=adamw \
+            --set finetune.per_device_train_batch_size=2 "${rates[@]}" > "$out.log" 2>&1
         "$bunny" merge --model "$out/finetune" --out "$out/merged" > /dev/null
         "$bunny" eval picture-world --model "$out/merged" --data "$world" --format json > "$out/exam.json"
         touch "$out/done"

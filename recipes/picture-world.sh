@@ -7,9 +7,9 @@
 #   cargo build --release --features cuda && CUDA=1 recipes/picture-world.sh
 #
 # BUNNY names another bunny-cli; PAIRS and CONVERSATIONS make a world of another size. With CUDA steps
-# are larger, since a model this small leaves a GPU idle between them, and the last stage learns from
-# ten times as many conversations. A run that two cores have begun may go on there: what is done stays
-# as it is.
+# are larger, since a model this small leaves a GPU idle between them, the last stage learns from three
+# times as many conversations, and AdamW moves all: Muon has not been tried there. A run that two cores
+# have begun may go on there: what is done stays as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bunny=${BUNNY:-target/release/bunny-cli}
@@ -33,6 +33,7 @@ if [ -n "${CUDA:-}" ]; then
     how=(--backend cuda --dtype bf16 --set dataloader_num_workers=14
         --set language.per_device_train_batch_size=32 --set language.gradient_accumulation_steps=1
         --set language.max_steps=2000
+        --set contrastive.optim=adamw --set finetune.optim=adamw
         --set contrastive.per_device_train_batch_size=128 --set contrastive.max_steps=2000
         --set pretrain.per_device_train_batch_size=64 --set pretrain.max_steps=200
         --set finetune.per_device_train_batch_size=128 --set finetune.gradient_accumulation_steps=1

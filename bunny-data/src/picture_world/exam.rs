@@ -10,7 +10,7 @@ use super::ask::QuestionKind;
 use super::general;
 use super::paint::Finish;
 use super::scene::Scene;
-use super::theme::theme;
+use super::theme::{Beside, theme};
 use super::vocabulary::World;
 use super::write::FORMAT_VERSION;
 use crate::error::{DataError, Result};
@@ -48,18 +48,19 @@ pub(super) fn question(seed: u64, index: u64) -> Examined {
     let kind = kinds[index as usize % kinds.len()];
     let turn = index / kinds.len() as u64;
     let mut dice = Part::Test.dice(seed, index);
-    let (question, picture, combination) = match theme(kind, turn, World::Test, &dice) {
-        Some(theme) => {
-            let finish = Finish::draw(&mut dice);
-            let combination = theme.combination.to_string();
-            (
-                theme.question,
-                Some((theme.scene, finish)),
-                Some(combination),
-            )
-        }
-        None => (general::question(World::Test, &mut dice), None, None),
-    };
+    let (question, picture, combination) =
+        match theme(kind, turn, World::Test, Beside::Seldom, &dice) {
+            Some(theme) => {
+                let finish = Finish::draw(&mut dice);
+                let combination = theme.combination.to_string();
+                (
+                    theme.question,
+                    Some((theme.scene, finish)),
+                    Some(combination),
+                )
+            }
+            None => (general::question(World::Test, &mut dice), None, None),
+        };
     Examined {
         question: TestQuestion {
             id: format!("{kind}_{turn:06}"),

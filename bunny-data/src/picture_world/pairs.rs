@@ -3,10 +3,12 @@
 
 use super::Part;
 use super::caption::{self, Caption};
+use super::dice::Dice;
 use super::embed;
 use super::paint::Finish;
 use super::scene::Scene;
 use super::talk;
+use super::theme::Beside;
 use super::vocabulary::named;
 use crate::hash::mix_all;
 use crate::order::shuffled;
@@ -65,7 +67,8 @@ pub fn pair(seed: u64, index: u64, pairs: u64) -> Pair {
     let (kind, content) = kind(seed, rank, pairs);
     // What a duplicate shares with its original hangs on the content, the rest on the index.
     let mut shared = Part::Pairs.dice(seed, content).part(1);
-    let (scene, _) = talk::scene(&mut shared);
+    let (scene, _) = talk::scene(Beside::Seldom, &mut shared);
+    let scene = with_few_things(scene, &mut shared);
     // A wrong caption tells colours: see there.
     let scene = match kind {
         PairKind::Wrong => scene,
@@ -77,7 +80,8 @@ pub fn pair(seed: u64, index: u64, pairs: u64) -> Pair {
         PairKind::Duplicate if dice.percent(70) => caption::right(&scene, &mut shared),
         PairKind::Duplicate => caption::right(&scene, &mut dice),
         PairKind::Wrong => {
-            let (another, _) = talk::scene(&mut dice);
+            let (another, _) = talk::scene(Beside::Seldom, &mut dice);
+            let another = with_few_things(another, &mut dice);
             caption::wrong(&scene, &another, &mut dice)
         }
         PairKind::Vague => caption::vague(&mut dice),
@@ -91,6 +95,27 @@ pub fn pair(seed: u64, index: u64, pairs: u64) -> Pair {
         finish,
         caption: text,
     }
+}
+
+/// Pictures with a caption mostly show one thing or two, and so tell a learner what each is called:
+/// four of ten are left with one of their things and writings, three with two.
+fn with_few_things(mut scene: Scene, dice: &mut Dice) -> Scene {
+    let most = match dice.weighted(&[4, 3, 3]) {
+        0 => 1,
+        1 => 2,
+        _ => return scene,
+    };
+    while scene.objects.len() + scene.letterings.len() > most {
+        match dice.below(scene.objects.len() + scene.letterings.len()) {
+            at if at < scene.objects.len() => {
+                scene.objects.remove(at);
+            }
+            at => {
+                scene.letterings.remove(at - scene.objects.len());
+            }
+        }
+    }
+    scene
 }
 
 /// The kind of the pair of a rank, and the rank whose scene it shows: its own, but for duplicates.

@@ -8,7 +8,7 @@ use super::dice::Dice;
 use super::general;
 use super::palette::Palette;
 use super::scene::Scene;
-use super::theme::theme;
+use super::theme::{Beside, theme};
 use super::vocabulary::{Colour, Place, Shape, Size, Texture, WORDS, World};
 
 /// The kinds of question that need a picture.
@@ -27,7 +27,7 @@ pub(super) const SEEN: &[QuestionKind] = &[
 
 /// How often each of them is asked about a picture: more often, what takes longest to learn from
 /// pictures, and is answered in a word.
-const OF_PICTURES: &[usize] = &[1, 1, 2, 3, 1, 2, 1, 2, 1, 1];
+const OF_PICTURES: &[usize] = &[1, 1, 2, 3, 2, 3, 3, 2, 2, 1];
 /// And about a description, where nothing is hard to see.
 const OF_DESCRIPTIONS: &[usize] = &[1; SEEN.len()];
 
@@ -36,19 +36,20 @@ pub(super) type Exchange = (String, String);
 
 /// A picture of the training world, made for a question of any kind, with that question. One in three
 /// is made for counting: where things are drawn at random, there are seldom several of a kind.
-pub(super) fn scene(dice: &mut Dice) -> (Scene, Question) {
+pub(super) fn scene(writing: Beside, dice: &mut Dice) -> (Scene, Question) {
     let kind = match dice.percent(26) {
         true => QuestionKind::Count,
         false => *dice.pick(SEEN),
     };
-    let theme = theme(kind, dice.bits(), World::Train, dice)
+    let theme = theme(kind, dice.bits(), World::Train, writing, dice)
         .expect("a picture belongs to every kind of SEEN");
     (theme.scene, theme.question)
 }
 
-/// A conversation of six to twelve turns about a picture, the question it was made for among them.
+/// A conversation of two to four turns about a picture, the question it was made for among them: so much
+/// is told in more that they can be answered from what was said before, without looking.
 pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
-    let (scene, question) = scene(dice);
+    let (scene, question) = scene(Beside::Often, dice);
     let scene = match question.kind {
         // Colours are to be counted too.
         QuestionKind::Count if dice.percent(50) => scene,
@@ -56,25 +57,27 @@ pub(super) fn about_picture(dice: &mut Dice) -> (Scene, Vec<Exchange>) {
     };
     // Descriptions are the answers that tell most, as in the mixes that Bunny is tuned on; with one turn
     // in five they are half of all that is answered.
-    let exchanges = conversation(&scene, question, 20, OF_PICTURES, dice);
+    let turns = dice.whole(2, 4);
+    let exchanges = conversation(&scene, question, turns, 20, OF_PICTURES, dice);
     (scene, exchanges)
 }
 
-/// A conversation of as many turns about what is described, in colours or as if in black and white.
+/// A conversation of six to twelve turns about what is described, in colours or as if in black and white.
 pub(super) fn about_description(in_colours: bool, dice: &mut Dice) -> (Scene, Vec<Exchange>) {
-    let (mut scene, question) = scene(dice);
+    let (mut scene, question) = scene(Beside::Seldom, dice);
     if !in_colours {
         scene.palette = Palette::Greys([1.0 / 3.0; 3]);
     }
     // Describing it again would be copying.
-    let exchanges = conversation(&scene, question, 10, OF_DESCRIPTIONS, dice);
+    let turns = dice.whole(6, 12);
+    let exchanges = conversation(&scene, question, turns, 10, OF_DESCRIPTIONS, dice);
     (scene, exchanges)
 }
 
-/// A scene as it comes, three times in ten in colours without a name, two times in colours that are
+/// A scene as it comes, two times in ten in colours without a name, two times in colours that are
 /// halves of things, and once in black and white, if everything stays in sight.
 pub(super) fn developed(scene: Scene, dice: &mut Dice) -> Scene {
-    let palette = match dice.weighted(&[4, 3, 2, 1]) {
+    let palette = match dice.weighted(&[5, 2, 2, 1]) {
         1 => Palette::free(&scene, dice),
         2 => Palette::halves(&scene, dice),
         3 => Palette::greys(&scene, dice),
@@ -91,13 +94,13 @@ pub(super) fn developed(scene: Scene, dice: &mut Dice) -> Scene {
 fn conversation(
     scene: &Scene,
     question: Question,
+    turns: usize,
     describing: usize,
     weights: &[usize],
     dice: &mut Dice,
 ) -> Vec<Exchange> {
     let fits = scene.has_colours() || !tells_colours(&question);
     let mut question = Some(question).filter(|_| fits);
-    let turns = dice.whole(6, 12);
     let first = dice.below(turns);
     let mut exchanges: Vec<Exchange> = Vec::with_capacity(turns);
     // A picture with little in it is soon talked about.

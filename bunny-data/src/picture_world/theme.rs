@@ -16,6 +16,15 @@ pub(super) struct Theme {
     pub combination: Combination,
 }
 
+/// How often a number or a word stands beside what a picture was made for.
+#[derive(Clone, Copy)]
+pub(super) enum Beside {
+    /// Four times in ten, mostly a number.
+    Seldom,
+    /// Seven times in ten, mostly a word.
+    Often,
+}
+
 /// How many answers are drawn from; `None` for questions without a picture.
 fn answers(kind: QuestionKind, world: World) -> Option<usize> {
     Some(match kind {
@@ -36,11 +45,18 @@ fn answers(kind: QuestionKind, world: World) -> Option<usize> {
 /// Makes a picture for a question of a kind; the answers take turns. Attempts whose truth came out
 /// otherwise, as where things got in each other's way, are thrown away. `None` for a kind that
 /// needs no picture.
-pub(super) fn theme(kind: QuestionKind, turn: u64, world: World, dice: &Dice) -> Option<Theme> {
+pub(super) fn theme(
+    kind: QuestionKind,
+    turn: u64,
+    world: World,
+    writing: Beside,
+    dice: &Dice,
+) -> Option<Theme> {
     let answer = (turn % answers(kind, world)? as u64) as usize;
     (0..).find_map(|attempt| {
         let mut maker = Maker {
             world,
+            writing,
             dice: dice.part(attempt),
         };
         match kind {
@@ -67,6 +83,7 @@ fn colours(world: World) -> BTreeSet<Colour> {
 
 struct Maker {
     world: World,
+    writing: Beside,
     dice: Dice,
 }
 
@@ -290,12 +307,16 @@ impl Maker {
 
     /// Now and then a number or a word stands by.
     fn some_writing(&mut self) -> Vec<String> {
+        let words = match self.writing {
+            Beside::Seldom => 3..4,
+            Beside::Often => 3..7,
+        };
         match self.dice.below(10) {
             0..3 => {
                 let digit = self.dice.below(10);
                 vec![self.number(digit).to_string()]
             }
-            3 => vec![(*self.dice.pick(WORDS)).to_owned()],
+            at if words.contains(&at) => vec![(*self.dice.pick(WORDS)).to_owned()],
             _ => Vec::new(),
         }
     }
