@@ -138,11 +138,6 @@ mod tests {
                 orthogonal(&mut found, rows, columns, NewtonSchulz::JORDAN, false);
                 // A slope of 3.4 at zero, five times over, makes 3e-5 of a rounding of 6e-8.
                 assert_close(&found, &expected, 1e-4, &name);
-                if x.len() == 1 {
-                    // Near 1 the polynomial's terms are 3.8 - 6.5 + 3.4: what rounding does to each of
-                    // them is a large part of their sum, and here no other entries make up for it.
-                    continue;
-                }
                 let mut found = x;
                 orthogonal(&mut found, rows, columns, NewtonSchulz::JORDAN, true);
                 // In the mean: torch's own steps, in bf16, are off by nearly as much (tests/reference/muon.py).
@@ -152,7 +147,10 @@ mod tests {
                     .map(|(a, b)| (f64::from(*a) - b).abs())
                     .sum();
                 let size: f64 = expected.iter().map(|x| x.abs()).sum();
-                assert!(off < 0.03 * size, "{name} rounded: {off} of {size}");
+                // A number alone has nothing to be a mean with: near 1 the terms are 3.8 - 6.5 + 3.4, and
+                // three and six roundings of 2^-9 are up to 0.08 of 0.7, in each of five iterations.
+                let allowed = if expected.len() == 1 { 0.55 } else { 0.03 };
+                assert!(off < allowed * size, "{name} rounded: {off} of {size}");
             }
         });
     }
