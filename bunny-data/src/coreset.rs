@@ -12,8 +12,8 @@
 //! What the paper leaves open follows the authors' published code; where that code cannot run as
 //! written, the paper's words are followed (both are options in [`CoresetOptions`]).
 //!
-//! - **Exact.** Float32 products only find candidates; whatever they cannot tell is decided in
-//!   float64. The result is the same bytes for any number of threads, tiles or memory.
+//! - **Exact.** Products in float32 or `bf16` only find candidates; whatever they cannot tell is
+//!   decided in float64. The result is the same bytes for any number of threads, tiles or memory.
 //! - **Out of core.** Embeddings are mapped and let go again, clusters are compared in tiles, and
 //!   per-row state goes to disk where it outgrows its share of the memory.
 //! - **Resumable.** Each part of each stage appears whole, with a manifest.

@@ -146,9 +146,28 @@ impl EmbeddingSet {
         Ok(set)
     }
 
+    /// Fails where some shards have metadata and others none: their rows would have keys of two
+    /// kinds.
+    fn check_all_or_none(&self) -> Result<()> {
+        let with = self.shards.iter().find_map(|shard| shard.metadata.as_ref());
+        let without = self.shards.iter().find(|shard| shard.metadata.is_none());
+        match (with, without) {
+            (Some(with), Some(without)) => Err(CoresetError::layout(
+                &without.image.path,
+                format!(
+                    "no .parquet file belongs to it, as {} does to its shard: all shards need \
+                     one, or none",
+                    with.display()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Chooses the metadata columns, and checks that every file has them and as many rows as its
     /// shard.
     fn check_metadata(&mut self, options: &EmbeddingOptions) -> Result<()> {
+        self.check_all_or_none()?;
         for (index, shard) in self.shards.iter().enumerate() {
             let Some(path) = &shard.metadata else {
                 let asked = options

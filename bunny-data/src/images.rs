@@ -95,8 +95,8 @@ impl ImageSource {
     /// The bytes of a picture, as they are in its file.
     ///
     /// # Errors
-    /// [`DataError::NoPicture`] when there is none of this name or the name leads out of the
-    /// folder, and [`DataError::Io`].
+    /// [`DataError::NoPicture`] when there is no file of this name, there can be none, or the name
+    /// leads out of the folder; and [`DataError::Io`].
     pub fn read(&self, name: &str) -> Result<Cow<'_, [u8]>> {
         let none = || DataError::NoPicture {
             path: self.path.clone(),
@@ -105,15 +105,36 @@ impl ImageSource {
         match &self.kind {
             Kind::Folder => {
                 let path = self.path.join(inside(name).ok_or_else(none)?);
-                match std::fs::read(&path) {
+                match read_file(&path) {
                     Ok(bytes) => Ok(Cow::Owned(bytes)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(none()),
+                    Err(error) if names_no_file(&error) => Err(none()),
                     Err(error) => Err(DataError::io(&path, "read")(error)),
                 }
             }
             Kind::Shards(shards) => shards.find(name).map(Cow::Borrowed).ok_or_else(none),
         }
     }
+}
+
+/// The bytes of a file; whatever else has the name, a folder or a pipe, counts as not found.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    match std::fs::metadata(path)?.is_file() {
+        true => std::fs::read(path),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Whether there is no file of a name, or can be none: `a.jpg/b.jpg` below a file, a name too long
+/// or with a zero byte.
+fn names_no_file(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::InvalidInput
+    )
 }
 
 /// The name as a path that stays inside its folder, if it does.
@@ -289,4 +310,23 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         };
     }
     Ok(vec![path.to_owned()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_files_is_no_picture() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("coco")).unwrap();
+        std::fs::write(folder.path().join("coco/a.jpg"), "a").unwrap();
+        let images = ImageSource::open(folder.path()).unwrap();
+        assert_eq!(*images.read("coco/a.jpg").unwrap(), *b"a");
+        let long = "a".repeat(5000);
+        for name in ["", ".", "coco", "coco/a.jpg/b.jpg", "a\0.jpg", &long] {
+            let error = images.read(name).unwrap_err();
+            assert!(matches!(error, DataError::NoPicture { .. }), "{error}");
+        }
+    }
 }

@@ -104,7 +104,7 @@ impl Mix {
             .sources
             .iter()
             .map(|spec| {
-                let file = RecordFile::open(data.as_ref().join(spec.file()?))?;
+                let file = RecordFile::open(data.as_ref().join(recipe.file(spec)?))?;
                 if u32::try_from(file.len()).is_err() {
                     return Err(recipe.wrong(&spec.name, "has more than 2^32 records"));
                 }

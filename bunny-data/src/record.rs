@@ -47,14 +47,6 @@ impl Record {
         self.image.as_ref().map_or(&[], Images::paths)
     }
 
-    /// How often `<image>` stands in the turns.
-    pub fn placeholders(&self) -> usize {
-        self.conversations
-            .iter()
-            .map(|turn| turn.value.matches(IMAGE_PLACEHOLDER).count())
-            .sum()
-    }
-
     /// Whitespace-separated words over all turns: the length by which the reference groups batches.
     pub fn words(&self) -> usize {
         self.conversations
@@ -298,11 +290,10 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_and_words_are_counted_over_all_turns() {
+    fn words_are_counted_over_all_turns() {
         let record = parse(
             r#"{"conversations":[{"from":"human","value":"<image>\nTwo <image> here"},{"from":"gpt","value":" a  b "}]}"#,
         );
-        assert_eq!(record.placeholders(), 2);
         assert_eq!(record.words(), 6);
     }
 }

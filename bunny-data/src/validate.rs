@@ -95,14 +95,17 @@ pub enum Problem {
     },
     /// The last turn is the person's: there is nothing to learn from it.
     EndsWithoutAnswer,
+    /// Its only turn is an answer, which is left out as one that starts a conversation.
+    NoAnswer,
     /// A turn says nothing.
     EmptyTurn {
         /// Which turn, from 0.
         turn: usize,
     },
-    /// There are more or fewer `<image>` than pictures.
+    /// There are more or fewer turns with `<image>` than pictures: however often it stands in a turn,
+    /// it is the place of one.
     PlaceholderCount {
-        /// `<image>` in all turns; where there is one picture, turns with it.
+        /// Turns with `<image>`.
         placeholders: usize,
         /// Pictures of the record.
         pictures: usize,
@@ -114,7 +117,7 @@ pub enum Problem {
         /// Which turn, from 0.
         turn: usize,
     },
-    /// Not a caption: pre-training takes a turn with `<image>` and one answer.
+    /// Not a caption: pre-training takes a picture, a turn with `<image>` and one answer.
     NotACaption,
     /// An earlier record has the same id.
     DuplicateId {
@@ -153,6 +156,7 @@ impl Problem {
             Self::StartsWithAnswer => "starts_with_answer",
             Self::NotAlternating { .. } => "not_alternating",
             Self::EndsWithoutAnswer => "ends_without_answer",
+            Self::NoAnswer => "no_answer",
             Self::EmptyTurn { .. } => "empty_turn",
             Self::PlaceholderCount { .. } => "placeholder_count",
             Self::PlaceholderWithoutPicture => "placeholder_without_picture",
@@ -198,6 +202,7 @@ impl std::fmt::Display for Problem {
                 write!(f, "turn {turn}: the same side as the turn before")
             }
             Self::EndsWithoutAnswer => write!(f, "the last turn has no answer"),
+            Self::NoAnswer => write!(f, "the only turn is an answer, and is left out"),
             Self::EmptyTurn { turn } => write!(f, "turn {turn}: empty"),
             Self::PlaceholderCount {
                 placeholders,
@@ -205,11 +210,14 @@ impl std::fmt::Display for Problem {
             } => match (placeholders, pictures) {
                 (0, 1) => write!(f, "no `<image>` for its picture"),
                 (_, 1) => write!(f, "{placeholders} turns with `<image>`, and one picture"),
-                _ => write!(f, "{placeholders} `<image>` for {pictures} pictures"),
+                _ => write!(
+                    f,
+                    "{placeholders} turns with `<image>` for {pictures} pictures"
+                ),
             },
             Self::PlaceholderWithoutPicture => write!(f, "`<image>` without a picture"),
             Self::PlaceholderInAnswer { turn } => write!(f, "turn {turn}: `<image>` in an answer"),
-            Self::NotACaption => write!(f, "not a turn with `<image>` and its caption"),
+            Self::NotACaption => write!(f, "not a picture, a turn with `<image>` and its caption"),
             Self::DuplicateId { first } => write!(f, "record {first} has the same id"),
             Self::TooLong { tokens, limit } => write!(f, "{tokens} tokens, {limit} at most"),
             Self::MissingPicture { path } => write!(f, "{path}: not there"),

@@ -197,6 +197,26 @@ fn every_layout_holds_the_same_set() {
 }
 
 #[test]
+fn metadata_beside_some_shards_alone_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = &layouts(dir.path())[1];
+    for other in ["00aa.npz", "00cd.npz"] {
+        let path = stored.join(other);
+        std::fs::copy(stored.join("00ab.npz"), &path).unwrap();
+        let error = EmbeddingSet::open(stored, &EmbeddingOptions::default()).unwrap_err();
+        assert!(
+            error.to_string().starts_with(&path.display().to_string()),
+            "{error}"
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+    // None at all is a set whose keys are its row numbers.
+    std::fs::remove_file(stored.join("00ab.parquet")).unwrap();
+    let set = EmbeddingSet::open(stored, &EmbeddingOptions::default()).unwrap();
+    assert_eq!(set.key_column, None);
+}
+
+#[test]
 fn broken_files_are_errors_that_name_the_file() {
     let seconds = std::env::var("BUNNY_FUZZ_SECONDS")
         .ok()

@@ -317,6 +317,27 @@ fn what_does_not_fit_the_memory_is_said_before_anything_is_written() {
 }
 
 #[test]
+fn what_each_row_of_the_sample_takes_counts_as_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options("giant");
+    options.clusters.centroids = None;
+    options.clusters.count = Some(2);
+    // Twice the search of two centroids of 32 numbers fits, but not 20 bytes for each of 512 rows.
+    let machine = Machine {
+        memory: 10_000,
+        ..Machine::default()
+    };
+    let outputs = OutputOptions::default();
+    let error = run(&fixture("giant"), dir.path(), &options, &outputs, machine).unwrap_err();
+    // A centroid is 128 bytes, and what counts its rows 8.
+    let expected = 2 * (2 * 136 + 512 * 20);
+    assert!(
+        matches!(error, CoresetError::Memory { need, budget: 10_000, .. } if need == expected),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_search_in_two_levels_reports_how_often_it_agrees() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options("giant");

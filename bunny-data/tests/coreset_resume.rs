@@ -5,11 +5,17 @@
 
 mod coreset_common;
 
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bunny_data::coreset::{CoresetOptions, OutputOptions, Window};
+use bunny_data::coreset::{
+    Centroids, CoresetOptions, Geometry, MissingImages, OutputOptions, Paths, TileSize, Window,
+};
+use bunny_data::engine::{Local, Progress, Worker};
 use coreset_common::{Machine, fixture, options, results, run};
 
 /// Kills, at most.
@@ -23,6 +29,8 @@ fn chosen() -> CoresetOptions {
     // Trained here, so that the rounds of k-means are interrupted too.
     options.clusters.centroids = None;
     options.clusters.count = Some(6);
+    (options.clusters.epochs, options.clusters.iterations) = (3, 4);
+    options.clusters.rows_per_centroid = 60;
     options.windows.score = Some(Window::new(1000, 9000));
     options.windows.centroid = Some(Window::new(500, 9000));
     options.sample = Some(60);
@@ -135,4 +143,244 @@ fn other_options_and_other_input_are_not_taken_for_done() {
     std::fs::remove_file(b.join("keys.txt")).unwrap();
     select(&b, &first);
     assert!(results(&b) == expected);
+}
+
+/// The same selection in two folders: one that was used before, and a fresh one.
+fn same_as_fresh(used: &Path, options: &CoresetOptions, outputs: &OutputOptions) {
+    let fresh = tempfile::tempdir().unwrap();
+    for out in [used, fresh.path()] {
+        run(
+            &fixture("mixture"),
+            out,
+            options,
+            outputs,
+            Machine::default(),
+        )
+        .unwrap();
+    }
+    assert!(results(used) == results(fresh.path()));
+}
+
+#[test]
+fn other_centroids_under_the_same_name_are_not_taken_for_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("centroids.npy");
+    let given = Centroids::read(
+        fixture("mixture").join("centroids.npy"),
+        24,
+        Geometry::Euclidean,
+    );
+    let given = given.unwrap();
+    given.write(&path).unwrap();
+    let out = dir.path().join("out");
+    let mut options = options("mixture");
+    options.clusters.centroids = Some(path.clone());
+    same_as_fresh(&out, &options, &OutputOptions::default());
+    let before = results(&out);
+
+    let half = given.values()[..given.values().len() / 24 / 2 * 24].to_vec();
+    Centroids::new(half, 24, Geometry::Euclidean)
+        .write(&path)
+        .unwrap();
+    same_as_fresh(&out, &options, &OutputOptions::default());
+    assert!(results(&out) != before);
+
+    options.clusters.start_from = options.clusters.centroids.take();
+    same_as_fresh(&out, &options, &OutputOptions::default());
+    let before = results(&out);
+    given.write(&path).unwrap();
+    same_as_fresh(&out, &options, &OutputOptions::default());
+    assert!(results(&out) != before);
+}
+
+#[test]
+fn pictures_that_came_or_went_are_looked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, images) = (dir.path().join("out"), dir.path().join("images"));
+    std::fs::create_dir(&images).unwrap();
+    let mut options = options("mixture");
+    options.windows.centroid = None;
+    let outputs = OutputOptions {
+        images: Some(images.clone()),
+        missing_images: MissingImages::Skip,
+    };
+    same_as_fresh(&out, &options, &outputs);
+    let keys = std::fs::read_to_string(out.join("keys.txt")).unwrap();
+    let names: Vec<String> = keys.lines().map(|key| format!("{key}.jpg")).collect();
+    let shown = || {
+        let text = std::fs::read_to_string(out.join("pretrain.json")).unwrap();
+        let records: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let image = |record: &serde_json::Value| record["image"].as_str().unwrap().to_owned();
+        records.iter().map(image).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(), [""; 0]);
+    // One comes; another comes in its stead, so that as many are missing as before.
+    for name in &names[..2] {
+        std::fs::write(images.join(name), "").unwrap();
+        same_as_fresh(&out, &options, &outputs);
+        assert_eq!(shown(), [name.as_str()]);
+        std::fs::remove_file(images.join(name)).unwrap();
+    }
+    // A selection without pictures leaves no list of them beside its keys.
+    same_as_fresh(&out, &options, &OutputOptions::default());
+    assert!(!out.join("pretrain.json").exists());
+}
+
+#[test]
+fn a_run_that_ends_between_its_keys_and_its_report_leaves_nothing_that_passes_for_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let first = options("mixture");
+    let mut second = first.clone();
+    second.duplicates.threshold = 0.7;
+    let outputs = OutputOptions::default();
+    same_as_fresh(out, &first, &outputs);
+    // A folder in the place of the last file ends the second run after the others.
+    let last = out.join("report.html");
+    let report = std::fs::read(&last).unwrap();
+    std::fs::remove_file(&last).unwrap();
+    std::fs::create_dir(&last).unwrap();
+    run(
+        &fixture("mixture"),
+        out,
+        &second,
+        &outputs,
+        Machine::default(),
+    )
+    .unwrap_err();
+    std::fs::remove_dir(&last).unwrap();
+    std::fs::write(&last, report).unwrap();
+    same_as_fresh(out, &first, &outputs);
+}
+
+#[test]
+fn work_files_that_a_killed_run_left_behind_its_results_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, outputs) = (options("mixture"), OutputOptions::default());
+    same_as_fresh(dir.path(), &options, &outputs);
+    let work = dir.path().join("work");
+    std::fs::create_dir_all(work.join("scan-0123456789abcdef")).unwrap();
+    same_as_fresh(dir.path(), &options, &outputs);
+    assert!(!work.exists());
+}
+
+#[test]
+fn a_manifest_that_is_not_a_selections_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("manifest.json");
+    std::fs::write(&path, r#"{"format_version": 1, "seed": 3}"#).unwrap();
+    let (options, outputs) = (options("mixture"), OutputOptions::default());
+    let error = run(
+        &fixture("mixture"),
+        dir.path(),
+        &options,
+        &outputs,
+        Machine::default(),
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with(&path.display().to_string()) && error.ends_with("remove this file"),
+        "{error}"
+    );
+    assert!(path.is_file());
+}
+
+/// Copies the output folder whenever a round of k-means is done, before it is written down.
+struct Snapshots {
+    out: PathBuf,
+    to: PathBuf,
+    stage: Mutex<String>,
+    taken: AtomicUsize,
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy_folder(&path, &copy),
+            false => drop(std::fs::copy(&path, &copy).unwrap()),
+        }
+    }
+}
+
+impl Progress for Snapshots {
+    fn begin(&self, stage: &str, _total: u64) {
+        *self.stage.lock().unwrap() = stage.to_owned();
+    }
+
+    fn advance(&self, _units: u64) {
+        if *self.stage.lock().unwrap() == "k-means" {
+            let number = self.taken.fetch_add(1, Relaxed);
+            copy_folder(&self.out, &self.to.join(format!("{number:02}")));
+        }
+    }
+}
+
+/// The names in the folder of k-means that start so.
+fn training_files(out: &Path, kind: &str) -> Vec<PathBuf> {
+    let paths = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let of = |path: &PathBuf, kind: &str| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with(kind)
+    };
+    let folders = paths(&out.join("work"))
+        .into_iter()
+        .filter(|path| of(path, "kmeans-"));
+    folders
+        .flat_map(|folder| paths(&folder))
+        .filter(|path| of(path, kind))
+        .collect()
+}
+
+#[test]
+fn training_keeps_one_round_and_one_sample_and_goes_on_from_any_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, to) = (dir.path().join("out"), dir.path().join("snapshots"));
+    let snapshots = Snapshots {
+        out: out.clone(),
+        to: to.clone(),
+        stage: Mutex::default(),
+        taken: AtomicUsize::new(0),
+    };
+    let worker = Worker {
+        memory: Machine::default().memory,
+        tile: TileSize::default(),
+        progress: &snapshots,
+    };
+    let paths = Paths {
+        embeddings: fixture("giant"),
+        out: out.clone(),
+        keep_work: true,
+    };
+    let engine = Local::new(NonZeroUsize::new(1), worker).unwrap();
+    let outputs = OutputOptions::default();
+    bunny_data::coreset::select(&engine, &paths, &chosen(), &outputs).unwrap();
+    let expected = results(&out);
+    assert_eq!(training_files(&out, "round-").len(), 1);
+    assert_eq!(training_files(&out, "sample-").len(), 1);
+
+    let taken = snapshots.taken.into_inner();
+    // One as training begins, and one in each round; an epoch that settles has fewer rounds.
+    assert!((4..=13).contains(&taken), "{taken}");
+    for number in 0..taken {
+        let out = to.join(format!("{number:02}"));
+        for kind in ["round-", "sample-"] {
+            let files = training_files(&out, kind);
+            assert!(files.len() <= 1, "{files:?}");
+        }
+        // As a kill before what came earlier was removed: an older round, and another sample.
+        if let [round] = &training_files(&out, "round-")[..] {
+            std::fs::copy(round, round.with_file_name("round-00000.npy")).unwrap();
+        }
+        if let [sample] = &training_files(&out, "sample-")[..] {
+            std::fs::copy(sample, sample.with_file_name("sample-099.npy")).unwrap();
+        }
+        select(&out);
+        assert!(results(&out) == expected, "from snapshot {number}");
+    }
 }

@@ -353,6 +353,79 @@ fn boxes_and_image_folders_are_rewritten_from_the_pictures_sizes() {
 }
 
 #[test]
+fn a_folder_of_pictures_is_named_with_or_without_its_slash() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = [
+        Some("coco/train2017/0.jpg"),
+        Some("coco/val2017/1.jpg"),
+        Some("cocoa/2.jpg"),
+        Some("3.jpg"),
+        None,
+    ];
+    let records: Vec<Value> = (0..)
+        .zip(images)
+        .map(|(at, image)| record(&format!("r{at}"), image))
+        .collect();
+    let bytes = serde_json::to_vec(&records).unwrap();
+    fs::write(folder.path().join("a.json"), bytes).unwrap();
+    for (root, expected) in [
+        ("coco", &["r0", "r1"][..]),
+        ("coco/", &["r0", "r1"]),
+        ("coco/train2017", &["r0"]),
+        ("coco/train2017/", &["r0"]),
+        ("coco/train", &[]),
+        ("coco/train2017/0.jpg", &[]),
+        (".", &["r3"]),
+        ("", &["r4"]),
+    ] {
+        let filter = format!("{A}filter = {{ image_root = '{root}' }}\n");
+        assert_eq!(ids_of(mix(&folder, &filter)), expected, "{root}");
+    }
+    for root in ["all", "all/"] {
+        let (records, _) = mix(&folder, &format!("{A}image_root = '{root}'\n")).unwrap();
+        assert_eq!(records[3]["image"], "all/3.jpg");
+        assert_eq!(records[4].get("image"), None);
+    }
+}
+
+#[test]
+fn a_picture_is_measured_where_the_mix_says_or_where_its_source_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = [record("0", Some("0.jpg")), record("1", Some("1.jpg"))];
+    let bytes = serde_json::to_vec(&records).unwrap();
+    fs::write(folder.path().join("a.json"), bytes).unwrap();
+    let pictures = folder.path().join("images");
+    fs::create_dir_all(pictures.join("all")).unwrap();
+    for (name, width, height) in [
+        ("all/0.jpg", 200, 100),
+        ("0.jpg", 100, 200),
+        ("1.jpg", 100, 200),
+    ] {
+        image::RgbImage::new(width, height)
+            .save(pictures.join(name))
+            .unwrap();
+    }
+    let body = "image_root = 'all'\nboxes = { from = 'original', to = 'padded' }\n";
+    let recipe = read(
+        &folder,
+        &format!("format_version = 1\nname = 'm'\n{A}{body}"),
+    )
+    .unwrap();
+    let images = ImageSource::open(&pictures).unwrap();
+    let out = folder.path().join("out.json");
+    let mixed = Mix::open(recipe, folder.path(), Some(images)).unwrap();
+    mixed.write(&out, false, &|_, _| {}).unwrap();
+    let records = RecordFile::open(&out).unwrap();
+    let answer = |at| records.get(at).unwrap().conversations[1].value.clone();
+    assert_eq!(answer(0), "answer [0.0, 0.25, 1.0, 0.75]");
+    assert_eq!(answer(1), "answer [0.25, 0.0, 0.75, 1.0]");
+    // Where it is in neither place, the name it has in the mix is told.
+    fs::remove_file(pictures.join("1.jpg")).unwrap();
+    let error = mixed.write(&out, false, &|_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("`all/1.jpg`"), "{error}");
+}
+
+#[test]
 fn wrong_recipes_name_the_line_and_the_nearest_key() {
     let folder = inputs();
     let head = "format_version = 1\nname = 'm'\n";
@@ -383,7 +456,7 @@ fn wrong_recipes_name_the_line_and_the_nearest_key() {
         ),
         (
             format!("{head}[[source]]\nname = 'd'\ndataoptim = 'gqqa'\n"),
-            ["gqqa", "DataOptim"],
+            ["recipe m: d: dataoptim = \"gqqa\"", "DataOptim"],
         ),
         (format!("{head}{A}repeat = -1\n"), ["a:", "repeat"]),
         (

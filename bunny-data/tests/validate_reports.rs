@@ -66,7 +66,7 @@ fn records() -> Vec<(Value, Vec<&'static str>)> {
                 json!(["good.jpg", "good.jpg"]),
                 &turns(&[("human", "<image><image> Same?"), ("gpt", "Yes.")]),
             ),
-            vec![],
+            vec!["placeholder_count"],
         ),
         // The loader makes one of two in a turn.
         (
@@ -253,6 +253,97 @@ fn captions_are_two_turns_with_a_picture() {
         .map(|finding| finding.record)
         .collect();
     assert!(!wrong.contains(&0) && wrong.contains(&1) && wrong.contains(&13));
+}
+
+/// The kinds of problems of each record, and whether a fix keeps it.
+fn looked_at(stage: RecordStage, records: &[Value]) -> Vec<(Vec<&'static str>, bool)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.json");
+    fs::write(&path, serde_json::to_vec(records).unwrap()).unwrap();
+    let file = RecordFile::open(&path).unwrap();
+    let mut options = ValidateOptions::default();
+    options.stage = stage;
+    let report = validate(&file, &options, &|_, _| {}).unwrap();
+    let (out, dropped) = (
+        folder.path().join("out.json"),
+        folder.path().join("dropped"),
+    );
+    write_fixed(&file, &report, &out, &dropped, &BTreeSet::new(), &|_, _| {}).unwrap();
+    let kept: Vec<Value> = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+    let kinds = |index| {
+        let findings = report.findings.iter();
+        let here = findings.filter(|finding| finding.record == index);
+        here.map(|finding| finding.problem.kind()).collect()
+    };
+    let record = |(index, record)| (kinds(index), kept.contains(record));
+    records.iter().enumerate().map(record).collect()
+}
+
+#[test]
+fn what_training_stops_on_is_an_error() {
+    let record = |id: &str, image: Value, said: &[&str]| {
+        let speakers = ["human", "gpt"].into_iter().cycle();
+        let turns = said.iter().zip(speakers);
+        let turns: Vec<Value> = turns
+            .map(|(value, from)| json!({"from": from, "value": value}))
+            .collect();
+        json!({"id": id, "image": image, "conversations": turns})
+    };
+    let mut answer = record("a", Value::Null, &["", "Hello"]);
+    answer["conversations"].as_array_mut().unwrap().remove(0);
+    let mut both = record(
+        "b",
+        json!("a.jpg"),
+        &["", "<image>\nHello", "<image>\nWhat?", "A cat."],
+    );
+    both["conversations"].as_array_mut().unwrap().remove(0);
+    let two = json!(["a.jpg", "b.jpg"]);
+    let records = [
+        // One place a turn, whatever stands in it.
+        record("one turn", two.clone(), &["<image><image> Same?", "Yes."]),
+        record(
+            "two turns",
+            two,
+            &["<image> This?", "A cat.", "<image> And this?", "A dog."],
+        ),
+        record("empty list", json!([]), &["<image>\nWhat?", "A cat."]),
+        // A conversation starts with the person: an answer before that is left out.
+        answer,
+        both,
+        record("no picture", Value::Null, &["What is <image>?", "A tag."]),
+    ];
+    assert_eq!(
+        looked_at(RecordStage::Finetune, &records),
+        [
+            (vec!["placeholder_count"], false),
+            (vec![], true),
+            (vec!["placeholder_count"], false),
+            (vec!["no_answer"], false),
+            (vec!["starts_with_answer"], true),
+            (vec!["placeholder_without_picture"], true),
+        ]
+    );
+    let captions = [
+        record(
+            "caption",
+            json!("a.jpg"),
+            &["<image>\nDescribe it.", "A cat."],
+        ),
+        record(
+            "no picture",
+            Value::Null,
+            &["<image>\nDescribe it.", "A cat."],
+        ),
+        record("no place", json!("a.jpg"), &["Describe it.", "A cat."]),
+    ];
+    assert_eq!(
+        looked_at(RecordStage::Pretrain, &captions),
+        [
+            (vec![], true),
+            (vec!["placeholder_without_picture", "not_a_caption"], false),
+            (vec!["placeholder_count", "not_a_caption"], false),
+        ]
+    );
 }
 
 #[test]

@@ -90,6 +90,11 @@ impl Centroids {
         })
     }
 
+    /// Bytes that so many take.
+    pub(crate) fn bytes(count: u64, dims: usize) -> u64 {
+        4 * count * dims as u64
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.values.len() / self.dims

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytemuck::Pod;
@@ -174,12 +174,20 @@ pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
 
 /// Removes a folder of work files if it is there.
 pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CoresetError::Io {
-            path: PathBuf::from(folder),
-            action: "remove",
-            source: error,
-        }),
+    removed(folder, std::fs::remove_dir_all(folder))
+}
+
+/// Removes a file if it is there.
+pub(crate) fn remove_file(file: &Path) -> Result<()> {
+    removed(file, std::fs::remove_file(file))
+}
+
+/// What was not there is removed, too.
+fn removed(path: &Path, done: std::io::Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(CoresetError::io(path, "remove")(error))
+        }
         _ => Ok(()),
     }
 }

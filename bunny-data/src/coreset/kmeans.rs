@@ -15,6 +15,20 @@ const BLOCK: usize = 4096;
 /// Keeps the draws of k-means apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"kmeans++");
 
+/// Bytes that training takes, at most: the sample itself is mapped, but each of its rows has a label
+/// (4), and then a place among those of its centroid (8) or, where a centroid has none, a distance
+/// (16). Drawing the first centroids takes no more than that. No rows are no training.
+pub(crate) fn bytes(rows: u64, clusters: u64, dims: usize) -> u64 {
+    if rows == 0 {
+        return 0;
+    }
+    let centroids = Centroids::bytes(clusters, dims);
+    let assigning = centroids + Nearest::bytes(clusters, dims) + 4 * rows;
+    let mending = centroids + 8 * clusters + (4 + 16) * rows;
+    let summing = 2 * centroids + 24 * clusters + (4 + 8) * rows;
+    assigning.max(mending).max(summing)
+}
+
 /// The centroids that training starts from: rows of the sample.
 ///
 /// # Panics

@@ -1,8 +1,8 @@
-//! The float64 numbers that decide, and how far a float32 product can be from them.
+//! The float64 numbers that decide, and how far a product summed in float32 can be from them.
 //!
 //! Every decision (nearest centroid, edge or no edge, order of distances and scores) is that of
 //! these functions, which sum in one written-down order without fused multiply-adds: the same bits
-//! on every machine. Products in float32 only find the few candidates that need them.
+//! on every machine. Products in float32 or `bf16` only find the few candidates that need them.
 
 /// Half a unit in the last place of float32.
 const UNIT: f64 = 1.0 / (1 << 24) as f64;

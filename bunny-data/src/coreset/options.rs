@@ -70,6 +70,24 @@ pub struct ClusterOptions {
     pub search: Search,
 }
 
+impl ClusterOptions {
+    /// Rounds of k-means over all samples, at most.
+    ///
+    /// # Errors
+    /// [`CoresetError::Option`] where they are 2³² or more.
+    pub(crate) fn rounds(&self) -> Result<u32> {
+        self.epochs.checked_mul(self.iterations).ok_or_else(|| {
+            CoresetError::option(
+                "--epochs",
+                format!(
+                    "times {} iterations are 2^32 rounds or more",
+                    self.iterations
+                ),
+            )
+        })
+    }
+}
+
 impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
@@ -355,6 +373,7 @@ impl CoresetOptions {
         if let Some((option, _)) = positive.iter().find(|(_, ok)| !ok) {
             return Err(CoresetError::option(option, "has to be at least 1"));
         }
+        clusters.rounds()?;
         if clusters.centroids.is_some()
             && (clusters.start_from.is_some() || clusters.count.is_some())
         {
@@ -418,6 +437,15 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .starts_with("--keep: ")
+        );
+        let mut options = CoresetOptions::default();
+        (options.clusters.epochs, options.clusters.iterations) = (1 << 16, 1 << 16);
+        assert!(
+            options
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .starts_with("--epochs: ")
         );
         let mut options = CoresetOptions::default();
         options.windows.score = Some(Window::new(6000, 4000));

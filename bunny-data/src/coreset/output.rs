@@ -1,5 +1,7 @@
 //! What a selection leaves: keys in three forms, and the pretraining file.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,17 +13,29 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{for_each_key, of_shard};
 use super::error::{CoresetError, Result};
-use super::files::{Records, Scratch};
+use super::files::{Records, Scratch, remove_file};
 use super::kept::Kept;
+use super::stage::MANIFEST;
 use crate::embeddings::EmbeddingSet;
 use crate::embeddings::npy::header_bytes;
 use crate::engine::Worker;
+use crate::hash::mix_all;
 use crate::images::ImageSource;
 use crate::whole::WholeFile;
 
 /// What the human says in every record of Bunny-pretrain-LAION-2M. Training reads the picture
 /// alone: the plain template drops the words.
 pub(crate) const PROMPT: &str = "<image>\nProvide a brief description of the given image.";
+
+/// The files that a selection may leave, but for its manifest and the centroids.
+const RESULTS: [&str; 6] = [
+    "keys.txt",
+    "kept.parquet",
+    "pretrain.json",
+    "datacomp.npy",
+    "report.json",
+    "report.html",
+];
 
 /// Rows of a batch of the Parquet file.
 const BATCH: usize = 8192;
@@ -91,7 +105,46 @@ pub(crate) fn check(set: &EmbeddingSet, options: &OutputOptions) -> Result<()> {
     Ok(())
 }
 
-/// Writes all files for the chosen rows, each whole.
+/// Removes the manifest of an earlier selection and then its files, so that a run which ends before
+/// its own manifest leaves nothing that passes for finished, and no file stands beside others' keys.
+fn remove_earlier(out: &Path) -> Result<()> {
+    for name in std::iter::once(MANIFEST).chain(RESULTS) {
+        remove_file(&out.join(name))?;
+    }
+    Ok(())
+}
+
+/// Which of the kept keys have a picture, as a word: what `pretrain.json` depends on beside the set
+/// and the options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pictured(u64);
+
+impl Pictured {
+    /// Looks for the pictures of the keys that were written.
+    pub(crate) fn look(out: &Path, images: &Path) -> Result<Self> {
+        let images = ImageSource::open(images)?;
+        let path = out.join("keys.txt");
+        let file = File::open(&path).map_err(CoresetError::io(&path, "open"))?;
+        let mut pictured = Self::default();
+        for key in BufReader::new(file).lines() {
+            let key = key.map_err(CoresetError::io(&path, "read"))?;
+            pictured.add(images.contains(&image_name(&key)));
+        }
+        Ok(pictured)
+    }
+
+    fn add(&mut self, has_picture: bool) {
+        self.0 = mix_all(&[self.0, u64::from(has_picture)]);
+    }
+}
+
+/// What the picture of a key is called.
+fn image_name(key: &str) -> String {
+    format!("{key}.jpg")
+}
+
+/// Writes all files for the chosen rows, each whole, in place of those of an earlier selection; also
+/// which of the keys have a picture, where there are pictures.
 pub(crate) fn write(
     set: &EmbeddingSet,
     chosen: &Path,
@@ -99,7 +152,7 @@ pub(crate) fn write(
     options: &OutputOptions,
     work: &Path,
     worker: &Worker<'_>,
-) -> Result<Written> {
+) -> Result<(Written, Option<Pictured>)> {
     let records: Records<Kept> = Records::open(chosen)?;
     worker.progress.begin("output", records.len() as u64);
     let mut keys = WholeFile::create_alone(&out.join("keys.txt"))?;
@@ -108,6 +161,7 @@ pub(crate) fn write(
         Some(folder) => Some((
             WholeFile::create_alone(&out.join("pretrain.json"))?,
             ImageSource::open(folder)?,
+            Pictured::default(),
             0_u64,
         )),
         None => None,
@@ -133,15 +187,17 @@ pub(crate) fn write(
                     (Some(uids), Some(uid)) => uids[index] = uid,
                     (uids, _) => *uids = None,
                 }
-                let Some((whole, images, count)) = &mut json else {
+                let Some((whole, images, pictured, count)) = &mut json else {
                     return Ok(());
                 };
+                let image = image_name(key);
+                let has_picture = images.contains(&image);
+                pictured.add(has_picture);
                 if caption.trim().is_empty() {
                     written.empty_captions += 1;
                     return Ok(());
                 }
-                let image = format!("{key}.jpg");
-                if !images.contains(&image) {
+                if !has_picture {
                     if options.missing_images == MissingImages::Error {
                         return Err(CoresetError::layout(
                             images.path().join(&image),
@@ -173,10 +229,12 @@ pub(crate) fn write(
         )?;
         records.release(of_shard(&records, set, shard));
     }
+    remove_earlier(out)?;
     keys.finish()?;
     table.finish()?;
     written.files = vec!["keys.txt".into(), "kept.parquet".into()];
-    if let Some((mut whole, _, count)) = json {
+    let pictured = json.as_ref().map(|(_, _, pictured, _)| *pictured);
+    if let Some((mut whole, _, _, count)) = json {
         whole.put(if count == 0 { b"[]\n" } else { b"\n]\n" })?;
         whole.finish()?;
         written.files.push("pretrain.json".into());
@@ -190,7 +248,7 @@ pub(crate) fn write(
         whole.finish()?;
         written.files.push("datacomp.npy".into());
     }
-    Ok(written)
+    Ok((written, pictured))
 }
 
 /// The two words of a DataComp uid, 32 hexadecimal digits.

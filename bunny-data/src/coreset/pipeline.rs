@@ -4,20 +4,22 @@ mod choose;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::bucket::Buckets;
 use super::centroids::Centroids;
 use super::divide::{Divide, Divided};
 use super::error::{CoresetError, Result};
-use super::files::remove_folder;
+use super::files::{remove_file, remove_folder};
 use super::options::{CoresetOptions, Keep};
-use super::output::{self, OutputOptions};
+use super::output::{self, OutputOptions, Pictured};
 use super::reduce::{Reduce, Reduced};
 use super::report::{Report, write_report};
 use super::resources;
 use super::scan::{Scan, Scanned};
 use super::stage::{
-    FORMAT_VERSION, Resumable, file_fingerprint, fingerprint, read_manifest, stage_folder,
-    write_manifest,
+    FORMAT_VERSION, MANIFEST, Resumable, file_fingerprint, fingerprint, read_manifest,
+    stage_folder, write_manifest,
 };
 use super::train::Training;
 use crate::embeddings::{EmbeddingSet, Storage};
@@ -50,26 +52,25 @@ pub fn select(
 ) -> Result<Report> {
     options.validate()?;
     let work = paths.out.join("work");
-    std::fs::create_dir_all(&work).map_err(CoresetError::io(&work, "create"))?;
     let set = EmbeddingSet::open(&paths.embeddings, &options.embeddings)?;
     let identity = identity(&set)?;
-    let all = fingerprint(&(&identity, options, outputs));
-    let finished = paths.out.join("manifest.json");
-    if let Some(report) = read_manifest::<Report>(&finished, &all)?
-        && report
-            .written
-            .files
-            .iter()
-            .all(|name| paths.out.join(name).is_file())
-    {
+    let given = Given::of(options)?;
+    let all = fingerprint(&(&identity, options, &given, outputs));
+    if let Some(report) = finished(&paths.out, &all, outputs)? {
+        if !paths.keep_work {
+            // The run that made it may have been killed before it had.
+            remove_folder(&work)?;
+        }
         return Ok(report);
     }
 
+    std::fs::create_dir_all(&work).map_err(CoresetError::io(&work, "create"))?;
     let run = Run {
         engine,
         work,
         options,
         identity,
+        given,
     };
     output::check(&set, outputs)?;
     engine.drive(|worker| {
@@ -96,12 +97,18 @@ pub fn select(
     }
     let (reduced, folder, chain) = run.reduce(&set, &centroids, &runs, buckets, &chain)?;
     let ([score, centroid], chosen) = run.choose(&set, &folder, buckets, &chain)?;
-    let mut written = engine
+    let (mut written, pictured) = engine
         .drive(|worker| output::write(&set, &chosen, &paths.out, outputs, &run.work, worker))?;
-    if options.clusters.centroids.is_none() {
-        let trained = Centroids::read(&centroids, set.dims, options.clusters.geometry)?;
-        trained.write(paths.out.join("centroids.npy"))?;
-        written.files.push("centroids.npy".into());
+    let beside = paths.out.join("centroids.npy");
+    match &options.clusters.centroids {
+        None => {
+            let trained = Centroids::read(&centroids, set.dims, options.clusters.geometry)?;
+            trained.write(beside)?;
+            written.files.push("centroids.npy".into());
+        }
+        Some(given) if is_same_file(given, &beside) => {}
+        // Those of an earlier selection are not what these rows were divided by.
+        Some(_) => remove_file(&beside)?,
     }
     let mut report = Report {
         format_version: FORMAT_VERSION,
@@ -116,11 +123,54 @@ pub fn select(
         written,
     };
     write_report(&mut report, &paths.out)?;
-    write_manifest(&finished, &all, &report)?;
+    let finished = Finished { report, pictured };
+    write_manifest(&paths.out.join(MANIFEST), &all, &finished)?;
     if !paths.keep_work {
         remove_folder(&run.work)?;
     }
-    Ok(report)
+    Ok(finished.report)
+}
+
+/// What the manifest of a selection keeps.
+#[derive(Serialize, Deserialize)]
+struct Finished {
+    report: Report,
+    pictured: Option<Pictured>,
+}
+
+/// The report of a selection that was made from the same inputs and still stands whole.
+fn finished(out: &Path, all: &str, outputs: &OutputOptions) -> Result<Option<Report>> {
+    let Some(finished) = read_manifest::<Finished>(&out.join(MANIFEST), all)? else {
+        return Ok(None);
+    };
+    let mut files = finished.report.written.files.iter();
+    if !files.all(|name| out.join(name).is_file()) {
+        return Ok(None);
+    }
+    let look = |images: &PathBuf| Pictured::look(out, images);
+    let is_same = finished.pictured == outputs.images.as_ref().map(look).transpose()?;
+    Ok(is_same.then_some(finished.report))
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// The hashes of the files of centroids that the options name.
+#[derive(Serialize)]
+struct Given {
+    centroids: Option<String>,
+    start_from: Option<String>,
+}
+
+impl Given {
+    fn of(options: &CoresetOptions) -> Result<Self> {
+        let hash = |path: &Option<PathBuf>| path.as_deref().map(file_fingerprint).transpose();
+        Ok(Self {
+            centroids: hash(&options.clusters.centroids)?,
+            start_from: hash(&options.clusters.start_from)?,
+        })
+    }
 }
 
 /// What tells whether files are the same as before without reading them: name, length, time.
@@ -154,6 +204,7 @@ struct Run<'a, E> {
     work: PathBuf,
     options: &'a CoresetOptions,
     identity: Vec<(PathBuf, u64, u128)>,
+    given: Given,
 }
 
 /// A stage's results, and the word for all it depends on.
@@ -219,25 +270,20 @@ impl<E: Engine + Sync> Run<'_, E> {
                 "given",
                 scanned.content,
                 self.options.invalid,
-                file_fingerprint(path)?,
+                &self.given.centroids,
                 options.geometry,
             ));
             return Ok((path.clone(), word));
         }
         let usable = scanned.rows - scanned.dropped;
         let clusters = resources::cluster_count(self.options, set)?.min(usable);
-        let start = options
-            .start_from
-            .as_deref()
-            .map(file_fingerprint)
-            .transpose()?;
         let word = fingerprint(&(
             (
                 "train",
                 scanned.content,
                 self.options.invalid,
                 clusters,
-                start,
+                &self.given.start_from,
             ),
             (
                 options.geometry,

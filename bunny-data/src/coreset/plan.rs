@@ -13,9 +13,10 @@ use super::centroids::Centroids;
 use super::content::content_hash;
 use super::error::{CoresetError, Result};
 use super::kept::Kept;
+use super::kmeans;
 use super::numeric::dot;
 use super::options::Geometry;
-use super::resources::DiskUse;
+use super::resources::{DiskUse, search_bytes};
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::to_f32;
 use crate::engine::Worker;
@@ -184,12 +185,14 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
         .saturating_mul(options.clusters)
         .min(options.rows);
     let sample = sample_rows as f64;
-    let centroids = 12.0 * k * d;
+    let training = kmeans::bytes(sample_rows, options.clusters, options.dims);
+    let searching = search_bytes(options.clusters, options.dims, options.probes.is_some());
+    let centroids = Centroids::bytes(options.clusters, options.dims);
     // Two levels: the centres of the groups, then the centroids of those searched.
     let compared = options.probes.map_or(k, |probes| {
         k.sqrt() * (1.0 + probes as f64).min(k.sqrt() + 1.0)
     });
-    let step = |name, flop: f64, read: f64, written: f64, memory: f64, looked: f64| {
+    let step = |name, flop: f64, read: f64, written: f64, memory: u64, looked: f64| {
         let computing = flop / calibration.flops + looked / calibration.scanned;
         let moving = read / calibration.read + written / calibration.written;
         PlanStep {
@@ -197,7 +200,7 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
             flop,
             read,
             written,
-            memory,
+            memory: memory as f64,
             // Reading and computing overlap.
             seconds: computing.max(moving),
         }
@@ -205,13 +208,13 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
     // The paper's share of rows left by the first step, in the records that are ranked.
     let kept = 0.464 * n * size_of::<Kept>() as f64;
     let steps = vec![
-        step("scan", 0.0, 2.0 * n * row, 8.0 * n, 0.0, 2.0 * n * row),
+        step("scan", 0.0, 2.0 * n * row, 8.0 * n, 0, 2.0 * n * row),
         step(
             "k-means",
             2.0 * sample * k * d * options.iterations as f64,
             sample * row * (1.0 + 2.0 * options.iterations as f64),
             sample * row,
-            centroids,
+            training,
             0.0,
         ),
         step(
@@ -219,7 +222,7 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
             2.0 * n * compared * d,
             n * row,
             n * (row + 24.0),
-            centroids,
+            searching,
             0.0,
         ),
         step(
@@ -227,19 +230,13 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
             n * (n / k) * d * options.skew,
             n * (row + 24.0),
             kept,
-            centroids / 3.0,
+            centroids,
             n * row,
         ),
         // Two counts, and for each boundary of two windows up to four passes over the records.
-        step("ranks", 0.0, 10.0 * kept, kept / 5.0, 0.0, 0.0),
+        step("ranks", 0.0, 10.0 * kept, kept / 5.0, 0, 0.0),
     ];
-    let disk = DiskUse::new(
-        0,
-        options.rows,
-        row as u64,
-        sample_rows,
-        4 * options.clusters * options.dims as u64,
-    );
+    let disk = DiskUse::new(0, options.rows, row as u64, sample_rows, centroids);
     Plan {
         options,
         calibration,
@@ -278,5 +275,40 @@ mod tests {
         // N (N / k) d = 3.2e16 for pairs of equal clusters.
         assert!((plan.steps[3].flop / 3.238e16 - 1.0).abs() < 1e-3);
         assert!(plan.disk.buckets > 3_154_000_000_000);
+    }
+
+    #[test]
+    fn what_two_levels_take_of_memory_is_planned() {
+        let options = PlanOptions {
+            rows: 1_000_000,
+            dims: 100,
+            dtype: Dtype::Float16,
+            clusters: 1000,
+            rows_per_centroid: 256,
+            iterations: 25,
+            probes: None,
+            skew: 1.0,
+        };
+        let calibration = Calibration {
+            flops: 1e9,
+            scanned: 1e9,
+            written: 1e9,
+            read: 1e9,
+        };
+        let memory = |probes| {
+            let options = PlanOptions {
+                probes,
+                ..options.clone()
+            };
+            let plan = plan(options, calibration);
+            [plan.steps[1].memory, plan.steps[2].memory]
+        };
+        // A centroid is 400 bytes, in a layout 812; of the 256,000 rows each has a label and, where
+        // a centroid has none, a distance.
+        assert_eq!(
+            memory(None),
+            [1000.0 * 408.0 + 256e3 * 20.0, 1000.0 * 1212.0]
+        );
+        assert_eq!(memory(Some(4))[1], 1000.0 * 2024.0);
     }
 }

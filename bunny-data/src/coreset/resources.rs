@@ -9,6 +9,7 @@ use super::centroids::Centroids;
 use super::error::{CoresetError, Result};
 use super::files::{folder_bytes, free_disk};
 use super::kept::Kept;
+use super::kmeans;
 use super::options::{CoresetOptions, Search};
 use crate::embeddings::EmbeddingSet;
 
@@ -56,21 +57,6 @@ pub(crate) fn check(
             format!("{clusters} clusters of {} rows", set.rows()),
         ));
     }
-    // Centroids once as they are, and once as the search lays them out; two levels lay out every
-    // centroid twice.
-    let vectors = 4 * clusters * set.dims as u64;
-    let layouts = match options.clusters.search {
-        Search::Exact => 1,
-        Search::TwoLevel { .. } => 2,
-    };
-    let need = vectors + layouts * Nearest::bytes(clusters, set.dims);
-    if need > memory / 2 {
-        return Err(CoresetError::Memory {
-            what: "searching the centroids in half of the memory",
-            need: 2 * need,
-            budget: memory,
-        });
-    }
     let sample = match options.clusters.centroids {
         Some(_) => 0,
         None => options
@@ -79,12 +65,21 @@ pub(crate) fn check(
             .saturating_mul(clusters)
             .min(set.rows()),
     };
+    let is_two_level = options.clusters.search != Search::Exact;
+    let searching = search_bytes(clusters, set.dims, is_two_level);
+    fits_half(
+        "searching the centroids in half of the memory",
+        searching,
+        memory,
+    )?;
+    let training = kmeans::bytes(sample, clusters, set.dims);
+    fits_half("k-means in half of the memory", training, memory)?;
     let disk = DiskUse::new(
         set.packed_bytes(),
         set.rows(),
         set.row_bytes() as u64,
         sample,
-        vectors,
+        Centroids::bytes(clusters, set.dims),
     );
     let left = disk.total().saturating_sub(folder_bytes(work));
     match free_disk(work) {
@@ -95,6 +90,25 @@ pub(crate) fn check(
         }),
         _ => Ok(disk),
     }
+}
+
+/// Bytes that finding the nearest centroid takes: all centroids once as they are, and once as the
+/// search lays them out; two levels lay out every centroid twice.
+pub(crate) fn search_bytes(clusters: u64, dims: usize, is_two_level: bool) -> u64 {
+    let layouts = if is_two_level { 2 } else { 1 };
+    Centroids::bytes(clusters, dims) + layouts * Nearest::bytes(clusters, dims)
+}
+
+/// Mapped rows and what is done with them take the other half.
+fn fits_half(what: &'static str, need: u64, memory: u64) -> Result<()> {
+    if need > memory / 2 {
+        return Err(CoresetError::Memory {
+            what,
+            need: 2 * need,
+            budget: memory,
+        });
+    }
+    Ok(())
 }
 
 /// How many clusters the set is divided into: those of a file of centroids, where one is given.

@@ -15,6 +15,9 @@ use crate::whole::WholeFile;
 /// The version of the work files.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
+/// What the manifest of a whole selection is called.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
 /// A word for everything that a result depends on.
 pub(crate) fn fingerprint(inputs: &impl Serialize) -> String {
     // Plain data always has a JSON form.
@@ -94,7 +97,12 @@ pub(crate) fn read_manifest<T: DeserializeOwned>(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(CoresetError::io(path, "read")(error)),
     };
-    let broken = |_| CoresetError::format(path, "a broken manifest: remove the work folder");
+    let broken = |_| {
+        CoresetError::format(
+            path,
+            "a broken manifest, or another program's: remove this file",
+        )
+    };
     let header: Manifest<serde::de::IgnoredAny> = serde_json::from_slice(&bytes).map_err(broken)?;
     if header.format_version > FORMAT_VERSION {
         return Err(CoresetError::Version {

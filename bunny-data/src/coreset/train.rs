@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::assign::Rows;
 use super::centroids::Centroids;
 use super::error::{CoresetError, Result};
-use super::files::{Records, Resident};
+use super::files::{Records, Resident, remove_file};
 use super::kmeans;
 use super::options::ClusterOptions;
 use super::scan::scores_path;
@@ -17,6 +17,10 @@ use crate::whole::WholeFile;
 
 /// Keeps the draws of samples apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"training");
+
+/// What the names of rounds start with, and those of samples.
+const ROUND: &str = "round-";
+const SAMPLE: &str = "sample-";
 
 /// The rows that centroids are trained on, mapped.
 struct Sample {
@@ -69,42 +73,88 @@ impl Training<'_> {
 
     /// Trains, or goes on where training was interrupted; the path of the centroids.
     pub(crate) fn run(&self, worker: &Worker<'_>) -> Result<PathBuf> {
-        let rounds = self.options.epochs * self.options.iterations;
+        let rounds = self.options.rounds()?;
         worker.progress.begin("k-means", u64::from(rounds));
-        let path = |round: u32| self.folder.join(format!("round-{round:05}.npy"));
         let finished = self.folder.join("centroids.npy");
         if finished.is_file() {
             return Ok(finished);
         }
-        let reached = (0..=rounds).rev().find(|round| path(*round).is_file());
+        let reached = self.reached()?;
         let mut round = reached.unwrap_or(0);
-        let mut sample = self.sample(round / self.options.iterations, worker.memory / 4)?;
         let mut centroids = match (reached, &self.options.start_from) {
-            (Some(_), _) => self.read(&path(round))?,
+            (Some(round), _) => self.read(&self.round_path(round))?,
             (None, Some(given)) => self.read(given)?,
             (None, None) => {
+                let sample = self.sample(0, worker.memory / 4)?;
                 let (geometry, start) = (self.options.geometry, self.options.start);
                 kmeans::start(&sample, self.clusters as usize, geometry, start, self.seed)
             }
         };
         worker.progress.advance(u64::from(round));
         while round < rounds {
-            let next = kmeans::iterate(&sample, &centroids, worker.tile);
-            let settled = next == centroids;
-            centroids = next;
-            round += 1;
-            // A settled epoch skips to its end.
-            let epoch_end = round.next_multiple_of(self.options.iterations);
-            let to = if settled { epoch_end } else { round };
-            worker.progress.advance(u64::from(to - round + 1));
-            round = to;
-            centroids.write(path(round))?;
-            if round == epoch_end && round < rounds {
-                sample = self.sample(round / self.options.iterations, worker.memory / 4)?;
-            }
+            (round, centroids) = self.epoch(round, centroids, worker)?;
         }
         centroids.write(&finished)?;
         Ok(finished)
+    }
+
+    /// The rounds of one epoch, from `round` on: the round after them, and its centroids.
+    fn epoch(
+        &self,
+        mut round: u32,
+        mut centroids: Centroids,
+        worker: &Worker<'_>,
+    ) -> Result<(u32, Centroids)> {
+        let epoch = round / self.options.iterations;
+        let sample = self.sample(epoch, worker.memory / 4)?;
+        let end = (epoch + 1) * self.options.iterations;
+        while round < end {
+            let next = kmeans::iterate(&sample, &centroids, worker.tile);
+            // A settled epoch skips to its end.
+            let to = if next == centroids { end } else { round + 1 };
+            centroids = next;
+            worker.progress.advance(u64::from(to - round));
+            round = to;
+            let path = self.round_path(round);
+            centroids.write(&path)?;
+            self.remove_others(ROUND, &path)?;
+        }
+        Ok((round, centroids))
+    }
+
+    fn round_path(&self, round: u32) -> PathBuf {
+        self.folder.join(format!("{ROUND}{round:05}.npy"))
+    }
+
+    /// The last round that was written down.
+    fn reached(&self) -> Result<Option<u32>> {
+        let names = self.names()?;
+        let round = |name: &String| name.strip_prefix(ROUND)?.strip_suffix(".npy")?.parse().ok();
+        Ok(names.iter().filter_map(round).max())
+    }
+
+    /// Removes the files of this kind but one: the disk is counted for one of each, beside the one
+    /// that is being written.
+    fn remove_others(&self, kind: &str, kept: &Path) -> Result<()> {
+        for name in self.names()?.iter().filter(|name| name.starts_with(kind)) {
+            let path = self.folder.join(name);
+            if path != kept {
+                remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the files in the folder.
+    fn names(&self) -> Result<Vec<String>> {
+        let io = || CoresetError::io(&self.folder, "read");
+        let entries = std::fs::read_dir(&self.folder).map_err(io())?;
+        entries
+            .map(|entry| {
+                let name = entry.map_err(io())?.file_name();
+                Ok(name.to_string_lossy().into_owned())
+            })
+            .collect()
     }
 
     fn read(&self, path: &Path) -> Result<Centroids> {
@@ -114,11 +164,13 @@ impl Training<'_> {
     /// The sample of an epoch: the usable rows with the lowest hashes, in the order of the set, as
     /// a mapped file.
     fn sample(&self, epoch: u32, resident: u64) -> Result<Sample> {
-        let path = self.folder.join(format!("sample-{epoch:03}.npy"));
+        let path = self.folder.join(format!("{SAMPLE}{epoch:03}.npy"));
+        // What an earlier sample taught is in the last round: it makes room for this one.
+        self.remove_others(SAMPLE, &path)?;
         if !path.is_file() {
             let rows = self.sample_rows();
             let last = at_rank(rows - 1, self.usable, |see| self.keys(epoch, see))?;
-            let mut chosen = Vec::new();
+            let mut chosen = Vec::with_capacity(rows as usize);
             self.keys(epoch, &mut |key| {
                 if key <= last {
                     chosen.push(key.1);

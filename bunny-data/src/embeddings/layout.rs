@@ -65,26 +65,48 @@ fn clip_retrieval(folder: &Path) -> Result<Vec<Shard>> {
         .collect()
 }
 
-/// Fails unless both lists hold the same numbers.
+/// Fails unless each file stands in the place of the one it belongs to.
 fn pair(images: &[PathBuf], others: &[PathBuf], folder: &Path) -> Result<()> {
-    let number = |path: &PathBuf| order(path).1;
-    for image in images {
-        if !others.iter().any(|other| number(other) == number(image)) {
-            return Err(CoresetError::layout(
-                folder,
-                format!("no file that belongs to {}", image.display()),
-            ));
+    for place in 0..images.len().max(others.len()) {
+        match (images.get(place), others.get(place)) {
+            (Some(image), Some(other)) if belong(image, other) => {}
+            (Some(image), Some(_)) if others.iter().any(|other| belong(image, other)) => {
+                return Err(extra(&others[place]));
+            }
+            (Some(image), _) => {
+                return Err(CoresetError::layout(
+                    folder,
+                    format!("no file that belongs to {}", image.display()),
+                ));
+            }
+            (None, Some(other)) => return Err(extra(other)),
+            (None, None) => {}
         }
     }
-    match others
-        .iter()
-        .find(|other| !images.iter().any(|image| number(image) == number(other)))
-    {
-        Some(extra) => Err(CoresetError::layout(
-            extra,
-            "no file of this number in img_emb",
-        )),
-        None => Ok(()),
+    Ok(())
+}
+
+fn extra(file: &Path) -> CoresetError {
+    CoresetError::layout(file, "no file in img_emb that it belongs to")
+}
+
+/// Whether files of two folders hold the same rows, by their names: `img_emb_7.npy` and
+/// `text_emb_007.npy` do, and where no number ends the name, `img_emb_a.npy` and `text_emb_a.npy`.
+fn belong(a: &Path, b: &Path) -> bool {
+    match (order(a).1, order(b).1) {
+        (None, None) => own_name(a) == own_name(b),
+        (a, b) => a == b,
+    }
+}
+
+/// The name of a file without its ending and without that of its folder.
+fn own_name(path: &Path) -> String {
+    let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let name = text(path.file_stem());
+    let folder = text(path.parent().and_then(Path::file_name)) + "_";
+    match name.strip_prefix(&folder) {
+        Some(own) => own.to_owned(),
+        None => name,
     }
 }
 
@@ -295,5 +317,32 @@ mod tests {
         touch("text_emb/text_emb_1.npy");
         let error = find(dir.path(), &EmbeddingOptions::default()).unwrap_err();
         assert!(error.to_string().contains("the same number"), "{error}");
+    }
+
+    #[test]
+    fn files_without_a_number_belong_together_by_their_names() {
+        let paths = |folder: &str, names: &[&str]| -> Vec<PathBuf> {
+            let path = |name| Path::new(folder).join(name).with_extension("npy");
+            names.iter().map(path).collect()
+        };
+        let pairs = |images: &[&str], texts: &[&str]| {
+            let (images, texts) = (paths("img_emb", images), paths("text_emb", texts));
+            pair(&images, &texts, Path::new("text_emb")).map_err(|error| error.to_string())
+        };
+        assert_eq!(pairs(&["a", "b"], &["a", "b"]), Ok(()));
+        assert_eq!(pairs(&["img_emb_a"], &["text_emb_a"]), Ok(()));
+        assert_eq!(pairs(&["img_emb_07"], &["captions_7"]), Ok(()));
+        for (images, texts, named) in [
+            (&["a", "b"][..], &["a"][..], "img_emb/b.npy"),
+            (&["a", "b"], &["b", "c"], "img_emb/a.npy"),
+            (&["a"], &["a", "b"], "text_emb/b.npy"),
+            (&["a"], &["c"], "img_emb/a.npy"),
+            // Of equal numbers there are two here and one there.
+            (&["a_0", "b_0"], &["a_0"], "img_emb/b_0.npy"),
+            (&["a"], &["a_0"], "img_emb/a.npy"),
+        ] {
+            let error = pairs(images, texts).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
     }
 }

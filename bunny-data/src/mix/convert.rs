@@ -65,12 +65,12 @@ impl Source {
         if spec.ids.is_some() {
             value["id"] = record.id.clone().into();
         }
-        if let Some(root) = &spec.image_root {
+        if spec.image_root.is_some() {
             match &mut value["image"] {
-                Value::String(path) => path.insert_str(0, root),
+                Value::String(path) => *path = spec.rooted(path),
                 Value::Array(paths) => paths.iter_mut().for_each(|path| {
                     if let Value::String(path) = path {
-                        path.insert_str(0, root);
+                        *path = spec.rooted(path);
                     }
                 }),
                 _ => {}
@@ -82,10 +82,7 @@ impl Source {
             }
         }
         if let (Some(boxes), Some(images), [name, ..]) = (spec.boxes, images, record.images()) {
-            let size = dimensions(&images.read(name)?).ok_or_else(|| DataError::NotAPicture {
-                path: images.path().to_owned(),
-                name: name.clone(),
-            })?;
+            let size = self.size(name, images)?;
             for turn in value["conversations"].as_array_mut().into_iter().flatten() {
                 if let Value::String(text) = &mut turn["value"] {
                     *text = convert_boxes(text, size, boxes.from, boxes.to);
@@ -93,6 +90,19 @@ impl Source {
             }
         }
         Ok(json(&value))
+    }
+
+    /// Width and height of a picture, which lies where the mix says or where the source does.
+    fn size(&self, name: &str, images: &ImageSource) -> Result<(u32, u32)> {
+        let rooted = self.spec.rooted(name);
+        let (name, bytes) = match images.read(&rooted) {
+            Err(DataError::NoPicture { .. }) if images.contains(name) => (name, images.read(name)?),
+            found => (&*rooted, found?),
+        };
+        dimensions(&bytes).ok_or_else(|| DataError::NotAPicture {
+            path: images.path().to_owned(),
+            name: name.to_owned(),
+        })
     }
 }
 

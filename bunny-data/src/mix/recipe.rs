@@ -71,7 +71,8 @@ pub struct MixSource {
     /// Gives its records new ids: this and the record's number in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<String>,
-    /// What to put before its image paths: `"coco/"`.
+    /// The folder to put before its image paths: `"coco"`, or `"coco/"`. Where boxes are converted,
+    /// a picture is looked up with it first, then without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_root: Option<String>,
     /// Boxes to convert in what is said.
@@ -128,7 +129,8 @@ pub struct Filter {
     /// With a picture, or without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<bool>,
-    /// With pictures below this folder.
+    /// With pictures below this folder, as the source names them: `"coco"`, `"coco/train2017/"`. The
+    /// first picture counts; `"."` is for names without a folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_root: Option<String>,
     /// Whose id starts so.
@@ -276,7 +278,7 @@ impl MixRecipe {
             if source.path.is_some() == source.dataoptim.is_some() {
                 return wrong("needs either a `path` or a `dataoptim`");
             }
-            source.file()?;
+            self.file(source)?;
             if let Some(replace) = &source.replace {
                 let Some(by) = self.sources.iter().find(|other| other.name == replace.by) else {
                     return wrong("`replace.by` names no source of this recipe");
@@ -313,6 +315,21 @@ impl MixRecipe {
         Ok(())
     }
 
+    /// The file of a source, below the data folder.
+    pub(super) fn file(&self, source: &MixSource) -> Result<PathBuf> {
+        if let Some(path) = &source.path {
+            return Ok(path.clone());
+        }
+        let name = source.dataoptim.as_deref().unwrap_or_default();
+        let (_, file) = dataoptim::find(name).ok_or_else(|| {
+            self.wrong(
+                &format!("{}: dataoptim = \"{name}\"", source.name),
+                "is no file of DataOptim; see the registry `mix::dataoptim`",
+            )
+        })?;
+        Ok(file.into())
+    }
+
     /// An error about one field or source of this recipe.
     pub(super) fn wrong(&self, field: &str, what: &'static str) -> DataError {
         DataError::Recipe {
@@ -324,17 +341,12 @@ impl MixRecipe {
 }
 
 impl MixSource {
-    /// The file, below the data folder.
-    pub(super) fn file(&self) -> Result<PathBuf> {
-        if let Some(path) = &self.path {
-            return Ok(path.clone());
+    /// An image path of this source as it stands in the mix.
+    pub(super) fn rooted(&self, path: &str) -> String {
+        match self.image_root.as_deref() {
+            None | Some("") => path.to_owned(),
+            Some(root) if root.ends_with('/') => format!("{root}{path}"),
+            Some(root) => format!("{root}/{path}"),
         }
-        let name = self.dataoptim.as_deref().unwrap_or_default();
-        let (_, file) = dataoptim::find(name).ok_or_else(|| DataError::Recipe {
-            recipe: self.name.clone(),
-            field: format!("dataoptim = \"{name}\""),
-            what: "is no file of DataOptim; see the registry `mix::dataoptim`",
-        })?;
-        Ok(file.into())
     }
 }

@@ -134,6 +134,18 @@ fn root(record: &Record) -> &str {
     }
 }
 
+/// Whether a record's first picture lies below a folder, `coco` or `coco/train2017/`; as in
+/// [`root`], `.` is where names without a folder lie, and `""` stands for no picture.
+fn is_below(record: &Record, folder: &str) -> bool {
+    match (record.images().first(), folder) {
+        (None, folder) => folder.is_empty(),
+        (Some(path), ".") => !path.contains('/'),
+        (Some(path), folder) => path
+            .strip_prefix(folder.trim_end_matches('/'))
+            .is_some_and(|rest| !folder.is_empty() && rest.starts_with('/')),
+    }
+}
+
 impl Filter {
     /// Whether a record is let through.
     pub fn allows(&self, record: &Record) -> bool {
@@ -148,7 +160,7 @@ impl Filter {
             && self
                 .image_root
                 .as_ref()
-                .is_none_or(|wanted| root(record) == wanted)
+                .is_none_or(|folder| is_below(record, folder))
             && self
                 .id_prefix
                 .as_ref()

@@ -416,6 +416,25 @@ fn what_is_written_is_valid_and_what_was_there_is_left_alone() {
 }
 
 #[test]
+fn a_place_that_cannot_hold_a_world_is_refused_before_anything_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "kept").unwrap();
+    let here = std::env::current_dir().unwrap();
+    for (out, why) in [
+        (&*file, "not a folder"),
+        (&*file.join(""), "not a folder"),
+        (Path::new("."), "current folder"),
+        (Path::new(".."), "current folder"),
+        (&*here, "current folder"),
+    ] {
+        let error = write_world(out, &SMALL, &|_, _| panic!("drawn")).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"kept");
+}
+
+#[test]
 fn what_is_said_to_be_at_a_place_is_there_alone() {
     let (mut found, mut empty) = (0, 0);
     for index in 0..600 {

@@ -89,20 +89,16 @@ pub struct Manifest {
 /// ```
 ///
 /// # Errors
-/// When `out` holds something, or a file cannot be written.
+/// When `out` cannot become such a folder, or a file cannot be written.
 pub fn write_world(
     out: impl AsRef<Path>,
     options: &WorldOptions,
     progress: Progress<'_>,
 ) -> Result<Manifest> {
-    let out = out.as_ref();
-    if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(DataError::Io {
-            path: out.to_owned(),
-            action: "write",
-            source: std::io::Error::other("there is something in it: name a new folder"),
-        });
-    }
+    // Without the slash at its end, which would stand for what a link leads to.
+    let out: PathBuf = out.as_ref().components().collect();
+    let out = out.as_path();
+    check_out(out)?;
     let parent = out
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
@@ -130,6 +126,33 @@ pub fn write_world(
     // The name it had is gone already.
     let _ = making.keep();
     Ok(manifest)
+}
+
+/// Refuses what the finished world cannot take the place of, before hours of drawing.
+fn check_out(out: &Path) -> Result<()> {
+    let refused = |what| {
+        Err(DataError::Io {
+            path: out.to_owned(),
+            action: "write",
+            source: std::io::Error::other(what),
+        })
+    };
+    if out.file_name().is_none() || is_current(out) {
+        return refused(
+            "the current folder and those above it cannot be replaced: name a new folder",
+        );
+    }
+    match fs::symlink_metadata(out) {
+        Ok(found) if !found.is_dir() => refused("it is not a folder: name a new folder"),
+        Ok(_) if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) => {
+            refused("there is something in it: name a new folder")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_current(folder: &Path) -> bool {
+    matches!((folder.canonicalize(), Path::new(".").canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 struct Writer<'a> {

@@ -51,10 +51,7 @@ pub(super) fn look(
     let mut problems = Vec::new();
     turns(&record, &mut problems);
     placeholders(&record, &mut problems);
-    if options.stage == RecordStage::Pretrain
-        && !matches!(&record.conversations[..], [human, gpt]
-            if human.from == Role::Human && gpt.from == Role::Gpt && human.value.contains(IMAGE_PLACEHOLDER))
-    {
+    if options.stage == RecordStage::Pretrain && !is_caption(&record) {
         problems.push(Problem::NotACaption);
     }
     if let (Some(counter), Some(limit)) = (options.tokens, options.max_tokens) {
@@ -74,6 +71,13 @@ pub(super) fn look(
         id_hash,
         picture_hashes,
     })
+}
+
+/// A picture, a turn with its place, and what the picture shows.
+fn is_caption(record: &Record) -> bool {
+    record.image.is_some()
+        && matches!(&record.conversations[..], [human, gpt]
+            if human.from == Role::Human && gpt.from == Role::Gpt && human.value.contains(IMAGE_PLACEHOLDER))
 }
 
 /// Who speaks when, and whether anything is said.
@@ -96,25 +100,28 @@ fn turns(record: &Record, problems: &mut Vec<Problem>) {
             problems.push(Problem::EmptyTurn { turn: at });
         }
     }
-    if turns[0].from == Role::Gpt {
-        problems.push(Problem::StartsWithAnswer);
+    match &turns[..] {
+        [only] if only.from == Role::Gpt => problems.push(Problem::NoAnswer),
+        [first, ..] if first.from == Role::Gpt => problems.push(Problem::StartsWithAnswer),
+        _ => {}
     }
     if last.from == Role::Human {
         problems.push(Problem::EndsWithoutAnswer);
     }
 }
 
-/// Whether the pictures have their places in the text.
+/// Whether the pictures have their places in the text. The loader gathers the placeholders of a turn
+/// into one at its start, and leaves out an answer that starts a conversation.
 fn placeholders(record: &Record, problems: &mut Vec<Problem>) {
     let with: Vec<usize> = record
         .conversations
         .iter()
         .enumerate()
+        .filter(|(at, turn)| *at > 0 || turn.from != Role::Gpt)
         .filter(|(_, turn)| turn.value.contains(IMAGE_PLACEHOLDER))
         .map(|(at, _)| at)
         .collect();
-    let pictures = record.images().len();
-    if pictures == 0 {
+    if record.image.is_none() {
         if !with.is_empty() {
             problems.push(Problem::PlaceholderWithoutPicture);
         }
@@ -125,13 +132,7 @@ fn placeholders(record: &Record, problems: &mut Vec<Problem>) {
             problems.push(Problem::PlaceholderInAnswer { turn: *at });
         }
     }
-    // The loader gathers the placeholders of a turn into one at its start; with several pictures
-    // each has its own.
-    let placeholders = if pictures == 1 {
-        with.len()
-    } else {
-        record.placeholders()
-    };
+    let (placeholders, pictures) = (with.len(), record.images().len());
     if placeholders != pictures {
         problems.push(Problem::PlaceholderCount {
             placeholders,

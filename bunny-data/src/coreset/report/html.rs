@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::Report;
 use crate::coreset::histogram::{Cosines, Sizes};
+use crate::coreset::options::{Order, Window};
 use crate::coreset::windows::Ranked;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;\
@@ -81,7 +82,7 @@ pub(super) fn page(report: &Report) -> String {
         window(&report.score),
         chart(
             "Cosine of image and text, against rows",
-            &cosines(&report.score)
+            &cosines(&report.score, report.options.windows.score)
         ),
     );
     let _ = writeln!(
@@ -90,7 +91,7 @@ pub(super) fn page(report: &Report) -> String {
         window(&report.centroid),
         chart(
             "Cosine of image and centroid, against rows",
-            &cosines(&report.centroid)
+            &cosines(&report.centroid, report.options.windows.centroid)
         ),
     );
     if let Ok(options) = serde_json::to_string_pretty(&report.options) {
@@ -129,23 +130,35 @@ fn sizes(sizes: &Sizes) -> Vec<Bar> {
         .collect()
 }
 
+/// The lowest and the highest value of a window of ranks; where it takes in the last rank, that end
+/// is open.
+fn bounds(ranked: &Ranked, window: Option<Window>) -> Option<(f64, f64)> {
+    let from = ranked.bounds[0]?;
+    let open = match window?.order {
+        Order::Descending => f64::NEG_INFINITY,
+        Order::Ascending => f64::INFINITY,
+    };
+    let to = ranked.bounds[1].unwrap_or(open);
+    Some((from.min(to), from.max(to)))
+}
+
 /// The bars of the values that occur; those within the window stand out.
-fn cosines(ranked: &Ranked) -> Vec<Bar> {
+fn cosines(ranked: &Ranked, window: Option<Window>) -> Vec<Bar> {
     let counts = &ranked.values.counts;
     let used = |count: &u64| *count > 0;
     let (Some(first), Some(last)) = (counts.iter().position(used), counts.iter().rposition(used))
     else {
         return Vec::new();
     };
-    let bounds = ranked.bounds.map(|bound| bound.unwrap_or(f64::NAN));
-    let (low, high) = (bounds[0].min(bounds[1]), bounds[0].max(bounds[1]));
+    let bounds = bounds(ranked, window);
     (first..=last)
         .map(|bin| {
             let floor = Cosines::floor(bin);
             Bar {
                 label: format!("{floor:.3}"),
                 count: counts[bin],
-                inside: floor + Cosines::width() > low && floor <= high,
+                inside: bounds
+                    .is_some_and(|(low, high)| floor + Cosines::width() > low && floor <= high),
             }
         })
         .collect()
@@ -217,6 +230,31 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_up_to_the_last_rank_colours_all_beyond_its_first() {
+        let mut ranked = Ranked::default();
+        for value in [0.102, 0.202, 0.302] {
+            ranked.values.add(value);
+        }
+        let coloured = |ranked: &Ranked, order| {
+            let window = Window {
+                order,
+                ..Window::new(5000, 10_000)
+            };
+            let bars = cosines(ranked, Some(window));
+            bars.iter()
+                .filter(|bar| bar.count > 0)
+                .map(|bar| bar.inside)
+                .collect::<Vec<_>>()
+        };
+        ranked.bounds = [Some(0.202), None];
+        assert_eq!(coloured(&ranked, Order::Descending), [true, true, false]);
+        assert_eq!(coloured(&ranked, Order::Ascending), [false, true, true]);
+        // Where each cluster is ranked apart, no value bounds the window.
+        ranked.bounds = [None; 2];
+        assert_eq!(coloured(&ranked, Order::Descending), [false; 3]);
+    }
 
     #[test]
     fn thousands_are_grouped() {
