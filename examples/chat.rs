@@ -18,7 +18,7 @@ use anyhow::Result;
 use bunny_core::{
     checkpoint::{
         ModelSource, OpenModel, Precision, builtin,
-        hub::{Hub, HubSettings, model_files},
+        hub::{Hub, HubSettings, model_files, tower_files},
     },
     generate::{Chat, GenerationOptions, Pipeline},
     image_processor::{DecodeOptions, decode, decode_file},
@@ -131,20 +131,23 @@ fn show(picture: &RgbImage) -> Result<()> {
 }
 
 fn published(name: &str) -> Result<OpenModel> {
-    let mut source = ModelSource::merged(fetch(name)?);
+    let mut source = ModelSource::merged(fetch(name, model_files)?);
+    if let Some(base) = source.wanted_base()? {
+        source.base = Some(fetch(&base, model_files)?);
+    }
     if let Some(tower) = source.wanted_tower()? {
-        source.vision_tower = Some(fetch(&tower)?);
+        source.vision_tower = Some(fetch(&tower, tower_files)?);
     }
     Ok(source.open()?)
 }
 
 /// A folder as it is, a hub id by way of the cache.
-fn fetch(name: &str) -> Result<PathBuf> {
+fn fetch(name: &str, choose: fn(&[String]) -> Vec<String>) -> Result<PathBuf> {
     if Path::new(name).exists() {
         return Ok(name.into());
     }
     let hub = Hub::new(HubSettings::from_env()?);
-    Ok(hub.fetch(&name.parse()?, model_files, |file| {
+    Ok(hub.fetch(&name.parse()?, choose, |file| {
         eprint!(
             "\r{} {} of {} MB",
             file.file,

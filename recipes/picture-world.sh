@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a small Bunny from nothing but a seed: draws the world, selects captions as the paper does,
 # trains all four stages, merges, and examines the result, with its own picture and with another's.
-# What a stage has done is not done again: a run that was stopped goes on where it was.
+# What is done is not done again: training that was stopped goes on where it was.
 #
 #   cargo build --release && recipes/picture-world.sh [more for `bunny-cli train`]
 #   cargo build --release --features cuda && CUDA=1 recipes/picture-world.sh
@@ -9,7 +9,8 @@
 # BUNNY names another bunny-cli; PAIRS and CONVERSATIONS make a world of another size. With CUDA steps
 # are larger, since a model this small leaves a GPU idle between them, the last stage learns from three
 # times as many conversations, and AdamW moves all: Muon has not been tried there. A run that two cores
-# have begun may go on there: what is done stays as it is.
+# have begun may go on there with its next stage, since a stage that is done is not looked at again; a
+# stage itself goes on only as it began.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bunny=${BUNNY:-target/release/bunny-cli}
@@ -40,7 +41,10 @@ if [ -n "${CUDA:-}" ]; then
         --set finetune.max_steps=12000 --set finetune.learning_rate=1.2e-3
         --set finetune.mm_projector_lr=1.2e-3 --set finetune.mm_vision_tower_lr=1.2e-3)
 fi
-"$bunny" train recipes/picture-world.toml --out "$run" --resume "${how[@]}" "$@"
+for stage in language contrastive pretrain finetune; do
+    [ -e "$run/$stage/config.json" ] ||
+        "$bunny" train recipes/picture-world.toml --stage "$stage" --out "$run" --resume "${how[@]}" "$@"
+done
 "$bunny" merge --model "$run/finetune" --out "$run/merged" --dtype f16
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --out "$run/answers.jsonl"
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --blind

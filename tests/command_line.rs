@@ -122,44 +122,39 @@ fn chat_takes_an_adapter_with_its_base() {
     );
 }
 
-#[test]
-fn a_conversation_can_be_piped_in() {
+/// A conversation whose lines come through a pipe.
+fn piped(lines: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
-        .args([
-            "chat",
-            "--model",
-            text(&fixture("phi-siglip")),
-            "--max-new-tokens",
-            "16",
-        ])
+        .args(["chat", "--model", text(&fixture("phi-siglip"))])
+        .args(["--max-new-tokens", "16"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(lines.as_bytes()).unwrap();
+    drop(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_conversation_can_be_piped_in() {
     let picture = fixture("wide.png");
-    let lines = format!(
-        "/image {}\nWhat is in the picture?\n/nonsense\n/exit\n",
-        text(&picture)
-    );
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(lines.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
+    let asked = format!("/image {}\nWhat is in the picture?\n", text(&picture));
+    let output = piped(&format!("{asked}/exit\nnever asked\n"));
+    succeeds(&output);
     let answer = expected("phi-siglip")["turns"][0]["generated_text"].clone();
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap().trim(),
-        answer.as_str().unwrap()
-    );
-    assert!(
-        String::from_utf8(output.stderr)
-            .unwrap()
-            .contains("no command `/nonsense`")
-    );
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert_eq!(said(&output), answer.as_str().unwrap());
+
+    // The first error ends it.
+    let output = piped(&format!("{asked}/nonsense\nnever asked\n"));
+    assert!(complaint(&output).contains("no command `/nonsense`"));
+    assert_eq!(said(&output), answer.as_str().unwrap());
+    for (line, named) in [("/image none.png", "none.png"), ("/image", "/image FILE")] {
+        assert!(complaint(&piped(line)).contains(named), "{line}");
+    }
 }
 
 #[test]
@@ -208,6 +203,10 @@ fn bad_usage_ends_with_2() {
         &["train", "--ranks", "0"],
         &["chat", "--model", "x", "--temperature", "-1"],
         &["bench", "--backend", "abacus"],
+        &["bench", "--repeats", "0"],
+        &["bench", "train", "--batch", "0"],
+        &["eval", "picture-world", "--data", "x", "--blind-seed", "1"],
+        &["merge", "--average", "a=1", "--out", "x", "--dtype", "f32"],
     ] {
         assert_eq!(bunny(arguments).status.code(), Some(2), "{arguments:?}");
     }
@@ -217,6 +216,8 @@ fn bad_usage_ends_with_2() {
 fn failures_are_one_line_that_names_what_is_wrong() {
     let missing = bunny(&["chat", "--model", "./nowhere", "--prompt", "Hi"]);
     assert!(complaint(&missing).contains("./nowhere"));
+    let mistyped = bunny(&["chat", "--model", "no/where", "--prompt", "Hi"]);
+    assert!(complaint(&mistyped).contains("no/where: no such folder here"));
     let unknown = bunny(&["bench", "--arch", "hare"]);
     assert!(complaint(&unknown).contains("bunny-phi-2-siglip"));
     let model = fixture("phi-siglip");
@@ -242,6 +243,64 @@ fn failures_are_one_line_that_names_what_is_wrong() {
         "9999",
     ]);
     assert!(complaint(&long).contains("9999"));
+}
+
+#[test]
+fn a_bench_runs_at_the_length_that_it_reports() {
+    let model = fixture("phi-siglip");
+    let bench = |more: &[&str]| {
+        let arguments = [
+            "bench",
+            "--model",
+            text(&model),
+            "--repeats=1",
+            "--warmup=0",
+        ];
+        bunny(&[&arguments[..], &["--format", "json"], more].concat())
+    };
+    // It has 512 positions, of which a picture takes 9, and 384 tokens.
+    let report = &json_lines(&bench(&["--prompt", "511", "--decode", "1"]))[0];
+    assert_eq!(report["prompt"], 511);
+    let short = bench(&["--prompt", "8", "--decode", "1"]);
+    assert!(complaint(&short).contains("takes 9 positions"));
+    let long = bench(&["--prompt", "511", "--decode", "2"]);
+    assert!(complaint(&long).contains("the model's 512 positions"));
+}
+
+#[test]
+fn what_is_read_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = records(folder.path(), |_| {});
+    let before = std::fs::read(&data).unwrap();
+    let recipe = folder.path().join("mix.toml");
+    let source = "[[source]]\nname = \"all\"\npath = \"records.json\"\n";
+    std::fs::write(
+        &recipe,
+        format!("format_version = 1\nname = \"mix\"\n{source}"),
+    )
+    .unwrap();
+    let (data, recipe, root) = (text(&data), text(&recipe), text(folder.path()));
+    for arguments in [
+        &["data", "stats", data, "--html", data][..],
+        &["data", "preview", data, "--out", data],
+        &["data", "mix", recipe, "--data", root, "--out", data],
+        &["data", "mix", recipe, "--data", root, "--out", recipe],
+    ] {
+        let said = complaint(&bunny(arguments));
+        assert!(said.contains("name another file"), "{said}");
+    }
+    assert_eq!(std::fs::read(data).unwrap(), before);
+    assert_eq!(std::fs::read_dir(root).unwrap().count(), 2);
+    let out = folder.path().join("new.json");
+    succeeds(&bunny(&[
+        "data",
+        "mix",
+        recipe,
+        "--data",
+        root,
+        "--out",
+        text(&out),
+    ]));
 }
 
 /// The arguments of `train` on the small recipe, whose paths are those of the workspace.
@@ -348,6 +407,7 @@ fn records_that_nothing_is_learnt_from_are_named_and_counted() {
     assert_eq!(lines(&format!("`{}`", names[1])), 2, "{told}");
     assert_eq!(lines("records cut before their first answer: 1"), 1);
     assert_eq!(lines("records left out for their pictures: 1"), 1);
+    assert!(!told.contains('\x1b'), "colours are for terminals");
 }
 
 fn records_named<const N: usize>(file: &Path, places: [usize; N]) -> [String; N] {
@@ -454,4 +514,61 @@ fn a_reader_that_leaves_early_ends_the_program_in_silence() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     // SIGPIPE, as `cat` and `sort` end.
     assert_eq!(output.status.signal(), Some(13));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_page_may_have_a_name_that_is_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let data = records(folder.path(), |_| {});
+    let page = folder
+        .path()
+        .join(std::ffi::OsStr::from_bytes(b"page-\xff.html"));
+    let output = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+        .args(["data", "preview", text(&data), "--format", "json", "--out"])
+        .arg(&page)
+        .output()
+        .unwrap();
+    let report = &json_lines(&output)[0];
+    assert!(
+        report["page"]
+            .as_str()
+            .unwrap()
+            .ends_with("page-\u{fffd}.html")
+    );
+    assert!(page.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn training_that_is_told_to_end_leaves_a_checkpoint_though_nobody_reads_it() {
+    use std::io::{BufRead, BufReader};
+
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+        .args(["train", "recipes/tiny.toml", "--out", text(&out)])
+        .args(["--stage=pretrain", "--no-scan"])
+        .args(["--set=max_steps=100000", "--set=save_steps=100000"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(told.next().unwrap().unwrap().starts_with("pretrain 1/"));
+    drop(told);
+    let steps = || std::fs::read_to_string(out.join("pretrain/metrics.jsonl")).unwrap();
+    let before = steps().lines().count();
+    while steps().lines().count() < before + 2 {
+        assert_eq!(child.try_wait().unwrap(), None, "it goes on unread");
+    }
+    let told_to_end = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(told_to_end.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let last = format!("checkpoint-{}", steps().lines().count());
+    assert!(out.join("pretrain").join(last).is_dir());
 }

@@ -19,9 +19,10 @@ fn fixture(name: &str) -> PathBuf {
 fn saved(source: &ModelSource, folder: &Path, shard: u64) -> Vec<PathBuf> {
     let pipeline = Pipeline::<Flex>::load(source, Precision::F32, Default::default()).unwrap();
     let tokenizer = source.base.as_ref().unwrap_or(&source.model);
+    let processor = &pipeline.image_processor;
     pipeline
         .model
-        .save(folder, StoredDtype::F32, shard, Some(tokenizer))
+        .save(folder, StoredDtype::F32, shard, Some(tokenizer), processor)
         .unwrap()
 }
 

@@ -125,7 +125,7 @@ impl<B: Backend> Bunny<B> {
     /// `tokens` → `[1, seq, hidden]`, where a slot counts for all features of its picture
     ///
     /// # Errors
-    /// When there are not as many features as slots.
+    /// When there are no tokens, or not as many features as slots.
     pub fn embed(
         &self,
         tokens: &[Token],
@@ -138,6 +138,9 @@ impl<B: Backend> Bunny<B> {
                 slots,
                 given: features.len(),
             });
+        }
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
         }
         let mut features = features.into_iter();
         let runs = tokens.chunk_by(|a, b| !is_picture(a) && !is_picture(b));

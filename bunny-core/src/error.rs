@@ -51,13 +51,27 @@ pub enum Error {
         /// The stored type.
         dtype: &'static str,
     },
-    /// Something a checkpoint needs is not given.
-    #[error("{}: {problem}", folder.display())]
-    Incomplete {
+    /// A checkpoint holds a part of a model, and the language model it belongs to is not given.
+    #[error(
+        "{}: holds only {holds}: give the language model it belongs to as `ModelSource::base`",
+        folder.display()
+    )]
+    NoBase {
         /// The checkpoint's folder.
         folder: PathBuf,
-        /// What is not given, and how to give it.
-        problem: String,
+        /// What it holds.
+        holds: &'static str,
+    },
+    /// Nothing that is given holds a vision tower.
+    #[error(
+        "{}: holds no vision tower: give `{tower}`, which its configuration names, as `vision_tower`",
+        folder.display()
+    )]
+    NoTower {
+        /// The folder of the checkpoint, or of the language model it is made from.
+        folder: PathBuf,
+        /// The tower that the configuration names.
+        tower: String,
     },
     /// A prompt and the answer asked for are longer than the model's positions.
     #[error(
@@ -74,6 +88,9 @@ pub enum Error {
         /// Positions the model has.
         context: usize,
     },
+    /// A prompt has neither words nor pictures.
+    #[error("the prompt is empty: give it words or a picture")]
+    EmptyPrompt,
     /// A prompt has other pictures than are given.
     #[error("the prompt has {slots} picture slots, and {given} pictures are given")]
     Pictures {

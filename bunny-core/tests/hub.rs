@@ -401,7 +401,12 @@ fn a_hub_that_asks_to_wait_is_waited_for() {
     let start = Instant::now();
     let error = setup.only_weights().unwrap_err();
     assert!(
-        matches!(error, HubError::RateLimited { seconds: 3600 }),
+        matches!(
+            error,
+            HubError::RateLimited {
+                seconds: Some(3600)
+            }
+        ),
         "{error}"
     );
     assert!(
@@ -485,6 +490,39 @@ fn without_a_connection_the_cache_is_used() {
     assert_eq!(setup.fetch("org/name").unwrap(), online);
     let error = setup.fetch("org/other").unwrap_err();
     assert!(matches!(error, HubError::Unreachable { .. }), "{error}");
+}
+
+#[test]
+fn while_the_hub_fails_the_cache_is_used() {
+    let setup = Setup::new();
+    let fails = |status: u16| {
+        for _ in 0..setup.settings.patience.attempts {
+            setup
+                .server
+                .fault("/api/models/", Fault::Status(status, Vec::new()));
+        }
+    };
+    for status in [500, 503, 429] {
+        fails(status);
+        let error = setup.fetch("org/name").unwrap_err();
+        match status {
+            429 => assert!(
+                matches!(error, HubError::RateLimited { seconds: None }),
+                "{error}"
+            ),
+            _ => assert!(matches!(error, HubError::Failing { .. }), "{error}"),
+        }
+        // The hub has not said for how long.
+        assert!(!error.to_string().contains(" s;"), "{error}");
+    }
+    let online = setup.fetch("org/name").unwrap();
+    for status in [500, 503, 429] {
+        fails(status);
+        assert_eq!(setup.fetch("org/name").unwrap(), online, "{status}");
+    }
+    let wait = vec![("Retry-After", "3600".to_string())];
+    setup.server.fault("/api/models/", Fault::Status(429, wait));
+    assert_eq!(setup.fetch("org/name").unwrap(), online);
 }
 
 #[test]

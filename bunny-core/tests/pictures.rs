@@ -210,6 +210,29 @@ fn pictures_that_are_cut_off_are_errors() {
 }
 
 #[test]
+fn stray_bytes_between_the_segments_of_a_jpeg_are_passed_over() {
+    for name in [
+        "rgb-420.jpg",
+        "progressive.jpg",
+        "grey.jpg",
+        "upright-6.jpg",
+    ] {
+        let whole = bytes(&format!("files/{name}"));
+        let expected = decode(&whole, DecodeOptions::default()).unwrap();
+        // Behind the start of image and the first segment.
+        let length = u16::from_be_bytes([whole[4], whole[5]]);
+        let (head, rest) = whole.split_at(4 + usize::from(length));
+        for stray in [&[0][..], &[0xff, 0], &[0x12, 0x34, 0], &[0xff, 0xff]] {
+            let strewn = [head, stray, rest].concat();
+            let picture = decode(&strewn, DecodeOptions::default());
+            assert_eq!(picture.unwrap(), expected, "{name}: {stray:x?}");
+            let cut = decode(&strewn[..strewn.len() - 2], DecodeOptions::default());
+            assert!(matches!(cut, Err(ImageError::CutOff)), "{name}: {cut:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_picture_is_an_unknown_format() {
     for bytes in [&b""[..], b"hello", &[0; 100], b"%PDF-1.4"] {
         assert!(matches!(
@@ -331,6 +354,35 @@ fn published_configurations_give_the_processors_of_their_towers() {
             ..ImageProcessor::eva_clip(336)
         }
     );
+}
+
+#[test]
+fn a_processor_is_what_its_own_configuration_says() {
+    let siglip = ImageProcessor::siglip(384);
+    let unusual = ImageProcessor {
+        mean: [0.4, 0.5, 0.6],
+        std: [0.1, 0.2, 0.3],
+        ..ImageProcessor::siglip(112)
+    };
+    for processor in [
+        siglip.clone(),
+        unusual,
+        ImageProcessor::clip(336),
+        ImageProcessor::eva_clip(336),
+    ] {
+        let said = processor.preprocessor_config();
+        assert_eq!(configured(&said.to_string()).unwrap(), processor, "{said}");
+    }
+    // The fields of google/siglip-so400m-patch14-384, but for the name of what text and pictures
+    // are prepared by together.
+    let published: Value = serde_json::from_str(
+        r#"{"do_normalize": true, "do_rescale": true, "do_resize": true, "image_mean": [0.5, 0.5, 0.5],
+            "image_processor_type": "SiglipImageProcessor", "image_std": [0.5, 0.5, 0.5],
+            "resample": 3, "rescale_factor": 0.00392156862745098,
+            "size": {"height": 384, "width": 384}}"#,
+    )
+    .unwrap();
+    assert_eq!(siglip.preprocessor_config(), published);
 }
 
 #[test]

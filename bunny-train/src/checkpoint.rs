@@ -43,6 +43,12 @@ pub struct RunState {
     pub step: u64,
     /// Ranks that took them.
     pub world: usize,
+    /// Records they were drawn from; `None` in checkpoints that do not say.
+    #[serde(default)]
+    pub records: Option<usize>,
+    /// The number types they were computed in; `None` in checkpoints that do not say.
+    #[serde(default)]
+    pub precision: Option<String>,
     /// The recipe they were taken by.
     pub recipe: Map<String, Value>,
     /// For each learner that gradients have reached, how many updates it has had.
@@ -91,14 +97,19 @@ pub fn write<B: Backend>(
         let _ = fs::remove_dir_all(&draft);
         return Err(error);
     }
-    let all = list(folder)?;
-    for (step, old) in all.iter().rev().skip(keep) {
+    prune(folder, keep)?;
+    Ok(place)
+}
+
+/// Removes all checkpoints but the last `keep`.
+fn prune(folder: &Path, keep: usize) -> Result<(), TrainError> {
+    for (step, old) in list(folder)?.iter().rev().skip(keep) {
         // Half of a checkpoint must not look like one.
         let draft = folder.join(format!(".checkpoint-{step}.draft"));
         fs::rename(old, &draft).map_err(TrainError::io(old, "remove"))?;
         remove(&draft)?;
     }
-    Ok(place)
+    Ok(())
 }
 
 fn write_state<B: Backend>(
@@ -165,15 +176,14 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Reads a checkpoint back into an optimizer, and gives the steps taken.
+/// Reads a checkpoint back into an optimizer, and gives the steps taken. `present` is the run that
+/// goes on.
 ///
 /// # Errors
 /// When the checkpoint is damaged, of a newer format, or of a run under other settings.
 pub fn read<B: Backend>(
     checkpoint: &Path,
-    stage: StageKind,
-    recipe: &Map<String, Value>,
-    world: usize,
+    present: &RunState,
     optimizer: &mut Optimizer<B>,
     learners: &[Learner],
     device: &B::Device,
@@ -195,7 +205,7 @@ pub fn read<B: Backend>(
     }
     let state: RunState =
         serde_json::from_slice(&text).map_err(|error| wrong(&file, error.to_string()))?;
-    check_settings(checkpoint, &state, stage, recipe, world)?;
+    check_settings(checkpoint, &state, present)?;
 
     let file = checkpoint.join(OPTIMIZER_FILE);
     let tensors = TensorFiles::open_file(&file)?;
@@ -246,37 +256,44 @@ struct Version {
 fn check_settings(
     checkpoint: &Path,
     state: &RunState,
-    stage: StageKind,
-    recipe: &Map<String, Value>,
-    world: usize,
+    present: &RunState,
 ) -> Result<(), TrainError> {
-    let differs = |field: &str, was: String, is: String| TrainError::Resume {
-        checkpoint: checkpoint.to_path_buf(),
-        field: field.to_owned(),
-        was,
-        is,
+    let same = |field: &str, was: String, is: String| match was == is {
+        true => Ok(()),
+        false => Err(TrainError::Resume {
+            checkpoint: checkpoint.to_path_buf(),
+            field: field.to_owned(),
+            was,
+            is,
+        }),
     };
-    if state.stage != stage {
-        return Err(differs("stage", state.stage.to_string(), stage.to_string()));
-    }
-    if state.world != world {
-        let devices = "number of devices";
-        return Err(differs(devices, state.world.to_string(), world.to_string()));
-    }
-    for (field, value) in recipe {
+    let text = |count: Option<usize>| count.map_or_else(String::new, |count| count.to_string());
+    same("stage", state.stage.to_string(), present.stage.to_string())?;
+    let devices = "number of devices";
+    same(devices, text(Some(state.world)), text(Some(present.world)))?;
+    for (field, value) in &present.recipe {
         let old = state.recipe.get(field).unwrap_or(&Value::Null);
-        if old != value && !FREE_KEYS.contains(&field.as_str()) {
-            return Err(differs(field, old.to_string(), value.to_string()));
+        if !FREE_KEYS.contains(&field.as_str()) {
+            same(field, old.to_string(), value.to_string())?;
         }
     }
-    Ok(())
+    // The same path may hold other records by now.
+    if state.records.is_some() {
+        let records = "number of records";
+        same(records, text(state.records), text(present.records))?;
+    }
+    match (&state.precision, &present.precision) {
+        (Some(was), Some(is)) => same("dtype", was.clone(), is.clone()),
+        _ => Ok(()),
+    }
 }
 
-/// Removes what a run that was killed has left half-written in a stage's folder.
+/// Removes what a run that was killed has left in a stage's folder: files half-written, and
+/// checkpoints before the last `keep`.
 ///
 /// # Errors
 /// When the folder cannot be read, or something in it not removed.
-pub fn clean(folder: &Path) -> Result<(), TrainError> {
+pub fn clean(folder: &Path, keep: usize) -> Result<(), TrainError> {
     fs::create_dir_all(folder).map_err(TrainError::io(folder, "create"))?;
     for entry in fs::read_dir(folder).map_err(TrainError::io(folder, "read"))? {
         let path = entry.map_err(TrainError::io(folder, "read"))?.path();
@@ -290,7 +307,7 @@ pub fn clean(folder: &Path) -> Result<(), TrainError> {
             fs::remove_file(&path).map_err(TrainError::io(&path, "remove"))?;
         }
     }
-    Ok(())
+    prune(folder, keep)
 }
 
 fn remove(folder: &Path) -> Result<(), TrainError> {

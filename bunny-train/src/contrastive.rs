@@ -259,21 +259,12 @@ impl<'a, B: AutodiffBackend> Task<B> for Matching<'a, B> {
         learners: &[Learner],
     ) -> Result<(), TrainError> {
         Masters::new(learners, optimizer).write(&folder.join("model.safetensors"))?;
-        let side = self.start.processor.size;
-        let processor = json!({
-            "image_processor_type": "SiglipImageProcessor",
-            "do_resize": true,
-            "do_rescale": true,
-            "do_normalize": true,
-            "resample": 3,
-            "rescale_factor": 1.0 / 255.0,
-            "image_mean": self.start.processor.mean,
-            "image_std": self.start.processor.std,
-            "size": {"height": side, "width": side},
-        });
         for (name, json) in [
             ("config.json", self.job.config_json(self.start)),
-            ("preprocessor_config.json", processor),
+            (
+                "preprocessor_config.json",
+                self.start.processor.preprocessor_config(),
+            ),
         ] {
             write_whole(folder.join(name), |file| writeln!(file, "{json:#}"))?;
         }

@@ -166,6 +166,20 @@ pub enum TrainError {
     /// Ranks have lost each other.
     #[error(transparent)]
     Reduce(#[from] ReduceError),
+    /// A projector that is to stay as it is, is nowhere to be found.
+    #[error(
+        "freeze_mm_mlp_adapter leaves the projector as it is, and there is none: name one with \
+         pretrain_mm_mlp_adapter"
+    )]
+    NoProjector,
+    /// No picture can be read that a tower could be fitted to.
+    #[error("{}: none of {looked_at} pictures looked at can be read", file.display())]
+    NoPictures {
+        /// The records that name them.
+        file: PathBuf,
+        /// How many were looked at.
+        looked_at: usize,
+    },
     /// An adapter does not fit the model.
     #[error("the adapter does not fit the model: {problem}")]
     Adapter {

@@ -75,17 +75,19 @@ impl LanguageJob {
     /// # Errors
     /// When texts cannot be read, or the tokenizer not be made.
     pub fn preview(&self) -> Result<LanguageStart, TrainError> {
+        let last = Run::last_checkpoint(&self.folder, true)?;
         let draft = tempfile::tempdir().map_err(TrainError::io(&self.folder, "create"))?;
-        self.open(draft.path())
+        self.open(draft.path(), last.filter(|_| self.resume).is_some())
     }
 
     /// Reads or trains the tokenizer, and packs the texts. A tokenizer that is trained goes to
-    /// `folder`.
-    fn open(&self, folder: &Path) -> Result<LanguageStart, TrainError> {
+    /// `folder`; a run that goes on has its own in its folder already, which its weights belong to.
+    fn open(&self, folder: &Path, goes_on: bool) -> Result<LanguageStart, TrainError> {
         let recipe = &self.recipe;
         let texts = Texts::open(&recipe.training.data_path)?;
         let tokenizer_folder = match &recipe.tokenizer {
             Some(given) => given.clone(),
+            None if goes_on => self.folder.clone(),
             None => {
                 tokenizer::train(texts.all()?.into_iter(), recipe.vocab_size, folder)?;
                 folder.to_path_buf()
@@ -136,9 +138,9 @@ impl LanguageJob {
         observer: Observer<'_>,
     ) -> Result<Outcome, TrainError> {
         // What all ranks start from is made once.
-        Run::last_checkpoint(&self.folder, self.resume)?;
+        let last = Run::last_checkpoint(&self.folder, self.resume)?;
         fs::create_dir_all(&self.folder).map_err(TrainError::io(&self.folder, "create"))?;
-        let start = self.open(&self.folder)?;
+        let start = self.open(&self.folder, last.is_some())?;
         on_ranks(devices, reduction, observer, |device, rank, observer| {
             self.run_rank::<B>(&start, precision, device, rank, observer)
         })

@@ -49,3 +49,4 @@ pub mod tokenizer;
 pub mod trainer;
 
 pub use error::TrainError;
+pub use output::PROJECTOR_WEIGHTS;

@@ -29,12 +29,7 @@ pub fn merge(
     dtype: StoredDtype,
 ) -> Result<Vec<PathBuf>, TrainError> {
     let open = source.open()?;
-    let file = source.model.join("config.json");
-    let text = fs::read(&file).map_err(TrainError::io(&file, "read"))?;
-    let config: Value = serde_json::from_slice(&text).map_err(|error| TrainError::State {
-        path: file,
-        problem: error.to_string(),
-    })?;
+    let config = read_config(&source.model)?;
     Ok(open.write_merged(folder, config, dtype)?)
 }
 
@@ -128,7 +123,26 @@ pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>,
         Ok::<_, TrainError>(bytes)
     })?;
     copy_side_files(last_path, folder, &SIDE_FILES)?;
+    if let Some(tower) = tower_within(last_path)? {
+        copy_side_files(last_path.join(&tower), folder.join(&tower), &SIDE_FILES)?;
+    }
     Ok(written)
+}
+
+/// The folder within a model's own in which an unpublished tower tells its sizes, if there is one.
+fn tower_within(model: &Path) -> Result<Option<PathBuf>, TrainError> {
+    let config = read_config(model)?;
+    let tower = config["mm_vision_tower"].as_str().map(PathBuf::from);
+    Ok(tower.filter(|tower| tower.is_relative() && model.join(tower).is_dir()))
+}
+
+fn read_config(model: &Path) -> Result<Value, TrainError> {
+    let file = model.join("config.json");
+    let text = fs::read(&file).map_err(TrainError::io(&file, "read"))?;
+    serde_json::from_slice(&text).map_err(|error| TrainError::State {
+        path: file,
+        problem: error.to_string(),
+    })
 }
 
 /// Numbers that are averaged at a time.

@@ -5,7 +5,7 @@ use std::path::Path;
 use bunny_core::{
     Bunny,
     checkpoint::{
-        StoredDtype,
+        OpenModel, StoredDtype,
         adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
         writer::{MAX_SHARD_SIZE, PlannedTensor, write_file, write_whole},
     },
@@ -35,7 +35,8 @@ pub const PROJECTOR_WEIGHTS: &str = "mm_projector.safetensors";
 /// `mm_projector.safetensors` where only the projector did; PEFT's files and
 /// `non_lora_trainables.safetensors` beside adapters; else the whole model and its tokenizer.
 ///
-/// Weights are the f32 masters of what learned; a whole model has the type it is held in.
+/// Weights are the f32 masters of what learned; a whole model has the type it is held in. `start` is
+/// what training began from, whose tokenizer and image processor go with a whole model.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -46,7 +47,7 @@ pub fn write<B: AutodiffBackend>(
     learners: &[Learner],
     recipe: &StageRecipe,
     config_json: &Value,
-    tokenizer: Option<&Path>,
+    start: &OpenModel,
 ) -> Result<(), TrainError> {
     let learns = recipe.learns();
     let mut config = config_json.clone();
@@ -81,9 +82,13 @@ pub fn write<B: AutodiffBackend>(
             burn::tensor::DType::BF16 => StoredDtype::BF16,
             _ => StoredDtype::F32,
         };
-        model
-            .valid()
-            .save(folder, dtype, MAX_SHARD_SIZE, tokenizer)?;
+        model.valid().save(
+            folder,
+            dtype,
+            MAX_SHARD_SIZE,
+            start.tokenizer_folder.as_deref(),
+            &start.image_processor,
+        )?;
         // What the saved model says of itself goes before what training started from.
         let path = folder.join("config.json");
         let text = std::fs::read(&path).map_err(TrainError::io(&path, "read"))?;

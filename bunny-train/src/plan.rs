@@ -4,7 +4,9 @@ use bunny_core::{
     BunnyConfig,
     checkpoint::Precision,
     language::{DecoderConfig, MlpKind},
+    vision::VisionConfig,
 };
+use burn::tensor::DType;
 use serde::Serialize;
 
 use crate::recipe::StageRecipe;
@@ -64,10 +66,10 @@ pub fn lora_parameters(config: &DecoderConfig, rank: usize) -> u64 {
 pub struct MemoryPlan {
     /// All weights in their type.
     pub weights: u64,
-    /// Of what learns: masters and both moments in f32 (Muon's matrices have but one), a gradient in
-    /// f32, and the adapters' weights themselves.
+    /// Of what learns: masters and both moments in f32, as AdamW has them, and a gradient in f32.
     pub learners: u64,
-    /// What the way forward keeps for the way back: the layers' inputs, or all layers' results.
+    /// What the way forward keeps for the way back: the layers' inputs, or all layers' results; of a
+    /// tower that learns always all.
     pub kept: u64,
     /// The results within one layer, and their gradients.
     pub layer: u64,
@@ -83,21 +85,34 @@ impl MemoryPlan {
             precision.weights.size() as u64,
             precision.compute.size() as u64,
         );
+        // Products of a bf16 model learn in bf16, all else in the type of the activations.
+        let held = match precision.weights {
+            DType::BF16 => weight,
+            _ => number,
+        };
+        let adapters = counts.lora;
+        let others = counts.total() - adapters;
         let decoder = &config.decoder;
-        let rows = (recipe.training.per_device_train_batch_size * recipe.model_max_length) as u64;
-        let hidden = decoder.hidden_size as u64;
+        let batch = recipe.training.per_device_train_batch_size as u64;
+        let rows = batch * recipe.model_max_length as u64;
         let layers = decoder.num_hidden_layers as u64;
-        let stream = rows * hidden * number;
-        let results = layer_results(decoder, recipe, number);
-        let master = if precision.compute.size() == 4 { 0 } else { 4 };
+        let sizes = LayerSizes::of_decoder(decoder);
+        let results = batch * sizes.results(recipe.model_max_length, number);
+        let tower = match counts.tower {
+            0 => 0,
+            // A record has one picture.
+            _ => batch * tower_results(&config.vision, number),
+        };
+        let layers_kept = match recipe.gradient_checkpointing {
+            true => layers * rows * sizes.hidden * number,
+            false => layers * results,
+        };
         Self {
-            weights: config.parameters().total() * weight + counts.lora * number,
-            // A master that is f32 like the model's own copy is the same tensor.
-            learners: counts.total() * (master + 4 + 4 + 4),
-            kept: match recipe.gradient_checkpointing {
-                true => layers * stream,
-                false => layers * results,
-            },
+            weights: (config.parameters().total() - others) * weight
+                + others * held
+                + adapters * number,
+            learners: others * state(held) + adapters * state(number),
+            kept: layers_kept + tower,
             layer: 2 * results,
             // Scores, their log-shares, and the gradients of both.
             scores: 4
@@ -112,31 +127,75 @@ impl MemoryPlan {
     }
 }
 
-/// Bytes of the results within one layer that its gradients need.
-fn layer_results(config: &DecoderConfig, recipe: &StageRecipe, number: u64) -> u64 {
-    let (batch, seq) = (
-        recipe.training.per_device_train_batch_size as u64,
-        recipe.model_max_length as u64,
-    );
-    let rows = batch * seq;
-    let hidden = config.hidden_size as u64;
-    let wide = config.intermediate_size as u64;
-    let gates = match config.mlp {
-        MlpKind::Plain => 3,
-        MlpKind::Gated => 5,
+/// Bytes beside a parameter that learns and is held in `held` bytes: two moments and a gradient, and
+/// a master, which is the model's own copy where that is f32.
+fn state(held: u64) -> u64 {
+    let master = if held == 4 { 0 } else { 4 };
+    master + 4 + 4 + 4
+}
+
+/// Bytes of what a tower's layers keep of one picture.
+fn tower_results(tower: &VisionConfig, number: u64) -> u64 {
+    let (layers, sizes) = match tower {
+        VisionConfig::Siglip(siglip) => (
+            siglip.layers_used(),
+            LayerSizes {
+                hidden: siglip.hidden_size as u64,
+                wide: siglip.intermediate_size as u64,
+                heads: siglip.num_attention_heads as u64,
+                mlp: MlpKind::Plain,
+            },
+        ),
+        VisionConfig::EvaClip(eva) => (
+            eva.layers_used(),
+            LayerSizes {
+                hidden: eva.width as u64,
+                wide: eva.intermediate_size as u64,
+                heads: (eva.width / eva.head_width) as u64,
+                mlp: MlpKind::Gated,
+            },
+        ),
     };
-    // Two norms in f32; queries, keys and values, each also rotated; the attended; both branches.
-    let vectors = rows * hidden * (2 * 4 * 3 + 10 * number);
-    let inner = rows * wide * gates * number;
-    // Scores, masked scores and shares, in f32.
-    let scores = batch * config.num_attention_heads as u64 * seq * seq * 4 * 3;
-    vectors + inner + scores
+    layers as u64 * sizes.results(tower.tokens(), number)
+}
+
+/// What decides how much one transformer layer keeps.
+struct LayerSizes {
+    hidden: u64,
+    wide: u64,
+    heads: u64,
+    mlp: MlpKind,
+}
+
+impl LayerSizes {
+    fn of_decoder(config: &DecoderConfig) -> Self {
+        Self {
+            hidden: config.hidden_size as u64,
+            wide: config.intermediate_size as u64,
+            heads: config.num_attention_heads as u64,
+            mlp: config.mlp,
+        }
+    }
+
+    /// Bytes of the results within the layer that its gradients need, for one row of `seq` positions
+    /// and activations of `number` bytes.
+    fn results(&self, seq: usize, number: u64) -> u64 {
+        let seq = seq as u64;
+        let gates = match self.mlp {
+            MlpKind::Plain => 3,
+            MlpKind::Gated => 5,
+        };
+        // Two norms in f32; queries, keys and values, each also rotated; the attended; both branches.
+        let vectors = seq * self.hidden * (2 * 4 * 3 + 10 * number);
+        let inner = seq * self.wide * gates * number;
+        // Scores, masked scores and shares, in f32.
+        let scores = self.heads * seq * seq * 4 * 3;
+        vectors + inner + scores
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::DType;
-
     use super::*;
     use crate::recipe::TrainingArguments;
     use bunny_core::presets::Preset;
@@ -173,5 +232,36 @@ mod tests {
         let tenths = |batch| (phi_2(batch).total() as f64 / 1e8).round();
         assert_eq!(tenths(8), 443.0, "{:?}", phi_2(8));
         assert_eq!(tenths(1), 145.0, "{:?}", phi_2(1));
+    }
+    #[test]
+    fn a_tower_that_learns_keeps_its_layers_scores() {
+        let recipe = |unfreeze_vision_tower| StageRecipe {
+            unfreeze_vision_tower,
+            lora_enable: true,
+            tune_mm_mlp_adapter: Some(false),
+            ..StageRecipe::default()
+        };
+        let kept = |tower| {
+            let precision = Precision::uniform(DType::BF16);
+            MemoryPlan::new(&config(), &recipe(tower), precision).kept
+        };
+        let batch = TrainingArguments::default().per_device_train_batch_size as u64;
+        // By hand, for a picture of 729 patches, 16 heads, 1,152 channels and 4,304 within: scores
+        // of 16 * 729 * 729 * 12 bytes, vectors of 729 * 1152 * 44, and 729 * 4304 * 3 * 2 inside;
+        // 26 layers.
+        let layer = 102_036_672 + 36_951_552 + 18_825_696;
+        assert_eq!(kept(true) - kept(false), batch * 26 * layer);
+    }
+
+    #[test]
+    fn what_learns_of_a_bf16_model_has_a_master_where_activations_are_f32() {
+        let recipe = StageRecipe {
+            tune_mm_mlp_adapter: Some(false),
+            ..StageRecipe::default()
+        };
+        let learners = |precision| MemoryPlan::new(&config(), &recipe, precision).learners;
+        let counts = LearnCounts::new(&config(), &recipe).total();
+        assert_eq!(learners(Precision::weights_only(DType::BF16)), 16 * counts);
+        assert_eq!(learners(Precision::F32), 12 * counts);
     }
 }

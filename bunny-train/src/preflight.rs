@@ -24,10 +24,6 @@ pub struct Preflight {
     pub unlearnt: usize,
     /// Positions of the longest.
     pub longest: usize,
-    /// Positions of all, after cutting.
-    pub positions: u64,
-    /// Tokens that are learnt.
-    pub answer_tokens: u64,
     /// Records that name a picture that is not there.
     pub missing_pictures: usize,
     /// Records that cannot be learnt from.
@@ -90,12 +86,6 @@ impl Preflight {
         let length = sample.tokens.len() - pictures + pictures * layout.tokens_per_picture;
         self.longest = self.longest.max(length);
         self.cut += usize::from(length > layout.max_length);
-        self.positions += length.min(layout.max_length) as u64;
-        self.answer_tokens += sample
-            .answers
-            .iter()
-            .map(|answer| answer.len() as u64)
-            .sum::<u64>();
         let first = sample
             .answers
             .first()
@@ -120,8 +110,6 @@ impl Preflight {
         self.cut += other.cut;
         self.unlearnt += other.unlearnt;
         self.longest = self.longest.max(other.longest);
-        self.positions += other.positions;
-        self.answer_tokens += other.answer_tokens;
         self.missing_pictures += other.missing_pictures;
         self.faulty += other.faulty;
         self.faults.extend(other.faults);

@@ -42,6 +42,8 @@ pub use training::{Reporter, TrainingArguments};
 
 use keys::{Fault, Keys, nearest, unknown_key};
 
+use crate::stage::Learns;
+
 /// The version of the format that this code reads and writes.
 pub const FORMAT_VERSION: i64 = 1;
 
@@ -350,7 +352,7 @@ impl Recipe {
                 }
             }
             let stage = Stage::from_table(kind, all)
-                .and_then(|stage| check_sources(stage, &kinds))
+                .and_then(|stage| check_sources(kind, stage, &kinds))
                 .map_err(|(place, problem)| field(&format!("{kind}{place}"), problem))?;
             Ok((kind, stage))
         });
@@ -367,14 +369,22 @@ impl Recipe {
     }
 
     /// The same with stages that take what an earlier one has made finding it in `out`, where each
-    /// stage has a folder of its name, unless they name something else.
+    /// stage has a folder of its name, unless they name something else. A `pretrain` in which more
+    /// than the projector learns leaves a whole model, which `finetune` then starts from.
     #[must_use]
     pub fn with_results_in(mut self, out: &Path) -> Self {
         let has = |wanted| self.stages.iter().any(|(kind, _)| *kind == wanted);
         let made = |kind: StageKind| has(kind).then(|| out.join(kind.name()));
         let language = made(StageKind::Language);
         let tower = made(StageKind::Contrastive);
-        for (_, stage) in &mut self.stages {
+        let pretrain = made(StageKind::Pretrain);
+        let is_whole = self.stages.iter().any(|(kind, stage)| match stage {
+            Stage::Bunny(stage) => {
+                *kind == StageKind::Pretrain && stage.learns() != Learns::PRETRAIN
+            }
+            _ => false,
+        });
+        for (kind, stage) in &mut self.stages {
             match stage {
                 Stage::Language(_) => {}
                 Stage::Contrastive(stage) => {
@@ -390,6 +400,16 @@ impl Recipe {
                         .vision_tower
                         .take()
                         .or_else(|| tower.as_ref().map(text));
+                    if let (StageKind::Finetune, Some(pretrain)) = (*kind, &pretrain) {
+                        match is_whole {
+                            true => stage.model_name_or_path = text(pretrain),
+                            false => {
+                                stage
+                                    .pretrain_mm_mlp_adapter
+                                    .get_or_insert_with(|| text(pretrain));
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -420,7 +440,15 @@ fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> R
 }
 
 /// What a stage starts from is named, or made by an earlier stage.
-fn check_sources(stage: Stage, kinds: &[StageKind]) -> Result<Stage, Fault> {
+fn check_sources(kind: StageKind, stage: Stage, kinds: &[StageKind]) -> Result<Stage, Fault> {
+    if let Stage::Bunny(bunny) = &stage
+        && bunny.lora_enable
+        && kind == StageKind::Pretrain
+        && kinds.contains(&StageKind::Finetune)
+    {
+        let problem = "leaves adapters, which [finetune] does not start from: leave it out here";
+        return Err((".lora_enable".into(), problem.into()));
+    }
     if kinds.contains(&StageKind::Language) {
         return Ok(stage);
     }

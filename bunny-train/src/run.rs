@@ -208,7 +208,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
     ///
     /// # Errors
     /// When the checkpoint is not of this run, a record cannot be had, a file not be written, or
-    /// the loss is no number any more.
+    /// the loss is no number any more. Of an evaluation that fails, the steps before are kept.
     pub fn follow(
         mut self,
         last: Option<(u64, PathBuf)>,
@@ -219,7 +219,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let training = self.run.training;
         let (mut metrics, mut events) = (None, None);
         if self.is_main() {
-            checkpoint::clean(self.run.folder)?;
+            checkpoint::clean(self.run.folder, training.save_total_limit)?;
             metrics = Some(MetricsFile::open(self.run.folder, first)?);
             if training.report_to.contains(&Reporter::Tensorboard) {
                 events = Some(EventFile::create(self.run.folder, first)?);
@@ -243,8 +243,10 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 let is_due = |every: Option<u64>| {
                     at_end || every.is_some_and(|every| outcome.steps.is_multiple_of(every))
                 };
+                // A record that cannot be had must not cost the steps taken: they are kept first.
+                let mut evaluated = Ok(());
                 if self.is_main() && is_due(training.eval_steps) {
-                    line.eval_loss = self.evaluate()?;
+                    evaluated = self.evaluate().map(|loss| line.eval_loss = loss);
                 }
                 if let Some(metrics) = &mut metrics {
                     metrics.push(&line)?;
@@ -254,9 +256,10 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                     events.push(&line)?;
                 }
                 let stop = self.agree_to_stop()?;
-                if stop || is_due(Some(training.save_steps)) {
+                if stop || evaluated.is_err() || is_due(Some(training.save_steps)) {
                     self.save(outcome.steps)?;
                 }
+                evaluated?;
                 if stop {
                     break;
                 }
@@ -276,9 +279,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let Some((_, path)) = last else { return Ok(0) };
         let step = checkpoint::read(
             &path,
-            self.run.kind,
-            &self.run.recipe,
-            self.steps.world(),
+            &self.state(0),
             &mut self.optimizer,
             &self.learners,
             self.device,
@@ -340,6 +341,8 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 sums.loss += weight * loss.into_scalar().elem::<f64>();
             }
         }
+        // Before the sum over ranks, which would have every rank blame samples of its own.
+        self.check_finite(step, "loss", sums.loss, &ids)?;
         let Sums {
             gradients,
             weight,
@@ -351,17 +354,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let divisor = if weight > 0.0 { weight } else { 1.0 };
         let loss = loss / divisor;
         let grad_norm = global_norm(&gradients) / divisor;
-        for (what, value) in [("loss", loss), ("grad_norm", grad_norm)] {
-            if !value.is_finite() {
-                return Err(TrainError::NotFinite {
-                    step: step + 1,
-                    what,
-                    value,
-                    samples: ids,
-                    checkpoint: self.last_checkpoint.clone(),
-                });
-            }
-        }
+        self.check_finite(step, "grad_norm", grad_norm, &ids)?;
         let factor = self.schedule.factor(step);
         let rates = self.run.rates.scaled(factor);
         let max_norm = (training.max_grad_norm > 0.0).then_some(training.max_grad_norm);
@@ -387,6 +380,25 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             seconds,
             memory: device_memory::<B::InnerBackend>(self.device).or_else(resident_memory),
             eval_loss: None,
+        })
+    }
+
+    fn check_finite(
+        &self,
+        step: u64,
+        what: &'static str,
+        value: f64,
+        samples: &[String],
+    ) -> Result<(), TrainError> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        Err(TrainError::NotFinite {
+            step: step + 1,
+            what,
+            value,
+            samples: samples.to_vec(),
+            checkpoint: self.last_checkpoint.clone(),
         })
     }
 
@@ -417,26 +429,32 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         Ok(bucket[0] > 0.0)
     }
 
-    fn save(&mut self, step: u64) -> Result<(), TrainError> {
-        if !self.is_main() {
-            return Ok(());
-        }
+    /// What a checkpoint at `step` says of this run.
+    fn state(&self, step: u64) -> RunState {
         let states = self.learners.iter().zip(self.optimizer.states());
         let updates = states.filter_map(|(learner, state)| {
             let moments = state.moments.as_ref()?;
             Some((learner.key(), moments.updates))
         });
-        let state = RunState {
+        RunState {
             format_version: checkpoint::FORMAT_VERSION,
             stage: self.run.kind,
             step,
             world: self.steps.world(),
+            records: Some(self.data.len()),
+            precision: Some(self.run.precision.to_string()),
             recipe: self.run.recipe.clone(),
             updates: updates.collect(),
-        };
+        }
+    }
+
+    fn save(&mut self, step: u64) -> Result<(), TrainError> {
+        if !self.is_main() {
+            return Ok(());
+        }
         let place = checkpoint::write(
             self.run.folder,
-            &state,
+            &self.state(step),
             &self.optimizer,
             &self.learners,
             self.run.training.save_total_limit,

@@ -27,7 +27,8 @@ pub struct Places {
     pub vision_tower: Option<PathBuf>,
     /// The projector to start from.
     pub projector: Option<PathBuf>,
-    /// The adapter to start from.
+    /// The adapter to start from, with what learnt beside it: its projector goes before the one
+    /// above.
     pub adapter: Option<PathBuf>,
 }
 
@@ -76,7 +77,7 @@ impl Outline {
         let parts = Parts {
             language_model: model.to_path_buf(),
             vision_tower: vision_tower.map(Path::to_path_buf),
-            projector: None,
+            learnt: Vec::new(),
         };
         let (config, tokenizer) = parts.configuration(&parse(&json.to_string())?)?;
         check_tokenizer(
@@ -109,6 +110,8 @@ pub struct Start {
     pub template: Template,
     /// The adapter to start from.
     pub adapter: Option<Adapter>,
+    /// Whether the projector is drawn at random, since nothing given holds one.
+    pub has_new_projector: bool,
     /// What its `config.json` says.
     pub config_json: Value,
 }
@@ -117,23 +120,34 @@ impl Start {
     /// Opens what a stage starts from.
     ///
     /// # Errors
-    /// When a file is missing or damaged, parts do not fit each other, or the recipe names a
-    /// template or an aspect that there is not.
+    /// When a file is missing or damaged, parts do not fit each other, the recipe names a template or
+    /// an aspect that there is not, or wants a projector left as it is and nothing given holds one.
     pub fn open(recipe: &StageRecipe, places: &Places) -> Result<Self, TrainError> {
         let outline = Outline::read(recipe, &places.model, places.vision_tower.as_deref())?;
-        let projector = match &places.projector {
-            Some(file) => Some(open_projector(file)?),
-            None => {
-                let stored = TensorFiles::open_folder(&places.model)?;
-                let is_there = stored.names().any(|name| name.contains("mm_projector."));
-                let new = || new_projector(&outline.config, recipe.training.seed);
-                (!is_there).then(new).transpose()?
+        let mut adapter = places.adapter.as_ref().map(Adapter::open).transpose()?;
+        if let Some(adapter) = &adapter {
+            lora::check(adapter.config(), recipe.lora())?;
+        }
+        // What learnt beside an adapter belongs to it, and goes before a projector from elsewhere.
+        let beside = adapter.as_mut().and_then(Adapter::take_others);
+        let mut learnt: Vec<TensorFiles> = beside.into_iter().collect();
+        if let Some(file) = &places.projector {
+            learnt.push(open_projector(file)?);
+        }
+        let own = TensorFiles::open_folder(&places.model)?;
+        let holds_projector =
+            |files: &TensorFiles| files.names().any(|name| name.contains("mm_projector."));
+        let has_new_projector = !learnt.iter().chain([&own]).any(holds_projector);
+        if has_new_projector {
+            if recipe.freeze_mm_mlp_adapter {
+                return Err(TrainError::NoProjector);
             }
-        };
+            learnt.push(new_projector(&outline.config, recipe.training.seed)?);
+        }
         let parts = Parts {
             language_model: places.model.clone(),
             vision_tower: places.vision_tower.clone(),
-            projector,
+            learnt,
         };
         let described = outline.config_json.to_string();
         let described = Fields::parse(places.model.join(CONFIG_FILE), &described)
@@ -144,14 +158,11 @@ impl Start {
         open.image_processor = open
             .image_processor
             .with_aspect(aspect.unwrap_or(Aspect::Square));
-        let adapter = places.adapter.as_ref().map(Adapter::open).transpose()?;
-        if let Some(adapter) = &adapter {
-            lora::check(adapter.config(), recipe.lora())?;
-        }
         Ok(Self {
             open,
             template: outline.template,
             adapter,
+            has_new_projector,
             config_json: outline.config_json,
         })
     }
@@ -203,8 +214,7 @@ fn describe(json: &mut Value, family: Family, recipe: &StageRecipe) {
     json["use_s2"] = json!(false);
 }
 
-/// A template that ends answers with a token of its own must find it in the vocabulary, and counts
-/// on a beginning of sequence or on none.
+/// A template counts on a beginning of sequence, or on none.
 fn check_tokenizer(template: Template, adds_bos: bool) -> Result<(), TrainError> {
     let fits = match template {
         Template::Bunny => !adds_bos,

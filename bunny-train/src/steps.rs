@@ -114,8 +114,20 @@ impl Steps {
     }
 
     /// Which micro-batch of a step, counted over all ranks, is the `at`th of this one.
+    ///
+    /// Ranks take turns, there and back: where a step goes by length, none has all the long ones,
+    /// for which the others would wait.
+    ///
+    /// ```text
+    /// rank 0   0 3 4 7
+    /// rank 1   1 2 5 6
+    /// ```
     pub fn micro(&self, at: usize) -> u32 {
-        (self.rank * self.accumulation + at) as u32
+        let turn = match at.is_multiple_of(2) {
+            true => self.rank,
+            false => self.world - 1 - self.rank,
+        };
+        (at * self.world + turn) as u32
     }
 
     /// The records of a step over all ranks.
@@ -150,9 +162,10 @@ impl Plan for Steps {
     }
 }
 
-/// Grouping by modality and length, as the reference's sampler does it: a step's records are of one
-/// modality and drawn at random, and go by length within the step, so that its micro-batches hold
-/// similar ones; steps come in random order, and what is left of both modalities comes last.
+/// Grouping by modality and length: as in the reference, a step's records are of one modality and
+/// drawn at random, steps come in random order, and what is left of both modalities comes last.
+/// Within a step they go by length, so that a micro-batch holds similar ones and pads little; the
+/// reference gives micro-batches of mixed lengths instead, with sums near each other.
 #[derive(Debug)]
 struct Grouped {
     seed: u64,
@@ -224,5 +237,32 @@ impl Grouped {
         shuffle(&mut places, mix(key));
         let full = places.into_iter().flat_map(|at| batches[at].clone());
         full.chain(rest).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_micro_batch_is_one_ranks_and_none_has_all_the_long_ones() {
+        for (world, accumulation) in [(1, 3), (2, 1), (2, 4), (3, 2), (4, 4)] {
+            let training = TrainingArguments {
+                per_device_train_batch_size: 2,
+                gradient_accumulation_steps: accumulation,
+                ..TrainingArguments::default()
+            };
+            let ranks = (0..world).map(|rank| Steps::new(&training, 100, world, rank).unwrap());
+            let micros = ranks.map(|steps| (0..accumulation).map(|at| steps.micro(at)).collect());
+            let micros: Vec<Vec<u32>> = micros.collect();
+            let mut all = micros.concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..(world * accumulation) as u32));
+            // Lengths that fall evenly through a step are the same sum for every rank.
+            if accumulation % 2 == 0 {
+                let sums: Vec<u32> = micros.iter().map(|micros| micros.iter().sum()).collect();
+                assert!(sums.iter().all(|sum| *sum == sums[0]), "{micros:?}");
+            }
+        }
     }
 }

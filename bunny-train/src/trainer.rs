@@ -191,7 +191,7 @@ impl<'a, B: AutodiffBackend> Task<B> for Lessons<'a, B> {
             learners,
             self.recipe,
             &self.start.config_json,
-            self.start.open.tokenizer_folder.as_deref(),
+            &self.start.open,
         )
     }
 }

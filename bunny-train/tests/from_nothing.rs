@@ -12,20 +12,23 @@ use std::{
 };
 
 use bunny_core::{
+    Bunny,
     checkpoint::{ModelSource, Precision, StoredDtype},
     generate::{GenerationOptions, Pipeline},
 };
 use bunny_train::{
+    TrainError, checkpoint,
     contrastive::ContrastiveJob,
+    feed::PicturePolicy,
     language::LanguageJob,
     merge,
     metrics::METRICS_FILE,
     recipe::{Override, Recipe, Stage, StageKind},
     run::{Observer, Outcome},
-    start::Places,
+    start::{Places, Start},
     trainer::Job,
 };
-use burn::backend::Autodiff;
+use burn::{backend::Autodiff, tensor::DType};
 use burn_flex::Flex;
 use common::read_tensors;
 use image::{Rgb, RgbImage};
@@ -263,7 +266,164 @@ fn a_tuned_tower_beside_adapters_goes_into_the_merged_model() {
         let name = name.trim_start_matches("base_model.model.");
         assert!(tensors[name] == *values, "{name}");
     }
-    ModelSource::merged(merged).open().unwrap();
+    // What nobody reads and the reference asks for comes from the tower's own files.
+    let given = read_tensors(&out.path().join("contrastive/model.safetensors"));
+    let mut unread = 0;
+    for (name, values) in given
+        .iter()
+        .filter(|(name, _)| name.starts_with("vision_model."))
+    {
+        let inside = &tensors[&format!("model.vision_tower.vision_tower.{name}")];
+        if name.contains(".layers.2.") || name.contains(".head.") {
+            assert!(inside == values, "{name}");
+            unread += 1;
+        }
+    }
+    assert!(unread > 20);
+
+    // An average tells its tower's sizes as its models do.
+    let mean = out.path().join("mean");
+    let half = |model: &PathBuf| (model.clone(), 0.5);
+    merge::average(&[half(&merged), half(&merged)], &mean).unwrap();
+    let open = [&merged, &mean].map(|model| ModelSource::merged(model).open().unwrap());
+    assert_eq!(open[0].config.vision, open[1].config.vision);
+}
+
+#[test]
+fn an_adapter_to_start_from_brings_the_projector_that_learnt_beside_it() {
+    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    write_data(data.path());
+    let changes = [
+        "finetune.lora_enable=true",
+        "finetune.lora_r=4",
+        "max_steps=2",
+    ];
+    let recipe = recipe(data.path(), &changes).with_results_in(out.path());
+    for (kind, stage) in &recipe.stages {
+        run(*kind, stage, out.path(), None);
+    }
+    let Some((_, Stage::Bunny(finetune))) = recipe.stages.last() else {
+        panic!("the last stage is a Bunny's own");
+    };
+    let places = Places {
+        model: out.path().join("language"),
+        vision_tower: Some(out.path().join("contrastive")),
+        projector: Some(out.path().join("pretrain")),
+        adapter: Some(out.path().join("finetune")),
+    };
+    let start = Start::open(finetune, &places).unwrap();
+    let model: Bunny<Flex> = start
+        .load(finetune, Precision::F32, &Default::default())
+        .unwrap();
+    let learnt = read_tensors(&out.path().join("finetune/non_lora_trainables.safetensors"));
+    for (name, values) in &learnt {
+        let name = name.trim_start_matches("base_model.model.");
+        let found = model.named_parameters().into_iter();
+        let found = found.filter(|one| one.name == name);
+        let numbers: Vec<f32> = found
+            .flat_map(|one| one.pieces)
+            .flat_map(|piece| piece.to_data().iter::<f32>().collect::<Vec<_>>())
+            .collect();
+        assert!(numbers == *values, "{name}");
+    }
+    assert!(learnt.keys().any(|name| name.contains("mm_projector")));
+}
+
+#[test]
+fn a_run_over_other_texts_does_not_go_on_and_keeps_its_tokenizer() {
+    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    write_data(data.path());
+    let recipe = recipe(data.path(), &[]).with_results_in(out.path());
+    let (kind, Stage::Language(language)) = &recipe.stages[0] else {
+        panic!("the language model comes first");
+    };
+    run(*kind, &recipe.stages[0].1, out.path(), Some(2));
+    let folder = out.path().join("language");
+    let tokenizer = std::fs::read(folder.join("tokenizer.json")).unwrap();
+    // The same path, other words, and more of them.
+    let texts: String = (0..400)
+        .map(|at| format!("{{\"text\": \"word{at} follows word{at}\"}}\n"))
+        .collect();
+    std::fs::write(data.path().join("texts.jsonl"), texts).unwrap();
+    let mut job = LanguageJob {
+        recipe: language.clone(),
+        folder: folder.clone(),
+        resume: true,
+        stop: Default::default(),
+    };
+    let go_on = |job: &LanguageJob, precision| {
+        let error = job.run::<B>(precision, &Default::default(), &mut |_, _| {});
+        error.unwrap_err().to_string()
+    };
+    let error = go_on(&job, Precision::F32);
+    assert!(error.contains("number of records was"), "{error}");
+    let kept = std::fs::read(folder.join("tokenizer.json")).unwrap();
+    assert!(kept == tokenizer, "the tokenizer was trained anew");
+
+    write_data(data.path());
+    let error = go_on(&job, Precision::weights_only(DType::BF16));
+    let said = "dtype was f32 and is bf16 weights, f32 activations";
+    assert!(error.contains(said), "{error}");
+    job.recipe.training.save_steps = 1;
+    let outcome = job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {});
+    assert!(outcome.unwrap().is_complete());
+}
+
+#[test]
+fn an_evaluation_that_fails_does_not_cost_the_steps_before_it() {
+    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    write_data(data.path());
+    let recipe = recipe(data.path(), &["max_steps=3", "contrastive.save_steps=100"]);
+    let recipe = recipe.with_results_in(out.path());
+    run(recipe.stages[0].0, &recipe.stages[0].1, out.path(), None);
+    let (kind, Stage::Contrastive(contrastive)) = &recipe.stages[1] else {
+        panic!("the tower comes second");
+    };
+    let captions = std::fs::read_to_string(data.path().join("captions.json")).unwrap();
+    let unseen = data.path().join("unseen.json");
+    std::fs::write(&unseen, captions.replace("7.png", "none.png")).unwrap();
+    let mut job = ContrastiveJob {
+        recipe: contrastive.clone(),
+        folder: out.path().join(kind.name()),
+        resume: true,
+        stop: Default::default(),
+    };
+    job.recipe.training.eval_data_path = Some(unseen);
+    let ran =
+        |job: &ContrastiveJob| job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {});
+    let error = ran(&job).unwrap_err();
+    assert!(matches!(error, TrainError::Picture { .. }), "{error}");
+    let kept: Vec<u64> = checkpoint::list(&job.folder)
+        .unwrap()
+        .into_iter()
+        .map(|(step, _)| step)
+        .collect();
+    assert_eq!(kept, [3]);
+    job.recipe.training.eval_data_path = None;
+    assert!(ran(&job).unwrap().is_complete());
+}
+
+#[test]
+fn a_tower_of_pictures_that_are_all_missing_is_refused() {
+    let [data, out, empty] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    write_data(data.path());
+    let recipe = recipe(data.path(), &[]).with_results_in(out.path());
+    run(recipe.stages[0].0, &recipe.stages[0].1, out.path(), None);
+    let (kind, Stage::Contrastive(contrastive)) = &recipe.stages[1] else {
+        panic!("the tower comes second");
+    };
+    let mut job = ContrastiveJob {
+        recipe: contrastive.clone(),
+        folder: out.path().join(kind.name()),
+        resume: true,
+        stop: Default::default(),
+    };
+    job.recipe.image_folder = Some(empty.path().to_path_buf());
+    job.recipe.missing_pictures = PicturePolicy::Skip;
+    let error = job
+        .run::<B>(Precision::F32, &Default::default(), &mut |_, _| {})
+        .unwrap_err();
+    assert!(matches!(error, TrainError::NoPictures { .. }), "{error}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     OpenModel, TensorFiles, WeightSet,
-    source::{TOWER, configuration, folder_of, image_processor, open_tower, projector},
+    source::{TOWER, configuration, folder_of, image_processor, open_tower, projector, unused},
 };
 use crate::{Error, Fields, config::BunnyConfig, tokenizer::Tokenizer};
 
@@ -15,8 +15,9 @@ pub struct Parts {
     pub language_model: PathBuf,
     /// The vision tower, a folder or a file of weights, where the folder above holds none.
     pub vision_tower: Option<PathBuf>,
-    /// The projector's tensors under their published names, before those of the folder above.
-    pub projector: Option<TensorFiles>,
+    /// Tensors under their published names that go before those of the folder above: a projector,
+    /// or what learnt beside an adapter. Of two of one name, the first holds.
+    pub learnt: Vec<TensorFiles>,
 }
 
 impl Parts {
@@ -42,15 +43,15 @@ impl Parts {
         let image_processor =
             image_processor(&config, self.vision_tower.as_deref().map(folder_of))?;
         let place = self.language_model.display().to_string();
-        let mut weights = WeightSet::new(place).leaving_aside(config.vision.unused(TOWER));
-        if let Some(projector) = self.projector {
-            weights = weights.with(projector);
+        let mut weights = WeightSet::new(place).leaving_aside(unused(&config));
+        for learnt in self.learnt {
+            weights = weights.with(learnt);
         }
         weights = weights.with(TensorFiles::open_folder(&self.language_model)?);
         if !weights.has_any(TOWER) {
-            let tower = self.vision_tower.ok_or_else(|| Error::Incomplete {
+            let tower = self.vision_tower.ok_or_else(|| Error::NoTower {
                 folder: self.language_model.clone(),
-                problem: "holds no vision tower: name one with vision_tower".into(),
+                tower: config.vision_tower.clone(),
             })?;
             weights = weights.with(open_tower(&tower)?);
         }

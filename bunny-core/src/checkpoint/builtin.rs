@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     OpenModel, TensorFiles, WeightSet,
-    source::{TOWER, image_processor},
+    source::{image_processor, unused},
     writer::write_whole,
 };
 use crate::{BunnyConfig, Error, Fields, tokenizer::Tokenizer};
@@ -66,7 +66,7 @@ pub fn open() -> Result<OpenModel, Error> {
     let files = TensorFiles::from_bytes(named("model.safetensors"), Bytes::from_static(WEIGHTS))?;
     Ok(OpenModel {
         weights: WeightSet::new(PLACE)
-            .leaving_aside(config.vision.unused(TOWER))
+            .leaving_aside(unused(&config))
             .with(files),
         image_processor: image_processor(&config, None)?,
         config,

@@ -93,6 +93,14 @@ pub enum CheckpointError {
         /// Bytes handed over.
         found: u64,
     },
+    /// A model was to be written in a number type that no weight has.
+    #[error("{}: a model cannot be written in {dtype}; take F32, F16, BF16 or F64", folder.display())]
+    NotAFloat {
+        /// The folder that was to be written.
+        folder: PathBuf,
+        /// The number type asked for.
+        dtype: &'static str,
+    },
     /// A plan names a tensor twice, or something that no file can hold.
     #[error("{}: cannot write tensor `{tensor}`: {reason}", path.display())]
     Plan {

@@ -12,7 +12,10 @@ use burn::{
 use serde_json::{Value, json};
 
 use super::{CheckpointError, NameTable, StoredDtype, cast, writer};
-use crate::{Bunny, BunnyConfig, Error, projector::ProjectorKind, vision::VisionConfig};
+use crate::{
+    Bunny, BunnyConfig, Error, image_processor::ImageProcessor, nn::Activation,
+    projector::ProjectorKind, vision::VisionConfig,
+};
 
 /// The files a tokenizer may be made of.
 const TOKENIZER_FILES: &[&str] = &[
@@ -67,20 +70,24 @@ impl<B: Backend> Bunny<B> {
 
     /// Writes the weights, `config.json` and `generation_config.json` as a merged checkpoint, in
     /// shards of at most `max_shard_size` bytes. Tokenizer files are copied from the folder
-    /// `tokenizer`, where one is given.
+    /// `tokenizer`, where one is given. A tower that is not published says its sizes, and how
+    /// `image_processor` prepares its pictures, in a folder of its own.
     ///
     /// Gives the files written.
     ///
     /// # Errors
-    /// When a file cannot be written; files that were there before are then whole.
+    /// When `dtype` is no float, or a file cannot be written; files that were there before are then
+    /// whole.
     pub fn save(
         &self,
         folder: impl AsRef<Path>,
         dtype: StoredDtype,
         max_shard_size: u64,
         tokenizer: Option<&Path>,
+        image_processor: &ImageProcessor,
     ) -> Result<Vec<PathBuf>, Error> {
         let folder = folder.as_ref();
+        let float = float_to_write(folder, dtype)?;
         let parameters = self.named_parameters();
         let plan: Vec<_> = parameters
             .iter()
@@ -90,7 +97,6 @@ impl<B: Backend> Bunny<B> {
                 shape: parameter.shape.clone(),
             })
             .collect();
-        let float = float_type(dtype);
         let by_name: HashMap<&str, _> = parameters
             .iter()
             .map(|parameter| (parameter.name.as_str(), parameter))
@@ -100,21 +106,15 @@ impl<B: Backend> Bunny<B> {
             Ok::<_, CheckpointError>(parameter.bytes(float))
         })?;
         let mut config = self.config().clone();
-        let mut texts = vec![(
-            "generation_config.json".to_string(),
-            generation_json(&config),
-        )];
-        if !config.vision.is_published() {
-            // Nothing but a folder of its own tells an unpublished tower's sizes.
-            config.vision_tower = config.vision.folder_name().into();
-            let file = format!("{}/config.json", config.vision_tower);
-            texts.push((file, tower_json(&config.vision)));
+        if let Some((tower, files)) = write_tower(folder, &config.vision, image_processor)? {
+            config.vision_tower = tower.into();
+            written.extend(files);
         }
-        texts.push(("config.json".to_string(), config_json(&config, dtype)));
-        for (name, text) in texts {
-            let path = folder.join(name);
-            writer::write_whole(&path, |file| writeln!(file, "{text:#}"))?;
-            written.push(path);
+        for (name, json) in [
+            ("generation_config.json", generation_json(&config)),
+            ("config.json", config_json(&config, dtype)),
+        ] {
+            written.push(write_json(folder.join(name), &json)?);
         }
         if let Some(tokenizer) = tokenizer {
             let copied = writer::copy_side_files(tokenizer, folder, TOKENIZER_FILES)?;
@@ -124,13 +124,40 @@ impl<B: Backend> Bunny<B> {
     }
 }
 
-fn float_type(dtype: StoredDtype) -> DType {
-    match dtype {
-        StoredDtype::F64 => DType::F64,
-        StoredDtype::F16 => DType::F16,
-        StoredDtype::BF16 => DType::BF16,
-        _ => DType::F32,
+/// The numbers of a model that is going to be written to `folder` in `dtype`.
+pub(super) fn float_to_write(folder: &Path, dtype: StoredDtype) -> Result<DType, CheckpointError> {
+    dtype.float().ok_or_else(|| CheckpointError::NotAFloat {
+        folder: folder.into(),
+        dtype: dtype.name(),
+    })
+}
+
+/// Writes what a tower says of itself to a folder of its own beside a model's files, unless the name
+/// of a published tower says it all. Gives the folder's name and the files written.
+pub(super) fn write_tower(
+    model: &Path,
+    tower: &VisionConfig,
+    image_processor: &ImageProcessor,
+) -> Result<Option<(&'static str, [PathBuf; 2])>, CheckpointError> {
+    if tower.is_published() {
+        return Ok(None);
     }
+    let name = tower.folder_name();
+    let file = |file: &str, json| write_json(model.join(name).join(file), &json);
+    let files = [
+        file("config.json", tower_json(tower))?,
+        file(
+            "preprocessor_config.json",
+            image_processor.preprocessor_config(),
+        )?,
+    ];
+    Ok(Some((name, files)))
+}
+
+/// Writes a configuration, and gives its path.
+pub(super) fn write_json(path: PathBuf, json: &Value) -> Result<PathBuf, CheckpointError> {
+    writer::write_whole(&path, |file| writeln!(file, "{json:#}"))?;
+    Ok(path)
 }
 
 /// A model's `config.json`, with every field the reference reads.
@@ -162,7 +189,7 @@ pub fn config_json(config: &BunnyConfig, dtype: StoredDtype) -> Value {
         "tokenizer_model_max_length": config.tokenizer_model_max_length,
         "tokenizer_padding_side": "right",
         "unfreeze_vision_tower": config.unfreeze_vision_tower,
-        "torch_dtype": torch_name(dtype),
+        "torch_dtype": dtype.torch_name(),
         "use_cache": true,
     });
     for (field, value) in config.family.own_fields(decoder) {
@@ -176,15 +203,6 @@ fn generation_json(config: &BunnyConfig) -> Value {
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.eos_token_id,
     })
-}
-
-fn torch_name(dtype: StoredDtype) -> &'static str {
-    match dtype {
-        StoredDtype::F16 => "float16",
-        StoredDtype::BF16 => "bfloat16",
-        StoredDtype::F64 => "float64",
-        _ => "float32",
-    }
 }
 
 /// Collects parameters on a walk through the modules, whose fields are called as in files but for
@@ -279,7 +297,11 @@ pub fn tower_json(config: &VisionConfig) -> Value {
             "num_channels": 3,
             "image_size": siglip.image_size,
             "patch_size": siglip.patch_size,
-            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_act": match siglip.activation {
+                // As `transformers` calls it in towers.
+                Activation::GeluTanh => "gelu_pytorch_tanh",
+                other => other.name(),
+            },
             "layer_norm_eps": siglip.layer_norm_eps,
             "attention_dropout": 0.0,
         }),

@@ -66,10 +66,10 @@ impl Hub {
     }
 
     /// The folder that holds the files of a model which `choose` picks from all its files' names;
-    /// often [`model_files`]. What is missing is downloaded, and `progress` is told.
+    /// often [`model_files`] or [`tower_files`]. What is missing is downloaded, and `progress` is told.
     ///
-    /// Without a connection, or offline by the settings, it is the folder of what was downloaded
-    /// before.
+    /// Without a connection, while the hub itself fails or wants no more requests, and offline by the
+    /// settings, it is the folder of what was downloaded before.
     ///
     /// # Errors
     ///
@@ -86,10 +86,13 @@ impl Hub {
             return self.cached(model, choose);
         }
         let listing = match self.listing(model) {
-            Err(HubError::Unreachable { url, reason }) => {
-                tracing::warn!("cannot reach {url} ({reason}); looking for {model} in the cache");
-                let unreachable = HubError::Unreachable { url, reason };
-                return self.cached(model, choose).map_err(|_| unreachable);
+            Err(
+                fault @ (HubError::Unreachable { .. }
+                | HubError::Failing { .. }
+                | HubError::RateLimited { .. }),
+            ) => {
+                tracing::warn!("{fault}; looking for {model} in the cache");
+                return self.cached(model, choose).map_err(|_| fault);
             }
             listing => listing?,
         };
@@ -234,6 +237,18 @@ pub fn model_files(names: &[String]) -> Vec<String> {
         .filter(|name| !name.contains('/') && needed(name) && !superseded(name))
         .cloned()
         .collect()
+}
+
+/// EVA-CLIP's repository holds towers of all sizes; Bunny's is this one.
+const EVA_TOWER: &str = "EVA02_CLIP_L_336_psz14_s6B.pt";
+
+/// The files that a vision tower is loaded from: as [`model_files`], and of EVA-CLIP's repository the
+/// one tower that Bunny reads.
+pub fn tower_files(names: &[String]) -> Vec<String> {
+    match names.iter().find(|name| *name == EVA_TOWER) {
+        Some(eva) => vec![eva.clone()],
+        None => model_files(names),
+    }
 }
 
 #[cfg(test)]

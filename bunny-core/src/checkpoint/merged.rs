@@ -11,10 +11,8 @@ use serde_json::{Value, json};
 use super::{
     CheckpointError, OpenModel, StoredDtype, TensorFiles, WeightSet,
     adapter::Adapter,
-    export::tower_json,
-    writer::{
-        MAX_SHARD_SIZE, PlannedTensor, SIDE_FILES, copy_side_files, write_folder, write_whole,
-    },
+    export::{float_to_write, write_json, write_tower},
+    writer::{MAX_SHARD_SIZE, PlannedTensor, SIDE_FILES, copy_side_files, write_folder},
 };
 use crate::{Error, config::BunnyConfig};
 
@@ -29,7 +27,8 @@ impl OpenModel {
     /// Gives the files written.
     ///
     /// # Errors
-    /// When a tensor cannot be read, an adapter has no weight to go to, or a file cannot be written.
+    /// When `dtype` is no float, a tensor cannot be read, an adapter has no weight to go to, or a file
+    /// cannot be written.
     pub fn write_merged(
         &self,
         folder: impl AsRef<Path>,
@@ -37,32 +36,27 @@ impl OpenModel {
         dtype: StoredDtype,
     ) -> Result<Vec<PathBuf>, Error> {
         let folder = folder.as_ref();
+        let float = float_to_write(folder, dtype)?;
         let plan = self.weights.merged_plan(&self.config, dtype)?;
         let mut written = write_folder(folder, &plan, MAX_SHARD_SIZE, |planned| {
-            self.weights.merged_bytes(planned)
+            self.weights.merged_bytes(planned, float)
         })?;
         if let Some(tokenizer) = &self.tokenizer_folder {
-            copy_side_files(tokenizer, folder, &SIDE_FILES)?;
+            // The base's own configuration is not this model's.
+            let names = SIDE_FILES.iter().filter(|name| **name != "config.json");
+            let names: Vec<&str> = names.copied().collect();
+            let copied = copy_side_files(tokenizer, folder, &names)?;
+            written.extend(copied.iter().map(|name| folder.join(name)));
         }
-        config["torch_dtype"] = json!(match dtype {
-            StoredDtype::F16 => "float16",
-            StoredDtype::BF16 => "bfloat16",
-            _ => "float32",
-        });
+        config["torch_dtype"] = json!(dtype.torch_name());
         config["vocab_size"] = json!(self.config.decoder.vocab_size);
         config["mm_hidden_size"] = json!(self.config.vision.hidden_size());
-        if !self.config.vision.is_published() {
-            // Nothing but a folder of its own tells an unpublished tower's sizes.
-            let tower = self.config.vision.folder_name();
+        let vision = &self.config.vision;
+        if let Some((tower, files)) = write_tower(folder, vision, &self.image_processor)? {
             config["mm_vision_tower"] = json!(tower);
-            let path = folder.join(tower).join("config.json");
-            let text = tower_json(&self.config.vision);
-            write_whole(&path, |file| writeln!(file, "{text:#}"))?;
-            written.push(path);
+            written.extend(files);
         }
-        let path = folder.join("config.json");
-        write_whole(&path, |file| writeln!(file, "{config:#}"))?;
-        written.push(path);
+        written.push(write_json(folder.join("config.json"), &config)?);
         Ok(written)
     }
 }
@@ -128,7 +122,7 @@ impl WeightSet {
         })
     }
 
-    fn merged_bytes(&self, planned: &PlannedTensor) -> Result<Vec<u8>, Error> {
+    fn merged_bytes(&self, planned: &PlannedTensor, float: DType) -> Result<Vec<u8>, Error> {
         let stored = self
             .take(&planned.name)
             .ok_or_else(|| CheckpointError::NoWeights {
@@ -137,13 +131,6 @@ impl WeightSet {
             })?;
         let rows = planned.shape.first().copied().unwrap_or(1);
         let columns = planned.shape.iter().skip(1).product();
-        let number = match planned.dtype {
-            StoredDtype::F16 => DType::F16,
-            StoredDtype::BF16 => DType::BF16,
-            _ => DType::F32,
-        };
-        Ok(self
-            .materialise(&stored, 0..rows, columns, number)?
-            .to_vec())
+        Ok(self.materialise(&stored, 0..rows, columns, float)?.to_vec())
     }
 }

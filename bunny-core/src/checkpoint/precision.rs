@@ -1,5 +1,7 @@
 //! In which number types a model is held and computed.
 
+use std::fmt;
+
 use burn::tensor::DType;
 
 /// The number types of a model's weights and of its activations.
@@ -47,6 +49,17 @@ impl Precision {
         Self {
             table_limit: bytes,
             ..self
+        }
+    }
+}
+
+/// `f32`, or `bf16 weights, f32 activations` where they differ.
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (weights, compute) = (self.weights.name(), self.compute.name());
+        match weights == compute {
+            true => f.write_str(weights),
+            false => write!(f, "{weights} weights, {compute} activations"),
         }
     }
 }

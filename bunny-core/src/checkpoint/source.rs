@@ -7,7 +7,7 @@ use super::{
     adapter::{ADAPTER_CONFIG, Adapter, AdapterConfig},
 };
 use crate::{
-    Error, Fields,
+    ConfigError, Error, Fields,
     config::{BunnyConfig, vision_tower_name},
     image_processor::ImageProcessor,
     tokenizer::Tokenizer,
@@ -84,21 +84,23 @@ impl ModelSource {
 
     /// The hub id of the vision tower that has to be fetched before this model can be opened, if
     /// there is one: the tower is named in `config.json`, is no folder here, and its tensors are
-    /// not in the checkpoint.
+    /// neither in the checkpoint nor in its base. So the base, where [one is wanted](Self::wanted_base),
+    /// is to be given first.
     ///
     /// # Errors
-    /// When the model's files cannot be read.
+    /// When the files of the model or its base cannot be read.
     pub fn wanted_tower(&self) -> Result<Option<String>, Error> {
         let fields = Fields::read(self.model.join("config.json"))?;
         let name = vision_tower_name(&fields)?;
         if self.tower_path(name).is_some() {
             return Ok(None);
         }
-        let inside = self.contents() == Contents::Merged
-            && TensorFiles::open_folder(&self.model)?
-                .names()
-                .any(|tensor| tensor.starts_with(TOWER));
-        Ok((!inside).then(|| name.to_string()))
+        let whole = match self.contents() {
+            Contents::Merged => Some(&self.model),
+            Contents::Projector | Contents::Adapter => self.base.as_ref(),
+        };
+        let files = whole.map(TensorFiles::open_folder).transpose()?;
+        Ok((!files.is_some_and(|files| holds_tower(&files))).then(|| name.to_string()))
     }
 
     /// The model's sizes and choices, from the configurations that are here; no weights are needed.
@@ -142,21 +144,17 @@ impl ModelSource {
     fn weights(&self, config: &BunnyConfig, tower: Option<&Path>) -> Result<WeightSet, Error> {
         let contents = self.contents();
         let place = self.model.display().to_string();
-        let mut weights = WeightSet::new(place).leaving_aside(config.vision.unused(TOWER));
+        let mut weights = WeightSet::new(place).leaving_aside(unused(config));
+        let base = |holds| {
+            self.base.as_ref().ok_or_else(|| Error::NoBase {
+                folder: self.model.clone(),
+                holds,
+            })
+        };
         let base = match contents {
             Contents::Merged => &self.model,
-            Contents::Projector | Contents::Adapter => {
-                self.base.as_ref().ok_or_else(|| Error::Incomplete {
-                    folder: self.model.clone(),
-                    problem: format!(
-                        "holds only {}: name the language model's folder with --model-base",
-                        match contents {
-                            Contents::Projector => "a projector",
-                            _ => "an adapter",
-                        }
-                    ),
-                })?
-            }
+            Contents::Projector => base("a projector")?,
+            Contents::Adapter => base("an adapter")?,
         };
         match contents {
             Contents::Merged => {}
@@ -169,19 +167,19 @@ impl ModelSource {
                 weights = weights.with_adapter(adapter);
             }
         }
-        weights = weights.with(TensorFiles::open_folder(base)?);
-        if !weights.has_any(TOWER) {
-            let tower = tower.ok_or_else(|| Error::Incomplete {
+        let base = TensorFiles::open_folder(base)?;
+        let is_inside = holds_tower(&base);
+        weights = weights.with(base);
+        match tower {
+            _ if is_inside => Ok(weights),
+            // Behind what has learnt: of a tower that did, only the layers that are read are there.
+            Some(tower) => Ok(weights.with(open_tower(tower)?)),
+            None if weights.has_any(TOWER) => Ok(weights),
+            None => Err(Error::NoTower {
                 folder: self.model.clone(),
-                problem: format!(
-                    "holds no vision tower, and `{}` is no folder here: name one with \
-                     --vision-tower",
-                    config.vision_tower
-                ),
-            })?;
-            weights = weights.with(open_tower(tower)?);
+                tower: config.vision_tower.clone(),
+            }),
         }
-        Ok(weights)
     }
 
     fn contents(&self) -> Contents {
@@ -210,11 +208,13 @@ impl ModelSource {
     }
 
     /// The tower's folder or file, if it is here: the one given, else the one `config.json` names,
-    /// as a path, or as a path beside the model.
+    /// beside the model, beside its base, or as a path.
     fn tower_path(&self, name: &str) -> Option<PathBuf> {
+        let beside = [Some(&self.model), self.base.as_ref()];
+        let beside = beside.into_iter().flatten().map(|folder| folder.join(name));
         self.vision_tower.clone().or_else(|| {
-            [self.model.join(name), PathBuf::from(name)]
-                .into_iter()
+            beside
+                .chain([PathBuf::from(name)])
                 .find(|path| path.exists())
         })
     }
@@ -226,6 +226,21 @@ pub(super) fn configuration(fields: &Fields, tower: Option<&Path>) -> Result<Bun
     Ok(BunnyConfig::from_fields(fields, tower.as_ref())?)
 }
 
+/// Whether these files hold a vision tower, as a whole Bunny's do.
+fn holds_tower(files: &TensorFiles) -> bool {
+    files.names().any(|name| name.starts_with(TOWER))
+}
+
+/// How the names of tensors start that files of such a model may hold and it never reads.
+pub(super) fn unused(config: &BunnyConfig) -> Vec<String> {
+    let mut starts = config.vision.unused(TOWER);
+    if config.decoder.tie_word_embeddings {
+        // The token table, once more.
+        starts.push("lm_head.weight".into());
+    }
+    starts
+}
+
 /// How a tower's pictures are prepared: as its own folder says, else as its kind does.
 pub(super) fn image_processor(
     config: &BunnyConfig,
@@ -233,7 +248,18 @@ pub(super) fn image_processor(
 ) -> Result<ImageProcessor, Error> {
     let file = tower_folder.map(|folder| folder.join("preprocessor_config.json"));
     let processor = match file {
-        Some(file) if file.exists() => ImageProcessor::from_preprocessor_config(&file)?,
+        Some(file) if file.exists() => {
+            let processor = ImageProcessor::from_preprocessor_config(&file)?;
+            let (made, read) = (processor.size, config.vision.image_size());
+            if made != read {
+                return Err(Error::Config(ConfigError::Field {
+                    file,
+                    field: "size".into(),
+                    problem: format!("is {made}, but the tower's `image_size` is {read}"),
+                }));
+            }
+            processor
+        }
         _ => match &config.vision {
             VisionConfig::Siglip(siglip) => ImageProcessor::siglip(siglip.image_size),
             VisionConfig::EvaClip(eva) => ImageProcessor::eva_clip(eva.image_size),

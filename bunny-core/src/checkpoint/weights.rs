@@ -4,9 +4,7 @@ use std::{cell::RefCell, collections::BTreeSet, ops::Range};
 
 use burn::tensor::{AllocationProperty, Bytes, DType};
 
-use super::{
-    NameTable, StoredDtype, StoredTensor, TensorFiles, adapter::Adapter, cast, merge::add_adapter,
-};
+use super::{NameTable, StoredTensor, TensorFiles, adapter::Adapter, cast, merge::add_adapter};
 use crate::Error;
 
 /// The tensors of one model under their published names, from one or several sets of files.
@@ -152,15 +150,9 @@ impl WeightSet {
 
 /// The type of a stored weight's numbers.
 pub(super) fn float_type(stored: &StoredTensor) -> Result<DType, Error> {
-    match stored.dtype {
-        StoredDtype::F64 => Ok(DType::F64),
-        StoredDtype::F32 => Ok(DType::F32),
-        StoredDtype::F16 => Ok(DType::F16),
-        StoredDtype::BF16 => Ok(DType::BF16),
-        other => Err(Error::NotFloat {
-            file: stored.file.to_path_buf(),
-            tensor: stored.name.clone(),
-            dtype: other.name(),
-        }),
-    }
+    stored.dtype.float().ok_or_else(|| Error::NotFloat {
+        file: stored.file.to_path_buf(),
+        tensor: stored.name.clone(),
+        dtype: stored.dtype.name(),
+    })
 }

@@ -70,7 +70,7 @@ where
 /// `model-00001-of-0000N.safetensors` and their `model.safetensors.index.json`.
 ///
 /// Weights that the folder held under these names are replaced. The new files get their names
-/// once all of them are complete, the index last, so the folder never holds a mixture that loads.
+/// once all of them are on the disk, the index last, so the folder never holds a mixture that loads.
 ///
 /// Returns the files written, the index last.
 ///
@@ -94,7 +94,7 @@ where
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let shards = shards(plan, max_shard_size);
     let count = shards.len();
-    let mut written = Vec::with_capacity(count);
+    let mut written = Vec::with_capacity(count + 1);
     let mut index = Index {
         metadata: TotalSize {
             total_size: plan.iter().map(PlannedTensor::size).sum(),
@@ -114,20 +114,21 @@ where
             .extend(tensors.iter().map(|tensor| (tensor.name.as_str(), &**name)));
     }
 
+    if count > 1 {
+        written.push(write_synced(&index_path, |file| {
+            serde_json::to_writer_pretty(&mut *file, &index)?;
+            file.write_all(b"\n")
+        })?);
+    }
+
+    // From here on nothing is written, so that a full disk is met before the old weights go.
     for old in old_weights(folder).map_err(io_error(folder))? {
         fs::remove_file(&old).map_err(io_error(&old))?;
     }
-    let mut paths = Vec::with_capacity(count + 1);
-    for shard in written {
-        paths.push(shard.path.clone());
-        shard.publish()?;
-    }
-    if count > 1 {
-        write_whole(&index_path, |file| {
-            serde_json::to_writer_pretty(&mut *file, &index)?;
-            file.write_all(b"\n")
-        })?;
-        paths.push(index_path);
+    let mut paths = Vec::with_capacity(written.len());
+    for file in written {
+        paths.push(file.path.clone());
+        file.publish()?;
     }
     Ok(paths)
 }
@@ -185,13 +186,20 @@ pub fn write_whole(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), CheckpointError> {
-    let path = path.as_ref();
-    let mut file = Temporary::new(path)?;
-    write(&mut file.file).map_err(io_error(path))?;
-    file.publish()
+    write_synced(path.as_ref(), write)?.publish()
 }
 
-/// A file that does not have its name yet, and that vanishes unless it gets it.
+/// Brings a file to the disk that does not have its name yet.
+fn write_synced(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Synced, CheckpointError> {
+    let mut file = Temporary::new(path)?;
+    write(&mut file.file).map_err(io_error(path))?;
+    file.sync()
+}
+
+/// A file that is being written, and that vanishes unless it gets its name.
 struct Temporary {
     file: BufWriter<NamedTempFile>,
     path: PathBuf,
@@ -213,11 +221,26 @@ impl Temporary {
         })
     }
 
-    fn publish(self) -> Result<(), CheckpointError> {
+    /// Brings the file to the disk, still without its name.
+    fn sync(self) -> Result<Synced, CheckpointError> {
         let Self { file, path } = self;
         let io = io_error(&path);
         let file = file.into_inner().map_err(|error| io(error.into_error()))?;
-        file.as_file().sync_all().map_err(&io)?;
+        file.as_file().sync_all().map_err(io)?;
+        Ok(Synced { file, path })
+    }
+}
+
+/// A file that is whole on the disk, and that vanishes unless it gets its name.
+struct Synced {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Synced {
+    fn publish(self) -> Result<(), CheckpointError> {
+        let Self { file, path } = self;
+        let io = io_error(&path);
         file.persist(&path).map_err(|error| io(error.error))?;
         // The name is on the disk when its folder is.
         #[cfg(unix)]
@@ -308,12 +331,12 @@ fn old_weights(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(old)
 }
 
-/// Writes a safetensors file that does not have its name yet.
+/// Brings a safetensors file to the disk that does not have its name yet.
 fn write_temporary<B, E>(
     path: &Path,
     tensors: &[&PlannedTensor],
     read: &mut impl FnMut(&PlannedTensor) -> Result<B, E>,
-) -> Result<Temporary, E>
+) -> Result<Synced, E>
 where
     B: AsRef<[u8]>,
     E: From<CheckpointError>,
@@ -341,7 +364,7 @@ where
         }
         temporary.file.write_all(bytes).map_err(io_error(path))?;
     }
-    Ok(temporary)
+    Ok(temporary.sync()?)
 }
 
 /// The header, with its length before it and spaces behind, so that numbers start at a multiple

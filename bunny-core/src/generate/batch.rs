@@ -24,7 +24,8 @@ pub struct Prompt<B: Backend> {
 /// `end` is the token that ends an answer. Stop texts are not looked for.
 ///
 /// # Errors
-/// When a prompt and its answer do not fit the model's positions, or a picture is missing.
+/// When a prompt is empty, a prompt and its answer do not fit the model's positions, or a picture is
+/// missing.
 pub fn generate<B: Backend>(
     model: &Bunny<B>,
     prompts: &mut [Prompt<B>],
@@ -50,6 +51,9 @@ pub async fn generate_async<B: Backend>(
     let longest = lengths.iter().copied().max().unwrap_or(0);
     if prompts.is_empty() || options.max_new_tokens == 0 {
         return Ok(vec![Vec::new(); prompts.len()]);
+    }
+    if lengths.contains(&0) {
+        return Err(Error::EmptyPrompt);
     }
     let context = model.config().decoder.max_position_embeddings;
     if longest + options.max_new_tokens > context {

@@ -70,12 +70,15 @@ impl<'a, B: Backend> Chat<'a, B> {
         }
     }
 
-    /// Another conversation instead, as under another template or system text. Its messages must
-    /// hold no pictures: those are given with [`Chat::ask`].
+    /// Another conversation instead, as under another template or system text; what was said and
+    /// shown before is forgotten. Its messages must hold no pictures: those are given with
+    /// [`Chat::ask`].
     #[must_use]
-    pub fn with_conversation(mut self, conversation: Conversation) -> Self {
-        self.conversation = conversation;
-        self
+    pub fn with_conversation(self, conversation: Conversation) -> Self {
+        Self {
+            conversation,
+            ..Self::new(self.pipeline)
+        }
     }
 
     /// The conversation so far.
@@ -83,7 +86,7 @@ impl<'a, B: Backend> Chat<'a, B> {
         &self.conversation
     }
 
-    /// Forgets everything said and shown.
+    /// Forgets everything said and shown, and goes back to the model's own template.
     pub fn clear(&mut self) {
         *self = Self::new(self.pipeline);
     }
@@ -95,7 +98,8 @@ impl<'a, B: Backend> Chat<'a, B> {
     /// [`Chat::ask_async`].
     ///
     /// # Errors
-    /// When the conversation no longer fits the model's positions; it is then as it was before.
+    /// When there is nothing to answer, pictures are missing, or the conversation no longer fits the
+    /// model's positions; it is then as it was before.
     pub fn ask(
         &mut self,
         text: &str,
@@ -106,7 +110,8 @@ impl<'a, B: Backend> Chat<'a, B> {
         wait(self.ask_async(text, pictures, options, listen))
     }
 
-    /// [`Chat::ask`] without blocking a thread while the device computes.
+    /// [`Chat::ask`] without blocking a thread while the device computes. Dropped before it has ended,
+    /// it leaves the conversation as it was before.
     ///
     /// # Errors
     /// As [`Chat::ask`].
@@ -120,29 +125,30 @@ impl<'a, B: Backend> Chat<'a, B> {
         let message = pictures
             .iter()
             .fold(Message::user(text), |message, _| message.with_picture());
-        self.conversation.push(message)?;
-        let known = self.pictures.len();
+        // Both sides of a turn are kept at once, when there is an answer. Pictures beyond those of
+        // the conversation were shown with a question that got none.
+        let mut conversation = self.conversation.clone();
+        self.pictures.truncate(conversation.pictures());
+        conversation.push(message)?;
         let processor = &self.pipeline.image_processor;
         self.pictures.extend(
             pictures
                 .iter()
                 .map(|picture| Picture::new(processor.process(picture))),
         );
-        match self.answer(options, &mut listen).await {
-            Ok(answer) => {
-                self.conversation.push(Message::assistant(&answer.text))?;
-                Ok(answer)
-            }
-            Err(error) => {
-                self.conversation.pop();
-                self.pictures.truncate(known);
-                Err(error)
-            }
+        let (slots, given) = (conversation.pictures(), self.pictures.len());
+        if slots != given {
+            return Err(Error::Pictures { slots, given });
         }
+        let answer = self.answer(&conversation, options, &mut listen).await?;
+        conversation.push(Message::assistant(&answer.text))?;
+        self.conversation = conversation;
+        Ok(answer)
     }
 
     async fn answer(
         &mut self,
+        conversation: &Conversation,
         options: &GenerationOptions,
         listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer, Error> {
@@ -152,7 +158,7 @@ impl<'a, B: Backend> Chat<'a, B> {
             device,
             ..
         } = self.pipeline;
-        let segments = self.conversation.segments(true);
+        let segments = conversation.segments(true);
         let Encoded { tokens, .. } = tokenizer.encode(&segments)?;
         let mut timings = Timings::default();
 
@@ -171,7 +177,7 @@ impl<'a, B: Backend> Chat<'a, B> {
         )?;
         timings.prefill_positions = read;
 
-        let end = self.pipeline.end_of_text();
+        let end = self.pipeline.end_under(conversation.template());
         let mut chooser = Chooser::new(options, &tokens);
         let mut stream = tokenizer.stream();
         let mut filter = StopFilter::new(&options.stop);
@@ -210,15 +216,20 @@ impl<'a, B: Backend> Chat<'a, B> {
         };
         if !filter.stopped() {
             let rest = filter.push(&stream.finish()?) + &filter.finish();
-            // The answer has ended either way.
-            let _ = say(&rest);
+            if finish == FinishReason::Interrupted {
+                // Who has broken off hears no more.
+                text.push_str(&rest);
+            } else {
+                // The answer has ended either way.
+                let _ = say(&rest);
+            }
         }
         timings.decode = decoding.elapsed();
         timings.decode_tokens = chooser.chosen.len().saturating_sub(1);
         Ok(Answer {
             text: text.trim().to_string(),
             ids: chooser.chosen,
-            prompt: self.conversation.render(true),
+            prompt: conversation.render(true),
             prompt_tokens: tokens,
             finish,
             timings,

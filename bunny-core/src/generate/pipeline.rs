@@ -62,7 +62,12 @@ impl<B: Backend> Pipeline<B> {
     /// The token that ends an answer: the one the template writes behind an answer, else the
     /// tokenizer's or the configuration's.
     pub fn end_of_text(&self) -> Option<u32> {
-        self.template
+        self.end_under(self.template)
+    }
+
+    /// The same under another template.
+    pub(super) fn end_under(&self, template: Template) -> Option<u32> {
+        template
             .end_of_text()
             .and_then(|token| self.tokenizer.token_to_id(token))
             .or(self.tokenizer.special_tokens().eos)
@@ -72,5 +77,41 @@ impl<B: Backend> Pipeline<B> {
     /// A new conversation.
     pub fn chat(&self) -> Chat<'_, B> {
         Chat::new(self)
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn_flex::Flex;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_as_the_template_of_its_conversation_says() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/models/phi-siglip"
+        );
+        let source = ModelSource::merged(folder);
+        let mut pipeline =
+            Pipeline::<Flex>::load(&source, Precision::F32, Default::default()).unwrap();
+        let own = pipeline.end_of_text();
+        assert_eq!(own, Some(380));
+        assert_eq!(
+            pipeline.end_under(Template::MiniCpm),
+            own,
+            "it has no other"
+        );
+
+        let json = std::fs::read_to_string(format!("{folder}/tokenizer.json")).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let added = json["added_tokens"].as_array_mut().unwrap();
+        let mut end = added[0].clone();
+        end["id"] = 384.into();
+        end["content"] = "</s>".into();
+        added.push(end);
+        pipeline.tokenizer = Tokenizer::from_json(&json.to_string(), None).unwrap();
+        assert_eq!(pipeline.end_under(Template::MiniCpm), Some(384));
+        assert_eq!(pipeline.end_of_text(), own);
     }
 }

@@ -108,7 +108,8 @@ impl<B: Backend> Session<B> {
     /// the scores are `[1, vocab]`
     ///
     /// # Errors
-    /// When the text and the answer do not fit the model's positions, or a picture is missing.
+    /// When the text is empty, the text and the answer do not fit the model's positions, or a picture
+    /// is missing.
     pub fn prefill(
         &mut self,
         model: &Bunny<B>,
@@ -117,6 +118,9 @@ impl<B: Backend> Session<B> {
         room: usize,
         device: &B::Device,
     ) -> Result<(Tensor<B, 2>, usize), Error> {
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
         let slots = slots(tokens, pictures)?;
         let total = model.positions(tokens);
         let context = model.config().decoder.max_position_embeddings;

@@ -1,18 +1,21 @@
-//! A processor from a tower's `preprocessor_config.json`.
+//! A processor from a tower's `preprocessor_config.json`, and back.
 
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Aspect, ImageError, ImageProcessor, Kind, RESCALE_FACTOR};
+
+/// The reference's class for EVA-CLIP. It has no configuration of its own; the fields are CLIP's.
+const EVA_CLIP: &str = "EvaClipImageTrainProcessor";
 
 /// PIL's number for bicubic, the one filter that towers here were trained with.
 const BICUBIC: u64 = 3;
 
 impl ImageProcessor {
-    /// Reads `preprocessor_config.json`, of SigLIP or CLIP. What such a file leaves out has the
-    /// value it has in `transformers`.
+    /// Reads `preprocessor_config.json`, of SigLIP, CLIP or EVA-CLIP. What such a file leaves out has
+    /// the value it has in `transformers`.
     ///
     /// # Errors
     /// A file that cannot be read, and any setting that this processor would not follow.
@@ -28,6 +31,35 @@ impl ImageProcessor {
                 source,
             })?;
         Fields { path, fields }.processor()
+    }
+
+    /// What `preprocessor_config.json` says of this processor. What becomes of pictures that are not
+    /// square is said in the model's own `config.json`.
+    pub fn preprocessor_config(&self) -> Value {
+        let side = self.size;
+        let square = json!({"height": side, "width": side});
+        let mut config = json!({
+            "image_processor_type": match self.kind {
+                Kind::Siglip => "SiglipImageProcessor",
+                Kind::Clip => "CLIPImageProcessor",
+                Kind::EvaClip => EVA_CLIP,
+            },
+            "do_resize": true,
+            "do_rescale": true,
+            "do_normalize": true,
+            "resample": BICUBIC,
+            "rescale_factor": RESCALE_FACTOR,
+            "image_mean": self.mean,
+            "image_std": self.std,
+        });
+        if self.kind == Kind::Siglip {
+            config["size"] = square;
+        } else {
+            config["size"] = json!({"shortest_edge": side});
+            config["do_center_crop"] = json!(true);
+            config["crop_size"] = square;
+        }
+        config
     }
 }
 
@@ -81,6 +113,7 @@ impl Fields<'_> {
             Some("CLIPImageProcessor" | "CLIPImageProcessorFast" | "CLIPFeatureExtractor") => {
                 Ok(Kind::Clip)
             }
+            Some(EVA_CLIP) => Ok(Kind::EvaClip),
             _ => Err(self.refuse(
                 "image_processor_type",
                 "SiglipImageProcessor or CLIPImageProcessor",

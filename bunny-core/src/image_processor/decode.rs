@@ -137,18 +137,19 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     // Segments say how long they are; after the first scan an end is one of the image, since a
     // scan has no such bytes. (A thumbnail inside a segment has an end of its own.)
-    while let [MARKER, kind, after @ ..] = rest {
-        match (*kind, after) {
-            (START_OF_SCAN, scan) => {
+    while let [first, after @ ..] = rest {
+        rest = match (*first, after) {
+            (MARKER, [START_OF_SCAN, scan @ ..]) => {
                 return scan.windows(2).any(|pair| pair == [MARKER, END_OF_IMAGE]);
             }
-            (MARKER, _) => rest = &rest[1..],
-            (_, [high, low, ..]) => {
+            // Decoders pass over bytes between segments that begin none.
+            (MARKER, [0 | MARKER, ..]) => after,
+            (MARKER, [_, high, low, ..]) => {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
-                rest = after.get(length..).unwrap_or_default();
+                after.get(1 + length..).unwrap_or_default()
             }
-            _ => return false,
-        }
+            _ => after,
+        };
     }
     false
 }

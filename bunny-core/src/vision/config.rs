@@ -154,3 +154,42 @@ impl VisionConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Activation;
+
+    #[test]
+    fn what_a_siglip_does_not_say_is_the_default_of_transformers() {
+        // All that google/siglip-base-patch16-224 says of its vision tower.
+        let said = r#"{"model_type": "siglip", "vision_config":
+            {"model_type": "siglip_vision_model", "patch_size": 16}}"#;
+        let fields = Fields::parse("config.json", said).unwrap();
+        let VisionConfig::Siglip(tower) = VisionConfig::from_fields(&fields).unwrap() else {
+            panic!("a SigLIP")
+        };
+        let expected = SiglipConfig {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            image_size: 224,
+            patch_size: 16,
+            layer_norm_eps: 1e-6,
+            activation: Activation::GeluTanh,
+        };
+        assert_eq!(tower, expected);
+    }
+
+    #[test]
+    fn the_tower_of_the_published_models_says_its_sizes() {
+        // As google/siglip-so400m-patch14-384 has them.
+        let said = r#"{"model_type": "siglip", "vision_config":
+            {"hidden_size": 1152, "image_size": 384, "intermediate_size": 4304,
+             "model_type": "siglip_vision_model", "num_attention_heads": 16,
+             "num_hidden_layers": 27, "patch_size": 14}}"#;
+        let fields = Fields::parse("config.json", said).unwrap();
+        assert!(VisionConfig::from_fields(&fields).unwrap().is_published());
+    }
+}

@@ -52,29 +52,44 @@ impl SiglipConfig {
         }
     }
 
-    /// The sizes that a tower's `config.json` gives.
+    /// `google/siglip-base-patch16-224`, whose sizes are the defaults of `transformers`.
+    fn base_patch16_224() -> Self {
+        Self {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            image_size: 224,
+            patch_size: 16,
+            layer_norm_eps: 1e-6,
+            activation: Activation::GeluTanh,
+        }
+    }
+
+    /// The sizes that a tower's `config.json` gives. What it leaves out, as published files do, has
+    /// its default in `transformers`.
     ///
     /// # Errors
     /// When one is out of range, or they do not fit each other.
     pub fn of(fields: &Fields) -> Result<Self, ConfigError> {
-        let published = Self::so400m_patch14_384();
+        let default = Self::base_patch16_224();
         let size = |field, default| fields.count(field, default, 1 << 20);
         if size("num_channels", 3)? != 3 {
             return Err(fields.invalid("num_channels", "must be 3"));
         }
         let config = Self {
-            hidden_size: size("hidden_size", published.hidden_size)?,
-            intermediate_size: size("intermediate_size", published.intermediate_size)?,
+            hidden_size: size("hidden_size", default.hidden_size)?,
+            intermediate_size: size("intermediate_size", default.intermediate_size)?,
             num_hidden_layers: fields.count(
                 "num_hidden_layers",
-                published.num_hidden_layers,
+                default.num_hidden_layers,
                 1024,
             )?,
-            num_attention_heads: size("num_attention_heads", published.num_attention_heads)?,
-            image_size: size("image_size", published.image_size)?,
-            patch_size: size("patch_size", published.patch_size)?,
-            layer_norm_eps: fields.number("layer_norm_eps", published.layer_norm_eps)?,
-            activation: Activation::of(fields, "hidden_act", published.activation)?,
+            num_attention_heads: size("num_attention_heads", default.num_attention_heads)?,
+            image_size: size("image_size", default.image_size)?,
+            patch_size: size("patch_size", default.patch_size)?,
+            layer_norm_eps: fields.number("layer_norm_eps", default.layer_norm_eps)?,
+            activation: Activation::of(fields, "hidden_act", default.activation)?,
         };
         if !config
             .hidden_size

@@ -104,7 +104,8 @@ impl Pairs<'_> {
     /// The pixels of up to `count` pictures from all over the records.
     ///
     /// # Errors
-    /// When a record has no picture, or one that cannot be read and may not be skipped.
+    /// When a record has no picture, or one that cannot be read and may not be skipped, or none of
+    /// those looked at can be read.
     pub fn sample(&self, count: usize) -> Result<Vec<Pixels>, TrainError> {
         let step = self.records.len().div_ceil(count).max(1);
         let look = |index| {
@@ -115,7 +116,16 @@ impl Pairs<'_> {
             }
         };
         let indices = (0..self.records.len()).into_par_iter().step_by(step);
-        indices.map(look).filter_map(Result::transpose).collect()
+        let looked_at = indices.len();
+        let found: Result<Vec<Pixels>, TrainError> =
+            indices.map(look).filter_map(Result::transpose).collect();
+        match found {
+            Ok(found) if found.is_empty() => Err(TrainError::NoPictures {
+                file: self.records.path().to_path_buf(),
+                looked_at,
+            }),
+            found => found,
+        }
     }
 
     fn pixels(&self, record: &Record, name: &str) -> Result<Pixels, TrainError> {

@@ -78,6 +78,10 @@ impl Texts {
     /// As [`Texts::get`], and when the tokenizer has no end of text.
     pub fn pack(&self, tokenizer: &Tokenizer, length: usize) -> Result<Rows, TrainError> {
         let end = tokenizer.special_tokens().eos;
+        let end = end.ok_or_else(|| TrainError::Tokenizer {
+            folder: self.records.path().to_path_buf(),
+            source: "it has no end of text, which a model learns to stop by".into(),
+        })?;
         let texts: Vec<Vec<u32>> = (0..self.len())
             .into_par_iter()
             .map(|index| {
@@ -86,7 +90,7 @@ impl Texts {
                     .encode(&[Segment::Prompt(&text)])
                     .map_err(bunny_core::Error::from)?;
                 let ids = encoded.input_ids().into_iter().map(|id| id as u32);
-                Ok(ids.chain(end).collect())
+                Ok(ids.chain([end]).collect())
             })
             .collect::<Result<_, TrainError>>()?;
         let name = self.records.path().file_stem().unwrap_or_default();

@@ -57,7 +57,8 @@ pub struct StageRecipe {
     pub lora_alpha: f64,
     /// Share of their inputs dropped.
     pub lora_dropout: f64,
-    /// A folder with an adapter to start from. Ours.
+    /// A folder with an adapter to start from, and with it what learnt beside the adapter: its
+    /// projector holds, and its tower. Ours.
     pub init_adapter: Option<String>,
     /// The projector's kind.
     pub mm_projector_type: String,
@@ -190,6 +191,12 @@ impl StageRecipe {
         }
         if self.model_max_length == 0 {
             return wrong("model_max_length", "must be at least 1");
+        }
+        if self.group_by_modality_length && !self.training.shuffle {
+            return wrong(
+                "group_by_modality_length",
+                "puts records in an order of its own: leave shuffle = true",
+            );
         }
         Ok(())
     }

@@ -213,6 +213,31 @@ fn stages_start_from_what_earlier_ones_make_unless_they_say_otherwise() {
     assert_eq!(pretrain.vision_tower.as_deref(), Some("out/contrastive"));
     let finetune = stage(&recipe, StageKind::Finetune);
     assert_eq!(finetune.vision_tower.as_deref(), Some("my/tower"));
+    assert_eq!(finetune.model_name_or_path, "out/language");
+    let projector = finetune.pretrain_mm_mlp_adapter.as_deref();
+    assert_eq!(projector, Some("out/pretrain"));
+}
+
+#[test]
+fn a_pretraining_that_leaves_a_whole_model_is_what_the_next_stage_starts_from() {
+    let recipe = parse(FROM_NOTHING, &["pretrain.unfreeze_vision_tower=true"]).unwrap();
+    let recipe = recipe.with_results_in(Path::new("out"));
+    let finetune = stage(&recipe, StageKind::Finetune);
+    assert_eq!(finetune.model_name_or_path, "out/pretrain");
+    assert_eq!(finetune.pretrain_mm_mlp_adapter, None);
+    let adapters = [
+        "pretrain.tune_mm_mlp_adapter=false",
+        "pretrain.lora_enable=true",
+    ];
+    let fault = parse(FROM_NOTHING, &adapters).unwrap_err().to_string();
+    assert!(fault.contains("pretrain.lora_enable: leaves"), "{fault}");
+}
+
+#[test]
+fn records_go_by_length_only_where_they_may_be_reordered() {
+    let changes = ["group_by_modality_length=true", "shuffle=false"];
+    let fault = parse(FROM_NOTHING, &changes).unwrap_err().to_string();
+    assert!(fault.contains("leave shuffle = true"), "{fault}");
 }
 
 #[test]

@@ -228,13 +228,10 @@ impl Client {
                 None => HubError::ModelNotFound { model },
             },
             (429, _) => {
-                let wait = text(headers, "retry-after").and_then(|wait| wait.parse().ok());
-                let wait = wait.map(Duration::from_secs);
-                let seconds = wait.unwrap_or(self.patience.longest_wait).as_secs();
-                let error = HubError::RateLimited { seconds };
+                let seconds = text(headers, "retry-after").and_then(|wait| wait.parse().ok());
                 return Err(Failure::Passing {
-                    error,
-                    wait,
+                    error: HubError::RateLimited { seconds },
+                    wait: seconds.map(Duration::from_secs),
                     progress: false,
                 });
             }

@@ -19,6 +19,14 @@ pub enum HubError {
     /// No folder for the cache is known.
     #[error("no home folder is known for the cache of models; set HF_HOME")]
     NoHome,
+    /// The hub's address is none.
+    #[error(
+        "HF_ENDPOINT is `{endpoint}`, which is no address of a hub; write one as https://huggingface.co"
+    )]
+    BadEndpoint {
+        /// The address.
+        endpoint: String,
+    },
     /// The model is neither downloaded nor may it be.
     #[error(
         "{model} is not in {} and cannot be downloaded offline; unset HF_HUB_OFFLINE once",
@@ -74,11 +82,11 @@ pub enum HubError {
         /// What the hub says.
         reason: String,
     },
-    /// The hub asks for a longer wait than is worth it.
-    #[error("the hub wants no more requests for {seconds} s; try again then, or set HF_TOKEN")]
+    /// The hub wants no more requests, for longer than is worth a wait.
+    #[error("the hub wants no more requests {}, or set HF_TOKEN", until(*seconds))]
     RateLimited {
-        /// How long to wait.
-        seconds: u64,
+        /// How long to wait, if the hub said so.
+        seconds: Option<u64>,
     },
     /// The hub cannot be reached, or fell silent.
     #[error("cannot reach {url}: {reason}; check the connection, or HF_ENDPOINT")]
@@ -148,6 +156,14 @@ pub enum HubError {
         /// Why.
         fault: std::io::Error,
     },
+}
+
+/// When to try again.
+fn until(seconds: Option<u64>) -> String {
+    match seconds {
+        Some(seconds) => format!("for {seconds} s; try again then"),
+        None => "now; try again later".into(),
+    }
 }
 
 /// Names the file in an error of the system.

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ureq::http::Uri;
+
 use super::HubError;
 
 /// Which hub, which cache, and who asks.
@@ -53,7 +55,8 @@ impl HubSettings {
     ///
     /// # Errors
     ///
-    /// No folder for the cache, because neither variable nor home folder says one.
+    /// No folder for the cache, because neither variable nor home folder says one; an endpoint that
+    /// is no `http(s)` address.
     pub fn from_env() -> Result<Self, HubError> {
         Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
     }
@@ -80,6 +83,9 @@ impl HubSettings {
             fs::read_to_string(file).ok()
         });
         let endpoint = set(&["HF_ENDPOINT"]).unwrap_or("https://huggingface.co".to_string());
+        if !is_address(&endpoint) {
+            return Err(HubError::BadEndpoint { endpoint });
+        }
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').to_string(),
             cache,
@@ -92,6 +98,15 @@ impl HubSettings {
             patience: Patience::default(),
         })
     }
+}
+
+/// Whether requests can go to an address: a server's, and perhaps a path on it.
+fn is_address(endpoint: &str) -> bool {
+    endpoint.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+    })
 }
 
 /// `~` at the start of a path is the home folder.

@@ -80,6 +80,16 @@ fn endpoint_and_offline_are_read() {
     }
     let mirror = settings(&[("HF_ENDPOINT", "https://hub.example/")], Some("/")).unwrap();
     assert_eq!(mirror.endpoint, "https://hub.example");
+    for endpoint in [
+        "hub.example",
+        "ftp://hub.example",
+        "https://",
+        "https:/hub",
+        "not a hub",
+    ] {
+        let refused = settings(&[("HF_ENDPOINT", endpoint)], Some("/")).unwrap_err();
+        assert!(matches!(refused, HubError::BadEndpoint { .. }), "{refused}");
+    }
 }
 
 #[test]
@@ -190,4 +200,27 @@ fn files_of_a_model_are_chosen_among_all_of_its_repository() {
         ]),
         ["adapter_model.safetensors", "non_lora_trainables.bin"]
     );
+}
+
+#[test]
+fn of_all_eva_clips_the_tower_of_bunny_is_chosen() {
+    let chosen = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();
+        tower_files(&names)
+    };
+    assert_eq!(
+        chosen(&[
+            "README.md",
+            "EVA01_CLIP_g_14_psz14_s11B.pt",
+            "EVA02_CLIP_L_336_psz14_s6B.pt",
+            "EVA02_CLIP_L_psz14_s4B.pt",
+        ]),
+        ["EVA02_CLIP_L_336_psz14_s6B.pt"]
+    );
+    let siglip = [
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    ];
+    assert_eq!(chosen(&siglip), siglip);
 }

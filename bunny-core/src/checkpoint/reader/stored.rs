@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::tensor::DType;
 use bytes::Bytes;
 
 /// A number type in which files store tensors. The order is that in which the safetensors library
@@ -68,6 +69,33 @@ impl StoredDtype {
             Self::I8 => "I8",
             Self::U8 => "U8",
             Self::Bool => "BOOL",
+        }
+    }
+
+    /// The name that torch gives it, as `config.json` has it.
+    pub(in super::super) fn torch_name(self) -> &'static str {
+        match self {
+            Self::F64 => "float64",
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+            Self::I64 => "int64",
+            Self::I32 => "int32",
+            Self::I16 => "int16",
+            Self::I8 => "int8",
+            Self::U8 => "uint8",
+            Self::Bool => "bool",
+        }
+    }
+
+    /// The same type for tensors, if it is a float: what weights are made of.
+    pub(in super::super) fn float(self) -> Option<DType> {
+        match self {
+            Self::F64 => Some(DType::F64),
+            Self::F32 => Some(DType::F32),
+            Self::F16 => Some(DType::F16),
+            Self::BF16 => Some(DType::BF16),
+            _ => None,
         }
     }
 

@@ -163,6 +163,53 @@ fn an_interrupted_write_leaves_the_old_file_as_it_was() {
     assert_eq!(listing(folder.path()), ["w.safetensors"]);
 }
 
+/// Set in a process whose files may not grow.
+#[cfg(unix)]
+const SMALL_FILES: &str = "BUNNY_TEST_OF_SMALL_FILES";
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_weights_that_were_there() {
+    if let Some(folder) = std::env::var_os(SMALL_FILES) {
+        // More than a file may have here, less than is written at a time.
+        let plan = [bytes_tensor("a", 100_000)];
+        let error = write_folder(folder, &plan, MAX_SHARD_SIZE, |_| {
+            Ok::<_, CheckpointError>(vec![2; 100_000])
+        })
+        .unwrap_err();
+        assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(
+        folder.path(),
+        &[bytes_tensor("a", 4)],
+        MAX_SHARD_SIZE,
+        |_| Ok::<_, CheckpointError>([1u8; 4]),
+    )
+    .unwrap();
+    let old = fs::read(folder.path().join("model.safetensors")).unwrap();
+    // A limit of one block stands for a disk that is full; without the trap it ends the process.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -f 1; trap '' XFSZ; exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("checkpoint::writer::tests::a_full_disk_leaves_the_weights_that_were_there")
+        .env(SMALL_FILES, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    assert_eq!(listing(folder.path()), ["model.safetensors"]);
+    assert_eq!(
+        fs::read(folder.path().join("model.safetensors")).unwrap(),
+        old
+    );
+}
+
 #[test]
 fn a_plan_that_no_file_can_hold_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
