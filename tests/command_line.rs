@@ -388,8 +388,18 @@ fn records_that_nothing_is_learnt_from_are_named_and_counted() {
     });
     let names = records_named(&data, [1, 3]);
     let data = format!("data_path={}", text(&data));
+    let run = folder.path().join("run");
+    // Never with a projector drawn at random in the place of one that is to be made.
+    let output = train(&run, &["--stage=finetune"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("yet to be made by an earlier stage"),
+        "{told}"
+    );
+    succeeds(&train(&run, &["--stage=pretrain"]));
     let output = train(
-        &folder.path().join("run"),
+        &run,
         &[
             "--stage=finetune",
             "--set",

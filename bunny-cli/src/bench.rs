@@ -2,11 +2,14 @@
 
 mod train;
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bunny_core::{
-    Bunny,
+    Bunny, BunnyConfig,
     checkpoint::Precision,
     generate::Pipeline,
     image_processor::Pixels,
@@ -23,12 +26,14 @@ use crate::{
     load::ModelArgs,
 };
 
-/// Makes random weights of a model's true shapes (nothing is downloaded), or loads a model, and
-/// measures it: loading, encoding a picture, reading a prompt, decoding, peak memory.
+/// Measures a model of random weights at its true size, or one of yours.
+///
+/// Makes the weights (nothing is downloaded), or loads the model, and measures loading, encoding a
+/// picture, reading a prompt, decoding, and peak memory.
 ///
 /// Example: bunny-cli bench --arch bunny-phi-2-siglip --dtype f16
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
     #[command(subcommand)]
     verb: Option<BenchVerb>,
@@ -47,8 +52,8 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 32)]
     decode: usize,
     /// Runs; the fastest counts, and the slowest is shown
-    #[arg(long, default_value_t = 3)]
-    repeats: usize,
+    #[arg(long, value_name = "N", default_value = "3")]
+    repeats: NonZeroUsize,
     /// Unmeasured runs before
     #[arg(long, default_value_t = 1)]
     warmup: usize,
@@ -60,7 +65,6 @@ pub struct BenchArgs {
 /// What else is measured.
 #[derive(Debug, clap::Subcommand)]
 enum BenchVerb {
-    /// How fast the model learns
     Train(train::BenchTrainArgs),
 }
 
@@ -80,6 +84,31 @@ impl BenchArgs {
     fn subject(&self) -> &str {
         self.model.as_deref().unwrap_or(&self.arch)
     }
+
+    /// Refuses a prompt that the model cannot read, or not answer at the length asked for.
+    fn check(&self, config: &BunnyConfig) -> Result<()> {
+        let (picture, context) = room(config);
+        if self.prompt < picture {
+            bail!(
+                "--prompt {}: the picture alone takes {picture} positions: ask for as many or more",
+                self.prompt
+            );
+        }
+        if self.prompt.saturating_add(self.decode) > context {
+            bail!(
+                "--prompt {} --decode {}: more than the model's {context} positions: ask for fewer",
+                self.prompt,
+                self.decode
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The positions that a picture takes, and those there are.
+fn room(config: &BunnyConfig) -> (usize, usize) {
+    let context = config.decoder.max_position_embeddings;
+    (config.vision.tokens(), context)
 }
 
 struct Measuring(BenchArgs);
@@ -100,6 +129,7 @@ impl Work for Measuring {
         let (model, precision) = match &args.model {
             Some(model) => {
                 let open = ModelArgs::named(model).open()?;
+                args.check(&open.config)?;
                 let precision = numbers.precision::<B>(&device, open.weights.stored_type())?;
                 let model = Pipeline::<B>::from_open(open, precision, device.clone())?.model;
                 (model, precision)
@@ -111,6 +141,7 @@ impl Work for Measuring {
                         format!("no model `{}`; there are {names}", args.arch)
                     })?
                     .config();
+                args.check(&config)?;
                 let precision = numbers.precision::<B>(&device, DType::F32)?;
                 (Bunny::random(&config, 0, precision, &device), precision)
             }
@@ -119,7 +150,7 @@ impl Work for Measuring {
         for _ in 0..args.warmup {
             measure(&model, &args, &device)?;
         }
-        let runs: Vec<Run> = (0..args.repeats.max(1))
+        let runs: Vec<Run> = (0..args.repeats.get())
             .map(|_| measure(&model, &args, &device))
             .collect::<Result<_>>()?;
         let memory = peak_memory::<B>(&device);
@@ -143,8 +174,11 @@ fn measure<B: Backend>(model: &Bunny<B>, args: &BenchArgs, device: &B::Device) -
     wait(&picture, device)?;
     let vision = started.elapsed();
 
-    let words = args.prompt.saturating_sub(picture.dims()[1]);
-    let text: Vec<Token> = (0..words).map(|at| Token::Text(at as u32 % 1000)).collect();
+    let words = args.prompt - picture.dims()[1];
+    let vocabulary = model.config().decoder.vocab_size;
+    let text: Vec<Token> = (0..words)
+        .map(|at| Token::Text((at % 1000 % vocabulary) as u32))
+        .collect();
     let tokens: Vec<Token> = std::iter::once(Token::Picture(0)).chain(text).collect();
     let mut cache = model.new_cache(1, model.positions(&tokens) + args.decode, device);
     let started = Instant::now();
@@ -198,7 +232,7 @@ fn print(
     let (decode, slowest_decode) = extremes(|run| run.decode);
     let (prompt, answer) = (args.prompt as f64, args.decode as f64);
     let dtype = format!("{:?}", precision.weights).to_lowercase();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = rayon::current_num_threads();
     let report = json!({
         "format_version": 1,
         "arch": args.subject(),

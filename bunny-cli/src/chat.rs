@@ -23,15 +23,15 @@ use crate::{
     load::ModelArgs,
     picture,
     progress::Spinner,
+    signals,
 };
 
-/// Talks with a model: about pictures, or without.
+/// Talks with a model about pictures, or without.
 ///
 /// With prompts, each is one turn, and then it ends; without, it reads turns from you.
 ///
 /// Example: bunny-cli chat --model BAAI/Bunny-v1_0-3B --image cat.jpg --prompt "What is this?"
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct ChatArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -43,11 +43,12 @@ pub struct ChatArgs {
     prompt: Vec<String>,
     #[command(flatten)]
     backend: BackendArgs,
-    #[command(flatten)]
-    generation: GenerationArgs,
     /// How to print: streamed text, or one JSON object a turn
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    // Behind all others: its heading would stand above them too.
+    #[command(flatten)]
+    generation: GenerationArgs,
 }
 
 /// How answers are chosen.
@@ -163,6 +164,7 @@ impl<'a, B: Backend> Turns<'a, B> {
                 std::process::exit(130);
             }
         })?;
+        signals::end_when_asked();
         Ok(Self {
             chat: pipeline.chat(),
             options,

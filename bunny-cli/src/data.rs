@@ -16,22 +16,17 @@ use clap::Subcommand;
 
 pub use bar::Bar;
 
-/// What to do with data.
+/// Selects, mixes, checks and shows what a model learns from.
+///
+/// Example: bunny-cli data stats bunny_695k.json
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
-    /// Select the few rows of a big image-text set that are worth learning from
     Coreset(Box<coreset::CoresetArgs>),
-    /// What a selection would cost on this machine
     Plan(plan::PlanArgs),
-    /// Build a dataset from parts, by a recipe
     Mix(mix::MixArgs),
-    /// Find what is wrong with a dataset, and leave it out
     Validate(validate::ValidateArgs),
-    /// Count what is in a dataset
     Stats(stats::StatsArgs),
-    /// Show sampled records with their pictures, as a page
     Preview(preview::PreviewArgs),
-    /// Draw a small world of pictures with captions, conversations and questions
     Synth(synth::SynthArgs),
 }
 

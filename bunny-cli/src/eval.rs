@@ -5,10 +5,11 @@ mod picture_world;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// What to examine a model with.
+/// Examines how well a model answers.
+///
+/// Example: bunny-cli eval picture-world --data world
 #[derive(Debug, Subcommand)]
 pub enum EvalVerb {
-    /// Ask the test questions of a world that `data synth` drew
     PictureWorld(picture_world::PictureWorldArgs),
 }
 

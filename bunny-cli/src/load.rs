@@ -82,7 +82,7 @@ impl ModelArgs {
     pub fn open(&self) -> Result<OpenModel> {
         match self.model == BUILTIN && self.model_base.is_none() && self.vision_tower.is_none() {
             true => builtin(),
-            false => Ok(self.source()?.open()?),
+            false => self.source()?.open().map_err(with_option),
         }
     }
 
@@ -96,6 +96,16 @@ impl ModelArgs {
         let precision = numbers.precision::<B>(&device, stored)?;
         Ok(Pipeline::from_open(open, precision, device)?)
     }
+}
+
+/// Says by which option a part is named that the library found missing.
+pub fn with_option(error: bunny_core::Error) -> anyhow::Error {
+    let option = match &error {
+        bunny_core::Error::NoBase { .. } => "--model-base",
+        bunny_core::Error::NoTower { .. } => "--vision-tower",
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(format!("a part is missing, which {option} names"))
 }
 
 /// Opens the model that this program carries.
@@ -131,7 +141,7 @@ fn folder(name: &str, choose: Choose) -> Result<PathBuf> {
     if !is_id {
         bail!("{name}: no such folder, and no hub id of the form org/name[@revision]");
     }
-    download(name, choose)
+    download(name, choose).with_context(|| format!("{name}: no such folder here, and as a hub id"))
 }
 
 /// Picks the files that are needed, by name.
@@ -150,23 +160,16 @@ pub fn configuration_folder(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// EVA-CLIP's repository holds towers of all sizes; Bunny's is this one.
-const EVA_TOWER: &str = "EVA02_CLIP_L_336_psz14_s6B.pt";
-
-fn tower_files(names: &[String]) -> Vec<String> {
-    match names.iter().find(|name| *name == EVA_TOWER) {
-        Some(eva) => vec![eva.clone()],
-        None => model_files(names),
-    }
-}
-
 #[cfg(feature = "hub")]
-use bunny_core::checkpoint::hub::model_files;
+use bunny_core::checkpoint::hub::{model_files, tower_files};
 
 #[cfg(not(feature = "hub"))]
 fn model_files(names: &[String]) -> Vec<String> {
     names.to_vec()
 }
+
+#[cfg(not(feature = "hub"))]
+use model_files as tower_files;
 
 #[cfg(feature = "hub")]
 fn download(id: &str, choose: Choose) -> Result<PathBuf> {

@@ -6,15 +6,20 @@ mod bench;
 mod chat;
 mod data;
 mod eval;
+mod files;
 mod load;
 mod merge;
 mod model;
 mod picture;
 mod progress;
 mod score;
+mod signals;
 mod train;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -31,26 +36,19 @@ struct Cli {
     verb: Verb,
 }
 
+// What a verb says of itself stands with its arguments: a comment here would take its place.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Talk with a model about pictures
     Chat(chat::ChatArgs),
-    /// How likely a model finds a given answer, token by token
     Score(score::ScoreArgs),
-    /// What models there are, and what is in them
     #[command(subcommand)]
     Model(model::ModelVerb),
-    /// Select, mix, check and show what a model learns from
     #[command(subcommand)]
     Data(data::DataVerb),
-    /// Train a model by a recipe, look at its records, draw its curves
     Train(train::TrainArgs),
-    /// Fold what a run has learnt into its model, or average models
     Merge(merge::MergeArgs),
-    /// Examine how well a model answers
     #[command(subcommand)]
     Eval(eval::EvalVerb),
-    /// Measure a model of random weights at its true size
     Bench(bench::BenchArgs),
 }
 
@@ -64,16 +62,24 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    end_with_the_reader();
+    let verb = Cli::parse().verb;
+    match verb {
+        // Training ends with a checkpoint, and not with whoever reads what it says.
+        Verb::Train(_) => signals::heed_nohup(),
+        _ => signals::end_with_the_reader(),
+    }
     tracing_subscriber::fmt()
         .with_env_filter(
             EnvFilter::builder()
                 .with_default_directive(LevelFilter::WARN.into())
                 .from_env_lossy(),
         )
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(|| progress::AboveBars)
+        // Told on standard error, which is what could not be written to.
+        .log_internal_errors(false)
         .init();
-    let done = match Cli::parse().verb {
+    let done = match verb {
         Verb::Chat(args) => chat::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Model(verb) => model::run(verb),
@@ -86,19 +92,10 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", one_line(&error));
+            // Who read this may be gone.
+            let _ = writeln!(io::stderr(), "error: {}", one_line(&error));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// A reader that closes the pipe, as `head` does, ends the program in silence, as it ends others;
-/// Rust would have printing panic.
-fn end_with_the_reader() {
-    // SAFETY: nothing else runs yet, and the default action needs no handler.
-    #[cfg(unix)]
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 
@@ -115,4 +112,45 @@ fn one_line(error: &anyhow::Error) -> String {
                 format!("{text}: {cause}")
             }
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::Cli;
+
+    /// The verbs below `command`, and those below them, each with the words that name it.
+    fn verbs(command: &Command, before: &str) -> Vec<(String, Command)> {
+        let own = command
+            .get_subcommands()
+            .filter(|verb| verb.get_name() != "help");
+        own.flat_map(|verb| {
+            let name = format!("{before} {}", verb.get_name());
+            let below = verbs(verb, &name);
+            std::iter::once((name, verb.clone())).chain(below)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn every_verb_has_a_line_in_the_list_and_an_example_in_its_long_help() {
+        let verbs = verbs(&Cli::command(), "bunny-cli");
+        assert!(verbs.len() > 15, "{}", verbs.len());
+        for (name, mut verb) in verbs {
+            let summary = verb.get_about().unwrap().to_string();
+            assert!(
+                !summary.contains('\n') && summary.len() < 100,
+                "{name}: {summary}"
+            );
+            let example = format!("Example: {name} ");
+            let long = verb.render_long_help().to_string();
+            assert!(long.contains(&example), "{name}: {long}");
+            let short = verb.render_help().to_string();
+            assert!(
+                short.contains(&summary) && !short.contains("Example"),
+                "{short}"
+            );
+        }
+    }
 }

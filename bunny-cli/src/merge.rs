@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bunny_core::checkpoint::StoredDtype;
+use bunny_train::TrainError;
 use clap::ValueEnum;
 
-use crate::load::ModelArgs;
+use crate::load::{ModelArgs, with_option};
 
 /// Folds what a training run has learnt into its model, or averages models.
 ///
-/// Examples:
-///   bunny-cli merge --model runs/tiny/finetune --out merged
-///   bunny-cli merge --average recipe-1=0.42 --average recipe-2=0.58 --out averaged
+/// Example: bunny-cli merge --model runs/tiny/finetune --out merged
+///
+/// Example: bunny-cli merge --average recipe-1=0.42 --average recipe-2=0.58 --out averaged
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct MergeArgs {
     /// The folder with an adapter or a projector
     #[arg(long, short, required_unless_present = "average")]
@@ -32,8 +32,8 @@ pub struct MergeArgs {
     /// Where the merged model goes
     #[arg(long)]
     out: PathBuf,
-    /// Number type of the merged weights; an average keeps its last model's
-    #[arg(long, value_enum, default_value = "f16")]
+    /// Number type of the merged weights; not for an average, which keeps its last model's
+    #[arg(long, value_enum, default_value = "f16", conflicts_with = "average")]
     dtype: MergedDtype,
 }
 
@@ -76,7 +76,11 @@ pub fn run(args: MergeArgs) -> Result<()> {
                 MergedDtype::Bf16 => StoredDtype::BF16,
                 MergedDtype::F32 => StoredDtype::F32,
             };
-            bunny_train::merge::merge(&source, &args.out, dtype)?
+            let merged = bunny_train::merge::merge(&source, &args.out, dtype);
+            merged.map_err(|error| match error {
+                TrainError::Model(error) => with_option(error),
+                other => other.into(),
+            })?
         }
     };
     for path in written {

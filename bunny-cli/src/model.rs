@@ -16,16 +16,20 @@ use serde_json::{Value, json};
 
 use crate::{Format, load};
 
-/// What to do with models.
+/// Lists models, and shows what is in them.
+///
+/// Example: bunny-cli model inspect builtin
 #[derive(Debug, Subcommand)]
 pub enum ModelVerb {
-    /// Names the models of the paper
+    /// Names the models of the paper.
+    ///
+    /// Example: bunny-cli model list --format json
     List {
         /// How to print
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },
-    /// Parts, shapes, parameters and memory of a model, without loading its weights
+    /// Shows parts, shapes, parameters and memory of a model, without loading its weights.
     ///
     /// Example: bunny-cli model inspect bunny-phi-2-siglip
     Inspect {
@@ -35,7 +39,7 @@ pub enum ModelVerb {
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },
-    /// Writes the built-in model to a folder: to train from, or to read with other programs
+    /// Writes the built-in model to a folder: to train from, or to read with other programs.
     ///
     /// Example: bunny-cli model unpack small-bunny
     #[cfg(feature = "builtin-model")]

@@ -1,16 +1,36 @@
 //! Progress on a terminal; silence elsewhere.
 
 use std::{
+    fmt,
     io::{self, Write},
     sync::LazyLock,
 };
 
-use indicatif::{MultiProgress, ProgressBar};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Bars that lines of the log may have to go above.
-pub static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+/// All bars, so that lines can go above them. indicatif draws on a terminal only.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Standard error, whose lines go above [`BARS`] and leave them whole.
+/// A bar below those that are shown already, drawn as `template` says; its length is yet to be set.
+pub fn add_bar(template: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    BARS.add(ProgressBar::new(0).with_style(style))
+}
+
+/// Says a line on standard output, above the bars. Whoever read it may be gone; the work goes on.
+pub fn say(line: fmt::Arguments<'_>) {
+    BARS.suspend(|| {
+        let _ = writeln!(io::stdout(), "{line}");
+    });
+}
+
+/// Says a line on standard error, above the bars. Whoever read it may be gone; the work goes on.
+pub fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(AboveBars, "{line}");
+}
+
+/// Standard error, whose lines go above all bars and leave them whole.
 #[derive(Debug, Clone, Copy)]
 pub struct AboveBars;
 
@@ -19,8 +39,43 @@ impl Write for AboveBars {
         BARS.suspend(|| io::stderr().write(line))
     }
 
+    /// As one: a part of a line above the bars would be a line.
+    fn write_fmt(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
+        BARS.suspend(|| io::stderr().write_fmt(line))
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+/// Bars of work in parts, each below the one before; they stay when their part is done.
+#[derive(Debug, Default)]
+pub struct Parts(Vec<ProgressBar>);
+
+impl Parts {
+    /// The part before is done, and the next one begins.
+    pub fn begin(&mut self, template: &str, what: String, total: u64) {
+        if let Some(before) = self.current() {
+            before.finish();
+        }
+        let bar = add_bar(template).with_message(what);
+        bar.set_length(total);
+        self.0.push(bar);
+    }
+
+    /// The bar of the part under way.
+    pub fn current(&self) -> Option<&ProgressBar> {
+        self.0.last()
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        // It stays as it is: work that failed did not come to its end.
+        if let Some(last) = self.current() {
+            last.abandon();
+        }
     }
 }
 
@@ -28,7 +83,9 @@ impl Write for AboveBars {
 #[cfg(feature = "hub")]
 #[derive(Debug, Default)]
 pub struct Download {
-    bar: Option<(usize, ProgressBar)>,
+    bars: Parts,
+    /// Which file has the last of them.
+    number: Option<usize>,
 }
 
 #[cfg(feature = "hub")]
@@ -38,35 +95,18 @@ impl Download {
         Self::default()
     }
 
-    /// Shows how far a download is. indicatif draws on a terminal only.
+    /// Shows how far a download is.
     pub fn show(&mut self, progress: &bunny_core::checkpoint::hub::Progress<'_>) {
-        if self
-            .bar
-            .as_ref()
-            .is_none_or(|(number, _)| *number != progress.number)
-        {
-            let bar = ProgressBar::new(progress.total).with_style(style());
-            bar.set_message(format!(
-                "{} ({}/{})",
-                progress.file, progress.number, progress.files
-            ));
-            self.bar = Some((progress.number, bar));
+        if self.number.replace(progress.number) != Some(progress.number) {
+            let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+            let nth = progress.number + 1;
+            let what = format!("{} ({nth}/{})", progress.file, progress.files);
+            self.bars.begin(template, what, progress.total);
         }
-        if let Some((_, bar)) = &self.bar {
+        if let Some(bar) = self.bars.current() {
             bar.set_position(progress.done);
-            if progress.done == progress.total {
-                bar.finish();
-            }
         }
     }
-}
-
-#[cfg(feature = "hub")]
-fn style() -> indicatif::ProgressStyle {
-    use indicatif::ProgressStyle;
-
-    let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Something of unknown length, shown while it lasts.
@@ -76,7 +116,7 @@ pub struct Spinner(ProgressBar);
 impl Spinner {
     /// Shows `what` until it is dropped.
     pub fn new(what: impl Into<String>) -> Self {
-        let bar = ProgressBar::new_spinner().with_message(what.into());
+        let bar = add_bar("{spinner} {msg}").with_message(what.into());
         bar.enable_steady_tick(std::time::Duration::from_millis(100));
         Self(bar)
     }

@@ -18,7 +18,6 @@ use crate::{
 ///
 /// Example: bunny-cli score --model ./bunny --image cat.jpg --prompt "What is this?" --answer "A cat."
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct ScoreArgs {
     #[command(flatten)]
     model: ModelArgs,

@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bunny_train::{
+    PROJECTOR_WEIGHTS,
     contrastive::ContrastiveJob,
     language::LanguageJob,
     recipe::{ContrastiveRecipe, LanguageRecipe, Override, Recipe, Stage, StageKind, StageRecipe},
@@ -27,7 +28,7 @@ use bunny_train::{
 use clap::{Subcommand, ValueEnum};
 use stages::How;
 
-use crate::{backend::BackendArgs, load};
+use crate::{backend::BackendArgs, load, progress::tell, signals};
 
 /// Trains a model: the projector on captions, then the language model on conversations.
 ///
@@ -38,7 +39,7 @@ use crate::{backend::BackendArgs, load};
 ///
 /// Example: bunny-cli train recipes/tiny.toml --out runs/tiny
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct TrainArgs {
     #[command(subcommand)]
     verb: Option<TrainVerb>,
@@ -49,9 +50,7 @@ pub struct TrainArgs {
 /// What else can be done with recipes and runs.
 #[derive(Debug, Subcommand)]
 enum TrainVerb {
-    /// Shows records as the model sees them: the prompt, the picture, and what is learnt
     Inspect(inspect::InspectArgs),
-    /// Draws a run's curves
     Plot(plot::PlotArgs),
 }
 
@@ -156,18 +155,12 @@ pub fn run(args: TrainArgs) -> Result<()> {
 }
 
 fn train(args: RunArgs) -> Result<()> {
+    if args.dry_run {
+        signals::end_with_the_reader();
+    }
     keep_freed_memory();
     let recipe = args.recipe.read()?;
     let out = args.out.clone().unwrap_or_else(|| recipe.folder());
-    let stop = Arc::new(AtomicBool::new(false));
-    let (told, stopped) = (stop.clone(), stop.clone());
-    ctrlc::set_handler(move || {
-        // The second time, at once.
-        if told.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this step; once more to stop at once");
-    })?;
     let wanted = args.stage.map(StageName::kind);
     let recipe = recipe.with_results_in(&out);
     let origin = recipe.origin;
@@ -187,10 +180,11 @@ fn train(args: RunArgs) -> Result<()> {
             missing.join(", ")
         );
     }
+    let stop = Arc::new(AtomicBool::new(false));
     let jobs = Jobs {
         out: &out,
         resume: args.resume,
-        stop,
+        stop: stop.clone(),
     };
     let mut looked_at = Vec::new();
     if !args.dry_run {
@@ -206,8 +200,12 @@ fn train(args: RunArgs) -> Result<()> {
             looked_at.push(ready || args.no_scan);
         }
     }
+    if !args.dry_run {
+        stop_cleanly(stop)?;
+    }
     let how = How {
         dry_run: args.dry_run,
+        scan: !args.no_scan,
         ranks: args.ranks.into(),
         reduction: match args.reduce {
             ReduceName::Memory => Reduction::Memory,
@@ -215,19 +213,24 @@ fn train(args: RunArgs) -> Result<()> {
         },
     };
     for (at, (kind, stage)) in stages.iter().enumerate() {
-        if args.dry_run
-            && let Some(source) = missing_source(stage, &out)
-        {
-            println!(
-                "{kind}\n  starts from {}, which is yet to be made",
-                source.display()
-            );
-            continue;
+        let missing = missing_source(stage, &out);
+        if args.dry_run {
+            if let Some(source) = missing {
+                let source = source.display();
+                println!("{kind}\n  starts from {source}, which is yet to be made");
+                continue;
+            }
+        } else if let Some(source) = missing.or_else(|| match stage {
+            Stage::Bunny(stage) => missing_projector(stage, &out),
+            _ => None,
+        }) {
+            let source = source.display();
+            bail!("{kind} starts from {source}, which is yet to be made by an earlier stage");
         }
         if looked_at.get(at) == Some(&false) {
             jobs.look_at(*kind, stage)?;
         }
-        match stage {
+        let is_complete = match stage {
             Stage::Language(recipe) => args.backend.run(stages::Language {
                 job: &jobs.language(recipe),
                 how,
@@ -237,14 +240,31 @@ fn train(args: RunArgs) -> Result<()> {
                 how,
             })?,
             Stage::Bunny(recipe) => args.backend.run(stages::Bunny {
-                job: &jobs.bunny(*kind, recipe)?,
+                job: &match args.dry_run {
+                    true => jobs.rehearsal(*kind, recipe)?,
+                    false => jobs.bunny(*kind, recipe)?,
+                },
                 how,
             })?,
-        }
-        if stopped.load(Ordering::Relaxed) {
+        };
+        if !is_complete {
             bail!("stopped before the end: go on with --resume");
         }
     }
+    Ok(())
+}
+
+/// Has the run end with a checkpoint when it is told to end: by Ctrl-C, or by whoever started it.
+fn stop_cleanly(stop: Arc<AtomicBool>) -> Result<()> {
+    ctrlc::set_handler(move || {
+        // The second time, at once.
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        tell(format_args!(
+            "stopping after this step; once more to stop at once"
+        ));
+    })?;
     Ok(())
 }
 
@@ -260,26 +280,30 @@ fn keep_freed_memory() {
     }
 }
 
-/// What a stage starts from that an earlier one has yet to make in `out`.
+/// What a stage's records are read with that an earlier one has yet to make in `out`.
 fn missing_source<'a>(stage: &'a Stage, out: &Path) -> Option<&'a Path> {
     let sources: Vec<&Path> = match stage {
         Stage::Language(_) => Vec::new(),
         Stage::Contrastive(stage) => stage.tokenizer.iter().map(AsRef::as_ref).collect(),
-        Stage::Bunny(stage) => [
-            Some(&stage.model_name_or_path),
-            stage.vision_tower.as_ref(),
-            stage.pretrain_mm_mlp_adapter.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
-        .map(Path::new)
-        .collect(),
+        Stage::Bunny(stage) => [Some(&stage.model_name_or_path), stage.vision_tower.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(Path::new)
+            .collect(),
     };
-    // A stage makes its folder when it starts, and writes its description with the results.
-    let is_made = |path: &Path| path.is_file() || path.join("config.json").exists();
-    sources
-        .into_iter()
-        .find(|path| path.starts_with(out) && !is_made(path))
+    let mut sources = sources.into_iter();
+    sources.find(|path| is_yet_to_be_made(path, out))
+}
+
+/// The projector that a stage starts from, if an earlier one has yet to make it in `out`.
+fn missing_projector<'a>(stage: &'a StageRecipe, out: &Path) -> Option<&'a Path> {
+    let projector = stage.pretrain_mm_mlp_adapter.as_deref().map(Path::new);
+    projector.filter(|path| is_yet_to_be_made(path, out))
+}
+
+/// A stage makes its folder when it starts, and writes its description with the results.
+fn is_yet_to_be_made(path: &Path, out: &Path) -> bool {
+    path.starts_with(out) && !path.is_file() && !path.join("config.json").exists()
 }
 
 /// The files and folders that a stage names and that are not here, each behind its key.
@@ -342,13 +366,31 @@ impl Jobs<'_> {
         })
     }
 
+    /// The stage as it is looked at before it runs: its records do not depend on the projector, and
+    /// any will do for one that is yet to be made.
+    fn rehearsal(&self, kind: StageKind, recipe: &StageRecipe) -> Result<Job> {
+        match missing_projector(recipe, self.out) {
+            None => self.bunny(kind, recipe),
+            Some(_) => self.bunny(
+                kind,
+                &StageRecipe {
+                    pretrain_mm_mlp_adapter: None,
+                    freeze_mm_mlp_adapter: false,
+                    ..recipe.clone()
+                },
+            ),
+        }
+    }
+
     /// Opens what a stage starts from and looks at all its records.
     fn look_at(&self, kind: StageKind, stage: &Stage) -> Result<()> {
         match stage {
             Stage::Language(_) => Ok(()),
-            Stage::Contrastive(recipe) => report::contrastive(&self.contrastive(recipe), false),
+            Stage::Contrastive(recipe) => {
+                report::contrastive(&self.contrastive(recipe), false, true)
+            }
             Stage::Bunny(recipe) => {
-                let job = self.bunny(kind, recipe)?;
+                let job = self.rehearsal(kind, recipe)?;
                 let start = Start::open(&job.recipe, &job.places)
                     .with_context(|| format!("stage {kind}"))?;
                 report::scan(&job, &start)
@@ -359,10 +401,12 @@ impl Jobs<'_> {
 
 /// The folders a stage's names stand for, after downloading what is not here.
 fn places(kind: StageKind, recipe: &StageRecipe, out: &Path) -> Result<Places> {
+    // A pre-training by another recipe serves as well as one by this.
     let before = out.join(StageKind::Pretrain.name());
+    let is_made = || before.join(PROJECTOR_WEIGHTS).exists();
     let projector = match &recipe.pretrain_mm_mlp_adapter {
         Some(path) => Some(PathBuf::from(path)),
-        None if kind == StageKind::Finetune && before.join("config.json").exists() => Some(before),
+        None if kind == StageKind::Finetune && is_made() => Some(before),
         None => None,
     };
     if let Some(projector) = projector.as_ref().filter(|path| !path.exists()) {

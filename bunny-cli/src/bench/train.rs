@@ -1,10 +1,10 @@
 //! `bunny-cli bench train`: how fast a model of the true size learns, with random weights.
 
-use std::time::Instant;
+use std::{num::NonZeroUsize, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bunny_core::{
-    Bunny,
+    Bunny, BunnyConfig,
     image_processor::Pixels,
     nn::Mode,
     presets::{PRESETS, Preset},
@@ -28,18 +28,19 @@ use burn::{
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::peak_memory;
+use super::{peak_memory, room};
 use crate::{
     Format,
     backend::{BackendArgs, Numbers, Work},
 };
 
-/// Measures whole training steps of one micro-batch: tower, forward and backward pass, clipping
+/// Measures how fast a model of random weights learns, at its true size.
+///
+/// What is measured are whole steps of one micro-batch: tower, forward and backward pass, clipping
 /// and AdamW, every row a picture and words.
 ///
 /// Example: bunny-cli bench train --arch bunny-phi-2-siglip --dtype bf16
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct BenchTrainArgs {
     /// A name of `model list`
     #[arg(long, default_value = "bunny-phi-2-siglip")]
@@ -50,8 +51,8 @@ pub struct BenchTrainArgs {
     #[arg(long, value_enum, default_value = "finetune")]
     stage: Stage,
     /// Rows of the micro-batch
-    #[arg(long, default_value_t = 1)]
-    batch: usize,
+    #[arg(long, value_name = "N", default_value = "1")]
+    batch: NonZeroUsize,
     /// Positions of a row, the picture's included
     #[arg(long, default_value_t = 768)]
     positions: usize,
@@ -59,8 +60,8 @@ pub struct BenchTrainArgs {
     #[arg(long)]
     no_gradient_checkpointing: bool,
     /// Steps; the fastest counts, and the slowest is shown
-    #[arg(long, default_value_t = 3)]
-    repeats: usize,
+    #[arg(long, value_name = "N", default_value = "3")]
+    repeats: NonZeroUsize,
     /// Unmeasured steps before
     #[arg(long, default_value_t = 1)]
     warmup: usize,
@@ -89,6 +90,27 @@ pub fn run(args: BenchTrainArgs) -> Result<()> {
     args.backend.run(Measuring(args))
 }
 
+impl BenchTrainArgs {
+    /// Refuses rows that the model cannot read, or that have no word to learn.
+    fn check(&self, config: &BunnyConfig) -> Result<()> {
+        let (picture, context) = room(config);
+        let least = picture + BEFORE + 1;
+        if self.positions < least {
+            bail!(
+                "--positions {}: a row with a picture takes {least} or more: ask for as many",
+                self.positions
+            );
+        }
+        if self.positions > context {
+            bail!(
+                "--positions {}: more than the model's {context}: ask for fewer",
+                self.positions
+            );
+        }
+        Ok(())
+    }
+}
+
 struct Measuring(BenchTrainArgs);
 
 /// Words before the picture of a row; all words behind it are learnt.
@@ -104,6 +126,7 @@ impl Work for Measuring {
             .with_context(|| format!("no model `{}`; there are {}", args.arch, names()))?;
         let precision = numbers.precision::<B>(&device, DType::F32)?;
         let config = preset.config();
+        args.check(&config)?;
         let mut model = Bunny::<Autodiff<B>>::random(&config, 0, precision, &device);
         let learns = match args.stage {
             Stage::Pretrain => Learns::PRETRAIN,
@@ -128,11 +151,11 @@ impl Work for Measuring {
         };
         let layout = Layout::new(&config, args.positions);
         let size = config.vision.image_size();
-        let rows = (0..args.batch).map(|_| row(size, layout));
+        let rows = (0..args.batch.get()).map(|_| row(size, layout));
         let batch = Batch::collate(rows, layout);
         let mut seconds = Vec::new();
         let mut loss = 0.0;
-        for step in 0..args.warmup + args.repeats.max(1) {
+        for step in 0..args.warmup + args.repeats.get() {
             let began = Instant::now();
             let mode = Mode {
                 training: true,
@@ -168,12 +191,11 @@ impl Work for Measuring {
 
 /// A row as long as asked for: a few words, a picture, and an answer.
 fn row(size: usize, layout: Layout) -> (Sample, Vec<Pixels>) {
-    let words = layout.max_length.saturating_sub(layout.tokens_per_picture);
+    let words = layout.max_length - layout.tokens_per_picture;
     let word = |at: usize| Token::Text((17 * at % 1000) as u32);
-    let before = BEFORE.min(words);
-    let mut tokens: Vec<Token> = (0..before).map(word).collect();
+    let mut tokens: Vec<Token> = (0..BEFORE).map(word).collect();
     tokens.push(Token::Picture(0));
-    tokens.extend((before..words).map(word));
+    tokens.extend((BEFORE..words).map(word));
     let grey = |at: usize| (at % 255) as f32 / 127.5 - 1.0;
     let pixels = Pixels {
         data: (0..3 * size * size).map(grey).collect(),
@@ -182,7 +204,7 @@ fn row(size: usize, layout: Layout) -> (Sample, Vec<Pixels>) {
     };
     let sample = Sample {
         id: "row".into(),
-        answers: std::iter::once(before + 1..tokens.len()).collect(),
+        answers: std::iter::once(BEFORE + 1..tokens.len()).collect(),
         tokens,
         pictures: vec!["grey".into()],
     };
@@ -205,7 +227,7 @@ fn print(
     args: &BenchTrainArgs,
     numbers: Numbers,
     weights: DType,
-    config: &bunny_core::BunnyConfig,
+    config: &BunnyConfig,
     measured: &Measured,
 ) {
     let Measured {
@@ -216,7 +238,7 @@ fn print(
     } = *measured;
     let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let worst = seconds.iter().copied().fold(0.0, f64::max);
-    let tokens = (args.batch * args.positions) as f64;
+    let tokens = (args.batch.get() * args.positions) as f64;
     // Forward and the gradients of activations: 4 operations for each weight and position. What is
     // computed twice is not counted twice; adapters are a few percent more, and not counted.
     let flops = 4.0 * config.parameters().language_model as f64 * tokens;
@@ -228,7 +250,7 @@ fn print(
             "arch": args.arch,
             "backend": numbers.backend(),
             "dtype": dtype,
-            "threads": std::thread::available_parallelism().map_or(1, usize::from),
+            "threads": rayon::current_num_threads(),
             "batch": args.batch,
             "positions": args.positions,
             "train_step_seconds": best,

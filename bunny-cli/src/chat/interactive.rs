@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rustyline::{DefaultEditor, error::ReadlineError};
@@ -20,35 +20,50 @@ Ctrl-C            stop an answer";
 /// Reads turns until the person has had enough. `pictures` belong to the first.
 ///
 /// # Errors
-/// When the terminal fails; a turn that fails is reported, and the conversation goes on.
+/// When the terminal fails. What fails otherwise is told to a person, who goes on; what is piped in
+/// ends with it.
 pub(super) fn run<B: Backend>(turns: &mut Turns<'_, B>, pictures: Vec<RgbImage>) -> Result<()> {
     let mut pictures = pictures;
     let mut lines = Lines::new()?;
-    if io::stdin().is_terminal() {
+    let has_person = matches!(lines, Lines::Terminal(_));
+    if has_person {
         eprintln!("Ask away; /help lists the commands.");
     }
     while let Some(line) = lines.next()? {
         let line = line.trim();
-        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match command {
-            "" => {}
-            "/exit" | "/quit" => break,
-            "/help" => eprintln!("{HELP}"),
-            "/clear" => {
-                turns.chat.clear();
-                pictures.clear();
-            }
-            "/image" => match picture::read(rest.trim()) {
-                Ok(picture) => pictures.push(picture),
-                Err(error) => eprintln!("error: {}", one_line(&error)),
-            },
-            command if command.starts_with('/') && !command[1..].contains('/') => {
-                eprintln!("error: no command `{command}`; /help lists them");
-            }
-            _ => match turns.take(line, &pictures) {
-                Ok(()) => pictures.clear(),
-                Err(error) => eprintln!("error: {}", one_line(&error)),
-            },
+        if matches!(line.split(' ').next(), Some("/exit" | "/quit")) {
+            break;
+        }
+        match obey(turns, &mut pictures, line) {
+            Err(error) if has_person => eprintln!("error: {}", one_line(&error)),
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// Does what one line says: a command, or a turn. `pictures` wait for the next turn.
+fn obey<B: Backend>(
+    turns: &mut Turns<'_, B>,
+    pictures: &mut Vec<RgbImage>,
+    line: &str,
+) -> Result<()> {
+    let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+    match (command, rest.trim()) {
+        ("", _) => {}
+        ("/help", _) => eprintln!("{HELP}"),
+        ("/clear", _) => {
+            turns.chat.clear();
+            pictures.clear();
+        }
+        ("/image", "") => bail!("/image lacks its picture: write /image FILE or /image URL"),
+        ("/image", name) => pictures.push(picture::read(name)?),
+        (command, _) if command.starts_with('/') && !command[1..].contains('/') => {
+            bail!("no command `{command}`; /help lists them");
+        }
+        _ => {
+            turns.take(line, pictures)?;
+            pictures.clear();
         }
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! A progress bar for work of known length.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
+
+use crate::progress::add_bar;
 
 /// A bar on a terminal, nothing elsewhere; gone when it is dropped.
 #[derive(Debug)]
@@ -9,10 +11,8 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// A bar that says what is being done.
     pub fn new(what: &'static str) -> Self {
-        let template = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
-        let style =
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self(ProgressBar::new(0).with_style(style).with_message(what))
+        let bar = add_bar("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+        Self(bar.with_message(what))
     }
 
     /// Shows how far the work is; what `bunny_data::Progress` calls.

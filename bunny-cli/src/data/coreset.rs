@@ -1,6 +1,5 @@
 //! `bunny-cli data coreset`: the few rows of a big image-text set that are worth learning from.
 
-use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -14,16 +13,17 @@ use bunny_data::coreset::{
 use bunny_data::embeddings::EmbeddingOptions;
 use bunny_data::engine::{Local, Progress, Worker};
 use clap::error::ErrorKind;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::choice::{bytes, choice, show_bytes};
 use crate::Format;
+use crate::progress::{Parts, tell};
 
 /// Memory where the system does not say how much there is.
 const SMALL_MACHINE: u64 = 8 << 30;
 
-/// Selects a coreset from CLIP embeddings, as Bunny-pretrain-LAION-2M was selected from LAION-2B.
+/// Selects the few rows of a big image-text set that are worth learning from.
 ///
+/// They are selected by CLIP embeddings, as Bunny-pretrain-LAION-2M was selected from LAION-2B.
 /// Rows are divided into clusters by k-means. In each cluster, near duplicates are reduced to one
 /// of each group; of those, a range of ranks by the similarity of image and caption stays, then a
 /// range of ranks by that of image and cluster; of what remains, a seeded sample is drawn.
@@ -32,7 +32,6 @@ const SMALL_MACHINE: u64 = 8 << 30;
 ///
 /// Example: bunny-cli data coreset --embeddings laion/ --out coreset/ --sample 2000000 --memory 8GB
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct CoresetArgs {
     /// The embeddings: img_emb/, text_emb/ and metadata/ as clip-retrieval writes them, DataComp's
     /// *.npz and *.parquet, or *.parquet with embedding columns
@@ -337,9 +336,9 @@ fn print(report: &Report, paths: &Paths) {
     }
 }
 
-/// A bar for each stage, on a terminal only.
+/// A bar for each stage, below those of the stages before.
 #[derive(Debug, Default)]
-struct StageBar(Mutex<Option<ProgressBar>>);
+struct StageBar(Mutex<Parts>);
 
 impl Progress for StageBar {
     fn disk(&self, disk: &DiskUse) {
@@ -351,45 +350,25 @@ impl Progress for StageBar {
             disk.unpacked,
         ]
         .map(|bytes| show_bytes(bytes as f64));
-        eprintln!(
+        tell(format_args!(
             "work files take up to {all} of disk: rows by cluster {rows}, training {training}, \
              scores and survivors {tables}, unpacked embeddings {unpacked}"
-        );
+        ));
     }
 
     fn begin(&self, stage: &str, total: u64) {
         tracing::info!(stage, total, "begins");
-        if !std::io::stderr().is_terminal() {
-            return;
-        }
-        let template = "{msg:10} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
-        let style =
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(total)
-            .with_style(style)
-            .with_message(stage.to_owned());
-        if let Ok(mut current) = self.0.lock()
-            && let Some(before) = current.replace(bar)
-        {
-            before.finish();
+        if let Ok(mut bars) = self.0.lock() {
+            let template = "{msg:10} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
+            bars.begin(template, stage.to_owned(), total);
         }
     }
 
     fn advance(&self, units: u64) {
-        if let Ok(current) = self.0.lock()
-            && let Some(bar) = current.as_ref()
+        if let Ok(bars) = self.0.lock()
+            && let Some(bar) = bars.current()
         {
             bar.inc(units);
-        }
-    }
-}
-
-impl Drop for StageBar {
-    fn drop(&mut self) {
-        if let Ok(current) = self.0.get_mut()
-            && let Some(bar) = current.take()
-        {
-            bar.finish();
         }
     }
 }

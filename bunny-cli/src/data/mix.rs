@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use bunny_data::DataError;
 use bunny_data::images::ImageSource;
-use bunny_data::mix::{Mix, MixRecipe};
+use bunny_data::mix::{Mix, MixRecipe, MixSource, dataoptim};
 
 use super::bar::Bar;
 use crate::Format;
+use crate::files::refuse_same_file;
 
 /// Mixes datasets into one training file, as a recipe says, and checks their counts.
 ///
 /// Example: bunny-cli data mix recipes/mixes/bunny-695k.toml --data downloads --out bunny_695k.json
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct MixArgs {
     /// The recipe
     recipe: PathBuf,
@@ -35,12 +35,36 @@ pub struct MixArgs {
     format: Format,
 }
 
+impl MixArgs {
+    /// What is written.
+    fn written(&self) -> [PathBuf; 2] {
+        let mut manifest = self.out.clone().into_os_string();
+        manifest.push(".manifest.json");
+        [self.out.clone(), manifest.into()]
+    }
+
+    /// What is read: the recipe, what it names, and the pictures, where they are in one file.
+    fn read(&self, recipe: &MixRecipe) -> Vec<PathBuf> {
+        let named = |source: &MixSource| {
+            let dataoptim =
+                || dataoptim::find(source.dataoptim.as_deref()?).map(|(_, file)| file.into());
+            source.path.clone().or_else(dataoptim)
+        };
+        let sources = recipe.sources.iter().filter_map(named);
+        let mut read: Vec<PathBuf> = sources.map(|file| self.data.join(file)).collect();
+        read.push(self.recipe.clone());
+        read.extend(self.images.clone());
+        read
+    }
+}
+
 /// Runs the verb.
 ///
 /// # Errors
 /// When the recipe or a source cannot be read, the mix cannot be written, or counts differ.
 pub fn run(args: MixArgs) -> Result<()> {
     let recipe = MixRecipe::read(&args.recipe)?;
+    refuse_same_file(args.written(), args.read(&recipe))?;
     if let Some(folder) = args.out.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{}: cannot be made a folder", folder.display()))?;

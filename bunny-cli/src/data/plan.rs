@@ -12,12 +12,12 @@ use super::choice::{bytes, choice, show_bytes};
 use super::coreset::memory;
 use crate::Format;
 
-/// Tells what `data coreset` would cost: disk, memory, operations and hours of each step, from a
-/// few seconds of measuring this machine.
+/// Tells what `data coreset` would cost on this machine.
+///
+/// Disk, memory, operations and hours of each step, from a few seconds of measuring.
 ///
 /// Example: bunny-cli data plan --rows 2053332591 --dim 768 --clusters 100000
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct PlanArgs {
     /// Rows of the set
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..1 << 48))]
@@ -123,7 +123,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
         .fold(0.0, f64::max);
     if 2.0 * most > budget as f64 {
         println!(
-            "warning: searching the centroids takes --memory {}, and {} are given",
+            "warning: training and searching the centroids take --memory {}, and {} are given",
             show_bytes(2.0 * most),
             show_bytes(budget as f64)
         );

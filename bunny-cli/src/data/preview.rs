@@ -10,12 +10,12 @@ use bunny_data::write_whole;
 use serde_json::json;
 
 use crate::Format;
+use crate::files::refuse_same_file;
 
 /// Writes a page of sampled records with their pictures inside it.
 ///
 /// Example: bunny-cli data preview bunny_695k.json --images images --out preview.html
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct PreviewArgs {
     /// The records: a JSON array, JSON lines or Parquet
     file: PathBuf,
@@ -45,6 +45,12 @@ pub struct PreviewArgs {
 /// # Errors
 /// When a file cannot be read or written.
 pub fn run(args: PreviewArgs) -> Result<()> {
+    refuse_same_file(
+        [&args.out],
+        [Some(&args.file), args.images.as_ref()]
+            .into_iter()
+            .flatten(),
+    )?;
     let file = RecordFile::open(&args.file)?;
     let images = args.images.as_ref().map(ImageSource::open).transpose()?;
     let mut options = PreviewOptions::default();
@@ -58,9 +64,11 @@ pub fn run(args: PreviewArgs) -> Result<()> {
     match args.format {
         Format::Text => println!("{}: {shown} of {} records", args.out.display(), file.len()),
         Format::Json => {
+            // A path that is no text is shown as well as it can be.
+            let page = args.out.to_string_lossy();
             println!(
                 "{}",
-                json!({"format_version": 1, "page": args.out, "shown": shown, "records": file.len()})
+                json!({"format_version": 1, "page": page, "shown": shown, "records": file.len()})
             );
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bunny_data::images::ImageSource;
 use bunny_data::record::RecordFile;
 use bunny_data::stats::{StatsOptions, stats};
@@ -12,12 +12,12 @@ use bunny_data::write_whole;
 use super::bar::Bar;
 use super::tokens::TokenArgs;
 use crate::Format;
+use crate::files::refuse_same_file;
 
 /// Counts what is in a dataset: sources, turns, lengths, pictures and their sizes.
 ///
 /// Example: bunny-cli data stats bunny_695k.json --images images --html stats.html
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct StatsArgs {
     /// The records: a JSON array, JSON lines or Parquet
     file: PathBuf,
@@ -42,6 +42,12 @@ pub struct StatsArgs {
 /// # Errors
 /// When a file cannot be read or written.
 pub fn run(args: StatsArgs) -> Result<()> {
+    refuse_same_file(
+        &args.html,
+        [Some(&args.file), args.images.as_ref()]
+            .into_iter()
+            .flatten(),
+    )?;
     let file = RecordFile::open(&args.file)?;
     let images = args.images.as_ref().map(ImageSource::open).transpose()?;
     let counter = args.tokens.counter()?;
@@ -57,7 +63,13 @@ pub fn run(args: StatsArgs) -> Result<()> {
     }
     match args.format {
         Format::Text => print!("{}", stats.to_text()),
-        Format::Json => println!("{}", serde_json::to_string(&stats)?),
+        Format::Json => {
+            let text = serde_json::to_string(&stats).with_context(|| {
+                let file = args.file.display();
+                format!("{file}: its counts cannot be told as JSON: take --format text")
+            })?;
+            println!("{text}");
+        }
     }
     Ok(())
 }

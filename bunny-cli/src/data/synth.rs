@@ -9,7 +9,7 @@ use bunny_data::picture_world::{WorldOptions, write_world};
 use super::bar::Bar;
 use crate::Format;
 
-/// Draws a small world of pictures, with all it takes to train a small Bunny and to examine it.
+/// Draws a small world of pictures, to train a small Bunny on and to examine it.
 ///
 /// Pictures show coloured shapes, numbers and words. Written are captions for the first stage, of
 /// which 55 % are right, 15 % wrong, 15 % vague and 15 % duplicates, with embeddings from which
@@ -19,7 +19,6 @@ use crate::Format;
 ///
 /// Example: bunny-cli data synth --out world --pairs 100000 --conversations 50000 --seed 1
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct SynthArgs {
     /// The folder to write, which must not hold anything yet
     #[arg(long, value_name = "DIR")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bunny_data::images::{ImageSource, PictureCheck};
 use bunny_data::record::RecordFile;
 use bunny_data::validate::{
@@ -15,6 +15,7 @@ use clap::builder::PossibleValuesParser;
 use super::bar::Bar;
 use super::tokens::TokenArgs;
 use crate::Format;
+use crate::files::refuse_same_file;
 
 /// Looks for what is wrong with a dataset: roles, placeholders, answers, ids, lengths, pictures.
 ///
@@ -22,7 +23,6 @@ use crate::Format;
 ///
 /// Example: bunny-cli data validate bunny_695k.json --images images --fix clean.json
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct ValidateArgs {
     /// The records: a JSON array, JSON lines or Parquet
     file: PathBuf,
@@ -61,6 +61,22 @@ pub struct ValidateArgs {
     format: Format,
 }
 
+impl ValidateArgs {
+    /// Where to list what a copy leaves out.
+    fn dropped_beside(&self, copy: &Path) -> PathBuf {
+        let mut beside = copy.as_os_str().to_owned();
+        beside.push(".dropped.jsonl");
+        self.dropped.clone().unwrap_or(beside.into())
+    }
+
+    /// What is written.
+    fn outputs(&self) -> Vec<PathBuf> {
+        let dropped = self.fix.as_ref().map(|copy| self.dropped_beside(copy));
+        let outputs = [self.fix.clone(), dropped, self.report.clone()];
+        outputs.into_iter().flatten().collect()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Pictures {
     /// Not at all
@@ -84,6 +100,10 @@ enum Stage {
 /// # Errors
 /// When a file cannot be read or written, or errors were found and not fixed.
 pub fn run(args: ValidateArgs) -> Result<()> {
+    let outputs = args.outputs();
+    let read = [Some(&args.file), args.images.as_ref()];
+    refuse_same_file(&outputs, read.into_iter().flatten())?;
+    refuse_twice(&outputs)?;
     let file = RecordFile::open(&args.file)?;
     let images = args.images.as_ref().map(ImageSource::open).transpose()?;
     let counter = args.tokens.counter()?;
@@ -111,15 +131,7 @@ pub fn run(args: ValidateArgs) -> Result<()> {
     let fixed = match &args.fix {
         None => None,
         Some(out) => {
-            if same_file(out, &args.file) {
-                bail!(
-                    "--fix {}: that is the file itself; name another",
-                    out.display()
-                );
-            }
-            let mut beside = out.clone().into_os_string();
-            beside.push(".dropped.jsonl");
-            let dropped = args.dropped.clone().unwrap_or(beside.into());
+            let dropped = args.dropped_beside(out);
             let also: BTreeSet<String> = args.drop.iter().cloned().collect();
             let bar = Bar::new("writing");
             let fixed = write_fixed(&file, &report, out, &dropped, &also, &|done, total| {
@@ -130,7 +142,10 @@ pub fn run(args: ValidateArgs) -> Result<()> {
     };
     match args.format {
         Format::Json => {
-            let mut json = serde_json::to_value(&report)?;
+            let mut json = serde_json::to_value(&report).with_context(|| {
+                let file = args.file.display();
+                format!("{file}: its report cannot be told as JSON: take --format text")
+            })?;
             json["fixed"] = serde_json::to_value(fixed.as_ref().map(|(fixed, ..)| fixed))?;
             println!("{json}");
         }
@@ -153,8 +168,30 @@ pub fn run(args: ValidateArgs) -> Result<()> {
     Ok(())
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+/// Refuses to write one file twice, by whatever paths it is named.
+fn refuse_twice(outputs: &[PathBuf]) -> Result<()> {
+    for (at, output) in outputs.iter().enumerate() {
+        let is_same = |other: &&PathBuf| place(other) == place(output);
+        if let Some(other) = outputs[..at].iter().find(is_same) {
+            bail!(
+                "{}: it would be written over {}: name another file to write",
+                output.display(),
+                other.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where a file stands, or will.
+fn place(path: &Path) -> PathBuf {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let in_folder = || Some(folder.canonicalize().ok()?.join(path.file_name()?));
+    let there = path.canonicalize().ok();
+    there.or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
 fn print_report(report: &Report, limit: usize) {
@@ -186,5 +223,25 @@ fn print_report(report: &Report, limit: usize) {
         .filter(|more| *more > 0)
     {
         println!("… and {more} more; --report FILE writes them all");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_written_twice_by_whatever_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("below")).unwrap();
+        let in_folder = |name: &str| folder.path().join(name);
+        let (clean, other) = (in_folder("clean.json"), in_folder("other.json"));
+        refuse_twice(&[clean.clone(), other.clone()]).unwrap();
+        // Neither is there yet.
+        let detour = in_folder("below/../clean.json");
+        let error = refuse_twice(&[other, clean, detour])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("below/../clean.json: "), "{error}");
     }
 }

@@ -16,19 +16,19 @@ use serde_json::json;
 use crate::Format;
 use crate::backend::{BackendArgs, Numbers, Work};
 use crate::data::Bar;
+use crate::files::refuse_same_file;
 use crate::load::ModelArgs;
 use crate::progress::Spinner;
 
-/// Asks a model the test questions of a world that `data synth` drew, and counts right answers.
+/// Asks a model the test questions of a world that `data synth` drew.
 ///
-/// An answer is right if it is the expected one, letter by letter, but for case, a full stop at its
+/// Right answers are counted. An answer is right if it is the expected one, letter by letter, but for case, a full stop at its
 /// end, white space, an article before it, and numbers up to twenty in words instead of digits.
 /// With each share of right answers stands its 95 % interval (Wilson's), and what chance would get:
 /// the share of the most frequent answer, or one by the number of answers a question leaves open.
 ///
 /// Example: bunny-cli eval picture-world --model ./bunny --data world --out answers.jsonl
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct PictureWorldArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -39,7 +39,7 @@ pub struct PictureWorldArgs {
     #[arg(long)]
     blind: bool,
     /// Seeds which picture the blind are shown
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, requires = "blind")]
     blind_seed: u64,
     /// Ask the first N questions only; types take turns
     #[arg(long, value_name = "N")]
@@ -75,6 +75,8 @@ impl Work for Examining {
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let args = self.0;
+        let read = ["manifest.json", "test.json"].map(|name| args.data.join(name));
+        refuse_same_file(&args.out, read)?;
         let mut questions = open_test(&args.data)?;
         questions.truncate(args.limit.unwrap_or(usize::MAX));
         let asked = args.asked(&questions);
@@ -208,7 +210,7 @@ impl PictureWorldArgs {
         json!({
             "format_version": 1,
             "model": self.model.model,
-            "data": self.data,
+            "data": self.data.to_string_lossy(),
             "blind": self.blind,
             "overall": tally.overall(),
             "types": types,

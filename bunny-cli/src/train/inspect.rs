@@ -13,9 +13,9 @@ use bunny_train::{
 };
 
 use super::RecipeArgs;
-use crate::load;
+use crate::{files::refuse_same_file, load, signals};
 
-/// Shows records as the model sees them.
+/// Shows records as the model sees them: the prompt, the picture, and what is learnt.
 ///
 /// Example: bunny-cli train inspect recipes/tiny.toml --sample 3
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,13 @@ del { color: #999 }
 /// # Errors
 /// When there is no such record, or it cannot be learnt from.
 pub fn run(args: InspectArgs) -> Result<()> {
+    signals::end_with_the_reader();
     let recipe = args.recipe.read()?;
+    let records = recipe
+        .stages
+        .iter()
+        .map(|(_, stage)| &stage.training().data_path);
+    refuse_same_file(&args.html, records.chain([&recipe.origin]))?;
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut page = String::from(HEAD);
     let out = args.out.unwrap_or_else(|| recipe.folder());

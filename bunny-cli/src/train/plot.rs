@@ -13,6 +13,8 @@ use resvg::{
     usvg::{Options, Tree, fontdb::Database},
 };
 
+use crate::signals;
+
 /// Draws a run's curves: loss, gradient norm, learning rates and speed.
 ///
 /// Example: bunny-cli train plot runs/tiny/finetune --out curves.png
@@ -20,7 +22,7 @@ use resvg::{
 pub struct PlotArgs {
     /// The folder of a stage, with metrics.jsonl in it, or that of a run, for all its stages
     run: PathBuf,
-    /// Where the drawing goes, .svg or .png; curves.svg in the run's folder unless given
+    /// Where the drawing goes, .svg or .png; curves.svg in each stage's folder unless given
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -50,6 +52,7 @@ impl Form {
 /// # Errors
 /// When there are no curves to draw, or the drawing cannot be written.
 pub fn run(PlotArgs { run, out }: PlotArgs) -> Result<()> {
+    signals::end_with_the_reader();
     let form = out.as_deref().map_or(Ok(Form::Svg), Form::of)?;
     let stages = StageKind::ALL.map(|kind| run.join(kind.name()));
     let with_steps = |folder: &&PathBuf| folder.join(METRICS_FILE).exists();

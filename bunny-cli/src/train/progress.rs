@@ -3,9 +3,9 @@
 use std::io::IsTerminal;
 
 use bunny_train::metrics::StepMetrics;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use crate::progress::BARS;
+use crate::progress::{add_bar, tell};
 
 /// The steps of a stage as they are taken.
 #[derive(Debug)]
@@ -18,10 +18,8 @@ impl Steps {
     /// No step yet.
     pub fn new(stage: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let template = "{prefix} {pos}/{len} {wide_bar} {msg} {eta}";
-            let style = ProgressStyle::with_template(template)
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            BARS.add(ProgressBar::new(0).with_style(style).with_prefix(stage))
+            let bar = add_bar("{prefix} {pos}/{len} {wide_bar} {msg} {eta}");
+            bar.with_prefix(stage)
         });
         Self { stage, bar }
     }
@@ -46,7 +44,7 @@ impl Steps {
                 bar.set_position(line.step);
                 bar.set_message(text);
             }
-            None => eprintln!("{} {}/{total} {text}", self.stage, line.step),
+            None => tell(format_args!("{} {}/{total} {text}", self.stage, line.step)),
         }
     }
 }
@@ -54,7 +52,8 @@ impl Steps {
 impl Drop for Steps {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
-            bar.finish();
+            // It stays as it is: a run may have been stopped.
+            bar.abandon();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
-    contrastive::ContrastiveJob,
+    contrastive::{ContrastiveJob, Pairs},
     feed::{PicturePolicy, Source},
     language::LanguageJob,
     plan::{LearnCounts, MemoryPlan},
@@ -16,7 +16,7 @@ use bunny_train::{
 };
 
 use super::stages::How;
-use crate::progress::Spinner;
+use crate::progress::{Spinner, say, tell};
 
 /// What stage `language` will make, and how long.
 pub fn language(job: &LanguageJob, how: How) -> Result<()> {
@@ -36,13 +36,13 @@ pub fn language(job: &LanguageJob, how: How) -> Result<()> {
     Ok(())
 }
 
-/// What stage `contrastive` will make, and how long; looks at all pairs, and stops where the run
-/// would.
-pub fn contrastive(job: &ContrastiveJob, dry_run: bool) -> Result<()> {
+/// What stage `contrastive` will make, and how long, if `plan` is wanted; with `scan` looks at all
+/// pairs, and stops where the run would.
+pub fn contrastive(job: &ContrastiveJob, plan: bool, scan: bool) -> Result<()> {
     let start = job.open()?;
     let training = &job.recipe.training;
     let pairs = job.pairs(&start, &training.data_path)?;
-    if dry_run {
+    if plan {
         let steps = Steps::new(training, pairs.len(), 1, 0)?;
         let vocab_size = start.tokenizer.vocab_size();
         println!("contrastive");
@@ -54,17 +54,28 @@ pub fn contrastive(job: &ContrastiveJob, dry_run: bool) -> Result<()> {
             println!("  {what:<12} {count:>16}");
         }
     }
+    if !scan {
+        return Ok(());
+    }
+    scan_pairs(job, &pairs, "")?;
+    match &training.eval_data_path {
+        Some(path) => scan_pairs(job, &job.pairs(&start, path)?, " evaluation"),
+        None => Ok(()),
+    }
+}
+
+fn scan_pairs(job: &ContrastiveJob, pairs: &Pairs<'_>, split: &str) -> Result<()> {
     let spinner = Spinner::new("looking at all records");
     let found = pairs.scan();
     drop(spinner);
-    println!(
-        "contrastive: {} records, {} with captions longer than {} tokens and cut",
+    say(format_args!(
+        "contrastive:{split} {} records, {} with captions longer than {} tokens and cut",
         pairs.len(),
         found.cut,
         job.recipe.text.max_position_embeddings
-    );
+    ));
     for fault in &found.faults {
-        eprintln!("  {fault}");
+        tell(format_args!("  {fault}"));
     }
     refuse(
         found.faulty,
@@ -130,7 +141,7 @@ fn scan_records(job: &Job, start: &Start, records: &Path, split: &str) -> Result
     let dataset = job.dataset(start, records)?;
     let found = Preflight::scan(&dataset);
     drop(spinner);
-    println!(
+    say(format_args!(
         "{}:{split} {} records, {} with pictures; {} longer than {} positions and cut, the longest \
          has {}",
         job.kind,
@@ -139,7 +150,7 @@ fn scan_records(job: &Job, start: &Start, records: &Path, split: &str) -> Result
         found.cut,
         job.recipe.model_max_length,
         found.longest
-    );
+    ));
     for (count, what) in [
         (
             found.unused_pictures,
@@ -152,11 +163,11 @@ fn scan_records(job: &Job, start: &Start, records: &Path, split: &str) -> Result
         (found.missing_pictures, "name a picture that is not there"),
     ] {
         if count > 0 {
-            println!("  {count} {what}");
+            say(format_args!("  {count} {what}"));
         }
     }
     for told in found.notes.iter().chain(&found.faults) {
-        eprintln!("  {told}");
+        tell(format_args!("  {told}"));
     }
     refuse(
         found.faulty,

@@ -6,6 +6,7 @@ use bunny_train::{
     TrainError,
     contrastive::ContrastiveJob,
     language::LanguageJob,
+    recipe::StageKind,
     reduce::Reduction,
     run::{Observer, Outcome},
     start::Start,
@@ -17,13 +18,18 @@ use burn::{
 };
 
 use super::{progress, report};
-use crate::backend::{Numbers, Work};
+use crate::{
+    backend::{Numbers, Work},
+    progress::{say, tell},
+};
 
 /// What is done beside the run.
 #[derive(Debug, Clone, Copy)]
 pub struct How {
     /// Say what the stage will take, and do not run it.
     pub dry_run: bool,
+    /// In a dry run, look at all records too.
+    pub scan: bool,
     /// Data-parallel ranks.
     pub ranks: usize,
     /// Where their gradients are summed.
@@ -40,12 +46,13 @@ pub struct Language<'a> {
 }
 
 impl Work for Language<'_> {
-    type Output = ();
+    /// Whether it came to its end.
+    type Output = bool;
 
-    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<bool> {
         let job = self.job;
         if self.how.dry_run {
-            return report::language(job, self.how);
+            return report::language(job, self.how).map(|()| true);
         }
         let precision = numbers.precision::<B>(&device, DType::F32)?;
         follow("language", &job.folder, |observer| {
@@ -65,12 +72,13 @@ pub struct Contrastive<'a> {
 }
 
 impl Work for Contrastive<'_> {
-    type Output = ();
+    /// Whether it came to its end.
+    type Output = bool;
 
-    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<bool> {
         let job = self.job;
         if self.how.dry_run {
-            return report::contrastive(job, true);
+            return report::contrastive(job, true, self.how.scan).map(|()| true);
         }
         let precision = numbers.precision::<B>(&device, DType::F32)?;
         follow("contrastive", &job.folder, |observer| {
@@ -89,16 +97,27 @@ pub struct Bunny<'a> {
 }
 
 impl Work for Bunny<'_> {
-    type Output = ();
+    /// Whether it came to its end.
+    type Output = bool;
 
-    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<bool> {
         let job = self.job;
         let start = Start::open(&job.recipe, &job.places)?;
         let precision: Precision =
             numbers.precision::<B>(&device, start.open.weights.stored_type())?;
         if self.how.dry_run {
             report::plan(job, &start, precision, self.how)?;
-            return report::scan(job, &start);
+            if self.how.scan {
+                report::scan(job, &start)?;
+            }
+            return Ok(true);
+        }
+        // In pre-training it nearly always is.
+        if start.has_new_projector && job.kind != StageKind::Pretrain {
+            tell(format_args!(
+                "{}: the projector is new, its weights drawn at random",
+                job.kind
+            ));
         }
         follow(job.kind.name(), &job.folder, |observer| {
             let devices = numbers.devices::<B>(&device, self.how.ranks);
@@ -107,12 +126,13 @@ impl Work for Bunny<'_> {
     }
 }
 
-/// Runs a stage, shows its steps, and says what it has left behind.
+/// Runs a stage, shows its steps, and says what it has left behind. Gives whether it came to its
+/// end.
 fn follow(
     stage: &'static str,
     folder: &std::path::Path,
     run: impl FnOnce(Observer<'_>) -> Result<Outcome, TrainError>,
-) -> Result<()> {
+) -> Result<bool> {
     let mut progress = progress::Steps::new(stage);
     let outcome = run(&mut |line, total| progress.show(line, total))?;
     drop(progress);
@@ -125,12 +145,12 @@ fn follow(
             (&left_out.without_answer, "cut before their first answer"),
         ] {
             if !records.is_empty() {
-                eprintln!("{split}records {why}: {}", records.len());
+                tell(format_args!("{split}records {why}: {}", records.len()));
             }
         }
     }
     if outcome.is_complete() {
-        println!("{}", folder.display());
+        say(format_args!("{}", folder.display()));
     }
-    Ok(())
+    Ok(outcome.is_complete())
 }
