@@ -213,19 +213,18 @@ fn train(args: RunArgs) -> Result<()> {
         },
     };
     for (at, (kind, stage)) in stages.iter().enumerate() {
-        let missing = missing_source(stage, &out);
-        if args.dry_run {
-            if let Some(source) = missing {
-                let source = source.display();
-                println!("{kind}\n  starts from {source}, which is yet to be made");
-                continue;
-            }
-        } else if let Some(source) = missing.or_else(|| match stage {
-            Stage::Bunny(stage) => missing_projector(stage, &out),
+        // A stage can be looked at before its projector is made, and not run.
+        let projector = match stage {
+            Stage::Bunny(stage) if !args.dry_run => missing_projector(stage, &out),
             _ => None,
-        }) {
+        };
+        if let Some(source) = missing_source(stage, &out).or(projector) {
             let source = source.display();
-            bail!("{kind} starts from {source}, which is yet to be made by an earlier stage");
+            if !args.dry_run {
+                bail!("{kind} starts from {source}, which is yet to be made by an earlier stage");
+            }
+            println!("{kind}\n  starts from {source}, which is yet to be made");
+            continue;
         }
         if looked_at.get(at) == Some(&false) {
             jobs.look_at(*kind, stage)?;

@@ -267,10 +267,9 @@ fn check_settings(
             is,
         }),
     };
-    let text = |count: Option<usize>| count.map_or_else(String::new, |count| count.to_string());
     same("stage", state.stage.to_string(), present.stage.to_string())?;
     let devices = "number of devices";
-    same(devices, text(Some(state.world)), text(Some(present.world)))?;
+    same(devices, state.world.to_string(), present.world.to_string())?;
     for (field, value) in &present.recipe {
         let old = state.recipe.get(field).unwrap_or(&Value::Null);
         if !FREE_KEYS.contains(&field.as_str()) {
@@ -278,9 +277,8 @@ fn check_settings(
         }
     }
     // The same path may hold other records by now.
-    if state.records.is_some() {
-        let records = "number of records";
-        same(records, text(state.records), text(present.records))?;
+    if let (Some(was), Some(is)) = (state.records, present.records) {
+        same("number of records", was.to_string(), is.to_string())?;
     }
     match (&state.precision, &present.precision) {
         (Some(was), Some(is)) => same("dtype", was.clone(), is.clone()),

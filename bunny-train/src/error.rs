@@ -77,6 +77,15 @@ pub enum TrainError {
         /// What the library says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The tokenizer that texts are to be read with has nothing that ends one.
+    #[error(
+        "{}: the tokenizer has no end of text, which a model learns to stop by: name another one",
+        file.display()
+    )]
+    NoEndOfText {
+        /// The texts.
+        file: PathBuf,
+    },
     /// A thread that prepares batches is gone.
     #[error("a thread that prepares batches has stopped without a word")]
     Worker,

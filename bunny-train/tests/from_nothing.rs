@@ -170,6 +170,35 @@ fn run(kind: StageKind, stage: &Stage, out: &Path, stop_after: Option<u64>) -> O
     outcome.unwrap()
 }
 
+/// All four stages, the last one with adapters, at two steps each.
+fn tune_by_adapters(out: &Path) -> Recipe {
+    let data = tempfile::tempdir().unwrap();
+    write_data(data.path());
+    let changes = [
+        "finetune.lora_enable=true",
+        "finetune.lora_r=4",
+        "max_steps=2",
+    ];
+    let recipe = recipe(data.path(), &changes).with_results_in(out);
+    for (kind, stage) in &recipe.stages {
+        run(*kind, stage, out, None);
+    }
+    recipe
+}
+
+/// The stage that makes the tower.
+fn tower_job(recipe: &Recipe, out: &Path) -> ContrastiveJob {
+    let (kind, Stage::Contrastive(contrastive)) = &recipe.stages[1] else {
+        panic!("the tower comes second");
+    };
+    ContrastiveJob {
+        recipe: contrastive.clone(),
+        folder: out.join(kind.name()),
+        resume: true,
+        stop: Default::default(),
+    }
+}
+
 /// Every file of a finished stage by its name, but for what depends on the clock or the place.
 fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(folder).unwrap();
@@ -237,17 +266,8 @@ fn four_stages_make_a_model_that_answers_and_a_stop_between_changes_nothing() {
 
 #[test]
 fn a_tuned_tower_beside_adapters_goes_into_the_merged_model() {
-    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    write_data(data.path());
-    let changes = [
-        "finetune.lora_enable=true",
-        "finetune.lora_r=4",
-        "max_steps=2",
-    ];
-    let recipe = recipe(data.path(), &changes).with_results_in(out.path());
-    for (kind, stage) in &recipe.stages {
-        run(*kind, stage, out.path(), None);
-    }
+    let out = tempfile::tempdir().unwrap();
+    tune_by_adapters(out.path());
     let source = ModelSource {
         model: out.path().join("finetune"),
         base: Some(out.path().join("language")),
@@ -291,17 +311,8 @@ fn a_tuned_tower_beside_adapters_goes_into_the_merged_model() {
 
 #[test]
 fn an_adapter_to_start_from_brings_the_projector_that_learnt_beside_it() {
-    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    write_data(data.path());
-    let changes = [
-        "finetune.lora_enable=true",
-        "finetune.lora_r=4",
-        "max_steps=2",
-    ];
-    let recipe = recipe(data.path(), &changes).with_results_in(out.path());
-    for (kind, stage) in &recipe.stages {
-        run(*kind, stage, out.path(), None);
-    }
+    let out = tempfile::tempdir().unwrap();
+    let recipe = tune_by_adapters(out.path());
     let Some((_, Stage::Bunny(finetune))) = recipe.stages.last() else {
         panic!("the last stage is a Bunny's own");
     };
@@ -376,18 +387,10 @@ fn an_evaluation_that_fails_does_not_cost_the_steps_before_it() {
     let recipe = recipe(data.path(), &["max_steps=3", "contrastive.save_steps=100"]);
     let recipe = recipe.with_results_in(out.path());
     run(recipe.stages[0].0, &recipe.stages[0].1, out.path(), None);
-    let (kind, Stage::Contrastive(contrastive)) = &recipe.stages[1] else {
-        panic!("the tower comes second");
-    };
     let captions = std::fs::read_to_string(data.path().join("captions.json")).unwrap();
     let unseen = data.path().join("unseen.json");
     std::fs::write(&unseen, captions.replace("7.png", "none.png")).unwrap();
-    let mut job = ContrastiveJob {
-        recipe: contrastive.clone(),
-        folder: out.path().join(kind.name()),
-        resume: true,
-        stop: Default::default(),
-    };
+    let mut job = tower_job(&recipe, out.path());
     job.recipe.training.eval_data_path = Some(unseen);
     let ran =
         |job: &ContrastiveJob| job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {});
@@ -409,15 +412,7 @@ fn a_tower_of_pictures_that_are_all_missing_is_refused() {
     write_data(data.path());
     let recipe = recipe(data.path(), &[]).with_results_in(out.path());
     run(recipe.stages[0].0, &recipe.stages[0].1, out.path(), None);
-    let (kind, Stage::Contrastive(contrastive)) = &recipe.stages[1] else {
-        panic!("the tower comes second");
-    };
-    let mut job = ContrastiveJob {
-        recipe: contrastive.clone(),
-        folder: out.path().join(kind.name()),
-        resume: true,
-        stop: Default::default(),
-    };
+    let mut job = tower_job(&recipe, out.path());
     job.recipe.image_folder = Some(empty.path().to_path_buf());
     job.recipe.missing_pictures = PicturePolicy::Skip;
     let error = job

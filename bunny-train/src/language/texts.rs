@@ -78,9 +78,8 @@ impl Texts {
     /// As [`Texts::get`], and when the tokenizer has no end of text.
     pub fn pack(&self, tokenizer: &Tokenizer, length: usize) -> Result<Rows, TrainError> {
         let end = tokenizer.special_tokens().eos;
-        let end = end.ok_or_else(|| TrainError::Tokenizer {
-            folder: self.records.path().to_path_buf(),
-            source: "it has no end of text, which a model learns to stop by".into(),
+        let end = end.ok_or_else(|| TrainError::NoEndOfText {
+            file: self.records.path().to_path_buf(),
         })?;
         let texts: Vec<Vec<u32>> = (0..self.len())
             .into_par_iter()
