@@ -11,7 +11,7 @@ use std::{
 };
 
 use bunny_base::write_atomic;
-use bunny_core::checkpoint::{
+use bunny_weights::{
     StoredDtype, TensorFiles,
     writer::{PlannedTensor, write_file},
 };

@@ -2,11 +2,11 @@
 
 use bunny_core::{
     Bunny,
-    checkpoint::{
-        StoredTensor,
-        adapter::{Adapter, AdapterConfig},
-    },
     nn::{Linear, Lora},
+};
+use bunny_weights::{
+    StoredTensor,
+    adapter::{Adapter, AdapterConfig},
 };
 use burn::{
     module::{Param, ParamId},

@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use bunny_base::write_atomic;
-use bunny_core::{
-    Bunny,
-    checkpoint::{
-        OpenModel, StoredDtype,
-        adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
-        writer::{MAX_SHARD_SIZE, PlannedTensor, write_file},
-    },
+use bunny_core::{Bunny, checkpoint::OpenModel};
+use bunny_weights::{
+    StoredDtype,
+    adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
+    writer::{MAX_SHARD_SIZE, PlannedTensor, write_file},
 };
 use burn::{
     module::AutodiffModule,

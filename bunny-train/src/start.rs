@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use bunny_core::{
     Bunny, BunnyConfig, ConfigError, Fields,
-    checkpoint::{OpenModel, Parts, Precision, TensorFiles, adapter::Adapter, open_projector},
+    checkpoint::{OpenModel, Parts, Precision, open_projector},
     config::{Family, ProjectorKind},
     input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
 };
+use bunny_weights::{TensorFiles, adapter::Adapter};
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
 

@@ -13,7 +13,7 @@ use std::{
 
 use bunny_core::{
     Bunny,
-    checkpoint::{ModelSource, Precision, StoredDtype},
+    checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
 };
 use bunny_train::{
@@ -28,6 +28,7 @@ use bunny_train::{
     start::{Places, Start},
     trainer::Job,
 };
+use bunny_weights::StoredDtype;
 use burn::{backend::Autodiff, tensor::DType};
 use burn_flex::Flex;
 use common::read_tensors;

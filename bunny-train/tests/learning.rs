@@ -7,7 +7,7 @@ mod common;
 use std::{ops::ControlFlow, path::Path};
 
 use bunny_core::{
-    checkpoint::{ModelSource, Precision, StoredDtype},
+    checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
 };
 use bunny_train::{
@@ -16,6 +16,7 @@ use bunny_train::{
     start::Places,
     trainer::Job,
 };
+use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use common::fixtures;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::error::{AdapterError, CheckpointError, one_line};
-use super::reader::{StoredTensor, TensorFiles};
+use crate::error::{AdapterError, CheckpointError, one_line};
+use crate::{StoredTensor, TensorFiles};
 
 mod config;
 

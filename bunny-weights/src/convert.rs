@@ -1,8 +1,9 @@
-//! Stored bytes into the bytes of another number type, in parallel.
+//! Stored numbers into numbers of another type, in parallel.
 
-use burn::tensor::{Bytes, DType, Element, bf16, f16};
-use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
+
+use crate::StoredDtype;
 
 /// Numbers per parallel piece: large enough to hide the hand-over, small enough to share evenly.
 const PIECE: usize = 1 << 16;
@@ -11,8 +12,34 @@ const PIECE: usize = 1 << 16;
 /// nearest cache.
 const BLOCK: usize = 1 << 11;
 
+/// Numbers of one of the types that weights are stored in.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Floats {
+    /// 64-bit floats.
+    F64(Vec<f64>),
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 16-bit floats of IEEE 754.
+    F16(Vec<f16>),
+    /// 16-bit floats with the exponent of 32 bits.
+    BF16(Vec<bf16>),
+}
+
+impl Floats {
+    /// The numbers as a file holds them.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::F64(values) => bytemuck::cast_slice(values),
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F16(values) => bytemuck::cast_slice(values),
+            Self::BF16(values) => bytemuck::cast_slice(values),
+        }
+    }
+}
+
 /// A number type in which weights are stored.
-pub(crate) trait StoredFloat: bytemuck::Pod + Send + Sync {
+trait StoredFloat: bytemuck::Pod + Send + Sync {
     /// Widens a run of numbers to f32.
     fn widen(from: &[Self], to: &mut [f32]);
     /// Rounds a run of numbers from f32, to nearest even.
@@ -78,44 +105,48 @@ fn rounded_to_bf16(value: f32) -> bf16 {
 macro_rules! with_float {
     ($dtype:expr, $function:ident($($argument:expr),*)) => {
         match $dtype {
-            DType::F64 => Some($function::<f64>($($argument),*)),
-            DType::F32 => Some($function::<f32>($($argument),*)),
-            DType::F16 => Some($function::<f16>($($argument),*)),
-            DType::BF16 => Some($function::<bf16>($($argument),*)),
+            StoredDtype::F64 => Some($function::<f64>($($argument),*)),
+            StoredDtype::F32 => Some($function::<f32>($($argument),*)),
+            StoredDtype::F16 => Some($function::<f16>($($argument),*)),
+            StoredDtype::BF16 => Some($function::<bf16>($($argument),*)),
             _ => None,
         }
     };
 }
 
 /// Little-endian numbers of type `dtype` as f32; `None` when `dtype` is no float.
-pub(crate) fn to_f32(bytes: &[u8], dtype: DType) -> Option<Vec<f32>> {
+pub fn to_f32(bytes: &[u8], dtype: StoredDtype) -> Option<Vec<f32>> {
     with_float!(dtype, widen_all(bytes))
 }
 
-/// f32 numbers as the bytes of type `dtype`; `None` when `dtype` is no float.
-pub(crate) fn from_f32(values: &[f32], dtype: DType) -> Option<Vec<u8>> {
+/// f32 numbers as the little-endian bytes of type `dtype`, rounded to nearest even; `None` when
+/// `dtype` is no float.
+pub fn from_f32(values: &[f32], dtype: StoredDtype) -> Option<Vec<u8>> {
     with_float!(dtype, narrow_all(values))
 }
 
 /// Little-endian numbers of type `from` as numbers of type `to`, rounded to nearest even; `None`
 /// when one of them is no float.
-pub(crate) fn convert(bytes: &[u8], from: DType, to: DType) -> Option<Bytes> {
-    with_float!(to, convert_to(bytes, from)).flatten()
-}
-
-fn convert_to<To: StoredFloat + Element>(bytes: &[u8], from: DType) -> Option<Bytes> {
-    match from {
-        DType::F64 => Some(convert_all::<f64, To>(bytes)),
-        DType::F32 => Some(convert_all::<f32, To>(bytes)),
-        DType::F16 => Some(convert_all::<f16, To>(bytes)),
-        DType::BF16 => Some(convert_all::<bf16, To>(bytes)),
+pub fn convert(bytes: &[u8], from: StoredDtype, to: StoredDtype) -> Option<Floats> {
+    match to {
+        StoredDtype::F64 => converted(bytes, from).map(Floats::F64),
+        StoredDtype::F32 => converted(bytes, from).map(Floats::F32),
+        StoredDtype::F16 => converted(bytes, from).map(Floats::F16),
+        StoredDtype::BF16 => converted(bytes, from).map(Floats::BF16),
         _ => None,
     }
 }
 
-fn convert_all<From: StoredFloat, To: StoredFloat + Element>(bytes: &[u8]) -> Bytes {
-    let size = size_of::<From>();
-    let mut values = vec![To::zeroed(); bytes.len() / size];
+fn converted<T: StoredFloat>(bytes: &[u8], from: StoredDtype) -> Option<Vec<T>> {
+    let widen = match from {
+        StoredDtype::F64 => widen_bytes::<f64>,
+        StoredDtype::F32 => widen_bytes::<f32>,
+        StoredDtype::F16 => widen_bytes::<f16>,
+        StoredDtype::BF16 => widen_bytes::<bf16>,
+        _ => return None,
+    };
+    let size = from.size();
+    let mut values = vec![T::zeroed(); bytes.len() / size];
     values
         .par_chunks_mut(PIECE)
         .zip(bytes.par_chunks(PIECE * size))
@@ -123,11 +154,11 @@ fn convert_all<From: StoredFloat, To: StoredFloat + Element>(bytes: &[u8]) -> By
             let mut wide = [0f32; BLOCK];
             for (to, from) in to.chunks_mut(BLOCK).zip(from.chunks(BLOCK * size)) {
                 let wide = &mut wide[..to.len()];
-                widen_bytes::<From>(from, wide);
-                To::narrow(wide, to);
+                widen(from, wide);
+                T::narrow(wide, to);
             }
         });
-    Bytes::from_elems(values)
+    Some(values)
 }
 
 /// Widens little-endian numbers.
@@ -172,13 +203,13 @@ mod tests {
             .filter(|&bits| !f16::from_bits(bits).is_nan() && !bf16::from_bits(bits).is_nan())
             .flat_map(u16::to_le_bytes)
             .collect();
-        for dtype in [DType::F16, DType::BF16] {
+        for dtype in [StoredDtype::F16, StoredDtype::BF16] {
             let wide = to_f32(&halves, dtype).unwrap();
             assert_eq!(from_f32(&wide, dtype).unwrap(), halves, "{dtype:?}");
-            let direct = convert(&halves, dtype, DType::F32).unwrap();
-            assert_eq!(bytemuck::cast_slice::<u8, f32>(&direct), wide, "{dtype:?}");
-            let back = convert(&direct, DType::F32, dtype).unwrap();
-            assert_eq!(*back, *halves, "{dtype:?}");
+            let direct = convert(&halves, dtype, StoredDtype::F32).unwrap();
+            assert_eq!(direct, Floats::F32(wide), "{dtype:?}");
+            let back = convert(direct.as_bytes(), StoredDtype::F32, dtype).unwrap();
+            assert_eq!(back.as_bytes(), *halves, "{dtype:?}");
         }
     }
 
@@ -206,8 +237,12 @@ mod tests {
         let bytes: Vec<u8> = std::iter::once(0)
             .chain([1.5f32, -2.25, 1e-3].into_iter().flat_map(f32::to_le_bytes))
             .collect();
-        assert_eq!(to_f32(&bytes[1..], DType::F32).unwrap(), [1.5, -2.25, 1e-3]);
-        let halves = convert(&bytes[1..], DType::F32, DType::F16).unwrap();
-        assert_eq!(bytemuck::cast_slice::<u8, f16>(&halves)[1].to_f32(), -2.25);
+        let wide = to_f32(&bytes[1..], StoredDtype::F32).unwrap();
+        assert_eq!(wide, [1.5, -2.25, 1e-3]);
+        let halves = convert(&bytes[1..], StoredDtype::F32, StoredDtype::F16).unwrap();
+        assert_eq!(
+            halves,
+            Floats::F16(wide.iter().copied().map(f16::from_f32).collect())
+        );
     }
 }

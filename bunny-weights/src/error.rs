@@ -101,6 +101,31 @@ pub enum CheckpointError {
         /// The number type asked for.
         dtype: &'static str,
     },
+    /// A tensor is stored in a type that no weight has.
+    #[error("{}: tensor `{tensor}` holds {dtype} numbers, a weight holds floats", file.display())]
+    NotFloat {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The stored type.
+        dtype: &'static str,
+    },
+    /// The tensors of a checkpoint are not those of its configuration.
+    #[error(
+        "{place}: the weights do not fit the configuration:{}",
+        listed(missing, misshapen, unexpected)
+    )]
+    Mismatch {
+        /// The files.
+        place: String,
+        /// Tensors that are not there.
+        missing: Vec<String>,
+        /// Tensors of another shape, with both shapes.
+        misshapen: Vec<String>,
+        /// Tensors that no part of the model asks for.
+        unexpected: Vec<String>,
+    },
     /// A plan names a tensor twice, or something that no file can hold.
     #[error("{}: cannot write tensor `{tensor}`: {reason}", path.display())]
     Plan {
@@ -503,6 +528,20 @@ pub enum AdapterError {
         /// The rank that the configuration gives.
         rank: usize,
     },
+}
+
+/// All faults of a checkpoint's tensors, in one line.
+fn listed(missing: &[String], misshapen: &[String], unexpected: &[String]) -> String {
+    [
+        ("missing", missing),
+        ("misshapen", misshapen),
+        ("unexpected", unexpected),
+    ]
+    .into_iter()
+    .filter(|(_, tensors)| !tensors.is_empty())
+    .map(|(fault, tensors)| format!(" {} {fault} ({})", tensors.len(), tensors.join(", ")))
+    .collect::<Vec<_>>()
+    .join(";")
 }
 
 /// Text of a file for a message: on one line, and not too long.

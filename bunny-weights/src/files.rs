@@ -10,14 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::error::{CheckpointError, IndexError, one_line};
-use super::{index, pickle, safetensors};
+use crate::error::{CheckpointError, IndexError, one_line};
+use crate::{StoredDtype, StoredTensor, index, pickle, safetensors};
 use map::Map;
 
 mod map;
-mod stored;
-
-pub use stored::{StoredDtype, StoredTensor};
 
 /// A tensor that has been found and checked, but not read.
 #[derive(Debug)]
@@ -346,4 +343,4 @@ impl TensorFiles {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::error::{IndexError, one_line};
+use crate::error::{IndexError, one_line};
 
 /// The longest index that is read; a model of a thousand layers stays below a hundredth of it.
 const INDEX_LIMIT: u64 = 100_000_000;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::error::{PickleError, one_line};
+use crate::error::{PickleError, one_line};
 use values::{Id, Pickle, Value};
 
 mod archive;

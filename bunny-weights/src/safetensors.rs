@@ -13,8 +13,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
 
-use super::error::{HeaderError, one_line};
-use super::reader::StoredDtype;
+use crate::StoredDtype;
+use crate::error::{HeaderError, one_line};
 
 /// The longest header that is read, as in the reference implementation.
 const HEADER_LIMIT: u64 = 100_000_000;

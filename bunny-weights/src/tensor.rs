@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::DType;
 use bytes::Bytes;
 
 /// A number type in which files store tensors. The order is that in which the safetensors library
@@ -73,7 +72,7 @@ impl StoredDtype {
     }
 
     /// The name that torch gives it, as `config.json` has it.
-    pub(in super::super) fn torch_name(self) -> &'static str {
+    pub fn torch_name(self) -> &'static str {
         match self {
             Self::F64 => "float64",
             Self::F32 => "float32",
@@ -88,18 +87,12 @@ impl StoredDtype {
         }
     }
 
-    /// The same type for tensors, if it is a float: what weights are made of.
-    pub(in super::super) fn float(self) -> Option<DType> {
-        match self {
-            Self::F64 => Some(DType::F64),
-            Self::F32 => Some(DType::F32),
-            Self::F16 => Some(DType::F16),
-            Self::BF16 => Some(DType::BF16),
-            _ => None,
-        }
+    /// Whether it is a float: what weights are made of.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
 
-    pub(in super::super) fn from_safetensors(name: &str) -> Option<Self> {
+    pub(crate) fn from_safetensors(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
 }

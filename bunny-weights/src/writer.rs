@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use bunny_base::{AtomicFile, atomic_file::SyncedFile, write_atomic};
 
-use super::error::{CheckpointError, one_line};
 use super::index::{Index, TotalSize};
-use super::reader::StoredDtype;
 use super::safetensors::METADATA;
+use crate::StoredDtype;
+use crate::error::{CheckpointError, one_line};
 
 /// The largest shard that `transformers` writes by default.
 pub const MAX_SHARD_SIZE: u64 = 5_000_000_000;

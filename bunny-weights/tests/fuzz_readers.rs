@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bunny_core::checkpoint::TensorFiles;
+use bunny_weights::TensorFiles;
 
 /// Counts the memory that this thread has in use, and the most it had.
 struct Counting;

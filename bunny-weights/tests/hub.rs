@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bunny_core::checkpoint::hub::{Hub, HubError, HubSettings, ModelId, Patience, model_files};
+use bunny_weights::hub::{Hub, HubError, HubSettings, ModelId, Patience, model_files};
 use hub_server::{Fault, HubServer, sha256};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

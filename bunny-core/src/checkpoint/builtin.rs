@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bunny_weights::TensorFiles;
 use bytes::Bytes;
 
 use super::{
-    OpenModel, TensorFiles, WeightSet,
+    OpenModel, WeightSet,
     source::{image_processor, unused},
 };
 use crate::{BunnyConfig, Error, Fields, input::tokenizer::Tokenizer};

@@ -4,7 +4,11 @@
 //! it expects. What is missing or misshapen is noted and the work goes on, so that one look at a
 //! checkpoint names everything that is wrong with it; [`Builder::build`] then refuses the model.
 
-use std::{cell::RefCell, fmt::Display, ops::Range};
+use std::{
+    cell::RefCell,
+    fmt::{self, Display},
+    ops::Range,
+};
 
 use burn::{
     module::{Param, ParamId},
@@ -12,10 +16,37 @@ use burn::{
 };
 use rayon::prelude::*;
 
-use super::{NameTable, Precision, StoredTensor, WeightSet, cast};
 use bunny_base::random::mix;
+use bunny_weights::{CheckpointError, StoredTensor, convert};
 
-use crate::Error;
+use super::{NameTable, Precision, precision::stored_as};
+
+/// Where a builder finds a model's stored tensors, by their published names.
+pub trait Weights: fmt::Debug {
+    /// Where they are from, for errors.
+    fn place(&self) -> String;
+
+    /// Asks the system to read the files now, in order: a model needs most of them at once.
+    fn read_ahead(&self);
+
+    /// The tensor of this name; it counts as used from now on.
+    fn take(&self, name: &str) -> Option<StoredTensor>;
+
+    /// Tensors that nobody took and that are not known to be unused.
+    fn unexpected(&self, names: &NameTable) -> Vec<String>;
+
+    /// Some rows of a stored tensor, each of `columns` numbers, as numbers of type `dtype`.
+    ///
+    /// # Errors
+    /// When the tensor holds no floats, or what is to be merged into it does not fit.
+    fn rows(
+        &self,
+        stored: &StoredTensor,
+        rows: Range<usize>,
+        columns: usize,
+        dtype: DType,
+    ) -> Result<Bytes, CheckpointError>;
+}
 
 /// The distribution of a parameter that is drawn at random, as the reference initialises it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,7 +75,7 @@ struct Shared<'a, B: Backend> {
 
 #[derive(Debug)]
 enum Source<'a> {
-    Stored(&'a WeightSet),
+    Stored(&'a dyn Weights),
     Random { seed: u64 },
 }
 
@@ -53,7 +84,7 @@ enum Source<'a> {
 struct Faults {
     missing: Vec<String>,
     misshapen: Vec<String>,
-    unreadable: Vec<Error>,
+    unreadable: Vec<CheckpointError>,
 }
 
 impl<'a, B: Backend> Builder<'a, B> {
@@ -63,12 +94,12 @@ impl<'a, B: Backend> Builder<'a, B> {
     /// When any tensor is missing, misshapen or unreadable, or tensors are left over that no part
     /// of the model asked for and that are not known to be unused; all of them are listed.
     pub fn build<M>(
-        weights: &WeightSet,
+        weights: &dyn Weights,
         names: &NameTable,
         precision: Precision,
         device: &B::Device,
         make: impl FnOnce(&Builder<'_, B>) -> M,
-    ) -> Result<M, Error> {
+    ) -> Result<M, CheckpointError> {
         let shared = Shared {
             source: Source::Stored(weights),
             names,
@@ -88,7 +119,7 @@ impl<'a, B: Backend> Builder<'a, B> {
         if faults.missing.is_empty() && faults.misshapen.is_empty() && unexpected.is_empty() {
             Ok(model)
         } else {
-            Err(Error::Mismatch {
+            Err(CheckpointError::Mismatch {
                 place: weights.place(),
                 missing: faults.missing,
                 misshapen: faults.misshapen,
@@ -288,7 +319,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 let Source::Stored(weights) = self.shared.source else {
                     return None;
                 };
-                match weights.materialise(stored, rows, columns, wanted.dtype) {
+                match weights.rows(stored, rows, columns, wanted.dtype) {
                     Ok(bytes) => Some(bytes),
                     Err(error) => {
                         self.shared.faults.borrow_mut().unreadable.push(error);
@@ -341,8 +372,9 @@ fn draw(key: u64, count: usize, initial: Initial, dtype: DType) -> Option<Bytes>
             .enumerate()
             .for_each(|(piece, values)| fill_normal(mix(key ^ piece as u64), deviation, values)),
     }
-    cast::from_f32(&values, dtype).map(Bytes::from_bytes_vec)
+    convert::from_f32(&values, stored_as(dtype)?).map(Bytes::from_bytes_vec)
 }
+
 /// Normal numbers as the sum of four uniform ones (Irwin-Hall, cut at 3.5 deviations): cheap enough
 /// to fill billions of them in seconds.
 fn fill_normal(key: u64, deviation: f32, values: &mut [f32]) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bunny_weights::StoredDtype;
 use burn::tensor::DType;
 
 /// The number types of a model's weights and of its activations.
@@ -61,5 +62,27 @@ impl fmt::Display for Precision {
             true => f.write_str(weights),
             false => write!(f, "{weights} weights, {compute} activations"),
         }
+    }
+}
+
+/// burn's name for a type of stored numbers, if it is a float.
+pub fn held_as(stored: StoredDtype) -> Option<DType> {
+    match stored {
+        StoredDtype::F64 => Some(DType::F64),
+        StoredDtype::F32 => Some(DType::F32),
+        StoredDtype::F16 => Some(DType::F16),
+        StoredDtype::BF16 => Some(DType::BF16),
+        _ => None,
+    }
+}
+
+/// The type in which files hold numbers of burn's type `dtype`, if it is a float of a file.
+pub fn stored_as(dtype: DType) -> Option<StoredDtype> {
+    match dtype {
+        DType::F64 => Some(StoredDtype::F64),
+        DType::F32 => Some(StoredDtype::F32),
+        DType::F16 => Some(StoredDtype::F16),
+        DType::BF16 => Some(StoredDtype::BF16),
+        _ => None,
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bunny_core::{
     Bunny,
-    checkpoint::{ModelSource, OpenModel, Precision, adapter::Adapter},
+    checkpoint::{ModelSource, OpenModel, Precision},
     input::{
         conversation::Template,
         image::{Aspect, DecodeOptions, decode_file},
@@ -25,6 +25,7 @@ use bunny_train::{
     start::Places,
     trainer::Job,
 };
+use bunny_weights::adapter::Adapter;
 use burn::tensor::backend::Backend;
 use safetensors::SafeTensors;
 use serde_json::Value;

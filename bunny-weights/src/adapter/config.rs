@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::super::error::{AdapterError, CheckpointError, one_line};
 use super::ADAPTER_CONFIG;
+use crate::error::{AdapterError, CheckpointError, one_line};
 use bunny_base::write_atomic;
 
 /// How a LoRA adapter was made.

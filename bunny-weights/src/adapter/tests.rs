@@ -2,10 +2,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::super::reader::StoredDtype;
-use super::super::reader::tests::fixture;
-use super::super::writer::{PlannedTensor, write_file};
 use super::*;
+use crate::StoredDtype;
+use crate::files::tests::fixture;
+use crate::writer::{PlannedTensor, write_file};
 
 /// A configuration of PEFT with one field changed.
 fn with(field: &str, value: Value) -> Result<AdapterConfig, AdapterError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use memmap2::Mmap;
 
-use super::super::error::CheckpointError;
+use crate::error::CheckpointError;
 
 /// A file that is mapped into memory, for as long as anyone uses a part of it.
 #[derive(Debug, Clone)]

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use super::super::error::{CheckpointError, HeaderError, IndexError, PickleError};
 use super::*;
+use crate::error::{CheckpointError, HeaderError, IndexError, PickleError};
 
 /// A file or folder that torch, safetensors or peft wrote (`tests/reference/checkpoints.py`).
-pub(in super::super) fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/checkpoints")
         .join(name)

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::super::error::CheckpointError;
 use super::error::io_error;
 use super::{HubError, ModelId};
+use crate::error::CheckpointError;
 use bunny_base::write_atomic;
 
 /// The folder of all models.

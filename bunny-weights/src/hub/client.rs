@@ -6,8 +6,8 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
-use super::super::error::one_line;
 use super::{HubError, HubSettings, ModelId, Patience};
+use crate::error::one_line;
 
 /// Redirects that are followed for one request.
 const REDIRECTS: usize = 10;

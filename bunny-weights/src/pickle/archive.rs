@@ -11,8 +11,8 @@
 
 use bytes::Bytes;
 
-use super::super::error::{PickleError, one_line};
 use super::Storages;
+use crate::error::{PickleError, one_line};
 
 /// The parts of an archive.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::super::error::{PickleError, one_line};
 use super::Storages;
 use super::machine;
 use super::values::{Id, Pickle, Value};
+use crate::error::{PickleError, one_line};
 
 /// The first pickle, from its second byte on (the first is an opcode, then a protocol's number):
 /// torch's magic number as an integer of ten bytes.

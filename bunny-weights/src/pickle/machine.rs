@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use super::super::error::PickleError;
 use super::values::{Global, Id, Pickle, Record, Storage, Value};
+use crate::error::PickleError;
 
 /// The longest pickle that is read; 200 bytes a tensor are usual.
 const PICKLE_LIMIT: usize = 64 << 20;

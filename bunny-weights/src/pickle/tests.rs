@@ -1,7 +1,7 @@
 use std::fs;
 
-use super::super::reader::tests::fixture;
 use super::*;
+use crate::files::tests::fixture;
 
 /// An entry of an archive.
 struct Entry<'a> {

@@ -1,7 +1,7 @@
 //! What a pickle may build. Values refer to each other by number; see [`machine`](super::machine).
 
-use super::super::error::{PickleError, one_line};
-use super::super::reader::StoredDtype;
+use crate::StoredDtype;
+use crate::error::{PickleError, one_line};
 
 /// The number of a value in its pickle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

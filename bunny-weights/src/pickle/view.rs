@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 
-use super::super::error::{PickleError, one_line};
-use super::super::reader::StoredDtype;
 use super::Storages;
 use super::values::Record;
+use crate::StoredDtype;
+use crate::error::{PickleError, one_line};
 
 /// A tensor that lies within its storage, at any strides. Sizes are counted in elements.
 #[derive(Debug)]
-pub(in super::super) struct View {
+pub(crate) struct View {
     dtype: StoredDtype,
     shape: Vec<usize>,
     strides: Vec<usize>,

@@ -1,9 +1,9 @@
 use std::fs;
 
-use super::super::error::CheckpointError;
-use super::super::reader::TensorFiles;
-use super::super::reader::tests::fixture;
 use super::*;
+use crate::TensorFiles;
+use crate::error::CheckpointError;
+use crate::files::tests::fixture;
 
 fn plan_of(files: &TensorFiles) -> Vec<PlannedTensor> {
     files
