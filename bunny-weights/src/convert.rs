@@ -209,7 +209,7 @@ mod tests {
             let direct = convert(&halves, dtype, StoredDtype::F32).unwrap();
             assert_eq!(direct, Floats::F32(wide), "{dtype:?}");
             let back = convert(direct.as_bytes(), StoredDtype::F32, dtype).unwrap();
-            assert_eq!(back.as_bytes(), *halves, "{dtype:?}");
+            assert_eq!(back.as_bytes(), halves, "{dtype:?}");
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bunny_weights::TensorFiles;
+use bunny_weights::{CheckpointError, TensorFiles};
 use bytes::Bytes;
 
 use super::{
@@ -85,7 +85,8 @@ pub fn write(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>, Error> {
     let mut written = Vec::with_capacity(FILES.len());
     for (name, bytes) in &FILES {
         let path = folder.as_ref().join(name);
-        bunny_base::write_atomic(&path, |file| file.write_all(bytes))?;
+        bunny_base::write_atomic(&path, |file| file.write_all(bytes))
+            .map_err(CheckpointError::from)?;
         written.push(path);
     }
     Ok(written)

@@ -6,7 +6,6 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::io_error;
 use super::{HubError, ModelId};
-use crate::error::CheckpointError;
 use bunny_base::write_atomic;
 
 /// The folder of all models.
@@ -61,12 +60,8 @@ impl Cache {
         if fs::read_to_string(&reference).is_ok_and(|old| old.trim() == commit) {
             return Ok(());
         }
-        write_atomic(&reference, |file| file.write_all(commit.as_bytes())).map_err(|error| {
-            match error {
-                CheckpointError::Io { path, fault } => HubError::Io { path, fault },
-                error => io_error(&reference)(io::Error::other(error)),
-            }
-        })
+        write_atomic(&reference, |file| file.write_all(commit.as_bytes()))
+            .map_err(|error| io_error(&error.path)(error.source))
     }
 
     /// Waits until nobody else downloads this content; it stays so until the lock is dropped.
