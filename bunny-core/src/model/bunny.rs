@@ -11,7 +11,7 @@ use crate::{
     config::BunnyConfig,
     input::{image::Pixels, tokenizer::Token},
     model::{decoder::Decoder, projector::Projector, tower::VisionTower},
-    nn::{Builder, KvCache, Mask, Mode, Positions, Precision, Weights},
+    nn::{Builder, KvCache, Mask, Mode, Part, Positions, Precision, Weights},
 };
 
 /// A Bunny: vision tower, projector and decoder.
@@ -63,16 +63,11 @@ impl<B: Backend> Bunny<B> {
         })
     }
 
-    fn new(config: &BunnyConfig, builder: &Builder<'_, B>) -> Self {
-        let model = builder.child("model");
+    pub(super) fn new(config: &BunnyConfig, builder: &Builder<'_, B>) -> Self {
         Self {
             language_model: Decoder::new(&config.decoder, builder),
-            // The name is doubled in published files: the reference's wrapper, then the tower.
-            vision_tower: VisionTower::new(
-                &config.vision,
-                &model.child("vision_tower").child("vision_tower"),
-            ),
-            mm_projector: Projector::new(&config.projector, &model.child("mm_projector")),
+            vision_tower: VisionTower::new(&config.vision, &builder.part(Part::VisionTower)),
+            mm_projector: Projector::new(&config.projector, &builder.part(Part::Projector)),
             config: config.clone(),
             precision: builder.precision(),
         }

@@ -79,7 +79,7 @@ impl<B: Backend> DecoderStack<B> {
         Self {
             embed_tokens: Embedding::new(&builder.child("embed_tokens"), vocab, hidden),
             layers: (0..config.num_hidden_layers)
-                .map(|layer| DecoderLayer::new(config, layer, &layers.child(layer)))
+                .map(|layer| DecoderLayer::new(config, layer, &layers.layer(layer)))
                 .collect(),
             norm: norm(config, &builder.child("norm")),
             rotary_dim: config.rotary_dim,

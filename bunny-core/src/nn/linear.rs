@@ -39,7 +39,7 @@ impl<B: Backend> Linear<B> {
     pub fn new(builder: &Builder<'_, B>, input: usize, output: usize, bias: bool) -> Self {
         Self {
             weight: builder.weight("weight", [output, input], Initial::Normal(0.02)),
-            bias: bias.then(|| builder.addend("bias", [output], Initial::Constant(0.0))),
+            bias: bias.then(|| builder.bias("bias", output)),
             lora: None,
         }
     }
