@@ -1,13 +1,13 @@
 //! The CPU kernels on the shapes of Phi-2 and SigLIP, beside the `gemm` crate and plain loops.
 //!
-//! `cargo bench -p bunny-core --bench kernels [stream] [many] [pairs] [elements] [attention]`
+//! `cargo bench -p bunny-kernels --bench kernels [stream] [many] [pairs] [elements] [attention]`
 //!
 //! Every figure is the least of several runs, and what is compared takes turns. On a busy machine `CPU_TIME=1
 //! RAYON_NUM_THREADS=1` reports the time of one core instead of the clock's, which other programs disturb less.
 
 #![allow(missing_docs)]
 
-use bunny_core::nn::kernel::cpu::*;
+use bunny_kernels::*;
 use half::{bf16, f16};
 use std::hint::black_box;
 use std::time::Instant;

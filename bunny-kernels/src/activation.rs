@@ -1,9 +1,9 @@
 //! Activations in place, and their gradients.
 
-use super::math::{normal_cdf, normal_density, sigmoid, sigmoid_pair};
-use super::parallel;
-use super::scratch::Shared;
-use super::simd::{Kernel, Simd, dispatch};
+use crate::math::{normal_cdf, normal_density, sigmoid, sigmoid_pair};
+use crate::parallel;
+use crate::scratch::Shared;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Elements a task takes: enough to be worth a task, few enough for the cache.
 const CHUNK: usize = 16 << 10;
@@ -263,9 +263,9 @@ impl Kernel for SiluMulBackward<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::testing::at_every_level;
-    use super::super::testing::noise;
     use super::*;
+    use crate::simd::testing::at_every_level;
+    use crate::testing::noise;
 
     fn sigma(x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())

@@ -1,9 +1,34 @@
 //! One step of AdamW over a parameter's numbers, in one pass over the memory.
 
-use super::parallel;
-use super::scratch::Shared;
-use super::simd::{Kernel, Simd, dispatch};
-use crate::nn::kernel::AdamStep;
+use crate::parallel;
+use crate::scratch::Shared;
+use crate::simd::{Kernel, Simd, dispatch};
+
+/// The constants of one step: with `g` the gradient times `scale`,
+///
+/// ```text
+/// m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g²
+/// w = decay w - rate m / (root √v + epsilon)
+/// ```
+///
+/// `rate` is the learning rate over `1 - beta1^t`, `root` one over `√(1 - beta2^t)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// What the gradient is multiplied with.
+    pub scale: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// What the weight is multiplied with.
+    pub decay: f64,
+    /// How far the step goes.
+    pub rate: f64,
+    /// What the root of the second moment is multiplied with.
+    pub root: f64,
+    /// Added to that.
+    pub epsilon: f64,
+}
 
 /// Numbers a task takes.
 const TASK_FLOATS: usize = 32 << 10;
@@ -77,9 +102,9 @@ impl Kernel for Part<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::testing::at_every_level;
-    use super::super::testing::{assert_close, noise};
     use super::*;
+    use crate::simd::testing::at_every_level;
+    use crate::testing::{assert_close, noise};
 
     #[test]
     fn steps_are_those_of_the_definition_at_every_level() {

@@ -1,12 +1,10 @@
 //! AMX: eight registers of sixteen rows by 64 bytes, and products of two of them, on Linux.
 //!
-//! Rust has no stable functions for these instructions yet, so that they stand here as assembly, for
-//! every crate of this project that multiplies `bf16`. On other processors than x86-64 this crate is
-//! empty.
+//! Rust has no stable functions for these instructions yet, so that they stand here as assembly.
 //!
 //! ```
 //! # #[cfg(target_arch = "x86_64")] {
-//! use bunny_amx::{SQUARE, Tiles, is_available};
+//! use bunny_kernels::amx::{SQUARE, Tiles, is_available};
 //!
 //! // 32 rows by 32 columns, the sum over 32 products: a square each of rows and columns, twice.
 //! let ones = vec![f32::from_bits(0x3f80_3f80); 2 * SQUARE]; // two bf16 a word
@@ -24,7 +22,7 @@
 //! }
 //! # }
 //! ```
-#![cfg(target_arch = "x86_64")]
+pub(crate) mod squares;
 
 use core::{
     arch::{asm, x86_64::__cpuid_count},

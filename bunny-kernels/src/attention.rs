@@ -1,16 +1,16 @@
 //! Attention without a matrix of scores: the softmax is taken as the keys go by (Dao et al., *FlashAttention*, 2022).
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod backward;
 mod block;
 mod decode;
 mod forward;
 #[cfg(test)]
 mod tests;
-#[cfg(target_arch = "x86_64")]
-mod tiles;
 
-use super::parallel;
-use super::scratch::Shared;
+use crate::parallel;
+use crate::scratch::Shared;
 
 pub use backward::AttentionGradient;
 
@@ -62,12 +62,12 @@ impl AttentionStrides {
         }
     }
 
-    pub(super) fn at(&self, batch: usize, head: usize, row: usize) -> usize {
+    pub(crate) fn at(&self, batch: usize, head: usize, row: usize) -> usize {
         batch * self.batch + head * self.head + row * self.row
     }
 
     /// Whether two of so many rows of `width` share an element.
-    pub(super) fn overlap(&self, batch: usize, heads: usize, rows: usize, width: usize) -> bool {
+    pub(crate) fn overlap(&self, batch: usize, heads: usize, rows: usize, width: usize) -> bool {
         let mut steps = [(self.batch, batch), (self.head, heads), (self.row, rows)];
         steps.sort_unstable();
         let mut reach = width;
@@ -81,7 +81,7 @@ impl AttentionStrides {
     }
 
     /// Elements from the first to the last, so many of each.
-    pub(super) fn extent(&self, batch: usize, heads: usize, rows: usize, head_dim: usize) -> usize {
+    pub(crate) fn extent(&self, batch: usize, heads: usize, rows: usize, head_dim: usize) -> usize {
         if batch * heads * rows == 0 {
             0
         } else {
@@ -296,8 +296,8 @@ pub fn attention(
         lse: lse.map(Shared::new),
     };
     #[cfg(target_arch = "x86_64")]
-    if rounds && tiles::serve(&shape, scale) {
-        return tiles::attend(&call);
+    if rounds && amx::serve(&shape, scale) {
+        return amx::attend(&call);
     }
     // Elsewhere nothing is won by rounding.
     let _ = rounds;

@@ -1,9 +1,9 @@
 //! Softmax and cross-entropy over rows of logits.
 
-use super::math::exp;
-use super::parallel;
-use super::scratch::Shared;
-use super::simd::{Kernel, Simd, dispatch};
+use crate::math::exp;
+use crate::parallel;
+use crate::scratch::Shared;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// A row without a target: no loss, no gradient. Any negative target is one.
 pub const IGNORED: i64 = -100;
@@ -138,9 +138,9 @@ impl Kernel for Softmax<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::testing::at_every_level;
-    use super::super::testing::{assert_close, noise};
     use super::*;
+    use crate::simd::testing::at_every_level;
+    use crate::testing::{assert_close, noise};
 
     #[test]
     fn losses_and_gradients_equal_their_definition() {

@@ -1,7 +1,11 @@
-//! Kernels for the CPU: plain functions over slices, in `f32`, parallel over rayon's current pool.
+#![doc = include_str!("../README.md")]
 //!
-//! Each is written once over the registers of `simd` and compiled for AVX-512, AVX2 and plain code; the processor decides
-//! at run time. No result depends on the number of threads.
+//! ## How the code is laid out
+//! A kernel implements `simd::Kernel`, generic over `simd::Simd`, which is the registers of one
+//! instruction set, and is dispatched to the widest that the processor has. Products with a weight
+//! ([`linear`] and its gradients) either stream it, for a few rows, or pack both operands for a
+//! register tile or for the tile registers of `amx`. [`attention`] takes the softmax as the keys go
+//! by; one query a sequence, as in decoding, has a kernel of its own.
 
 #![allow(
     clippy::needless_range_loop,
@@ -14,32 +18,28 @@
 
 mod activation;
 mod adamw;
+#[cfg(target_arch = "x86_64")]
+pub mod amx;
 mod attention;
 mod cross_entropy;
 mod linear;
 mod math;
 mod norm;
 mod orthogonal;
-mod pack;
 mod parallel;
 mod product;
+mod register_tile;
 mod rope;
-mod rows;
 mod scratch;
 mod simd;
-#[cfg(target_arch = "x86_64")]
-mod squares;
 #[cfg(test)]
 mod testing;
-mod tile;
-#[cfg(target_arch = "x86_64")]
-mod tiles;
 
 pub use activation::{
     gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, silu, silu_backward, silu_mul,
     silu_mul_backward,
 };
-pub use adamw::adamw;
+pub use adamw::{AdamStep, adamw};
 pub use attention::{
     AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention,
 };
@@ -50,5 +50,5 @@ pub use linear::{
     linear_bf16_dot,
 };
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
-pub use orthogonal::orthogonal;
+pub use orthogonal::{NewtonSchulz, orthogonal};
 pub use rope::{RopeShape, Rotation, rope, rope_interleaved};

@@ -1,10 +1,10 @@
 //! Products with a weight stored as published: `[out, in]`, in `f32`, `f16` or `bf16`.
 
-use super::parallel;
-use super::product::{Layout, Product, Start};
-use super::rows::stream;
-use super::scratch::Shared;
-use super::simd::{Kernel, Simd, dispatch, has_pairs};
+use crate::parallel;
+use crate::product::stream::stream;
+use crate::product::{Layout, Product, Start};
+use crate::scratch::Shared;
+use crate::simd::{Kernel, Simd, dispatch, has_pairs};
 use half::{bf16, f16};
 
 /// Up to this many rows the weight is streamed as it is; beyond, packing it pays.
@@ -65,7 +65,7 @@ pub fn linear(
         });
 }
 
-pub(super) fn forward<'a, E>(
+pub(crate) fn forward<'a, E>(
     x: &'a [f32],
     w: &'a [E],
     bias: Option<&'a [f32]>,
@@ -142,7 +142,7 @@ pub fn linear_backward_input_bf16_dot(
     with_elements!(w, w => backward_input(dy, w, rows, inner, out).compute::<true>(dx));
 }
 
-pub(super) fn backward_input<'a, E>(
+pub(crate) fn backward_input<'a, E>(
     dy: &'a [f32],
     w: &'a [E],
     rows: usize,
@@ -193,7 +193,7 @@ pub fn linear_backward_weight_bf16_dot(
     backward_weight(dy, x, rows, inner, out, accumulate).compute::<true>(dw);
 }
 
-pub(super) fn backward_weight<'a>(
+pub(crate) fn backward_weight<'a>(
     dy: &'a [f32],
     x: &'a [f32],
     rows: usize,
@@ -267,9 +267,9 @@ impl Kernel for RowSums<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::testing::at_every_level;
-    use super::super::testing::{assert_close, noise};
     use super::*;
+    use crate::simd::testing::at_every_level;
+    use crate::testing::{assert_close, noise};
 
     /// `rows`, `inner`, `out`: single rows, tails of every kind, more than one block, panel and chunk.
     const SHAPES: [(usize, usize, usize); 15] = [

@@ -1,6 +1,6 @@
 //! Exponentials and what is made of them, a register at a time.
 
-use super::simd::Simd;
+use crate::simd::Simd;
 
 /// `a[0] + a[1] x + a[2] x² + …`
 #[inline(always)]
@@ -14,7 +14,7 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, a: [f32; N]) -> S::V {
 
 /// `e^x` within two units in the last place; zero where that is subnormal, NaN for NaN.
 #[inline(always)]
-pub(super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let y = exp_normal(s, x);
     let y = s.select_lt(x, s.splat(-87.336_54), s.zero(), y);
     s.select_lt(s.splat(88.722_84), x, s.splat(f32::INFINITY), y)
@@ -22,7 +22,7 @@ pub(super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// [`exp`] for `x` up to some 80, `-inf` included.
 #[inline(always)]
-pub(super) fn exp_bounded<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn exp_bounded<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_lt(x, s.splat(-87.336_54), s.zero(), exp_normal(s, x))
 }
 
@@ -49,7 +49,7 @@ fn exp_normal<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// `2^x` for `x` up to 127, `-inf` included; zero where it is subnormal.
 #[inline(always)]
-pub(super) fn exp2_bounded<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn exp2_bounded<S: Simd>(s: S, x: S::V) -> S::V {
     let n = s.round(x);
     // The coefficients of `exp_normal` times powers of ln 2.
     let p = [
@@ -67,14 +67,14 @@ pub(super) fn exp2_bounded<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
-pub(super) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let one = s.splat(1.0);
     s.div(one, s.add(one, exp(s, s.sub(s.zero(), x))))
 }
 
 /// `σ(x)` and `1 - σ(x)`, each to its own relative precision.
 #[inline(always)]
-pub(super) fn sigmoid_pair<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+pub(crate) fn sigmoid_pair<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let one = s.splat(1.0);
     // Below -80, where the first is 1e-35, it stays: its inverse is to be finite.
     let e = exp_bounded(s, s.sub(s.zero(), s.max(s.splat(-80.0), x)));
@@ -85,7 +85,7 @@ pub(super) fn sigmoid_pair<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
 /// The normal distribution's cumulative function, `(1 + erf(x / √2)) / 2`, within 1e-7; in the lower tail the error is
 /// relative, down to zero below -8.5.
 #[inline(always)]
-pub(super) fn normal_cdf<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn normal_cdf<S: Simd>(s: S, x: S::V) -> S::V {
     // -ln erfc(z / √2) = z P(z) for 0 <= z <= 8.5.
     let p = [
         0.797_884_5,
@@ -111,7 +111,7 @@ pub(super) fn normal_cdf<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// The normal distribution's density, `e^(-x²/2) / √(2π)`.
 #[inline(always)]
-pub(super) fn normal_density<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn normal_density<S: Simd>(s: S, x: S::V) -> S::V {
     let e = exp_bounded(s, s.mul(s.mul(x, x), s.splat(-0.5)));
     s.mul(e, s.splat(0.398_942_3))
 }

@@ -1,8 +1,8 @@
 //! Layer norm and RMS norm over rows, with their gradients.
 
-use super::parallel;
-use super::scratch::Shared;
-use super::simd::{Kernel, Simd, dispatch};
+use crate::parallel;
+use crate::scratch::Shared;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Elements a task of the forward pass takes, about.
 const TASK_FLOATS: usize = 32 << 10;
@@ -249,9 +249,9 @@ impl<const CENTRED: bool> Kernel for Backward<'_, CENTRED> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::testing::at_every_level;
-    use super::super::testing::{assert_close, noise};
     use super::*;
+    use crate::simd::testing::at_every_level;
+    use crate::testing::{assert_close, noise};
 
     const EPSILON: f32 = 1e-5;
     const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 7), (3, 16), (5, 37), (70, 100), (33, 2560)];

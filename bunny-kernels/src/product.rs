@@ -4,13 +4,16 @@
 //! part of the right operand block by block (converting it on the way), and multiply it with every panel.
 //! The order of each sum depends on [`DEPTH`] alone, so the result is the same on any number of threads.
 
-use super::pack::{Source, grain};
-use super::parallel;
-use super::scratch::{Scratch, Shared};
-use super::simd::{Element, Kernel, Level, Simd, dispatch, dispatch_pairs};
-use super::tile::{Left, Right, Tile, multiply};
 #[cfg(target_arch = "x86_64")]
-use super::tiles;
+mod amx;
+pub(crate) mod pack;
+pub(crate) mod stream;
+
+use self::pack::{Source, grain};
+use crate::parallel;
+use crate::register_tile::{Left, Right, Tile, multiply};
+use crate::scratch::{Scratch, Shared};
+use crate::simd::{Element, Kernel, Level, Simd, dispatch, dispatch_pairs};
 
 /// Words of a block along the sum: what is summed in registers before it is added to the result.
 const DEPTH: usize = 256;
@@ -21,7 +24,7 @@ const LEFT_FLOATS: usize = 8 << 20;
 
 /// How an operand lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// A line of memory runs along the sum: `[m, k]` or `[n, k]`.
     AlongDepth,
     /// A line of memory runs across it: `[k, m]` or `[k, n]`.
@@ -30,7 +33,7 @@ pub(super) enum Layout {
 
 /// What the result starts from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Start<'a> {
+pub(crate) enum Start<'a> {
     Zero,
     /// One value a column.
     Bias(&'a [f32]),
@@ -40,15 +43,15 @@ pub(super) enum Start<'a> {
 
 /// `y [m, n] = start + A [m, k] · B [k, n]`.
 #[derive(Clone, Copy)]
-pub(super) struct Product<'a, E> {
-    pub(super) m: usize,
-    pub(super) n: usize,
-    pub(super) k: usize,
-    pub(super) a: &'a [f32],
-    pub(super) a_layout: Layout,
-    pub(super) b: &'a [E],
-    pub(super) b_layout: Layout,
-    pub(super) start: Start<'a>,
+pub(crate) struct Product<'a, E> {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) a: &'a [f32],
+    pub(crate) a_layout: Layout,
+    pub(crate) b: &'a [E],
+    pub(crate) b_layout: Layout,
+    pub(crate) start: Start<'a>,
 }
 
 /// Rows and vectors of the register tile: as many accumulators as the registers hold beside the operands.
@@ -72,7 +75,7 @@ fn tile_columns(level: Level) -> usize {
 
 impl<E: Element> Product<'_, E> {
     /// Computes into `y`, row-major. With `PAIRS` both operands are rounded to `bf16`; sums are `f32` either way.
-    pub(super) fn compute<const PAIRS: bool>(self, y: &mut [f32]) {
+    pub(crate) fn compute<const PAIRS: bool>(self, y: &mut [f32]) {
         let Self { m, n, k, .. } = self;
         assert_eq!(self.a.len(), m * k, "left operand");
         assert_eq!(self.b.len(), n * k, "right operand");
@@ -86,7 +89,7 @@ impl<E: Element> Product<'_, E> {
         #[cfg(target_arch = "x86_64")]
         if PAIRS && Level::current() == Level::Tiles {
             // SAFETY: the level says that there are tiles.
-            return unsafe { tiles::compute(self, y) };
+            return unsafe { amx::compute(self, y) };
         }
         let source = Source {
             data: self.a,
@@ -329,7 +332,7 @@ struct Block {
 /// # Safety
 /// As much is writable at `to`, with row stride `to_row`, and readable at `plus`.
 #[inline(always)]
-pub(super) unsafe fn write<S: Simd, const MR: usize, const NV: usize>(
+pub(crate) unsafe fn write<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     tile: &Tile<S, MR, NV>,
     plus: Option<(*const f32, usize)>,

@@ -1,24 +1,24 @@
 //! The register tile that every product is made of.
 
-use super::simd::Simd;
+use crate::simd::Simd;
 
 /// The left operand of a tile: element (row `i`, depth `p`) lies at `from + i * row + p * depth`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Left {
-    pub(super) from: *const f32,
-    pub(super) row: usize,
-    pub(super) depth: usize,
+pub(crate) struct Left {
+    pub(crate) from: *const f32,
+    pub(crate) row: usize,
+    pub(crate) depth: usize,
 }
 
 /// The right operand of a tile: the columns of depth `p` lie side by side at `from + p * depth`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Right {
-    pub(super) from: *const f32,
-    pub(super) depth: usize,
+pub(crate) struct Right {
+    pub(crate) from: *const f32,
+    pub(crate) depth: usize,
 }
 
 /// `MR` rows times `NV` vectors of accumulators.
-pub(super) type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV]; MR];
+pub(crate) type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV]; MR];
 
 /// `tile + left · right` over `depth` steps. Of the last vector of `right` only `tail` lanes are read when `TAIL`. With
 /// `PAIRS` the operands are words of two `bf16`.
@@ -26,7 +26,7 @@ pub(super) type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV
 /// # Safety
 /// All those elements are readable.
 #[inline(always)]
-pub(super) unsafe fn multiply<
+pub(crate) unsafe fn multiply<
     S: Simd,
     const MR: usize,
     const NV: usize,
@@ -73,7 +73,7 @@ pub(super) unsafe fn multiply<
 /// # Safety
 /// Everything named is readable, and `MR` rows of `to`, with row stride `to_row`, writable.
 #[inline(always)]
-pub(super) unsafe fn accumulate<S: Simd, const MR: usize>(
+pub(crate) unsafe fn accumulate<S: Simd, const MR: usize>(
     s: S,
     depth: usize,
     left: Left,

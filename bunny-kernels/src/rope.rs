@@ -1,9 +1,9 @@
 //! Rotary position embedding, in place (Su et al., *RoFormer*, 2021).
 
-use super::attention::AttentionStrides;
-use super::parallel;
-use super::scratch::Shared;
-use super::simd::{Kernel, Simd, dispatch};
+use crate::attention::AttentionStrides;
+use crate::parallel;
+use crate::scratch::Shared;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Elements a task rotates, about.
 const TASK_FLOATS: usize = 16 << 10;
@@ -174,9 +174,9 @@ impl Kernel for Pairs<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::testing::at_every_level;
-    use super::super::testing::{assert_close, noise};
     use super::*;
+    use crate::simd::testing::at_every_level;
+    use crate::testing::{assert_close, noise};
 
     /// Batch, heads, rows, head_dim, rotary_dim.
     const SHAPES: [(usize, usize, usize, usize, usize); 4] = [

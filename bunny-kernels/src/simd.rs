@@ -15,17 +15,17 @@ mod plain;
 
 use half::{bf16, f16};
 
-pub(super) use plain::Plain;
+pub(crate) use plain::Plain;
 
 /// The most lanes a vector has.
-pub(super) const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 16;
 
 /// A set of vector registers of `f32` lanes. A value of the type proves that the processor has them.
 ///
 /// # Safety
 /// The `load*` and `store*` methods read and write as many elements behind their pointer as they say.
 /// `max` and `min` return the second operand when either is NaN.
-pub(super) trait Simd: Copy + Send + Sync {
+pub(crate) trait Simd: Copy + Send + Sync {
     /// One register.
     type V: Copy;
     /// Lanes in a register.
@@ -119,7 +119,7 @@ fn pair<S: Simd>(s: S, low: S::V, high: S::V) -> S::V {
     s.set(&mut words, 0, low);
     s.set(&mut upper, 0, high);
     for (word, high) in words.iter_mut().zip(upper) {
-        *word = super::pack::word(*word, high);
+        *word = crate::product::pack::word(*word, high);
     }
     s.get(&words, 0)
 }
@@ -132,7 +132,7 @@ fn words<S: Simd>(s: S, first: S::V, second: S::V) -> S::V {
     s.set(&mut numbers, S::LANES, second);
     let mut words = [0.0; MAX_LANES];
     for (word, pair) in words.iter_mut().zip(numbers.chunks_exact(2)) {
-        *word = super::pack::word(pair[0], pair[1]);
+        *word = crate::product::pack::word(pair[0], pair[1]);
     }
     s.get(&words, 0)
 }
@@ -154,7 +154,7 @@ fn pair_mul_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
 }
 
 /// What a weight may be stored as; computed with as `f32`.
-pub(super) trait Element: Copy + Send + Sync + 'static {
+pub(crate) trait Element: Copy + Send + Sync + 'static {
     const ZERO: Self;
     /// # Safety
     /// Reads `S::LANES` elements.
@@ -202,14 +202,14 @@ impl Element for bf16 {
 }
 
 /// A computation to be compiled for every instruction set. `run` must be `#[inline(always)]`.
-pub(super) trait Kernel {
+pub(crate) trait Kernel {
     type Output;
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
 /// An instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
+pub(crate) enum Level {
     Plain,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -235,7 +235,7 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl");
                 let pairs = wide && is_x86_feature_detected!("avx512bf16");
                 return match wide {
-                    true if pairs && bunny_amx::is_available() => Self::Tiles,
+                    true if pairs && crate::amx::is_available() => Self::Tiles,
                     true => Self::Avx512,
                     false => Self::Avx2,
                 };
@@ -245,7 +245,7 @@ impl Level {
     }
 
     /// Lanes of its registers.
-    pub(super) fn lanes(self) -> usize {
+    pub(crate) fn lanes(self) -> usize {
         match self {
             Self::Plain => Plain::LANES,
             #[cfg(target_arch = "x86_64")]
@@ -257,7 +257,7 @@ impl Level {
 
     /// The level that kernels run at.
     #[inline]
-    pub(super) fn current() -> Self {
+    pub(crate) fn current() -> Self {
         #[cfg(test)]
         if let Some(level) = testing::LEVEL.get() {
             return level;
@@ -269,7 +269,7 @@ impl Level {
 
 /// Runs `kernel` with the widest registers of this processor.
 #[inline]
-pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
@@ -293,7 +293,7 @@ pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 }
 
 /// Whether this processor multiplies pairs of `bf16` (AVX512-BF16).
-pub(super) fn has_pairs() -> bool {
+pub(crate) fn has_pairs() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         Level::current() >= Level::Avx512 && is_x86_feature_detected!("avx512bf16")
@@ -306,7 +306,7 @@ pub(super) fn has_pairs() -> bool {
 
 /// [`dispatch`] for a kernel of [`Simd::pair_mul_add`]: with the instruction for it where there is one.
 #[inline]
-pub(super) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
+pub(crate) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
@@ -324,16 +324,16 @@ pub(super) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
 
 /// Tests run every kernel at every level that the machine has.
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     use super::Level;
     use std::cell::Cell;
 
     thread_local! {
-        pub(in super::super) static LEVEL: Cell<Option<Level>> = const { Cell::new(None) };
+        pub(crate) static LEVEL: Cell<Option<Level>> = const { Cell::new(None) };
     }
 
     /// Runs `test` once per level, on `threads` threads of its own.
-    pub(in super::super) fn at_every_level<R: Send>(
+    pub(crate) fn at_every_level<R: Send>(
         threads: usize,
         test: impl Fn() -> R + Send + Sync,
     ) -> Vec<R> {

@@ -1,7 +1,7 @@
 //! What the kernels' tests share: made-up numbers and a way to compare.
 
 /// Numbers in -1..1 that look random and are the same every time.
-pub(super) fn noise(n: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed
         .wrapping_mul(0x9E37_79B9_7F4A_7C15)
         .wrapping_add(0xD1B5_4A32_D192_ED03);
@@ -16,7 +16,7 @@ pub(super) fn noise(n: usize, seed: u64) -> Vec<f32> {
 }
 
 /// Panics where `got` is further from `expected` than `tolerance`, taken relative to numbers above one.
-pub(super) fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: &str) {
+pub(crate) fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
         let error = (f64::from(got) - expected).abs();

@@ -4,16 +4,16 @@
 
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-use super::product::Layout;
-use super::simd::{Element, Simd};
-use bunny_amx::{SIDE, SQUARE};
+use crate::amx::{SIDE, SQUARE};
+use crate::product::Layout;
+use crate::simd::{Element, Simd};
 
 /// Squares that packing is told of ahead.
 const AHEAD: usize = 4;
 
 /// How the registers of a square lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// A register is a line.
     Lines,
     /// A register is a word of all lines.
@@ -22,7 +22,7 @@ pub(super) enum Order {
 
 /// An operand: `lines` rows or columns with sums over `depth`.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a, E> {
+pub(crate) struct Source<'a, E> {
     pub data: &'a [E],
     pub layout: Layout,
     pub lines: usize,
@@ -35,7 +35,7 @@ impl<E: Element> Source<'_, E> {
     /// Packs the squares of sixteen lines from `line` on: as many as `to` holds, from `square` on along
     /// the sum. Beyond the operand there are zeros.
     #[inline(always)]
-    pub(super) fn pack<S: Simd>(
+    pub(crate) fn pack<S: Simd>(
         &self,
         s: S,
         order: Order,
@@ -61,7 +61,7 @@ impl<E: Element> Source<'_, E> {
 
     /// Packs all lines, sixteen at a time, `squares` of each.
     #[inline(always)]
-    pub(super) fn pack_all<S: Simd>(&self, s: S, order: Order, squares: usize, to: &mut [f32]) {
+    pub(crate) fn pack_all<S: Simd>(&self, s: S, order: Order, squares: usize, to: &mut [f32]) {
         for (panel, to) in to.chunks_exact_mut(squares * SQUARE).enumerate() {
             self.pack(s, order, panel * SIDE, 0, to);
         }

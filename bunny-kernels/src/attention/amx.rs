@@ -10,12 +10,12 @@ mod forward;
 pub(super) use backward::OnTiles;
 pub(super) use forward::attend;
 
-use super::super::product::Layout;
-use super::super::scratch::Scratch;
-use super::super::simd::{Level, Simd};
-use super::super::squares::{Order, Source};
 use super::{AttentionShape, AttentionView, Span};
-use bunny_amx::{SIDE, SQUARE};
+use crate::amx::squares::{Order, Source};
+use crate::amx::{SIDE, SQUARE};
+use crate::product::Layout;
+use crate::scratch::Scratch;
+use crate::simd::{Level, Simd};
 
 /// Rows and columns that tiles multiply at a time, and numbers in a square's lines.
 const BLOCK: usize = 2 * SIDE;
@@ -84,7 +84,7 @@ fn pack<S: Simd>(
 
 /// Two panels of sixteen lines, from a square of each on: what [`Tiles::multiply`] takes.
 ///
-/// [`Tiles::multiply`]: bunny_amx::Tiles::multiply
+/// [`Tiles::multiply`]: crate::amx::Tiles::multiply
 #[inline(always)]
 fn panels(packed: &[f32], squares: usize, block: usize, square: usize) -> [*const f32; 2] {
     [0, 1].map(|half| packed[((2 * block + half) * squares + square) * SQUARE..].as_ptr())

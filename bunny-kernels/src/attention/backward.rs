@@ -3,20 +3,20 @@
 //! A task takes one key head of one sequence, for all the query heads that share it, block by block in a fixed order:
 //! nothing is summed by two tasks.
 
-use super::super::math::exp2_bounded;
-use super::super::parallel;
-use super::super::scratch::{Scratch, Shared};
 #[cfg(target_arch = "x86_64")]
-use super::super::simd::dispatch_pairs;
-use super::super::simd::{Kernel, Simd, dispatch};
-use super::super::tile::{Left, Right, accumulate};
+use super::amx;
 use super::block::{self, Bounds, KEYS, MOST};
-#[cfg(target_arch = "x86_64")]
-use super::tiles;
 use super::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, Span};
+use crate::math::exp2_bounded;
+use crate::parallel;
+use crate::register_tile::{Left, Right, accumulate};
+use crate::scratch::{Scratch, Shared};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::dispatch_pairs;
+use crate::simd::{Kernel, Simd, dispatch};
 use std::f32::consts::LOG2_E;
 
-/// What [`attention`](super::attention) was given and gave, and the gradient of its result.
+/// What [`attention`](super::attention()) was given and gave, and the gradient of its result.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionGradient<'a> {
     /// Queries, keys and values, as they were given.
@@ -89,8 +89,8 @@ impl AttentionGradient<'_> {
                 dv,
             };
             #[cfg(target_arch = "x86_64")]
-            if self.rounds && tiles::serve(&shape, self.scale) {
-                return dispatch_pairs(tiles::OnTiles(head));
+            if self.rounds && amx::serve(&shape, self.scale) {
+                return dispatch_pairs(amx::OnTiles(head));
             }
             dispatch(head);
         });

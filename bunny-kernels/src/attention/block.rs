@@ -3,9 +3,9 @@
 //! Scores are kept transposed, `[key, query]`: keys and values are then read where they lie, a lane is a query, and
 //! what is known of each query (its maximum, its sum, its span) is an ordinary vector.
 
-use super::super::simd::{Level, MAX_LANES, Simd};
-use super::super::tile::{Left, Right, multiply};
 use super::{AttentionView, Span};
+use crate::register_tile::{Left, Right, multiply};
+use crate::simd::{Level, MAX_LANES, Simd};
 
 /// Vectors of queries in a block.
 pub(super) const VECTORS: usize = 3;

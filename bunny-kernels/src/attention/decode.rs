@@ -3,12 +3,12 @@
 //! A task takes some keys of one key head, for all the query heads that share it; partial results are joined in the
 //! order of the keys.
 
-use super::super::math::exp;
-use super::super::parallel;
-use super::super::scratch::Shared;
-use super::super::simd::{Kernel, Simd, dispatch};
-use super::super::tile::{Left, Right, multiply};
 use super::Call;
+use crate::math::exp;
+use crate::parallel;
+use crate::register_tile::{Left, Right, multiply};
+use crate::scratch::Shared;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Keys of a task.
 const KEYS: usize = 256;

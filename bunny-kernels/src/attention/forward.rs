@@ -1,11 +1,11 @@
 //! Attention of many queries: a task takes a block of queries of one head and goes through its keys.
 
-use super::super::math::exp2_bounded;
-use super::super::scratch::Scratch;
-use super::super::simd::{Kernel, Simd, dispatch};
-use super::super::tile::{Left, Right, accumulate};
 use super::block::{self, Bounds, KEYS, MOST};
 use super::{Call, Queries, share_out};
+use crate::math::exp2_bounded;
+use crate::register_tile::{Left, Right, accumulate};
+use crate::scratch::Scratch;
+use crate::simd::{Kernel, Simd, dispatch};
 use std::f32::consts::{LN_2, LOG2_E};
 
 /// Stands for the maximum of no scores: far below any, and its differences are no NaN.

@@ -1,8 +1,8 @@
 //! The kernels against attention written out in double precision.
 
-use super::super::simd::testing::at_every_level;
-use super::super::testing::{assert_close, noise};
 use super::*;
+use crate::simd::testing::at_every_level;
+use crate::testing::{assert_close, noise};
 
 /// Queries, keys and values in a layout of their choice, and what attention makes of them.
 struct Case {

@@ -1,16 +1,16 @@
 //! Products of numbers rounded to `bf16` on tile registers (AMX).
 //!
-//! Both operands are packed into [`squares`](super::squares). Sums are `f32`; their order depends on
+//! Both operands are packed into [`squares`](crate::amx::squares). Sums are `f32`; their order depends on
 //! [`DEPTH`] alone.
 
 use core::ops::Range;
 
-use super::parallel;
-use super::product::{Layout, Product, Start, write};
-use super::scratch::{Scratch, Shared, Unset};
-use super::simd::{Element, Kernel, Simd, dispatch_pairs};
-use super::squares::{Order, Source};
-use bunny_amx::{SIDE, SQUARE, Tiles};
+use crate::amx::squares::{Order, Source};
+use crate::amx::{SIDE, SQUARE, Tiles};
+use crate::parallel;
+use crate::product::{Layout, Product, Start, write};
+use crate::scratch::{Scratch, Shared, Unset};
+use crate::simd::{Element, Kernel, Simd, dispatch_pairs};
 
 /// Squares along the sum that are multiplied at a time: 16 KiB of either operand, so that the first
 /// cache has both.
@@ -30,7 +30,7 @@ const LEFT_FLOATS: usize = 8 << 20;
 ///
 /// # Safety
 /// The processor has tiles, and this process may use them.
-pub(super) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32]) {
+pub(crate) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32]) {
     let Product { m, n, k, .. } = product;
     let left = Source {
         data: product.a,

@@ -3,17 +3,17 @@
 //! What is packed are words of 32 bits: a float, or with `PAIRS` two `bf16` that follow each other along the sum, the
 //! first in the lower half, as AVX512-BF16 multiplies them.
 
-use super::product::Layout;
-use super::simd::{Element, MAX_LANES, Simd};
+use crate::product::Layout;
+use crate::simd::{Element, MAX_LANES, Simd};
 
 /// Numbers along the sum that make a word.
-pub(super) const fn grain(pairs: bool) -> usize {
+pub(crate) const fn grain(pairs: bool) -> usize {
     if pairs { 2 } else { 1 }
 }
 
 /// The word of two numbers, each rounded to `bf16`.
 #[inline(always)]
-pub(super) fn word(low: f32, high: f32) -> f32 {
+pub(crate) fn word(low: f32, high: f32) -> f32 {
     f32::from_bits(rounded(low) >> 16 | rounded(high) & 0xFFFF_0000)
 }
 
@@ -31,18 +31,18 @@ fn rounded(x: f32) -> u32 {
 /// An operand of a product: `lines` rows of the left one, or columns of the right one, with sums over
 /// `depth`.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a, E> {
-    pub(super) data: &'a [E],
-    pub(super) layout: Layout,
-    pub(super) lines: usize,
-    pub(super) depth: usize,
+pub(crate) struct Source<'a, E> {
+    pub(crate) data: &'a [E],
+    pub(crate) layout: Layout,
+    pub(crate) lines: usize,
+    pub(crate) depth: usize,
 }
 
 impl<E: Element> Source<'_, E> {
     /// Packs `count` lines from `line` on, from word `word` on, as `[words][width]` with zeros beyond
     /// `count`; as many words as `to` holds.
     #[inline(always)]
-    pub(super) fn pack<S: Simd, const PAIRS: bool>(
+    pub(crate) fn pack<S: Simd, const PAIRS: bool>(
         &self,
         s: S,
         line: usize,

@@ -1,8 +1,8 @@
 //! Products with few rows, as in decoding: the weight streams through once, at the speed of memory.
 
-use super::parallel;
-use super::scratch::Shared;
-use super::simd::{Element, Kernel, Simd, dispatch};
+use crate::parallel;
+use crate::scratch::Shared;
+use crate::simd::{Element, Kernel, Simd, dispatch};
 
 /// Bytes of weight that one task streams.
 const TASK_BYTES: usize = 256 << 10;
@@ -12,7 +12,7 @@ const STREAMS: usize = 8;
 const FEW_STREAMS: usize = 4;
 
 /// `y [rows, out] = x [rows, in] · Wᵀ + bias` for `W [out, in]`.
-pub(super) fn stream<E: Element>(
+pub(crate) fn stream<E: Element>(
     x: &[f32],
     w: &[E],
     bias: Option<&[f32]>,

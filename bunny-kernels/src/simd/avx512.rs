@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 /// Proof that the processor has AVX-512 F, BW, DQ and VL, and BF16 too if `BF16`.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Avx512<const BF16: bool>(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
 impl<const BF16: bool> Avx512<BF16> {
     /// # Safety

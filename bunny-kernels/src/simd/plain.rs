@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 /// Four lanes of ordinary arithmetic: the fallback everywhere, and what NEON and SSE make of it.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Plain;
+pub(crate) struct Plain;
 
 type V = [f32; 4];
 

@@ -8,14 +8,14 @@
 use core::ops::Range;
 use std::f32::consts::LOG2_E;
 
-use super::super::super::math::exp2_bounded;
-use super::super::super::scratch::{Scratch, Shared};
-use super::super::super::simd::{Kernel, Simd};
-use super::super::super::squares::Order;
 use super::super::backward::Head;
 use super::super::{AttentionGradient, AttentionStrides, AttentionView, Span};
 use super::{BLOCK, Rows, ZEROS, hide, pack, panels, seen};
-use bunny_amx::{SIDE, SQUARE, Tiles};
+use crate::amx::squares::Order;
+use crate::amx::{SIDE, SQUARE, Tiles};
+use crate::math::exp2_bounded;
+use crate::scratch::{Scratch, Shared};
+use crate::simd::{Kernel, Simd};
 
 /// Queries whose weights are held at once: enough that sums over them are worth loading and storing.
 const QUERIES: usize = 128;

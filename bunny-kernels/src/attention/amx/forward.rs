@@ -3,13 +3,13 @@
 use core::ops::Range;
 use std::f32::consts::{LN_2, LOG2_E};
 
-use super::super::super::math::exp2_bounded;
-use super::super::super::scratch::Scratch;
-use super::super::super::simd::{Kernel, Simd, dispatch_pairs};
-use super::super::super::squares::Order;
 use super::super::{Call, Queries, Span, share_out};
 use super::{BLOCK, Rows, ZEROS, hide, panels, seen};
-use bunny_amx::{SIDE, SQUARE, Tiles};
+use crate::amx::squares::Order;
+use crate::amx::{SIDE, SQUARE, Tiles};
+use crate::math::exp2_bounded;
+use crate::scratch::Scratch;
+use crate::simd::{Kernel, Simd, dispatch_pairs};
 
 /// Queries of a task: packing its keys and values is little beside multiplying them.
 const QUERIES: usize = 256;
