@@ -8,7 +8,10 @@ use bunny_core::{
 };
 use bunny_data::DataError;
 
-use crate::{feed::PictureProblem, labels::SampleError, reduce::ReduceError};
+use crate::{
+    data::{PictureProblem, SampleError},
+    reduce::ReduceError,
+};
 
 /// Any error of this crate.
 #[derive(Debug, thiserror::Error)]

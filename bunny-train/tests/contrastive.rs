@@ -7,9 +7,9 @@ use std::{collections::HashMap, path::Path};
 
 use bunny_core::checkpoint::{Builder, NameTable, Precision, TensorFiles, WeightSet};
 use bunny_train::{
-    contrastive::SiglipPair,
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
-    stage::thaw,
+    stages::SiglipPair,
+    trainable::thaw,
 };
 use burn::{
     backend::Autodiff,

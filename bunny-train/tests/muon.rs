@@ -7,12 +7,11 @@ use std::{path::Path, sync::atomic::Ordering};
 
 use bunny_core::{checkpoint::Precision, nn::kernel::cpu::has_bf16_dot};
 use bunny_train::{
-    gradients::{Gradients, Slots, collect},
-    names::{NamedParameter, Part},
     optimizer::{AdamWConfig, Optim, Optimizer, Rates},
     reduce::{Alone, Reduction},
-    stage::Learner,
-    trainer::Job,
+    stages::Job,
+    step::{Gradients, Slots, collect},
+    trainable::{Learner, NamedParameter, Part},
 };
 use burn::{
     backend::Autodiff,
