@@ -21,7 +21,7 @@ use bunny_core::{
         hub::{Hub, HubSettings, model_files, tower_files},
     },
     generate::{Chat, GenerationOptions, Pipeline},
-    image_processor::{DecodeOptions, decode, decode_file},
+    input::image::{DecodeOptions, decode, decode_file},
 };
 use burn_flex::Flex;
 use clap::Parser;

@@ -21,7 +21,7 @@ use anyhow::{Result, ensure};
 use bunny_core::{
     checkpoint::{ModelSource, Precision, StoredDtype, builtin},
     generate::{GenerationOptions, Pipeline},
-    image_processor::{DecodeOptions, decode_file},
+    input::image::{DecodeOptions, decode_file},
 };
 use bunny_train::{
     merge,

@@ -214,7 +214,7 @@ fn the_tower_of_the_unusual_model_is_unusual() {
     let folder = unusual();
     let open = ModelSource::merged(folder.path()).open().unwrap();
     assert_eq!(open.image_processor.mean, [0.4, 0.5, 0.6]);
-    let bunny_core::vision::VisionConfig::Siglip(tower) = open.config.vision else {
+    let bunny_core::config::VisionConfig::Siglip(tower) = open.config.vision else {
         panic!("{:?}", open.config.vision)
     };
     assert_eq!(tower.activation, Activation::Gelu);

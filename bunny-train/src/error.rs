@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bunny_core::{
     checkpoint::CheckpointError,
-    conversation::{ConversationError, Template},
+    input::conversation::{ConversationError, Template},
 };
 use bunny_data::DataError;
 
@@ -23,6 +23,9 @@ pub enum TrainError {
     /// A file of weights.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A file that cannot be written.
+    #[error(transparent)]
+    File(#[from] bunny_base::FileError),
     /// Records or pictures.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -5,7 +5,10 @@ mod common;
 
 use std::{collections::HashMap, path::Path};
 
-use bunny_core::checkpoint::{Builder, NameTable, Precision, TensorFiles, WeightSet};
+use bunny_core::{
+    checkpoint::{Builder, Precision, TensorFiles, WeightSet},
+    config::NameTable,
+};
 use bunny_train::{
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
     stages::SiglipPair,

@@ -5,10 +5,9 @@ use std::{num::NonZeroUsize, time::Instant};
 use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
-    image_processor::Pixels,
+    config::presets::{PRESETS, Preset},
+    input::{image::Pixels, tokenizer::Token},
     nn::Mode,
-    presets::{PRESETS, Preset},
-    tokenizer::Token,
 };
 use bunny_train::{
     data::{Batch, Layout, Sample},

@@ -6,7 +6,7 @@ use super::{
     OpenModel, TensorFiles, WeightSet,
     source::{TOWER, configuration, folder_of, image_processor, open_tower, projector, unused},
 };
-use crate::{Error, Fields, config::BunnyConfig, tokenizer::Tokenizer};
+use crate::{Error, Fields, config::BunnyConfig, input::tokenizer::Tokenizer};
 
 /// The parts of a model that is yet to be one.
 #[derive(Debug)]

@@ -13,7 +13,9 @@ use burn::{
 use rayon::prelude::*;
 
 use super::{NameTable, Precision, StoredTensor, WeightSet, cast};
-use crate::{Error, random::mix};
+use bunny_base::random::mix;
+
+use crate::Error;
 
 /// The distribution of a parameter that is drawn at random, as the reference initialises it.
 #[derive(Debug, Clone, Copy, PartialEq)]

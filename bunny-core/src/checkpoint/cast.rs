@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn rounding_to_bf16_is_that_of_half() {
-        let bits = (0..1u64 << 20).map(|at| crate::random::mix(at) as u32);
+        let bits = (0..1u64 << 20).map(|at| bunny_base::random::mix(at) as u32);
         // What rounding carries over, infinities, and what is no number.
         let edges = [
             0x7f7f_ffff,

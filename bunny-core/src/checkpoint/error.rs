@@ -113,6 +113,15 @@ pub enum CheckpointError {
     },
 }
 
+impl From<bunny_base::FileError> for CheckpointError {
+    fn from(error: bunny_base::FileError) -> Self {
+        Self::Io {
+            path: error.path,
+            fault: error.source,
+        }
+    }
+}
+
 /// What is wrong with a safetensors file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

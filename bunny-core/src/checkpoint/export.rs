@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 
 use super::{CheckpointError, NameTable, StoredDtype, cast, writer};
 use crate::{
-    Bunny, BunnyConfig, Error, image_processor::ImageProcessor, nn::Activation,
-    projector::ProjectorKind, vision::VisionConfig,
+    Bunny, BunnyConfig, Error,
+    config::{ProjectorKind, VisionConfig},
+    input::image::ImageProcessor,
+    nn::Activation,
 };
 
 /// The files a tokenizer may be made of.
@@ -156,7 +158,7 @@ pub(super) fn write_tower(
 
 /// Writes a configuration, and gives its path.
 pub(super) fn write_json(path: PathBuf, json: &Value) -> Result<PathBuf, CheckpointError> {
-    writer::write_whole(&path, |file| writeln!(file, "{json:#}"))?;
+    bunny_base::write_atomic(&path, |file| writeln!(file, "{json:#}"))?;
     Ok(path)
 }
 

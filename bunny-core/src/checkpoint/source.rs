@@ -8,10 +8,8 @@ use super::{
 };
 use crate::{
     ConfigError, Error, Fields,
-    config::{BunnyConfig, vision_tower_name},
-    image_processor::ImageProcessor,
-    tokenizer::Tokenizer,
-    vision::VisionConfig,
+    config::{BunnyConfig, VisionConfig, vision_tower_name},
+    input::{image::ImageProcessor, tokenizer::Tokenizer},
 };
 
 /// The folders a model is read from.

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use bunny_base::{AtomicFile, atomic_file::SyncedFile, write_atomic};
 
 use super::error::{CheckpointError, one_line};
 use super::index::{Index, TotalSize};
@@ -61,8 +61,8 @@ where
     let path = path.as_ref();
     check_plan(path, plan)?;
     let tensors: Vec<_> = plan.iter().collect();
-    write_temporary(path, &tensors, &mut read)?.publish()?;
-    Ok(())
+    let written = write_temporary(path, &tensors, &mut read)?;
+    Ok(written.publish().map_err(CheckpointError::from)?)
 }
 
 /// Writes `plan` to a model's folder as `transformers` does: `model.safetensors` if everything
@@ -115,10 +115,12 @@ where
     }
 
     if count > 1 {
-        written.push(write_synced(&index_path, |file| {
-            serde_json::to_writer_pretty(&mut *file, &index)?;
-            file.write_all(b"\n")
-        })?);
+        let mut file = AtomicFile::create(&index_path).map_err(CheckpointError::from)?;
+        let json = serde_json::to_vec_pretty(&index)
+            .map_err(|error| io_error(&index_path)(error.into()))?;
+        file.put(&json).map_err(CheckpointError::from)?;
+        file.put(b"\n").map_err(CheckpointError::from)?;
+        written.push(file.sync().map_err(CheckpointError::from)?);
     }
 
     // From here on nothing is written, so that a full disk is met before the old weights go.
@@ -127,8 +129,8 @@ where
     }
     let mut paths = Vec::with_capacity(written.len());
     for file in written {
-        paths.push(file.path.clone());
-        file.publish()?;
+        paths.push(file.path().to_path_buf());
+        file.publish().map_err(CheckpointError::from)?;
     }
     Ok(paths)
 }
@@ -170,92 +172,10 @@ pub fn copy_side_files<'a>(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(io_error(&source)(error)),
         };
-        write_whole(to.join(name), |to| io::copy(&mut file, to).map(drop))?;
+        write_atomic(to.join(name), |to| io::copy(&mut file, to).map(drop))?;
         copied.push(name);
     }
     Ok(copied)
-}
-
-/// Writes a file under a temporary name, brings it to the disk, and only then gives it its name.
-/// Folders on the way to it are created.
-///
-/// # Errors
-///
-/// Those of `write`, and those of the system; then there is no new file at `path`.
-pub fn write_whole(
-    path: impl AsRef<Path>,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), CheckpointError> {
-    write_synced(path.as_ref(), write)?.publish()
-}
-
-/// Brings a file to the disk that does not have its name yet.
-fn write_synced(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<Synced, CheckpointError> {
-    let mut file = Temporary::new(path)?;
-    write(&mut file.file).map_err(io_error(path))?;
-    file.sync()
-}
-
-/// A file that is being written, and that vanishes unless it gets its name.
-struct Temporary {
-    file: BufWriter<NamedTempFile>,
-    path: PathBuf,
-}
-
-impl Temporary {
-    fn new(path: &Path) -> Result<Self, CheckpointError> {
-        let folder = folder_of(path);
-        fs::create_dir_all(folder).map_err(io_error(folder))?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".tmp");
-        // Like any other new file, not for its owner alone.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder).map_err(io_error(folder))?;
-        Ok(Self {
-            file: BufWriter::with_capacity(1 << 20, file),
-            path: path.to_path_buf(),
-        })
-    }
-
-    /// Brings the file to the disk, still without its name.
-    fn sync(self) -> Result<Synced, CheckpointError> {
-        let Self { file, path } = self;
-        let io = io_error(&path);
-        let file = file.into_inner().map_err(|error| io(error.into_error()))?;
-        file.as_file().sync_all().map_err(io)?;
-        Ok(Synced { file, path })
-    }
-}
-
-/// A file that is whole on the disk, and that vanishes unless it gets its name.
-struct Synced {
-    file: NamedTempFile,
-    path: PathBuf,
-}
-
-impl Synced {
-    fn publish(self) -> Result<(), CheckpointError> {
-        let Self { file, path } = self;
-        let io = io_error(&path);
-        file.persist(&path).map_err(|error| io(error.error))?;
-        // The name is on the disk when its folder is.
-        #[cfg(unix)]
-        File::open(folder_of(&path))
-            .and_then(|folder| folder.sync_all())
-            .map_err(&io)?;
-        Ok(())
-    }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> CheckpointError {
@@ -336,7 +256,7 @@ fn write_temporary<B, E>(
     path: &Path,
     tensors: &[&PlannedTensor],
     read: &mut impl FnMut(&PlannedTensor) -> Result<B, E>,
-) -> Result<Synced, E>
+) -> Result<SyncedFile, E>
 where
     B: AsRef<[u8]>,
     E: From<CheckpointError>,
@@ -346,11 +266,8 @@ where
     let mut tensors = tensors.to_vec();
     tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
 
-    let mut temporary = Temporary::new(path)?;
-    temporary
-        .file
-        .write_all(&header(&tensors))
-        .map_err(io_error(path))?;
+    let mut file = AtomicFile::create(path).map_err(CheckpointError::from)?;
+    file.put(&header(&tensors)).map_err(CheckpointError::from)?;
     for tensor in tensors {
         let bytes = read(tensor)?;
         let bytes = bytes.as_ref();
@@ -362,9 +279,9 @@ where
                 found: bytes.len() as u64,
             }));
         }
-        temporary.file.write_all(bytes).map_err(io_error(path))?;
+        file.put(bytes).map_err(CheckpointError::from)?;
     }
-    Ok(temporary.sync()?)
+    Ok(file.sync().map_err(CheckpointError::from)?)
 }
 
 /// The header, with its length before it and spaces behind, so that numbers start at a multiple

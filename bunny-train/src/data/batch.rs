@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use bunny_core::{BunnyConfig, image_processor::Pixels, tokenizer::Token};
+use bunny_core::{
+    BunnyConfig,
+    input::{image::Pixels, tokenizer::Token},
+};
 
 use super::Sample;
 

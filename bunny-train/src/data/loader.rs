@@ -8,9 +8,9 @@ use std::{
     thread::Scope,
 };
 
-use bunny_core::{
+use bunny_core::input::{
     conversation::Template,
-    image_processor::{DecodeOptions, ImageError, ImageProcessor, Pixels, decode},
+    image::{DecodeOptions, ImageError, ImageProcessor, Pixels, decode},
     tokenizer::Tokenizer,
 };
 use bunny_data::{images::ImageSource, record::RecordFile};

@@ -1,8 +1,8 @@
 //! Pictures and their captions.
 
-use bunny_core::{
+use bunny_core::input::{
     conversation::{IMAGE_PLACEHOLDER, Segment},
-    image_processor::{DecodeOptions, ImageProcessor, Pixels, decode},
+    image::{DecodeOptions, ImageProcessor, Pixels, decode},
     tokenizer::Tokenizer,
 };
 use bunny_data::{

@@ -1,6 +1,6 @@
 //! A look at all records before the first step: what would stop a run hours later.
 
-use bunny_core::tokenizer::Token;
+use bunny_core::input::tokenizer::Token;
 use rayon::prelude::*;
 use serde::Serialize;
 

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use bunny_core::{
+use bunny_core::input::{
     conversation::{Conversation, ConversationError, Template},
     tokenizer::{IMAGE_TOKEN_INDEX, Token, Tokenizer, TokenizerError},
 };

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, path::Path};
 
-use bunny_core::{conversation::Segment, tokenizer::Tokenizer};
+use bunny_core::input::{conversation::Segment, tokenizer::Tokenizer};
 use bunny_data::record::RecordFile;
 use rayon::prelude::*;
 use serde::Deserialize;

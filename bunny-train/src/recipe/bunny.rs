@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bunny_core::{conversation::Template, image_processor::Aspect};
+use bunny_core::input::{conversation::Template, image::Aspect};
 use serde::{Deserialize, Serialize};
 
 use super::{

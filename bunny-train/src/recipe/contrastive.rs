@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bunny_core::{ConfigError, Fields, image_processor::Aspect, vision::SiglipConfig};
+use bunny_core::{ConfigError, Fields, config::SiglipConfig, input::image::Aspect};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bunny_core::tokenizer::{Token, Tokenizer, TokenizerError};
+use bunny_core::input::tokenizer::{Token, Tokenizer, TokenizerError};
 
 use crate::data::{Layout, Sample};
 
@@ -159,7 +159,7 @@ pub fn to_html(spans: &[Span]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bunny_core::conversation::Template;
+    use bunny_core::input::conversation::Template;
     use bunny_data::record::{Record, RecordFile};
 
     use super::*;

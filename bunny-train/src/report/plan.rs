@@ -3,8 +3,7 @@
 use bunny_core::{
     BunnyConfig,
     checkpoint::Precision,
-    language::{DecoderConfig, MlpKind},
-    vision::VisionConfig,
+    config::{DecoderConfig, MlpKind, VisionConfig},
 };
 use burn::tensor::DType;
 use serde::Serialize;
@@ -198,7 +197,7 @@ impl LayerSizes {
 mod tests {
     use super::*;
     use crate::recipe::TrainingArguments;
-    use bunny_core::presets::Preset;
+    use bunny_core::config::presets::Preset;
 
     fn phi_2(batch: usize) -> MemoryPlan {
         let recipe = StageRecipe {

@@ -10,9 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bunny_base::write_atomic;
 use bunny_core::checkpoint::{
     StoredDtype, TensorFiles,
-    writer::{PlannedTensor, write_file, write_whole},
+    writer::{PlannedTensor, write_file},
 };
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
@@ -141,7 +142,7 @@ fn write_state<B: Backend>(
         let values: Vec<f32> = tensors[&planned.name].to_data().iter().collect();
         Ok::<_, TrainError>(le_bytes(&values))
     })?;
-    write_whole(draft.join(STATE_FILE), |file| {
+    write_atomic(draft.join(STATE_FILE), |file| {
         serde_json::to_writer_pretty(&mut *file, state)?;
         file.write_all(b"\n")
     })?;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bunny_core::checkpoint::writer::write_whole;
+use bunny_base::write_atomic;
 use serde::{Deserialize, Serialize};
 
 use crate::{error::TrainError, recipe::StageKind};
@@ -73,7 +73,7 @@ impl MetricsFile {
                 .collect(),
             false => Vec::new(),
         };
-        write_whole(&path, |file| {
+        write_atomic(&path, |file| {
             kept.iter().try_for_each(|line| {
                 serde_json::to_writer(&mut *file, line)?;
                 file.write_all(b"\n")

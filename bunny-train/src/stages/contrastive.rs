@@ -13,15 +13,12 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use bunny_base::write_atomic;
 use bunny_core::{
-    checkpoint::{
-        Precision, tower_json,
-        writer::{copy_side_files, write_whole},
-    },
-    image_processor::ImageProcessor,
+    checkpoint::{Precision, tower_json, writer::copy_side_files},
+    config::{SiglipConfig, VisionConfig},
+    input::{image::ImageProcessor, tokenizer::Tokenizer},
     nn::Mode,
-    tokenizer::Tokenizer,
-    vision::{SiglipConfig, VisionConfig},
 };
 use bunny_data::{images::ImageSource, record::RecordFile};
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
@@ -259,7 +256,7 @@ impl<'a, B: AutodiffBackend> Task<B> for Matching<'a, B> {
                 self.start.processor.preprocessor_config(),
             ),
         ] {
-            write_whole(folder.join(name), |file| writeln!(file, "{json:#}"))?;
+            write_atomic(folder.join(name), |file| writeln!(file, "{json:#}"))?;
         }
         copy_side_files(self.job.tokenizer_folder(), folder, &TOKENIZER_FILES)?;
         Ok(())

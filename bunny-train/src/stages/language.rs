@@ -9,14 +9,16 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use bunny_base::write_atomic;
 use bunny_core::{
     checkpoint::{
         Builder, Precision, StoredDtype,
-        writer::{PlannedTensor, copy_side_files, write_file, write_whole},
+        writer::{PlannedTensor, copy_side_files, write_file},
     },
-    language::{Decoder, DecoderConfig, Family},
+    config::{DecoderConfig, Family},
+    input::tokenizer::Tokenizer,
+    model::decoder::Decoder,
     nn::{Mask, Mode, Positions},
-    tokenizer::Tokenizer,
 };
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
 use serde_json::{Value, json};
@@ -304,7 +306,7 @@ impl<B: AutodiffBackend> Task<B> for Foretelling<'_> {
             ("config.json", config),
             ("generation_config.json", generation),
         ] {
-            write_whole(folder.join(name), |file| writeln!(file, "{json:#}"))?;
+            write_atomic(folder.join(name), |file| writeln!(file, "{json:#}"))?;
         }
         if folder != self.start.tokenizer_folder {
             copy_side_files(&self.start.tokenizer_folder, folder, &TOKENIZER_FILES)?;

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use bunny_base::write_atomic;
 use bunny_core::{
     Bunny,
     checkpoint::{
         OpenModel, StoredDtype,
         adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
-        writer::{MAX_SHARD_SIZE, PlannedTensor, write_file, write_whole},
+        writer::{MAX_SHARD_SIZE, PlannedTensor, write_file},
     },
 };
 use burn::{
@@ -96,7 +97,7 @@ pub fn write<B: AutodiffBackend>(
             all.extend(saved);
         }
     }
-    write_whole(folder.join("config.json"), |file| {
+    write_atomic(folder.join("config.json"), |file| {
         writeln!(file, "{config:#}")
     })?;
     Ok(())

@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 use bunny_core::{
     Bunny, BunnyConfig, ConfigError, Fields,
     checkpoint::{OpenModel, Parts, Precision, TensorFiles, adapter::Adapter, open_projector},
-    conversation::Template,
-    image_processor::Aspect,
-    language::Family,
-    projector::ProjectorKind,
-    tokenizer::Tokenizer,
+    config::{Family, ProjectorKind},
+    input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
 };
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use bunny_core::checkpoint::writer::write_whole;
+use bunny_base::write_atomic;
 use serde_json::json;
 use tokenizers::{
     AddedToken, Tokenizer,
@@ -60,7 +60,7 @@ pub fn train(
     tokenizer.train(&mut trainer, texts).map_err(failed)?;
 
     let text = tokenizer.to_string(true).map_err(failed)?;
-    write_whole(folder.join(TOKENIZER_FILES[0]), |file| {
+    write_atomic(folder.join(TOKENIZER_FILES[0]), |file| {
         writeln!(file, "{text}")
     })?;
     let special = json!({
@@ -74,14 +74,14 @@ pub fn train(
     config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
     config["clean_up_tokenization_spaces"] = json!(false);
     for (name, json) in TOKENIZER_FILES[1..].iter().zip([config, special]) {
-        write_whole(folder.join(name), |file| writeln!(file, "{json:#}"))?;
+        write_atomic(folder.join(name), |file| writeln!(file, "{json:#}"))?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use bunny_core::{conversation::Segment, tokenizer::Tokenizer};
+    use bunny_core::input::{conversation::Segment, tokenizer::Tokenizer};
 
     use super::*;
 

@@ -10,8 +10,8 @@
 
 use bunny_core::{
     Bunny,
-    image_processor::Pixels,
-    language::Decoder,
+    input::image::Pixels,
+    model::decoder::Decoder,
     nn::{Mask, Mode, Positions, kernel},
 };
 use burn::{

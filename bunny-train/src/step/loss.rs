@@ -3,7 +3,7 @@
 //! Scores are formed for answer positions alone and in chunks, in f32: all scores of a batch of
 //! 8 × 2,048 positions over Phi-2's 50,295 tokens would take 3.3 GB, several times over.
 
-use bunny_core::{language::Decoder, nn::kernel};
+use bunny_core::{model::decoder::Decoder, nn::kernel};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},

@@ -2,12 +2,9 @@
 
 use bunny_core::{
     Bunny,
-    checkpoint::{
-        NameTable,
-        adapter::{LoraMatrix, lora_name},
-    },
-    language::Decoder,
-    projector::ProjectorKind,
+    checkpoint::adapter::{LoraMatrix, lora_name},
+    config::{NameTable, ProjectorKind},
+    model::decoder::Decoder,
 };
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},

@@ -170,10 +170,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Thaw<'_> {
 
 #[cfg(test)]
 mod tests {
-    use bunny_core::{
-        checkpoint::Builder,
-        language::{Decoder, Family},
-    };
+    use bunny_core::{checkpoint::Builder, config::Family, model::decoder::Decoder};
     use burn::{backend::Autodiff, module::ModuleVisitor};
     use burn_flex::Flex;
 

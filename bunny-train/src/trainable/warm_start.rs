@@ -18,8 +18,8 @@
 use std::f32::consts::PI;
 
 use bunny_core::{
+    model::tower::{PatchEmbedding, Siglip, patches},
     nn::kernel,
-    vision::{PatchEmbedding, Siglip, patches},
 };
 use burn::{
     module::Param,

@@ -9,8 +9,10 @@ use std::{
 use bunny_core::{
     Bunny,
     checkpoint::{ModelSource, OpenModel, Precision, adapter::Adapter},
-    conversation::Template,
-    image_processor::{Aspect, DecodeOptions, decode_file},
+    input::{
+        conversation::Template,
+        image::{Aspect, DecodeOptions, decode_file},
+    },
 };
 use bunny_data::record::RecordFile;
 use bunny_train::{

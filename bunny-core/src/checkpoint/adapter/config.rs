@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::super::error::{AdapterError, CheckpointError, one_line};
-use super::super::writer::write_whole;
 use super::ADAPTER_CONFIG;
+use bunny_base::write_atomic;
 
 /// How a LoRA adapter was made.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,7 +172,7 @@ impl AdapterConfig {
         if self.use_rslora {
             fields["use_rslora"] = json!(true);
         }
-        write_whole(folder.as_ref().join(ADAPTER_CONFIG), |file| {
+        write_atomic(folder.as_ref().join(ADAPTER_CONFIG), |file| {
             serde_json::to_writer_pretty(&mut *file, &fields)?;
             file.write_all(b"\n")
         })

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::super::error::CheckpointError;
-use super::super::writer::write_whole;
 use super::error::io_error;
 use super::{HubError, ModelId};
+use bunny_base::write_atomic;
 
 /// The folder of all models.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Cache {
         if fs::read_to_string(&reference).is_ok_and(|old| old.trim() == commit) {
             return Ok(());
         }
-        write_whole(&reference, |file| file.write_all(commit.as_bytes())).map_err(|error| {
+        write_atomic(&reference, |file| file.write_all(commit.as_bytes())).map_err(|error| {
             match error {
                 CheckpointError::Io { path, fault } => HubError::Io { path, fault },
                 error => io_error(&reference)(io::Error::other(error)),

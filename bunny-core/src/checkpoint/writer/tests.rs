@@ -250,16 +250,3 @@ fn side_files_are_copied_if_they_are_there() {
     );
     assert_eq!(listing(to.path()), ["tokenizer.json"]);
 }
-
-#[cfg(unix)]
-#[test]
-fn files_are_readable_like_any_other_new_file() {
-    use std::os::unix::fs::PermissionsExt;
-
-    let folder = tempfile::tempdir().unwrap();
-    let [whole, plain] = ["whole", "plain"].map(|name| folder.path().join(name));
-    write_whole(&whole, |file| file.write_all(b"x")).unwrap();
-    fs::write(&plain, "x").unwrap();
-    let mode = |path| fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode(whole), mode(plain));
-}

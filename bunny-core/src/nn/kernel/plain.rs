@@ -1,15 +1,13 @@
 //! The layers' and the optimizer's computations in burn's operations: for any backend, with
 //! gradients.
 
+use bunny_base::random::mix32;
 use burn::tensor::{
     DType, ElementConversion, Int, Tensor, TensorData, activation, backend::Backend,
 };
 use rayon::prelude::*;
 
-use crate::{
-    nn::{Activation, AttentionMask},
-    random::mix32,
-};
+use crate::nn::{Activation, AttentionMask};
 
 /// `y = x Wᵀ + b`.
 ///

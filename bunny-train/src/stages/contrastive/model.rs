@@ -1,9 +1,10 @@
 //! Both towers of SigLIP, named as in transformers' `SiglipModel`.
 
 use bunny_core::{
-    checkpoint::{Builder, Initial, NameTable, Precision},
+    checkpoint::{Builder, Initial, Precision},
+    config::{NameTable, SiglipConfig},
+    model::tower::{Siglip, SiglipLayer, SiglipMlp},
     nn::{AttentionMask, Linear, Mask, Mode, Norm, attention, kernel},
-    vision::{Siglip, SiglipConfig, SiglipLayer, SiglipMlp},
 };
 use burn::{
     module::{Module, Param, ParamId},

@@ -4,7 +4,8 @@ use burn::tensor::{TensorData, backend::AutodiffBackend};
 
 use super::super::plain::{self, NewtonSchulz};
 use super::*;
-use crate::{nn::AttentionMask, random::mix};
+use crate::nn::AttentionMask;
+use bunny_base::random::mix;
 
 type B = Autodiff<Flex>;
 
