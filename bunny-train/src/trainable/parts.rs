@@ -174,7 +174,7 @@ mod tests {
     use burn::{backend::Autodiff, module::ModuleVisitor};
     use burn_flex::Flex;
 
-    use super::decoder_parameters;
+    use crate::trainable::decoder_parameters;
     use super::*;
     use crate::recipe::PhiSizes;
 
