@@ -10,9 +10,9 @@ use bunny_core::{
     nn::{Builder, NameTable},
 };
 use bunny_train::{
-    contrastive::SiglipPair,
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
-    stage::thaw,
+    stages::SiglipPair,
+    trainable::thaw,
 };
 use bunny_weights::TensorFiles;
 use burn::{

@@ -13,8 +13,7 @@ use bunny_core::{
 use bunny_train::{
     merge,
     recipe::{StageKind, StageRecipe, TrainingArguments},
-    start::Places,
-    trainer::Job,
+    stages::{Job, Places},
 };
 use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
