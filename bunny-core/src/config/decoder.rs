@@ -193,19 +193,6 @@ impl DecoderConfig {
         2 * self.num_hidden_layers * self.key_value_size() * bytes
     }
 
-    /// Floating-point operations of one token's forward pass at a context of `context` tokens:
-    /// two per parameter of every product (the embedding is a look-up), and two products of each
-    /// query with every key and value.
-    pub fn flops_per_token(&self, context: usize) -> u64 {
-        let products = self.parameters()
-            - if self.tie_word_embeddings {
-                0
-            } else {
-                (self.vocab_size * self.hidden_size) as u64
-            };
-        2 * products + 4 * (self.num_hidden_layers * self.query_size() * context) as u64
-    }
-
     /// Checks what the sizes of one decoder demand of each other; `fields` is named in errors.
     ///
     /// # Errors
