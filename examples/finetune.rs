@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use bunny_core::{
-    checkpoint::{ModelSource, Precision, StoredDtype, builtin},
+    checkpoint::{ModelSource, Precision, builtin},
     generate::{GenerationOptions, Pipeline},
     input::image::{DecodeOptions, decode_file},
 };
@@ -29,6 +29,7 @@ use bunny_train::{
     run::Job,
     stages::{BunnyStage, ModelPaths},
 };
+use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use clap::Parser;

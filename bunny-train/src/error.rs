@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use bunny_core::{
     ConfigError,
-    checkpoint::CheckpointError,
     input::{
         conversation::{ConversationError, Template},
         image::ImageError,
@@ -12,6 +11,7 @@ use bunny_core::{
     },
 };
 use bunny_data::DataError;
+use bunny_weights::CheckpointError;
 
 /// Any error of this crate.
 #[derive(Debug, thiserror::Error)]

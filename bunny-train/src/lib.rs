@@ -18,7 +18,6 @@ pub mod report;
 pub mod run;
 pub mod stages;
 pub mod step;
-mod stored;
 #[cfg(test)]
 mod testing;
 pub mod trainable;

@@ -13,7 +13,7 @@ use std::{
 
 use bunny_core::{
     Bunny,
-    checkpoint::{ModelSource, Precision, StoredDtype},
+    checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
 };
 use bunny_train::{
@@ -22,6 +22,7 @@ use bunny_train::{
     run::{Job, Observer, Outcome, Stage, checkpoint, metrics::METRICS_FILE},
     stages::{BunnySetup, BunnyStage, ContrastiveStage, LanguageStage, ModelPaths},
 };
+use bunny_weights::StoredDtype;
 use burn::{backend::Autodiff, tensor::DType};
 use burn_flex::Flex;
 use common::read_tensors;

@@ -7,7 +7,7 @@ mod common;
 use std::{ops::ControlFlow, path::Path};
 
 use bunny_core::{
-    checkpoint::{ModelSource, Precision, StoredDtype},
+    checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
     input::image::Aspect,
 };
@@ -17,6 +17,7 @@ use bunny_train::{
     run::Job,
     stages::{BunnyStage, ModelPaths},
 };
+use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use common::fixtures;

@@ -5,7 +5,8 @@ mod common;
 
 use std::{path::Path, sync::atomic::Ordering};
 
-use bunny_core::{checkpoint::Precision, nn::kernel::cpu::has_bf16_dot};
+use bunny_core::checkpoint::Precision;
+use bunny_kernels::has_bf16_dot;
 use bunny_train::{
     optimizer::{AdamWConfig, Optimizer},
     recipe::Optim,

@@ -8,11 +8,10 @@ use burn::{
 };
 
 use crate::{
-    checkpoint::Builder,
     config::{BlockOrder, DecoderConfig, MlpKind, NormKind},
     nn::{
-        Activation, AttentionMask, Embedding, KvCache, LayerCache, Linear, LmHead, Mask, Mode,
-        Norm, Positions, Rope, attention, dropout,
+        Activation, AttentionMask, Builder, Embedding, KvCache, LayerCache, Linear, LmHead, Mask,
+        Mode, Norm, Positions, Rope, attention, dropout,
     },
 };
 

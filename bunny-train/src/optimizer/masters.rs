@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use bunny_core::checkpoint::{
+use bunny_weights::{
     StoredDtype,
+    convert::f32_bytes,
     writer::{PlannedTensor, write_file},
 };
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::Optimizer;
-use crate::{error::TrainError, stored::le_bytes, trainable::Trainable};
+use crate::{error::TrainError, trainable::Trainable};
 
 /// The f32 masters of some trainables, by their names in a file; blocks of one table are one tensor
 /// again.
@@ -63,7 +64,7 @@ impl<'a, B: Backend> Masters<'a, B> {
             .filter(|(name, _, _)| *name == planned.name)
             .flat_map(|(_, _, tensor)| tensor.to_data().iter::<f32>().collect::<Vec<_>>())
             .collect();
-        le_bytes(&values)
+        f32_bytes(&values)
     }
 
     /// Writes them all to a file.

@@ -11,12 +11,11 @@ use std::{
 };
 
 use bunny_base::write_atomic;
-use bunny_core::{
-    checkpoint::{
-        StoredDtype, TensorFiles,
-        writer::{PlannedTensor, write_file},
-    },
-    input::conversation::Template,
+use bunny_core::input::conversation::Template;
+use bunny_weights::{
+    StoredDtype, TensorFiles,
+    convert::{f32_bytes, to_f32},
+    writer::{PlannedTensor, write_file},
 };
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
@@ -26,7 +25,6 @@ use crate::{
     error::TrainError,
     optimizer::{Moments, Optimizer},
     recipe::StageKind,
-    stored::{le_bytes, to_f32},
     trainable::Trainable,
 };
 
@@ -155,7 +153,7 @@ fn write_state<B: Backend>(
     }
     write_file(draft.join(OPTIMIZER_FILE), &plan, |planned| {
         let values: Vec<f32> = tensors[&planned.name].to_data().iter().collect();
-        Ok::<_, TrainError>(le_bytes(&values))
+        Ok::<_, TrainError>(f32_bytes(&values))
     })?;
     write_atomic(draft.join(STATE_FILE), |file| {
         serde_json::to_writer_pretty(&mut *file, state)?;
@@ -242,7 +240,7 @@ pub fn read<B: Backend>(
         let Some(stored) = tensors.get(&name) else {
             return Ok(None);
         };
-        match to_f32(&stored).filter(|values| values.len() == count) {
+        match to_f32(&stored.bytes, stored.dtype).filter(|values| values.len() == count) {
             Some(values) => {
                 let data = TensorData::new(values, [count]);
                 Ok(Some(Tensor::from_data(data, (device, DType::F32))))

@@ -11,12 +11,13 @@ use std::path::Path;
 
 use bunny_base::write_atomic;
 use bunny_core::{
-    checkpoint::{Precision, tower_json, writer::copy_side_files},
+    checkpoint::{Precision, tower_json},
     config::{SiglipConfig, VisionConfig},
     input::{image::ImageProcessor, tokenizer::Tokenizer},
     nn::Mode,
 };
 use bunny_data::record::RecordFile;
+use bunny_weights::writer::copy_side_files;
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
 use serde_json::{Value, json};
 

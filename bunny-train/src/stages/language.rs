@@ -10,14 +10,15 @@ use std::{
 
 use bunny_base::write_atomic;
 use bunny_core::{
-    checkpoint::{
-        Builder, Precision, StoredDtype,
-        writer::{PlannedTensor, copy_side_files, write_file},
-    },
+    checkpoint::Precision,
     config::{DecoderConfig, Family, Workload},
     input::tokenizer::Tokenizer,
     model::decoder::Decoder,
-    nn::{Mask, Mode, Positions},
+    nn::{Builder, Mask, Mode, Positions},
+};
+use bunny_weights::{
+    StoredDtype,
+    writer::{PlannedTensor, copy_side_files, write_file},
 };
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
 use serde_json::{Value, json};

@@ -1,11 +1,7 @@
 //! What every parameter of a model is called in files.
 
-use bunny_core::{
-    Bunny,
-    checkpoint::adapter::{LoraMatrix, lora_name},
-    config::{NameTable, ProjectorKind},
-    model::decoder::Decoder,
-};
+use bunny_core::{Bunny, config::ProjectorKind, model::decoder::Decoder, nn::NameTable};
+use bunny_weights::adapter::{LoraMatrix, lora_name};
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     tensor::{Tensor, backend::Backend},

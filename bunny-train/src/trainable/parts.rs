@@ -222,7 +222,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Unfreeze<'_> {
 
 #[cfg(test)]
 mod tests {
-    use bunny_core::{checkpoint::Builder, config::Family, model::decoder::Decoder};
+    use bunny_core::{config::Family, model::decoder::Decoder, nn::Builder};
     use burn::{backend::Autodiff, module::ModuleVisitor};
     use burn_flex::Flex;
 

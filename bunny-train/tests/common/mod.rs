@@ -8,7 +8,7 @@ use std::{
 
 use bunny_core::{
     Bunny,
-    checkpoint::{ModelSource, OpenModel, Precision, adapter::Adapter},
+    checkpoint::{ModelSource, OpenModel, Precision},
     input::{
         conversation::Template,
         image::{Aspect, DecodeOptions, decode_file},
@@ -22,6 +22,7 @@ use bunny_train::{
     stages::{BunnyStage, ModelPaths},
     trainable::{LoraConfig, TrainableParts, lora},
 };
+use bunny_weights::adapter::Adapter;
 use burn::tensor::backend::Backend;
 use safetensors::SafeTensors;
 use serde_json::Value;

@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use bunny_base::write_atomic;
-use bunny_core::{
-    Bunny,
-    checkpoint::{
-        OpenModel, StoredDtype,
-        adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
-        writer::{MAX_SHARD_SIZE, PlannedTensor, write_file},
-    },
+use bunny_core::{Bunny, checkpoint::OpenModel};
+use bunny_weights::{
+    StoredDtype,
+    adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
+    convert::f32_bytes,
+    writer::{MAX_SHARD_SIZE, PlannedTensor, write_file},
 };
 use burn::{
     module::AutodiffModule,
@@ -24,7 +23,6 @@ use crate::{
     error::TrainError,
     optimizer::{Masters, Optimizer},
     recipe::BunnyRecipe,
-    stored::le_bytes,
     trainable::{Part, Trainable, TrainableParts},
 };
 
@@ -68,7 +66,7 @@ pub fn write<B: AutodiffBackend>(
         write_file(&path, &plan, |planned| {
             let given = projector.iter().find(|(one, _)| one.name == planned.name);
             Ok::<_, TrainError>(match given {
-                Some((_, values)) => le_bytes(values),
+                Some((_, values)) => f32_bytes(values),
                 None => others.bytes(planned),
             })
         })?;

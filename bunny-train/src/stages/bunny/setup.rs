@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use bunny_core::{
     Bunny, BunnyConfig, ConfigError, Fields,
-    checkpoint::{OpenModel, Parts, Precision, TensorFiles, adapter::Adapter, open_projector},
+    checkpoint::{OpenModel, Parts, Precision, open_projector},
     config::{Family, ProjectorKind},
     input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
 };
+use bunny_weights::{TensorFiles, adapter::Adapter, convert::f32_bytes};
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
-use crate::{draw, error::TrainError, recipe::BunnyRecipe, stored::le_bytes, trainable::lora};
+use crate::{draw, error::TrainError, recipe::BunnyRecipe, trainable::lora};
 
 const CONFIG_FILE: &str = "config.json";
 
@@ -233,7 +234,7 @@ fn new_projector(config: &BunnyConfig, seed: u64) -> Result<TensorFiles, TrainEr
         ] {
             let name = format!("{layer}.{part}");
             let values = draw::uniform(seed, &name, shape.iter().product(), bound);
-            tensors.push((name, shape, le_bytes(&values)));
+            tensors.push((name, shape, f32_bytes(&values)));
         }
     }
     let views = tensors.iter().map(|(name, shape, bytes)| {

@@ -1,10 +1,10 @@
 //! Both towers of SigLIP, named as in transformers' `SiglipModel`.
 
 use bunny_core::{
-    checkpoint::{Builder, Initial, Precision},
-    config::{NameTable, SiglipConfig},
+    checkpoint::Precision,
+    config::SiglipConfig,
     model::tower::{Siglip, SiglipLayer, SiglipMlp},
-    nn::{AttentionMask, Linear, Mask, Mode, Norm, attention, kernel},
+    nn::{AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, attention, kernel},
 };
 use burn::{
     module::{Module, Param, ParamId},
