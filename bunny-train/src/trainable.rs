@@ -10,4 +10,4 @@ pub(crate) mod warm_start;
 pub(crate) use init::reinitialize;
 pub use lora::LoraConfig;
 pub use names::{NamedParameter, Part, decoder_parameters, parameters, walk};
-pub use parts::{Trainable, TrainableParts, unfreeze, unfreeze_parts};
+pub use parts::{Rates, Trainable, TrainableParts, unfreeze, unfreeze_parts};

@@ -14,7 +14,7 @@ use bunny_train::{
     run::Job,
     stages::BunnyStage,
     step::{Gradients, Slots, collect},
-    trainable::{NamedParameter, Part, Trainable},
+    trainable::{NamedParameter, Part, Rates, Trainable},
 };
 use burn::{
     backend::Autodiff,

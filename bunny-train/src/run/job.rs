@@ -126,11 +126,11 @@ impl<S: Stage> Job<S> {
         })
     }
 
-    fn run_rank<'a, B: AutodiffBackend>(
-        &'a self,
-        setup: &'a S::Setup,
-        records: Records<'a, S::Data<'a>>,
-        rank: Rank<'a, B>,
+    fn run_rank<'s, B: AutodiffBackend>(
+        &'s self,
+        setup: &'s S::Setup,
+        records: Records<'_, S::Data<'s>>,
+        rank: Rank<'_, B>,
         observer: Observer<'_>,
     ) -> Result<Outcome, TrainError> {
         let last = self.last_checkpoint()?;
