@@ -14,7 +14,7 @@ use burn::{
 use super::loss::sigmoid_loss;
 use crate::{
     recipe::ContrastiveRecipe,
-    trainable::{NamedParameter, Part, redraw, walk},
+    trainable::{NamedParameter, Part, reinitialize, walk},
 };
 
 /// Pictures and captions to vectors in one space.
@@ -118,7 +118,7 @@ impl<B: Backend> SiglipPair<B> {
         let drawn = Builder::random(seed, &NAMES, precision, device, |builder| {
             Self::new(recipe, vision, vocab_size, builder)
         });
-        redraw(drawn, |shape| {
+        reinitialize(drawn, |shape| {
             let inputs: usize = shape[1..].iter().product();
             (inputs as f32).sqrt().recip()
         })
