@@ -65,6 +65,45 @@ pub fn linear(
         });
 }
 
+/// [`linear`] in the order of its sums that a single row has, however many rows there are: a row's
+/// result is the same to the bit, whatever stands beside it.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_streamed(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    with_elements!(w, w => stream(x, w, bias, y, rows, inner, out));
+}
+
+/// [`linear`] in the order of its sums that many rows have, however few there are: a row's result is
+/// the same to the bit, whatever stands beside it. `rounds` as in [`linear_bf16_dot`].
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_packed(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    (rows, inner, out): (usize, usize, usize),
+    rounds: bool,
+) {
+    with_elements!(w, w => {
+        let product = forward(x, w, bias, rows, inner, out);
+        match rounds {
+            true => product.compute::<true>(y),
+            false => product.compute::<false>(y),
+        }
+    });
+}
+
 pub(super) fn forward<'a, E>(
     x: &'a [f32],
     w: &'a [E],
