@@ -175,7 +175,7 @@ impl SyncedFile {
 /// Those of `write`, with the file's name, and as [`AtomicFile::finish`].
 pub fn write_atomic(
     path: impl AsRef<Path>,
-    write: impl FnOnce(&mut AtomicFile) -> io::Result<()>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), FileError> {
     let mut file = AtomicFile::create(path)?;
     let written = write(&mut file);

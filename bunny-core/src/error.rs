@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     checkpoint::CheckpointError,
+    config::ConfigError,
     input::{conversation::ConversationError, image::ImageError, tokenizer::TokenizerError},
 };
 

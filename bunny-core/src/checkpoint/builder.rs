@@ -12,10 +12,10 @@ use burn::{
 };
 use rayon::prelude::*;
 
-use super::{NameTable, Precision, StoredTensor, WeightSet, cast};
+use super::{Precision, StoredTensor, WeightSet, cast};
 use bunny_base::random::mix;
 
-use crate::Error;
+use crate::{Error, config::NameTable};
 
 /// The distribution of a parameter that is drawn at random, as the reference initialises it.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::{
-    OpenModel, TensorFiles, WeightSet,
+    CheckpointError, OpenModel, TensorFiles, WeightSet,
     source::{image_processor, unused},
 };
 use crate::{BunnyConfig, Error, Fields, input::tokenizer::Tokenizer};
@@ -84,7 +84,8 @@ pub fn write(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>, Error> {
     let mut written = Vec::with_capacity(FILES.len());
     for (name, bytes) in &FILES {
         let path = folder.as_ref().join(name);
-        bunny_base::write_atomic(&path, |file| file.write_all(bytes))?;
+        bunny_base::write_atomic(&path, |file| file.write_all(bytes))
+            .map_err(CheckpointError::from)?;
         written.push(path);
     }
     Ok(written)

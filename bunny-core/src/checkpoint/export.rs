@@ -11,10 +11,10 @@ use burn::{
 };
 use serde_json::{Value, json};
 
-use super::{CheckpointError, NameTable, StoredDtype, cast, writer};
+use super::{CheckpointError, StoredDtype, cast, writer};
 use crate::{
     Bunny, BunnyConfig, Error,
-    config::{ProjectorKind, VisionConfig},
+    config::{NameTable, ProjectorKind, VisionConfig},
     input::image::ImageProcessor,
     nn::Activation,
 };

@@ -4,8 +4,8 @@ use std::{cell::RefCell, collections::BTreeSet, ops::Range};
 
 use burn::tensor::{AllocationProperty, Bytes, DType};
 
-use super::{NameTable, StoredTensor, TensorFiles, adapter::Adapter, cast, merge::add_adapter};
-use crate::Error;
+use super::{StoredTensor, TensorFiles, adapter::Adapter, cast, merge::add_adapter};
+use crate::{Error, config::NameTable};
 
 /// The tensors of one model under their published names, from one or several sets of files.
 #[derive(Debug)]

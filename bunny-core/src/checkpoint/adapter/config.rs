@@ -175,7 +175,8 @@ impl AdapterConfig {
         write_atomic(folder.as_ref().join(ADAPTER_CONFIG), |file| {
             serde_json::to_writer_pretty(&mut *file, &fields)?;
             file.write_all(b"\n")
-        })
+        })?;
+        Ok(())
     }
 }
 

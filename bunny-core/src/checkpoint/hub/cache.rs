@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::super::error::CheckpointError;
 use super::error::io_error;
 use super::{HubError, ModelId};
 use bunny_base::write_atomic;
@@ -61,12 +60,8 @@ impl Cache {
         if fs::read_to_string(&reference).is_ok_and(|old| old.trim() == commit) {
             return Ok(());
         }
-        write_atomic(&reference, |file| file.write_all(commit.as_bytes())).map_err(|error| {
-            match error {
-                CheckpointError::Io { path, fault } => HubError::Io { path, fault },
-                error => io_error(&reference)(io::Error::other(error)),
-            }
-        })
+        write_atomic(&reference, |file| file.write_all(commit.as_bytes()))
+            .map_err(|error| io_error(&error.path)(error.source))
     }
 
     /// Waits until nobody else downloads this content; it stays so until the lock is dropped.

@@ -86,7 +86,7 @@ impl EvaClipConfig {
     }
 
     /// Patches along one side.
-    fn grid(&self) -> usize {
+    pub(crate) fn grid(&self) -> usize {
         self.image_size / self.patch_size
     }
 
