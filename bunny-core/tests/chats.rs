@@ -11,7 +11,7 @@ use std::{
 use bunny_core::{
     Error,
     checkpoint::{ModelSource, Precision},
-    generate::{Answer, Chat, FinishReason, GenerationOptions, Pipeline, batch},
+    generate::{Answer, Chat, FinishReason, GenerationOptions, Pipeline, Prompt, batch},
     input::{
         conversation::{Conversation, Message, Template},
         image::{DecodeOptions, decode_file},
@@ -44,7 +44,7 @@ fn options() -> GenerationOptions {
 }
 
 fn ask(
-    chat: &mut Chat<'_, Flex>,
+    chat: &mut Chat<Flex>,
     question: &str,
     pictures: &[RgbImage],
 ) -> Result<(Vec<u32>, String), Error> {
@@ -169,18 +169,17 @@ fn a_prompt_without_anything_is_refused() {
     assert!(matches!(error, Error::EmptyPrompt), "{error}");
     ask(&mut chat, "", &[picture("wide.png")]).unwrap();
 
-    let prompt = |tokens| batch::Prompt::<Flex> {
+    let prompt = |tokens| Prompt::<Flex> {
         tokens,
         pictures: Vec::new(),
     };
-    let (model, device) = (&pipeline.model, &pipeline.device);
-    for mut prompts in [
+    for prompts in [
         vec![prompt(vec![])],
         vec![prompt(vec![Token::Text(1)]), prompt(vec![])],
     ] {
-        let error = batch::generate(model, &mut prompts, &options(), None, device).unwrap_err();
+        let error = batch::generate(&pipeline, prompts, &options()).unwrap_err();
         assert!(matches!(error, Error::EmptyPrompt), "{error}");
     }
-    let error = model.embed(&[], Vec::new()).unwrap_err();
+    let error = pipeline.model.embed(&[], Vec::new()).unwrap_err();
     assert!(matches!(error, Error::EmptyPrompt), "{error}");
 }

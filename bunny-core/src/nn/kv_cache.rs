@@ -188,7 +188,7 @@ impl<B: Backend> KvCache<B> {
         }
         for at in first..wanted {
             match sequence.blocks.get_mut(at) {
-                Some(lease) if Arc::get_mut(lease).is_some() => {}
+                Some(lease) if Arc::strong_count(lease) == 1 => {}
                 Some(lease) => {
                     let own = self.lease();
                     if at == first && len % positions > 0 {
@@ -241,6 +241,7 @@ impl<B: Backend> KvCache<B> {
         KvPass {
             spans: spans.collect(),
             blocks: self.blocks,
+            #[cfg(any(feature = "cuda", feature = "wgpu"))]
             rows: OnceCell::new(),
             tables: OnceCell::new(),
             lengths: OnceCell::new(),
@@ -352,6 +353,7 @@ pub struct Span {
 pub struct KvPass<B: Backend> {
     spans: Vec<Span>,
     blocks: KvBlocks,
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     rows: OnceCell<Tensor<B, 1, Int>>,
     tables: OnceCell<Tensor<B, 2, Int>>,
     lengths: OnceCell<Tensor<B, 1, Int>>,
@@ -411,6 +413,7 @@ impl<B: Backend> KvPass<B> {
         runs
     }
 
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     /// Where each row goes: the number of its block times the positions of one, and its place there.
     pub(crate) fn row_places(&self, device: &B::Device) -> Tensor<B, 1, Int> {
         let made = self.rows.get_or_init(|| {

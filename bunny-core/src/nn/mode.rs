@@ -19,7 +19,7 @@ pub enum Phase {
 
 /// The circumstances of a forward pass.
 ///
-/// A dropout draws from a seed made of all but the phase, its layer and its place, so that a
+/// A dropout draws from a seed made of all of this but the phase, its layer and its place, so that a
 /// recomputed or resumed pass drops the same elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mode {

@@ -20,7 +20,7 @@ mod tracked;
 
 use burn::tensor::{Tensor, backend::Backend};
 
-pub use cached_attention::{cached_attention, kv_blocks};
+pub use cached_attention::{cached_attention, kv_blocks, narrows_cache};
 pub use plain::{AdamStep, NewtonSchulz};
 
 #[cfg(feature = "flex")]

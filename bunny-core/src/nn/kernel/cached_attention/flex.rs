@@ -158,16 +158,16 @@ fn prefill_on_tiles(
         queries,
         ..
     } = sequence;
-    let from = |view: AttentionView<'_>| AttentionView {
+    let [query, key, value] = [query, key, value].map(|view| AttentionView {
         data: &view.data[first_row * view.strides.row..],
         strides: view.strides,
-    };
+    });
     let gathered = match queries == len {
         true => None,
         false => Some(cpu::gather_heads(blocks, sequence, shape)),
     };
     let [key, value] = match &gathered {
-        None => [from(key), from(value)],
+        None => [key, value],
         Some(both) => [0, 1].map(|which| AttentionView {
             data: &both[which],
             strides: AttentionStrides::heads_first(kv_heads, len, head_dim),
@@ -175,7 +175,7 @@ fn prefill_on_tiles(
     };
     let width = query_heads * head_dim;
     cpu::attention(
-        from(query),
+        query,
         key,
         value,
         &mut out[first_row * width..][..queries * width],
