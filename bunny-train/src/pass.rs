@@ -103,15 +103,15 @@ impl Pass {
         sums: &mut Gradients<B::InnerBackend>,
     ) -> (Tensor<B::InnerBackend, 1>, Option<B::Gradients>) {
         let stack = &decoder.model;
-        let embeds = stack.enter(way.embeds, mode);
-        let around = stack.surroundings(&embeds, way.positions, way.mask.clone(), 0, mode);
+        let embeds = stack.embedding_dropout(way.embeds, mode);
+        let context = stack.context(&embeds, way.positions, way.mask.clone(), mode);
         let learns = way.below_learns || way.layers_learn;
         let weight = way.weight;
 
         if !self.gradient_checkpointing {
             let mut hidden = embeds;
             for layer in &stack.layers {
-                hidden = layer.forward(hidden, None, &around);
+                hidden = layer.forward(hidden, None, &context);
             }
             if learns && fits_at_once(decoder, way.answers) {
                 // One graph and one way back, which ranks in one process do not wait for.
@@ -129,10 +129,10 @@ impl Pass {
         let mut inputs = Vec::with_capacity(stack.layers.len());
         {
             let plain = stack.valid();
-            let around = plain.surroundings(&hidden, way.positions, way.mask, 0, mode);
+            let context = plain.context(&hidden, way.positions, way.mask, mode);
             for layer in &plain.layers {
                 inputs.push(hidden.clone());
-                hidden = layer.forward(hidden, None, &around);
+                hidden = layer.forward(hidden, None, &context);
             }
         }
         let loss = answer_loss::<B>(decoder, hidden, way.answers, weight, &self.slots, sums);
@@ -145,7 +145,7 @@ impl Pass {
                 break;
             };
             let input = Tensor::<B, 3>::from_inner(input).require_grad();
-            let output = layer.forward(input.clone(), None, &around);
+            let output = layer.forward(input.clone(), None, &context);
             let mut gradients = pull_back(output, above);
             gradient = input.grad_remove(&mut gradients);
             collect(layer, &mut gradients, weight, &self.slots, sums);
@@ -218,10 +218,10 @@ pub(crate) fn decoder_loss<B: Backend>(
     mode: &Mode,
 ) -> Tensor<B, 1> {
     let stack = &decoder.model;
-    let mut hidden = stack.enter(embeds, mode);
-    let around = stack.surroundings(&hidden, positions, mask, 0, mode);
+    let mut hidden = stack.embedding_dropout(embeds, mode);
+    let context = stack.context(&hidden, positions, mask, mode);
     for layer in &stack.layers {
-        hidden = layer.forward(hidden, None, &around);
+        hidden = layer.forward(hidden, None, &context);
     }
     mean_loss(decoder, hidden, answers)
 }

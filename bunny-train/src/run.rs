@@ -331,6 +331,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 step,
                 micro: self.steps.micro(at),
                 rank: 0,
+                ..Mode::default()
             };
             let gradients = &mut sums.gradients;
             let loss = self
