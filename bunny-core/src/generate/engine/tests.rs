@@ -155,7 +155,9 @@ fn answers<B: Backend>(engine: &mut Engine<B>, requests: &[&Request]) -> Vec<Out
     let mut step = 0;
     while finished.iter().any(Option::is_none) {
         for (number, request) in requests.iter().enumerate() {
-            if request.step == step || (requests.len() == 1 && step == 0) {
+            // Who is alone need not wait.
+            let asked_in = if requests.len() == 1 { 0 } else { request.step };
+            if asked_in == step {
                 let id = engine.admit(request.prompt(), request.sequence()).unwrap();
                 asked.insert(id, number);
             }

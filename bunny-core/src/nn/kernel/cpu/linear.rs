@@ -366,6 +366,49 @@ mod tests {
     }
 
     #[test]
+    fn a_rows_product_is_the_same_bits_in_any_company() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (x, w, bias) = (
+                    noise(rows * inner, 1),
+                    noise(out * inner, 2),
+                    noise(out, 3),
+                );
+                for_each_type(&w, |w, rounded, kind| {
+                    let place = format!("{rows} {inner} {out} {kind}");
+                    let expected = product(
+                        (rows, inner, out),
+                        |i, p| x[i * inner + p],
+                        |p, j| rounded[j * inner + p],
+                    );
+                    let expected: Vec<f64> = expected
+                        .iter()
+                        .enumerate()
+                        .map(|(at, sum)| sum + f64::from(bias[at % out]))
+                        .collect();
+                    let of_rows = |x: &[f32], packed: bool| {
+                        let (rows, bias) = (x.len() / inner, Some(&bias[..]));
+                        let mut y = vec![f32::NAN; rows * out];
+                        match packed {
+                            true => linear_packed(x, w, bias, &mut y, (rows, inner, out), false),
+                            false => linear_streamed(x, w, bias, &mut y, rows, inner, out),
+                        }
+                        y
+                    };
+                    for packed in [false, true] {
+                        let together = of_rows(&x, packed);
+                        assert_close(&together, &expected, TOLERANCE, &place);
+                        for some in [1, 13] {
+                            let apart = x.chunks(some * inner).flat_map(|x| of_rows(x, packed));
+                            assert!(together.iter().copied().eq(apart), "{place} {some}");
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
     fn the_gradient_of_a_bias_is_the_sum_of_rows() {
         at_every_level(2, || {
             for (rows, out) in [(1, 1), (3, 16), (255, 5), (256, 33), (1000, 130)] {

@@ -676,3 +676,6 @@ unsafe fn columns<S: Simd, E: Element, const NV: usize>(
     }
     NV * S::LANES
 }
+
+#[cfg(test)]
+mod tests;
