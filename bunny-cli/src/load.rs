@@ -74,7 +74,7 @@ pub fn configuration_folder(name: &str) -> Result<PathBuf> {
 }
 
 #[cfg(feature = "hub")]
-pub use bunny_core::checkpoint::hub::{model_files, tower_files};
+pub use bunny_weights::hub::{model_files, tower_files};
 
 /// The files of a model.
 #[cfg(not(feature = "hub"))]
@@ -87,7 +87,7 @@ pub use model_files as tower_files;
 
 #[cfg(feature = "hub")]
 fn download(id: &str, choose: Choose) -> Result<PathBuf> {
-    use bunny_core::checkpoint::hub::{Hub, HubSettings};
+    use bunny_weights::hub::{Hub, HubSettings};
 
     let hub = Hub::new(HubSettings::from_env()?);
     let mut bar = crate::progress::Download::new();

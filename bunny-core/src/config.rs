@@ -17,7 +17,7 @@ pub(crate) use bunny::vision_tower_name;
 pub use bunny::{BunnyConfig, PartParameters};
 pub use decoder::{BlockOrder, DecoderConfig, MlpKind, NormKind};
 pub use error::ConfigError;
-pub use families::{Family, NameTable};
+pub use families::Family;
 pub use fields::Fields;
 pub use projector::{ProjectorConfig, ProjectorKind};
 pub use tower::{EvaClipConfig, SiglipConfig, VisionConfig};

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    checkpoint::CheckpointError,
-    config::ConfigError,
-    input::{conversation::ConversationError, image::ImageError, tokenizer::TokenizerError},
-};
+use bunny_weights::CheckpointError;
+
+use crate::config::ConfigError;
+use crate::input::{conversation::ConversationError, image::ImageError, tokenizer::TokenizerError};
 
 /// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -27,31 +26,6 @@ pub enum Error {
     /// A picture.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The tensors of a checkpoint are not those of its configuration.
-    #[error(
-        "{place}: the weights do not fit the configuration:{}",
-        listed(missing, misshapen, unexpected)
-    )]
-    Mismatch {
-        /// The files.
-        place: String,
-        /// Tensors that are not there.
-        missing: Vec<String>,
-        /// Tensors of another shape, with both shapes.
-        misshapen: Vec<String>,
-        /// Tensors that no part of the model asks for.
-        unexpected: Vec<String>,
-    },
-    /// A tensor is stored in a type that no weight has.
-    #[error("{}: tensor `{tensor}` holds {dtype} numbers, a weight holds floats", file.display())]
-    NotFloat {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The stored type.
-        dtype: &'static str,
-    },
     /// A checkpoint holds a part of a model, and the language model it belongs to is not given.
     #[error(
         "{}: holds only {holds}: give the language model it belongs to as `ModelSource::base`",
@@ -107,18 +81,4 @@ pub enum Error {
         /// Pictures given.
         given: usize,
     },
-}
-
-/// All faults of a checkpoint's tensors, in one line.
-fn listed(missing: &[String], misshapen: &[String], unexpected: &[String]) -> String {
-    [
-        ("missing", missing),
-        ("misshapen", misshapen),
-        ("unexpected", unexpected),
-    ]
-    .into_iter()
-    .filter(|(_, tensors)| !tensors.is_empty())
-    .map(|(fault, tensors)| format!(" {} {fault} ({})", tensors.len(), tensors.join(", ")))
-    .collect::<Vec<_>>()
-    .join(";")
 }

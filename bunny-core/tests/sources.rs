@@ -9,10 +9,11 @@ use std::{
 
 use bunny_core::{
     ConfigError, Error,
-    checkpoint::{ModelSource, Precision, StoredDtype},
+    checkpoint::{ModelSource, Precision},
     generate::Pipeline,
     nn::Activation,
 };
+use bunny_weights::StoredDtype;
 use burn_flex::Flex;
 use serde_json::{Value, json};
 

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use bunny_core::{
-    checkpoint::CheckpointError,
-    input::conversation::{ConversationError, Template},
-};
+use bunny_core::input::conversation::{ConversationError, Template};
 use bunny_data::DataError;
+use bunny_weights::CheckpointError;
 
-use crate::{feed::PictureProblem, labels::SampleError, reduce::ReduceError};
+use crate::{
+    data::{PictureProblem, SampleError},
+    reduce::ReduceError,
+};
 
 /// Any error of this crate.
 #[derive(Debug, thiserror::Error)]

@@ -6,14 +6,15 @@ mod common;
 use std::{collections::HashMap, path::Path};
 
 use bunny_core::{
-    checkpoint::{Builder, Precision, TensorFiles, WeightSet},
-    config::NameTable,
+    checkpoint::{Precision, WeightSet},
+    nn::{Builder, NameTable},
 };
 use bunny_train::{
-    contrastive::SiglipPair,
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
-    stage::thaw,
+    stages::SiglipPair,
+    trainable::thaw,
 };
+use bunny_weights::TensorFiles;
 use burn::{
     backend::Autodiff,
     module::{Module, ModuleVisitor, Param, ParamId},

@@ -10,15 +10,11 @@ use bunny_core::{
     nn::Mode,
 };
 use bunny_train::{
-    batch::{Batch, Layout},
-    clip::{clip_factor, global_norm},
-    gradients::{Gradients, Slots},
-    labels::Sample,
-    lora::{self, LoraConfig},
+    data::{Batch, Layout, Sample},
     optimizer::{AdamWConfig, Optim, Optimizer, Rates},
-    pass::Pass,
     reduce::Alone,
-    stage::{Learner, Learns, prepare},
+    step::{Gradients, Pass, Slots, clip_factor, global_norm},
+    trainable::{Learner, Learns, LoraConfig, lora, prepare},
 };
 use burn::{
     backend::Autodiff,

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use bunny_weights::TensorFiles;
+
 use super::{
-    OpenModel, TensorFiles, WeightSet,
+    OpenModel, WeightSet,
     source::{TOWER, configuration, folder_of, image_processor, open_tower, projector, unused},
 };
 use crate::{Error, Fields, config::BunnyConfig, input::tokenizer::Tokenizer};

@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bunny_weights::{CheckpointError, TensorFiles};
 use bytes::Bytes;
 
 use super::{
-    CheckpointError, OpenModel, TensorFiles, WeightSet,
+    OpenModel, WeightSet,
     source::{image_processor, unused},
 };
 use crate::{BunnyConfig, Error, Fields, input::tokenizer::Tokenizer};

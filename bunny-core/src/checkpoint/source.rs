@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    TensorFiles, WeightSet,
+use bunny_weights::{
+    TensorFiles,
     adapter::{ADAPTER_CONFIG, Adapter, AdapterConfig},
 };
+
+use super::WeightSet;
 use crate::{
     ConfigError, Error, Fields,
     config::{BunnyConfig, VisionConfig, vision_tower_name},

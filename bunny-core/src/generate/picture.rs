@@ -25,7 +25,13 @@ impl<B: Backend> Picture<B> {
     pub fn new(pixels: Pixels) -> Self {
         let mut digest = Sha256::new();
         digest.update(pixels.width.to_le_bytes());
-        digest.update(bytemuck::cast_slice::<f32, u8>(&pixels.data));
+        let mut bytes = [[0; 4]; 1024];
+        for some in pixels.data.chunks(bytes.len()) {
+            for (bytes, value) in bytes.iter_mut().zip(some) {
+                *bytes = value.to_le_bytes();
+            }
+            digest.update(bytes[..some.len()].as_flattened());
+        }
         Self {
             pixels: Arc::new(pixels),
             key: PictureKey(digest.finalize().into()),

@@ -8,11 +8,12 @@ use burn::{
 
 use crate::{
     Error,
-    checkpoint::{Builder, Precision, WeightSet},
     config::BunnyConfig,
     input::{image::Pixels, tokenizer::Token},
     model::{decoder::Decoder, projector::Projector, tower::VisionTower},
-    nn::{KvCache, KvPass, KvSequence, Mask, Mode, Positions, kernel},
+    nn::{
+        Builder, KvCache, KvPass, KvSequence, Mask, Mode, Positions, Precision, Weights, kernel,
+    },
 };
 
 /// A Bunny: vision tower, projector and decoder.
@@ -40,18 +41,16 @@ impl<B: Backend> Bunny<B> {
     /// When tensors are missing, misshapen, unexpected or not floats; all of them are listed.
     pub fn load(
         config: &BunnyConfig,
-        weights: &WeightSet,
+        weights: &dyn Weights,
         precision: Precision,
         device: &B::Device,
     ) -> Result<Self, Error> {
         weights.read_ahead();
-        Builder::build(
-            weights,
-            config.family.names(),
-            precision,
-            device,
-            |builder| Self::new(config, builder),
-        )
+        let names = config.family.names();
+        let model = Builder::build(weights, names, precision, device, |builder| {
+            Self::new(config, builder)
+        });
+        Ok(model?)
     }
 
     /// A model of random weights, the same for the same seed on any backend.

@@ -8,11 +8,10 @@ use burn::{
 };
 
 use crate::{
-    checkpoint::Builder,
     config::{BlockOrder, DecoderConfig, MlpKind, NormKind},
     nn::{
-        Activation, AttentionMask, Embedding, KvCache, KvPass, LayerCache, Linear, LmHead, Mask,
-        Mode, Norm, Phase, Positions, Rope, attention, cached_attention, dropout,
+        Activation, AttentionMask, Builder, Embedding, KvCache, KvPass, LayerCache, Linear, LmHead,
+        Mask, Mode, Norm, Phase, Positions, Rope, attention, cached_attention, dropout,
     },
 };
 

@@ -6,9 +6,8 @@ use burn::{
 };
 
 use crate::{
-    checkpoint::Builder,
     config::{ProjectorConfig, ProjectorKind},
-    nn::{Activation, Linear, Mode},
+    nn::{Activation, Builder, Linear, Mode},
 };
 
 /// Maps the tower's features into the decoder's embedding space.

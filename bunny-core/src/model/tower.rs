@@ -13,7 +13,7 @@ pub use eva_clip::EvaClip;
 pub use patches::{PatchEmbedding, patches};
 pub use siglip::{Siglip, SiglipLayer, SiglipMlp};
 
-use crate::{checkpoint::Builder, config::VisionConfig};
+use crate::{config::VisionConfig, nn::Builder};
 
 /// A vision tower of any kind.
 #[derive(Module, Debug)]

@@ -11,7 +11,7 @@ use super::{
     keys::{Fault, Keys},
     language::problem_of,
 };
-use crate::feed::PicturePolicy;
+use crate::data::PicturePolicy;
 
 /// A vision tower made from nothing: a SigLIP of any size, learnt from pictures and captions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use super::NameTable;
-use crate::config::{
-    ConfigError, Fields,
-    decoder::{DecoderConfig, common_fields, probability, rope_number},
+use crate::{
+    config::{
+        ConfigError, Fields,
+        decoder::{DecoderConfig, common_fields, probability, rope_number},
+    },
+    nn::NameTable,
 };
 
 pub(super) fn decoder_config(fields: &Fields) -> Result<DecoderConfig, ConfigError> {

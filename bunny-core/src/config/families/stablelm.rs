@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use super::NameTable;
-use crate::config::{
-    ConfigError, Fields,
-    decoder::{DecoderConfig, common_fields, probability, rope_number},
+use crate::{
+    config::{
+        ConfigError, Fields,
+        decoder::{DecoderConfig, common_fields, probability, rope_number},
+    },
+    nn::NameTable,
 };
 
 /// Reads both spellings: of the hub's present configurations, and of the older StableLMEpoch code

@@ -11,10 +11,10 @@ use burn::{
 use super::{Engine, EngineOptions, Finished, SequenceId, Slot, Update};
 use crate::{
     Bunny, BunnyConfig, Error,
-    checkpoint::Precision,
     config::{ProjectorConfig, SiglipConfig, VisionConfig, presets::Preset},
     generate::{FinishReason, GenerationOptions, Picture, Prompt, Reuse, Sequence},
     input::{image::Pixels, tokenizer::Token},
+    nn::Precision,
 };
 
 thread_local! {

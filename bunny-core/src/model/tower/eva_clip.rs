@@ -10,9 +10,11 @@ use burn::{
 
 use super::patches::PatchEmbedding;
 use crate::{
-    checkpoint::{Builder, Initial},
     config::EvaClipConfig,
-    nn::{Activation, AttentionMask, Linear, Mask, Mode, Norm, attention, rotate_pairs},
+    nn::{
+        Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, attention,
+        rotate_pairs,
+    },
 };
 
 /// Added to the variance in every norm.

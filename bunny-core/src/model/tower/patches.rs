@@ -5,10 +5,7 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use crate::{
-    checkpoint::{Builder, Initial},
-    nn::{Linear, Mode},
-};
+use crate::nn::{Builder, Initial, Linear, Mode};
 
 /// Maps each patch of pixels to a vector: a convolution whose stride is its kernel, computed as a
 /// product over unfolded patches, which is faster and simpler on every backend.

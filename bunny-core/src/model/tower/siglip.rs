@@ -10,9 +10,8 @@ use burn::{
 
 use super::patches::PatchEmbedding;
 use crate::{
-    checkpoint::{Builder, Initial},
     config::SiglipConfig,
-    nn::{Activation, AttentionMask, Linear, Mask, Mode, Norm, attention},
+    nn::{Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, attention},
 };
 
 /// The tower; its fields are called as in published files.

@@ -1,13 +1,13 @@
 //! On flex: blocks are slices, read and written in place by the CPU kernels.
 
-use burn::tensor::{DType, Element, Tensor, backend::Backend, bf16, f16};
+use bunny_kernels::{
+    self as cpu, AttentionMask, AttentionShape, AttentionStrides, AttentionView, CachedBlockMut,
+    CachedBlocks, CachedSequence, CachedShape,
+};
+use burn::tensor::{DType, Tensor, backend::Backend, bf16, f16};
 use burn_flex::FlexTensor;
 
 use super::super::{
-    cpu::{
-        self, AttentionMask, AttentionShape, AttentionStrides, AttentionView, CachedBlockMut,
-        CachedBlocks, CachedSequence, CachedShape,
-    },
     dispatch::{heads, raise},
     primitive,
 };
@@ -123,16 +123,17 @@ fn read_by<B: Backend>(
 
 /// Calls `read` with the numbers of blocks.
 fn with_blocks(dtype: DType, held: &[[FlexTensor; 2]], read: impl FnOnce(CachedBlocks<'_>)) {
-    fn numbers<E: Element + bytemuck::Pod>(held: &[[FlexTensor; 2]]) -> Vec<[&[E]; 2]> {
-        let pairs = held.iter();
-        pairs
-            .map(|[keys, values]| [keys.storage(), values.storage()])
-            .collect()
+    macro_rules! pairs {
+        ($type:ty) => {
+            held.iter()
+                .map(|[keys, values]| [keys.storage::<$type>(), values.storage()])
+                .collect::<Vec<_>>()
+        };
     }
     match dtype {
-        DType::F16 => read(CachedBlocks::F16(&numbers::<f16>(held))),
-        DType::BF16 => read(CachedBlocks::Bf16(&numbers::<bf16>(held))),
-        _ => read(CachedBlocks::F32(&numbers::<f32>(held))),
+        DType::F16 => read(CachedBlocks::F16(&pairs!(f16))),
+        DType::BF16 => read(CachedBlocks::Bf16(&pairs!(bf16))),
+        _ => read(CachedBlocks::F32(&pairs!(f32))),
     }
 }
 
