@@ -30,7 +30,8 @@ use serde_json::json;
 use super::{peak_memory, room};
 use crate::{
     Format,
-    backend::{BackendArgs, Numbers, Work},
+    args::BackendArgs,
+    backend::{Numbers, Work},
 };
 
 /// Measures how fast a model of random weights learns, at its true size.
