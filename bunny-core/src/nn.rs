@@ -1,15 +1,11 @@
 //! The layers that all parts of a Bunny are made of.
 //!
-//! Every product with a weight goes through [`Linear`], every attention through [`attention()`],
-//! every nonlinearity through [`Activation`]; the kernels that make them fast stand behind
-//! these, in `kernel`.
+//! What they compute, each as fast as the backend at hand allows, stands in [`ops`](crate::ops).
 
-mod activation;
 mod attention;
 mod build;
 mod dropout;
 mod embedding;
-pub mod kernel;
 mod kv_cache;
 mod linear;
 mod mode;
@@ -18,8 +14,7 @@ mod norm;
 mod precision;
 mod rope;
 
-pub use activation::Activation;
-pub use attention::{AttentionMask, Mask, attention};
+pub use attention::attention;
 pub use build::{Builder, Initial, Weights};
 pub use dropout::dropout;
 use dropout::dropout_key;
@@ -30,4 +25,6 @@ pub use mode::Mode;
 pub use names::NameTable;
 pub use norm::Norm;
 pub use precision::{Precision, held_as, stored_as};
-pub use rope::{Positions, Rope, rotate_pairs};
+pub use rope::{Positions, Rope};
+
+pub use crate::ops::{Activation, AttentionMask, Mask};

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use bunny_core::{
     checkpoint::Precision,
-    nn::kernel::{self, AdamStep},
+    ops::{self, AdamStep},
 };
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
@@ -317,7 +317,7 @@ impl<B: Backend> State<B> {
             epsilon: config.epsilon,
         };
         let master = self.master.clone();
-        let [first, second, master] = kernel::adamw(step, gradient, first, second, master);
+        let [first, second, master] = ops::adamw(step, gradient, first, second, master);
         self.master = master;
         self.moments = Some(Moments {
             first,

@@ -8,7 +8,8 @@ use burn::{
     tensor::{DType, Int, Tensor, TensorData, backend::Backend},
 };
 
-use super::{Builder, Initial, kernel};
+use super::{Builder, Initial};
+use crate::ops;
 
 /// A table with one row per token, in blocks of rows.
 #[derive(Module, Debug)]
@@ -27,7 +28,7 @@ impl<B: Backend> TokenTable<B> {
     /// The rows of `ids`, `[ids, hidden]`.
     fn rows(&self, ids: &[i32]) -> Tensor<B, 2> {
         if let [whole] = &self.blocks[..] {
-            return kernel::token_rows(whole.val(), ids);
+            return ops::token_rows(whole.val(), ids);
         }
         let device = self.blocks[0].lazy_device();
         let ids = TensorData::new(ids.to_vec(), [ids.len()]);
@@ -61,7 +62,7 @@ impl<B: Backend> TokenTable<B> {
         let mut parts: Vec<_> = self
             .blocks
             .iter()
-            .map(|block| kernel::linear(hidden.clone(), block.val(), None).cast(DType::F32))
+            .map(|block| ops::linear(hidden.clone(), block.val(), None).cast(DType::F32))
             .collect();
         match parts.len() {
             1 => parts.remove(0),

@@ -2,8 +2,7 @@
 
 use burn::tensor::{DType, Tensor, backend::Backend};
 
-use super::kernel;
-use crate::config::DecoderConfig;
+use crate::{config::DecoderConfig, ops};
 
 /// Keys and values of every layer, in buffers that are allocated once.
 ///
@@ -112,9 +111,9 @@ impl<B: Backend> LayerCache<B> {
         let room = self.keys.dims()[2];
         assert!(to <= room, "{to} positions do not fit a cache of {room}");
         // In place: nothing else holds the buffer between two forward passes.
-        self.keys.inplace(|all| kernel::write_rows(all, keys, from));
+        self.keys.inplace(|all| ops::write_rows(all, keys, from));
         self.values
-            .inplace(|all| kernel::write_rows(all, values, from));
+            .inplace(|all| ops::write_rows(all, values, from));
         self.len = to;
         let filled = [0..batch, 0..heads, 0..to, 0..head_dim];
         (

@@ -11,10 +11,7 @@ use std::{
     time::Instant,
 };
 
-use bunny_core::{
-    checkpoint::Precision,
-    nn::{Mode, kernel::device_memory},
-};
+use bunny_core::{checkpoint::Precision, nn::Mode, ops::device_memory};
 use burn::{
     module::AutodiffModule,
     tensor::{ElementConversion, Tensor, backend::AutodiffBackend},

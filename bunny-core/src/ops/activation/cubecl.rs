@@ -1,113 +1,191 @@
 //! The nonlinearities, one pass forward and one back.
 
-use burn::{
-    backend::autodiff::{
-        checkpoint::base::Checkpointer,
-        grads::Gradients,
-        ops::{Backward, Ops},
-    },
-    tensor::{Tensor, TensorMetadata, backend::Backend},
-};
+use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, ir::StorageType, prelude::*},
     tensor::CubeTensor,
 };
 
-use super::{
+use super::{Activation, autodiff::ActivationKernel};
+use crate::ops::gpu::{
     Gpu,
-    launch::{elementwise, empty, lanes, rows},
-    plain,
-    primitive::raise,
-    tracked,
-    tracked::record,
+    launch::{Rows, elementwise, empty, lanes, rows},
 };
-use crate::nn::Activation;
 
-/// [`plain::activate`](crate::nn::kernel::plain::activate).
-pub fn activate<B: Backend, K: Gpu, const D: usize>(
-    kind: Activation,
-    input: &Tensor<B, D>,
-) -> Option<Tensor<B, D>> {
-    if let Some(input) = plain::<B, K, D>(input) {
-        return Some(raise(forward(kind, input)));
+impl<K: Gpu> ActivationKernel for K {
+    fn takes(_: DType) -> bool {
+        true
     }
-    let input = tracked::<B, K, D>(input)?;
-    let output = forward(kind, input.primitive.clone());
-    let state = (kind, input.primitive.clone());
-    Some(raise(record!(K, ActivationStep, [input], state, output)))
-}
 
-#[derive(Debug)]
-struct ActivationStep;
-
-impl<K: Gpu> Backward<K, 1> for ActivationStep {
-    type State = (Activation, CubeTensor<K::Runtime>);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = grads.consume::<K>(&ops.node);
-        let [Some(node)] = ops.parents else { return };
-        let (kind, input) = ops.state;
-        grads.register::<K>(node.id, backward(kind, input, gradient));
-    }
-}
-
-fn forward<R: CubeRuntime>(kind: Activation, input: CubeTensor<R>) -> CubeTensor<R> {
-    let (dtype, shape) = (input.dtype, input.shape());
-    let input = rows(input);
-    let output = empty(&input.tensor, shape, dtype);
-    let count = input.count * input.width;
-    let lanes = lanes(&[&input]);
-    let (cubes, threads) = elementwise(count / lanes);
-    // SAFETY: no thread reads or writes beyond `count` elements.
-    unsafe {
-        activation_kernel::launch_unchecked::<R>(
-            &output.client,
-            cubes,
-            threads,
+    fn forward(kind: Activation, input: CubeTensor<K::Runtime>) -> CubeTensor<K::Runtime> {
+        let (dtype, shape) = (input.dtype, input.shape());
+        let input = rows(input);
+        let output = empty(&input.tensor, shape, dtype);
+        let Launch {
             lanes,
-            input.tensor.into_array_arg(),
-            output.clone().into_array_arg(),
-            count / lanes,
-            input.width / lanes,
-            input.stride / lanes,
-            kind,
-            dtype.into(),
-        );
+            count,
+            width,
+        } = Launch::over(&[&input]);
+        let (cubes, threads) = elementwise(count);
+        // SAFETY: no thread reads or writes beyond `count` vectors.
+        unsafe {
+            activation_kernel::launch_unchecked::<K::Runtime>(
+                &output.client,
+                cubes,
+                threads,
+                lanes,
+                input.tensor.into_array_arg(),
+                output.clone().into_array_arg(),
+                count,
+                width,
+                input.stride / lanes,
+                kind,
+                dtype.into(),
+            );
+        }
+        output
     }
-    output
+
+    fn backward(
+        kind: Activation,
+        input: CubeTensor<K::Runtime>,
+        gradient: CubeTensor<K::Runtime>,
+    ) -> CubeTensor<K::Runtime> {
+        let (dtype, shape) = (input.dtype, input.shape());
+        let (input, gradient) = (rows(input), rows(gradient));
+        let output = empty(&input.tensor, shape, dtype);
+        let Launch {
+            lanes,
+            count,
+            width,
+        } = Launch::over(&[&input, &gradient]);
+        let (cubes, threads) = elementwise(count);
+        // SAFETY: no thread reads or writes beyond `count` vectors.
+        unsafe {
+            activation_backward_kernel::launch_unchecked::<K::Runtime>(
+                &output.client,
+                cubes,
+                threads,
+                lanes,
+                input.tensor.into_array_arg(),
+                gradient.tensor.into_array_arg(),
+                output.clone().into_array_arg(),
+                count,
+                width,
+                input.stride / lanes,
+                gradient.stride / lanes,
+                kind,
+                dtype.into(),
+            );
+        }
+        output
+    }
+
+    fn gates(_: Activation, _: DType) -> bool {
+        true
+    }
+
+    fn gate(
+        kind: Activation,
+        gate: CubeTensor<K::Runtime>,
+        up: CubeTensor<K::Runtime>,
+    ) -> CubeTensor<K::Runtime> {
+        let (dtype, shape) = (gate.dtype, gate.shape());
+        let (gate, up) = (rows(gate), rows(up));
+        let output = empty(&gate.tensor, shape, dtype);
+        let Launch {
+            lanes,
+            count,
+            width,
+        } = Launch::over(&[&gate, &up]);
+        let (cubes, threads) = elementwise(count);
+        // SAFETY: no thread reads or writes beyond `count` vectors.
+        unsafe {
+            gate_kernel::launch_unchecked::<K::Runtime>(
+                &output.client,
+                cubes,
+                threads,
+                lanes,
+                gate.tensor.into_array_arg(),
+                up.tensor.into_array_arg(),
+                output.clone().into_array_arg(),
+                count,
+                width,
+                gate.stride / lanes,
+                up.stride / lanes,
+                kind,
+                dtype.into(),
+            );
+        }
+        output
+    }
+
+    fn gate_backward(
+        kind: Activation,
+        gate: CubeTensor<K::Runtime>,
+        up: CubeTensor<K::Runtime>,
+        gradient: CubeTensor<K::Runtime>,
+    ) -> [CubeTensor<K::Runtime>; 2] {
+        let (dtype, shape) = (gate.dtype, gate.shape());
+        let (gate, up, gradient) = (rows(gate), rows(up), rows(gradient));
+        let outputs = [(); 2].map(|()| empty(&gate.tensor, shape.clone(), dtype));
+        let [of_gate, of_up] = outputs.clone();
+        let Launch {
+            lanes,
+            count,
+            width,
+        } = Launch::over(&[&gate, &up, &gradient]);
+        let (cubes, threads) = elementwise(count);
+        // SAFETY: no thread reads or writes beyond `count` vectors.
+        unsafe {
+            gate_backward_kernel::launch_unchecked::<K::Runtime>(
+                &outputs[0].client,
+                cubes,
+                threads,
+                lanes,
+                gate.tensor.into_array_arg(),
+                up.tensor.into_array_arg(),
+                gradient.tensor.into_array_arg(),
+                of_gate.into_array_arg(),
+                of_up.into_array_arg(),
+                count,
+                width,
+                gate.stride / lanes,
+                up.stride / lanes,
+                gradient.stride / lanes,
+                kind,
+                dtype.into(),
+            );
+        }
+        outputs
+    }
 }
 
-fn backward<R: CubeRuntime>(
-    kind: Activation,
-    input: CubeTensor<R>,
-    gradient: CubeTensor<R>,
-) -> CubeTensor<R> {
-    let (dtype, shape) = (input.dtype, input.shape());
-    let (input, gradient) = (rows(input), rows(gradient));
-    let output = empty(&input.tensor, shape, dtype);
-    let count = input.count * input.width;
-    let lanes = lanes(&[&input, &gradient]);
-    let (cubes, threads) = elementwise(count / lanes);
-    // SAFETY: no thread reads or writes beyond `count` elements.
-    unsafe {
-        activation_backward_kernel::launch_unchecked::<R>(
-            &output.client,
-            cubes,
-            threads,
+/// How rows that are as many and as long are handled, a vector of numbers a thread.
+struct Launch {
+    /// Numbers of a vector.
+    lanes: usize,
+    /// Vectors of all rows.
+    count: usize,
+    /// Vectors of a row.
+    width: usize,
+}
+
+impl Launch {
+    fn over<R: CubeRuntime>(all: &[&Rows<R>]) -> Self {
+        let lanes = lanes(all);
+        let (count, width) = (all[0].count, all[0].width);
+        let alike = all
+            .iter()
+            .all(|rows| (rows.count, rows.width) == (count, width));
+        assert!(alike, "rows of one shape");
+        Self {
             lanes,
-            input.tensor.into_array_arg(),
-            gradient.tensor.into_array_arg(),
-            output.clone().into_array_arg(),
-            count / lanes,
-            input.width / lanes,
-            input.stride / lanes,
-            gradient.stride / lanes,
-            kind,
-            dtype.into(),
-        );
+            count: count * width / lanes,
+            width: width / lanes,
+        }
     }
-    output
 }
 
 #[cube(launch_unchecked)]
@@ -170,6 +248,72 @@ fn activation_backward_kernel<F: Float, N: Size>(
         dx[lane] = F::cast_from(f32::cast_from(dy[lane]) * slope);
     }
     output[at] = dx;
+}
+
+#[cube(launch_unchecked)]
+fn gate_kernel<F: Float, N: Size>(
+    gate: &Array<Vector<F, N>>,
+    up: &Array<Vector<F, N>>,
+    output: &mut Array<Vector<F, N>>,
+    count: usize,
+    width: usize,
+    gate_stride: usize,
+    up_stride: usize,
+    #[comptime] kind: Activation,
+    #[define(F)] _dtype: StorageType,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= count {
+        terminate!();
+    }
+    let (row, column) = (at / width, at % width);
+    let lanes = N::value().comptime();
+    let x = gate[row * gate_stride + column];
+    let factor = up[row * up_stride + column];
+    let mut y = Vector::<F, N>::empty();
+    #[unroll]
+    for lane in 0..lanes {
+        let opened = activated(f32::cast_from(x[lane]), kind);
+        y[lane] = F::cast_from(opened * f32::cast_from(factor[lane]));
+    }
+    output[at] = y;
+}
+
+#[cube(launch_unchecked)]
+fn gate_backward_kernel<F: Float, N: Size>(
+    gate: &Array<Vector<F, N>>,
+    up: &Array<Vector<F, N>>,
+    gradient: &Array<Vector<F, N>>,
+    of_gate: &mut Array<Vector<F, N>>,
+    of_up: &mut Array<Vector<F, N>>,
+    count: usize,
+    width: usize,
+    gate_stride: usize,
+    up_stride: usize,
+    gradient_stride: usize,
+    #[comptime] kind: Activation,
+    #[define(F)] _dtype: StorageType,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= count {
+        terminate!();
+    }
+    let (row, column) = (at / width, at % width);
+    let lanes = N::value().comptime();
+    let gates = gate[row * gate_stride + column];
+    let factors = up[row * up_stride + column];
+    let dy = gradient[row * gradient_stride + column];
+    let mut dgate = Vector::<F, N>::empty();
+    let mut dup = Vector::<F, N>::empty();
+    #[unroll]
+    for lane in 0..lanes {
+        let x = f32::cast_from(gates[lane]);
+        let dy = f32::cast_from(dy[lane]);
+        dgate[lane] = F::cast_from(dy * f32::cast_from(factors[lane]) * slope(x, kind));
+        dup[lane] = F::cast_from(dy * activated(x, kind));
+    }
+    of_gate[at] = dgate;
+    of_up[at] = dup;
 }
 
 #[cube]

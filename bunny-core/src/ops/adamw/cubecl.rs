@@ -1,6 +1,6 @@
 //! AdamW in one launch a parameter.
 
-use burn::tensor::{DType, Tensor, backend::Backend};
+use burn::tensor::DType;
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
@@ -8,29 +8,23 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::{
+use super::{AdamKernel, AdamStep};
+use crate::ops::gpu::{
     Gpu,
     launch::{elementwise, empty},
-    plain,
-    primitive::raise,
 };
-use crate::nn::kernel::AdamStep;
 
-/// [`plain::adamw`](crate::nn::kernel::plain::adamw).
-pub fn adamw<B: Backend, K: Gpu>(
-    step: AdamStep,
-    gradient: &Tensor<B, 1>,
-    [first, second]: &[Tensor<B, 1>; 2],
-    weight: &Tensor<B, 1>,
-) -> Option<[Tensor<B, 1>; 3]> {
-    let all = [gradient, first, second, weight];
-    if all.iter().any(|tensor| tensor.dtype() != DType::F32) {
-        return None;
+impl<K: Gpu> AdamKernel for K {
+    fn step(
+        step: AdamStep,
+        gradient: CubeTensor<K::Runtime>,
+        [first, second]: [CubeTensor<K::Runtime>; 2],
+        weight: CubeTensor<K::Runtime>,
+    ) -> [CubeTensor<K::Runtime>; 3] {
+        let all = [gradient, first, second, weight];
+        let [gradient, first, second, weight] = all.map(into_contiguous);
+        update(step, gradient, first, second, weight)
     }
-    let [gradient, first, second, weight] =
-        all.map(|tensor| plain::<B, K, 1>(tensor).map(into_contiguous));
-    let results = update(step, gradient?, first?, second?, weight?);
-    Some(results.map(raise))
 }
 
 fn update<R: CubeRuntime>(

@@ -7,64 +7,69 @@ use burn::{
         grads::Gradients,
         ops::{Backward, Ops},
     },
-    tensor::{DType, Tensor, backend::Backend},
+    tensor::{DType, Tensor},
 };
 use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
 
-use super::{
-    Gpu,
-    dropout::drop_some,
-    linear::weight_gradient,
-    primitive::raise,
-    product::{Finish, finished_product},
-    tracked,
-    tracked::{record, unwrap, wants, wrap},
+use crate::ops::{
+    autodiff::{Tracked, is_wanted, record, unwrap, wrap},
+    dropout::{Keep, cubecl::drop_some},
+    gpu::{
+        Gpu,
+        product::{Finish, finished_product},
+    },
+    linear::cubecl::weight_gradient,
 };
-use crate::nn::kernel::{Adapter, plain::Keep};
 
-/// [`adapted_linear`](crate::nn::kernel::adapted_linear) in training, where the weight is frozen and
-/// its type is one that the device's own kernel multiplies.
-pub fn adapted_linear<B: Backend, K: Gpu>(
-    input: &Tensor<B, 2>,
-    weight: &Tensor<B, 2>,
-    bias: Option<&Tensor<B, 1>>,
-    adapter: &Adapter<B>,
-) -> Option<Tensor<B, 2>> {
-    let (x, w) = (tracked::<B, K, 2>(input)?, tracked::<B, K, 2>(weight)?);
-    let (a, b) = (
-        tracked::<B, K, 2>(&adapter.lora_a)?,
-        tracked::<B, K, 2>(&adapter.lora_b)?,
-    );
-    let bias = match bias {
-        Some(bias) => Some(tracked::<B, K, 1>(bias)?),
-        None => None,
-    };
-    let dtype = x.primitive.dtype;
-    let learns_elsewhere = wants!(w) || bias.as_ref().is_some_and(|bias| wants!(bias));
-    let as_masters = a.primitive.dtype == DType::F32 && b.primitive.dtype == DType::F32;
-    if learns_elsewhere || !as_masters || !serves::<K>(&x.primitive, &w.primitive, &a.primitive) {
-        return None;
-    }
+/// Whether [`adapted_linear`] serves: in training, where the weight is frozen and its type is one that
+/// the device's own kernel multiplies.
+pub fn serves<K: Gpu>(
+    input: &Tracked<K>,
+    weight: &Tracked<K>,
+    bias: Option<&Tracked<K>>,
+    lora_a: &Tracked<K>,
+    lora_b: &Tracked<K>,
+) -> bool {
+    let learns_elsewhere = is_wanted::<K>(weight) || bias.is_some_and(is_wanted::<K>);
+    let as_masters = [lora_a, lora_b]
+        .iter()
+        .all(|one| one.primitive.dtype == DType::F32);
+    let products = products_serve::<K>(&input.primitive, &weight.primitive, &lora_a.primitive);
+    as_masters && !learns_elsewhere && products
+}
+
+/// [`adapted_linear`](super::adapted_linear) by the device's own kernel; `A` and `B` are `lora`, and of
+/// the adapter's input a share is dropped by a draw.
+pub fn adapted_linear<K: Gpu>(
+    input: &Tracked<K>,
+    weight: &Tracked<K>,
+    bias: Option<Tracked<K>>,
+    lora: [&Tracked<K>; 2],
+    scale: f32,
+    dropout: Option<(f64, u64)>,
+) -> Tracked<K> {
+    let dtype = input.primitive.dtype;
+    let [a, b] = lora.map(|one| wrap::<K, 2>(one.primitive.clone()).cast(dtype));
     let layer = Layer::<K> {
-        weight: wrap(w.primitive),
-        a: wrap::<K, 2>(a.primitive.clone()).cast(dtype),
-        b: wrap::<K, 2>(b.primitive.clone()).cast(dtype),
-        scale: adapter.scale as f32,
-        keep: adapter
-            .dropout
-            .map(|(probability, key)| Keep::new(probability, key)),
+        weight: wrap(weight.primitive.clone()),
+        a,
+        b,
+        scale,
+        keep: dropout.map(|(probability, key)| Keep::new(probability, key)),
     };
-    let (output, dropped, low) = layer.forward(x.primitive.clone(), bias.map(|b| b.primitive));
-    let state = AdaptedState {
+    let bias = bias.map(|bias| bias.primitive);
+    let (output, dropped, low) = layer.forward(input.primitive.clone(), bias);
+    let state = || AdaptedState {
         layer,
         dropped,
         low,
     };
-    Some(raise(record!(K, AdaptedStep, [x, a, b], state, output)))
+    let parents = [input, lora[0], lora[1]].map(|parent| parent.node.clone());
+    record::<K, _, 3>(AdaptedStep.prepare(parents), state, output)
 }
 
 /// Whether every product here is one of the device's own kernel.
-fn serves<K: Gpu>(
+fn products_serve<K: Gpu>(
     input: &CubeTensor<K::Runtime>,
     weight: &CubeTensor<K::Runtime>,
     lora_a: &CubeTensor<K::Runtime>,
@@ -118,7 +123,7 @@ impl<K: Gpu> Layer<K> {
         bias: Option<CubeTensor<K::Runtime>>,
     ) -> (CubeTensor<K::Runtime>, Tensor<K, 2>, Tensor<K, 2>) {
         let dropped = wrap(match self.keep {
-            Some(keep) => drop_some(input.clone(), keep),
+            Some(keep) => drop_some::<K>(input.clone(), keep),
             None => input.clone(),
         });
         let scaled = Finish {

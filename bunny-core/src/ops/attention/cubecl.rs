@@ -4,72 +4,95 @@
 //! Scores are formed in f32, whatever they are formed of (Phi-2's overflow f16), and so is the
 //! softmax; what comes of it is kept in the type of the activations.
 
-use burn::{
-    backend::autodiff::{
-        checkpoint::base::Checkpointer,
-        grads::Gradients,
-        ops::{Backward, Ops},
-    },
-    tensor::{DType, Tensor, backend::Backend},
-};
+pub mod single_query;
+pub mod softmax;
+
+use burn::tensor::{DType, Tensor};
 use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
 
-use super::{
-    Gpu, plain,
-    primitive::raise,
-    product::{Factors, product},
-    rows::upload,
+use self::{
     single_query::single_query,
     softmax::{Block, Reach, softmax, softmax_backward},
-    tracked,
-    tracked::{record, unwrap, wrap},
 };
-use crate::nn::Mask;
+use super::{Mask, autodiff::AttentionKernel};
+use crate::ops::{
+    autodiff::{unwrap, wrap},
+    gpu::{Gpu, product::product},
+    linear::Factors,
+    rows::cubecl::upload,
+};
 
-/// [`plain::attention`](crate::nn::kernel::plain::attention).
-pub fn attention<B: Backend, K: Gpu>(
-    query: &Tensor<B, 4>,
-    key: &Tensor<B, 4>,
-    value: &Tensor<B, 4>,
-    mask: &Mask,
-    scale: f32,
-) -> Option<Tensor<B, 3>> {
-    let parts = [query, key, value];
-    if let Some(query) = plain::<B, K, 4>(query) {
-        let (key, value) = (plain::<B, K, 4>(key)?, plain::<B, K, 4>(value)?);
-        if let Some(output) = decode::<K>(&query, &key, &value, mask, scale) {
-            return Some(raise(output));
+impl<K: Gpu> AttentionKernel for K {
+    type State = State<K>;
+
+    fn takes(_: [DType; 3]) -> bool {
+        true
+    }
+
+    // What is computed with hangs on the tensors alone: nothing is rounded further.
+    fn forward(
+        inputs: [CubeTensor<K::Runtime>; 3],
+        mask: &Mask,
+        scale: f32,
+        _: bool,
+    ) -> CubeTensor<K::Runtime> {
+        let [query, key, value] = &inputs;
+        if let Some(output) = decode::<K>(query, key, value, mask, scale) {
+            return output;
         }
-        let inputs = [&query, &key, &value];
         let reach = Reach::new::<K>(mask, &query.device);
-        if let Some([seen, _]) = K::attend(inputs, &reach, scale) {
-            return Some(raise(as_rows::<K>(seen)));
+        if let Some([seen, _]) = K::attend([query, key, value], &reach, scale) {
+            return as_rows::<K>(seen);
         }
-        let inputs = [query, key, value].map(wrap::<K, 4>);
-        let call = Call::new(inputs, mask, scale, Factors::Exact);
+        let call = Call::<K>::new(inputs.map(wrap::<K, 4>), reach, scale, Factors::Exact);
         let outputs = call.chunks().map(|chunk| call.forward(&chunk).0);
-        return Some(raise(unwrap(call.join(outputs.collect()))));
+        unwrap(call.join(outputs.collect()))
     }
-    let [q, k, v] = parts.map(|part| tracked::<B, K, 4>(part));
-    let (q, k, v) = (q?, k?, v?);
-    let inputs = [&q, &k, &v].map(|part| part.primitive.clone());
-    let reach = Reach::new::<K>(mask, &inputs[0].device);
-    if let Some(outputs) = K::attend(inputs.each_ref(), &reach, scale) {
-        let output = as_rows::<K>(outputs[0].clone());
-        let state = Attended {
-            inputs,
-            outputs,
-            reach,
-            scale,
-        };
-        return Some(raise(record!(K, AttendedStep, [q, k, v], state, output)));
+
+    fn forward_to_learn(
+        inputs: [CubeTensor<K::Runtime>; 3],
+        mask: &Mask,
+        scale: f32,
+        _: bool,
+    ) -> (CubeTensor<K::Runtime>, State<K>) {
+        let reach = Reach::new::<K>(mask, &inputs[0].device);
+        if let Some(outputs) = K::attend(inputs.each_ref(), &reach, scale) {
+            let output = as_rows::<K>(outputs[0].clone());
+            let state = Attended {
+                inputs,
+                outputs,
+                reach,
+                scale,
+            };
+            return (output, State::Attended(state));
+        }
+        let call = Call::<K>::new(inputs.map(wrap::<K, 4>), reach, scale, Factors::Rounded);
+        let (outputs, shares) = call.chunks().map(|chunk| call.forward(&chunk)).unzip();
+        let output = unwrap(call.join(outputs));
+        (output, State::Products { call, shares })
     }
-    let inputs = [&q, &k, &v].map(|part| wrap::<K, 4>(part.primitive.clone()));
-    let call = Call::new(inputs, mask, scale, Factors::Rounded);
-    let (outputs, shares) = call.chunks().map(|chunk| call.forward(&chunk)).unzip();
-    let output = unwrap(call.join(outputs));
-    let state = AttentionState { call, shares };
-    Some(raise(record!(K, AttentionStep, [q, k, v], state, output)))
+
+    fn backward(state: State<K>, gradient: CubeTensor<K::Runtime>) -> [CubeTensor<K::Runtime>; 3] {
+        match state {
+            State::Attended(attended) => attended.backward(gradient),
+            State::Products { call, shares } => {
+                call.backward(shares, wrap(gradient)).map(unwrap::<K, 4>)
+            }
+        }
+    }
+}
+
+/// What the way back needs.
+#[derive(Debug, Clone)]
+pub enum State<K: Gpu> {
+    /// Of the device's own kernel.
+    Attended(Attended<K>),
+    /// Of two products around a softmax.
+    Products {
+        call: Call<K>,
+        /// Of each chunk, `[batch, kv_heads, group * count, kv]`.
+        shares: Vec<Tensor<K, 4>>,
+    },
 }
 
 /// What a single query a row sees, where one kernel does it all.
@@ -103,46 +126,28 @@ fn as_rows<K: Gpu>(seen: CubeTensor<K::Runtime>) -> CubeTensor<K::Runtime> {
 
 /// Attention by the device's own kernel.
 #[derive(Debug, Clone)]
-struct Attended<K: Gpu> {
+pub struct Attended<K: Gpu> {
     inputs: [CubeTensor<K::Runtime>; 3],
     outputs: [CubeTensor<K::Runtime>; 2],
     reach: Reach<K::Runtime>,
     scale: f32,
 }
 
-#[derive(Debug)]
-struct AttendedStep;
-
-impl<K: Gpu> Backward<K, 3> for AttendedStep {
-    type State = Attended<K>;
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = into_contiguous(grads.consume::<K>(&ops.node));
+impl<K: Gpu> Attended<K> {
+    fn backward(&self, gradient: CubeTensor<K::Runtime>) -> [CubeTensor<K::Runtime>; 3] {
         let [batch, heads, queries, head_dim] =
-            [0, 1, 2, 3].map(|dim| ops.state.inputs[0].meta.shape()[dim]);
-        let by_heads = wrap::<K, 3>(gradient)
+            [0, 1, 2, 3].map(|dim| self.inputs[0].meta.shape()[dim]);
+        let by_heads = wrap::<K, 3>(into_contiguous(gradient))
             .reshape([batch, queries, heads, head_dim])
             .swap_dims(1, 2);
-        let Attended {
-            inputs,
-            outputs,
-            reach,
-            scale,
-        } = &ops.state;
-        let gradient = unwrap(by_heads);
         let gradients = K::attend_backward(
-            inputs.each_ref(),
-            reach,
-            *scale,
-            outputs.each_ref(),
-            &gradient,
+            self.inputs.each_ref(),
+            &self.reach,
+            self.scale,
+            self.outputs.each_ref(),
+            &unwrap(by_heads),
         );
-        let gradients = gradients.expect("rows side by side can be fetched");
-        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = node {
-                grads.register::<K>(node.id, gradient);
-            }
-        }
+        gradients.expect("rows side by side can be fetched")
     }
 }
 
@@ -155,7 +160,7 @@ struct Chunk {
 
 /// One attention.
 #[derive(Debug, Clone)]
-struct Call<K: Gpu> {
+pub struct Call<K: Gpu> {
     /// `[batch, heads, q, head_dim]`.
     query: Tensor<K, 4>,
     /// `[batch, kv_heads, kv, head_dim]`.
@@ -167,39 +172,13 @@ struct Call<K: Gpu> {
     factors: Factors,
 }
 
-#[derive(Debug, Clone)]
-struct AttentionState<K: Gpu> {
-    call: Call<K>,
-    /// Of each chunk, `[batch, kv_heads, group * count, kv]`.
-    shares: Vec<Tensor<K, 4>>,
-}
-
-#[derive(Debug)]
-struct AttentionStep;
-
-impl<K: Gpu> Backward<K, 3> for AttentionStep {
-    type State = AttentionState<K>;
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = wrap::<K, 3>(grads.consume::<K>(&ops.node));
-        let AttentionState { call, shares } = ops.state;
-        let gradients = call.backward(shares, gradient);
-        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = node {
-                grads.register::<K>(node.id, unwrap(gradient));
-            }
-        }
-    }
-}
-
 impl<K: Gpu> Call<K> {
     fn new(
         [query, key, value]: [Tensor<K, 4>; 3],
-        mask: &Mask,
+        reach: Reach<K::Runtime>,
         scale: f32,
         factors: Factors,
     ) -> Self {
-        let reach = Reach::new::<K>(mask, &query.device());
         Self {
             query,
             key,

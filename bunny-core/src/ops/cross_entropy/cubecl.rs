@@ -1,57 +1,40 @@
 //! Cross-entropy with its gradient, a row a cube.
 
-use burn::{
-    backend::autodiff::{
-        checkpoint::base::Checkpointer,
-        grads::Gradients,
-        ops::{Backward, Ops},
-    },
-    tensor::{DType, Tensor, backend::Backend},
-};
+use burn::tensor::DType;
 use burn_cubecl::{
     cubecl::{self, prelude::*},
     tensor::CubeTensor,
 };
 
-use super::{
-    Gpu,
-    launch::{empty, max_over_cube, row_threads, rows, spread, sum_over_cube},
-    plain,
-    primitive::raise,
-    rows::upload,
-    sums::column_sums,
-    tracked,
-    tracked::{record, unwrap, wrap},
+use super::autodiff::CrossEntropyKernel;
+use crate::ops::{
+    autodiff::{unwrap, wrap},
+    gpu::{
+        Gpu,
+        launch::{empty, max_over_cube, row_threads, rows, spread, sum_over_cube},
+        sums::column_sums,
+    },
+    rows::cubecl::upload,
 };
 
-/// [`plain::cross_entropy`](crate::nn::kernel::plain::cross_entropy).
-pub fn cross_entropy<B: Backend, K: Gpu>(
-    scores: &Tensor<B, 2>,
-    targets: &[u32],
-) -> Option<Tensor<B, 1>> {
-    if scores.dtype() != DType::F32 {
-        return None;
+impl<K: Gpu> CrossEntropyKernel for K {
+    fn forward(scores: CubeTensor<K::Runtime>, targets: &[u32]) -> CubeTensor<K::Runtime> {
+        let [sum, _] = losses::<K>(scores, targets);
+        sum
     }
-    if let Some(scores) = plain::<B, K, 2>(scores) {
-        return Some(raise(losses::<K>(scores, targets)[0].clone()));
+
+    fn forward_with_gradient(
+        scores: CubeTensor<K::Runtime>,
+        targets: &[u32],
+    ) -> [CubeTensor<K::Runtime>; 2] {
+        losses::<K>(scores, targets)
     }
-    let x = tracked::<B, K, 2>(scores)?;
-    // The gradient of a sum of losses is known as soon as they are.
-    let [sum, gradient] = losses::<K>(x.primitive.clone(), targets);
-    Some(raise(record!(K, CrossEntropyStep, [x], gradient, sum)))
-}
 
-#[derive(Debug)]
-struct CrossEntropyStep;
-
-impl<K: Gpu> Backward<K, 1> for CrossEntropyStep {
-    type State = CubeTensor<K::Runtime>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let factor = wrap::<K, 1>(grads.consume::<K>(&ops.node));
-        let [Some(node)] = ops.parents else { return };
-        let scaled = wrap::<K, 2>(ops.state) * factor.unsqueeze();
-        grads.register::<K>(node.id, unwrap(scaled));
+    fn scale(
+        gradient: CubeTensor<K::Runtime>,
+        factor: CubeTensor<K::Runtime>,
+    ) -> CubeTensor<K::Runtime> {
+        unwrap(wrap::<K, 2>(gradient) * wrap::<K, 1>(factor).unsqueeze())
     }
 }
 

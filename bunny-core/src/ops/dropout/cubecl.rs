@@ -1,43 +1,33 @@
 //! Dropout whose draws are made where they are used.
 
+use bunny_base::random::MIX32;
 use burn::{
     backend::autodiff::{
         checkpoint::base::Checkpointer,
         grads::Gradients,
         ops::{Backward, Ops},
     },
-    tensor::{Tensor, TensorMetadata, backend::Backend},
+    tensor::TensorMetadata,
 };
 use burn_cubecl::{
-    CubeRuntime,
     cubecl::{self, ir::StorageType, prelude::*},
     tensor::CubeTensor,
 };
 
-use super::{
-    Gpu,
-    launch::{elementwise, empty, lanes, rows},
-    plain,
-    primitive::raise,
-    tracked,
-    tracked::record,
+use super::Keep;
+use crate::ops::{
+    autodiff::{Tracked, record},
+    gpu::{
+        Gpu,
+        launch::{elementwise, empty, lanes, rows},
+    },
 };
-use crate::nn::kernel::plain::Keep;
-use bunny_base::random::MIX32;
 
-/// [`plain::dropout`](crate::nn::kernel::plain::dropout): the same draws.
-pub fn dropout<B: Backend, K: Gpu, const D: usize>(
-    input: &Tensor<B, D>,
-    probability: f64,
-    key: u64,
-) -> Option<Tensor<B, D>> {
-    let keep = Keep::new(probability, key);
-    if let Some(input) = plain::<B, K, D>(input) {
-        return Some(raise(drop_some(input, keep)));
-    }
-    let x = tracked::<B, K, D>(input)?;
-    let output = drop_some(x.primitive.clone(), keep);
-    Some(raise(record!(K, DropoutStep, [x], keep, output)))
+/// [`dropout`](super::dropout) where gradients are kept.
+pub fn tracked<K: Gpu>(input: &Tracked<K>, keep: Keep) -> Tracked<K> {
+    let output = drop_some::<K>(input.primitive.clone(), keep);
+    let step = DropoutStep.prepare([input.node.clone()]);
+    record::<K, _, 1>(step, || keep, output)
 }
 
 #[derive(Debug)]
@@ -49,11 +39,12 @@ impl<K: Gpu> Backward<K, 1> for DropoutStep {
     fn backward(self, ops: Ops<Keep, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = grads.consume::<K>(&ops.node);
         let [Some(node)] = ops.parents else { return };
-        grads.register::<K>(node.id, drop_some(gradient, ops.state));
+        grads.register::<K>(node.id, drop_some::<K>(gradient, ops.state));
     }
 }
 
-pub fn drop_some<R: CubeRuntime>(input: CubeTensor<R>, keep: Keep) -> CubeTensor<R> {
+/// [`dropout`](super::dropout): the same draws as anywhere.
+pub fn drop_some<K: Gpu>(input: CubeTensor<K::Runtime>, keep: Keep) -> CubeTensor<K::Runtime> {
     let (dtype, shape) = (input.dtype, input.shape());
     let input = rows(input);
     let output = empty(&input.tensor, shape, dtype);
@@ -62,7 +53,7 @@ pub fn drop_some<R: CubeRuntime>(input: CubeTensor<R>, keep: Keep) -> CubeTensor
     let (cubes, threads) = elementwise(count / lanes);
     // SAFETY: no thread reads or writes beyond `count` elements.
     unsafe {
-        dropout_kernel::launch_unchecked::<R>(
+        dropout_kernel::launch_unchecked::<K::Runtime>(
             &output.client,
             cubes,
             threads,

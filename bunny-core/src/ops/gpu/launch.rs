@@ -1,6 +1,6 @@
 //! What every launch needs: room for results, rows of a tensor, counts of threads.
 
-use burn::tensor::{DType, Shape, Tensor, backend::Backend};
+use burn::tensor::{DType, Shape};
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
@@ -9,7 +9,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::{Gpu, plain};
+use super::Gpu;
 
 /// Room for a result beside `like`, its numbers side by side and not set yet.
 pub fn empty<R: CubeRuntime>(
@@ -26,8 +26,8 @@ pub fn empty<R: CubeRuntime>(
 }
 
 /// Bytes that are held of the device on which a tensor lies: pools keep what they once took.
-pub fn reserved_memory<B: Backend, K: Gpu>(at: &Tensor<B, 1>) -> Option<u64> {
-    let usage = plain::<B, K, 1>(at)?.client.memory_usage().ok()?;
+pub fn reserved_memory<K: Gpu>(at: &CubeTensor<K::Runtime>) -> Option<u64> {
+    let usage = at.client.memory_usage().ok()?;
     Some(usage.bytes_reserved)
 }
 

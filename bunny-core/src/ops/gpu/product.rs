@@ -5,6 +5,8 @@
 //! before a model's first step. Here a product that takes no time to speak of is computed by the one
 //! that serves most, in tiles that keep the device busy, and a large one by the best of eight.
 
+mod small_tiles;
+
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::{
     CubeRuntime, CubeTuneId,
@@ -28,25 +30,16 @@ use cubek::{
     std::InputBinding,
 };
 
-use super::{
-    Gpu,
-    launch::empty,
-    small_tiles::{keeps_too_few_busy, small_tiles},
-    tracked::{unwrap, wrap},
+use self::small_tiles::{keeps_too_few_busy, small_tiles};
+use super::{Gpu, launch::empty};
+use crate::ops::{
+    autodiff::{unwrap, wrap},
+    dropout::Keep,
+    linear::Factors,
 };
-use crate::nn::kernel::plain::Keep;
 
 /// Operations from which on it is worth while to try several kernels.
 const LARGE: f64 = 2e10;
-
-/// How the numbers of a product in f32 may be rounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Factors {
-    /// Not at all: what answers are computed with.
-    Exact,
-    /// To the ten bits of TF32, where there are tensor cores: what is learnt with.
-    Rounded,
-}
 
 /// What becomes of a product's sums before they are stored.
 #[derive(Debug, Clone)]

@@ -1,17 +1,13 @@
-//! Sums over rows, and the squares of everything.
+//! Sums over rows.
 
-use burn::tensor::{DType, Tensor, backend::Backend};
+use burn::tensor::DType;
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, ir::StorageType, prelude::*},
     tensor::CubeTensor,
 };
 
-use super::{
-    Gpu,
-    launch::{empty, rows, sum_over_cube},
-    plain,
-};
+use super::launch::{empty, rows};
 
 /// Columns of a cube that adds up rows.
 pub const COLUMNS: usize = 32;
@@ -83,71 +79,5 @@ fn column_sums_kernel<F: Float>(
             sum += shared[lane * COLUMNS + x];
         }
         sums[chunk * width + column] = sum;
-    }
-}
-
-/// Threads of a cube that adds up squares, and the cubes that share a tensor at most.
-const SQUARE_THREADS: usize = 256;
-const SQUARE_CUBES: usize = 64;
-
-/// [`plain::sum_of_squares`](crate::nn::kernel::plain::sum_of_squares): a launch a tensor, and one
-/// read-back for all.
-pub fn sum_of_squares<B: Backend, K: Gpu>(tensors: &[&Tensor<B, 1>]) -> Option<f64> {
-    let tensors: Vec<_> = tensors
-        .iter()
-        .map(|tensor| plain::<B, K, 1>(tensor))
-        .collect::<Option<_>>()?;
-    let Some(first) = tensors.first() else {
-        return Some(0.0);
-    };
-    let cubes = |tensor: &CubeTensor<K::Runtime>| {
-        let work = tensor.meta.num_elements().div_ceil(16 * SQUARE_THREADS);
-        work.clamp(1, SQUARE_CUBES)
-    };
-    let total = tensors.iter().map(cubes).sum::<usize>();
-    let sums = empty(first, [total], DType::F32);
-    let mut place = 0;
-    for tensor in tensors {
-        let (dtype, cubes) = (tensor.dtype, cubes(&tensor));
-        let input = rows(tensor);
-        // SAFETY: threads stay within the tensor, and each cube has a place of its own.
-        unsafe {
-            sum_of_squares_kernel::launch_unchecked::<K::Runtime>(
-                &sums.client,
-                CubeCount::Static(cubes as u32, 1, 1),
-                CubeDim::new_1d(SQUARE_THREADS as u32),
-                input.tensor.into_array_arg(),
-                sums.clone().into_array_arg(),
-                input.count * input.width,
-                place,
-                dtype.into(),
-            );
-        }
-        place += cubes;
-    }
-    let sums = super::tracked::wrap::<K, 1>(sums).into_data();
-    Some(sums.iter::<f32>().map(f64::from).sum())
-}
-
-#[cube(launch_unchecked)]
-fn sum_of_squares_kernel<F: Float>(
-    input: &Array<F>,
-    sums: &mut Array<f32>,
-    count: usize,
-    place: usize,
-    #[define(F)] _dtype: StorageType,
-) {
-    let mut shared = SharedMemory::<f32>::new(SQUARE_THREADS);
-    let mut sum = 0.0f32;
-    let mut at = ABSOLUTE_POS;
-    let step = CUBE_COUNT_X as usize * SQUARE_THREADS;
-    while at < count {
-        let x = f32::cast_from(input[at]);
-        sum += x * x;
-        at += step;
-    }
-    let sum = sum_over_cube(sum, &mut shared, SQUARE_THREADS);
-    if UNIT_POS_X == 0 {
-        sums[place + CUBE_POS_X as usize] = sum;
     }
 }

@@ -8,9 +8,9 @@ use super::{
     kernel::{ALIGNMENT, Left, THREADS, Variant, instruction},
     launch, serves,
 };
-use crate::nn::kernel::gpu::{
-    launch::empty,
-    softmax::{Reach, Sight},
+use crate::ops::{
+    attention::cubecl::softmax::{Reach, Sight},
+    gpu::launch::empty,
 };
 
 /// Rows that stay in shared memory.

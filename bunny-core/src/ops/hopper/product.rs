@@ -8,7 +8,7 @@ use super::{
     kernel::{ALIGNMENT, Left, Variant, instruction},
     launch, serves,
 };
-use crate::nn::kernel::gpu::product::Finish;
+use crate::ops::gpu::product::Finish;
 
 /// Below it, tiles are mostly empty.
 const FEWEST_ROWS: usize = 16;

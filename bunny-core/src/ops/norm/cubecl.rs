@@ -1,13 +1,6 @@
 //! LayerNorm and RMSNorm, a row a cube.
 
-use burn::{
-    backend::autodiff::{
-        checkpoint::base::Checkpointer,
-        grads::Gradients,
-        ops::{Backward, Ops},
-    },
-    tensor::{DType, Tensor, TensorMetadata, backend::Backend},
-};
+use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, ir::StorageType, prelude::*},
@@ -15,94 +8,47 @@ use burn_cubecl::{
 };
 
 use super::{
-    Gpu,
-    launch::{empty, row_threads, rows, spread, sum_over_cube},
-    plain,
-    primitive::raise,
-    sums::{COLUMNS, LANES, ROWS_A_CHUNK, column_sums},
-    tracked,
-    tracked::{record, unwrap, wrap},
+    Taken,
+    autodiff::{NormKernel, NormState},
+};
+use crate::ops::{
+    autodiff::{unwrap, wrap},
+    gpu::{
+        Gpu,
+        launch::{empty, row_threads, rows, spread, sum_over_cube},
+        sums::{COLUMNS, LANES, ROWS_A_CHUNK, column_sums},
+    },
 };
 
-/// [`plain::layer_norm`](crate::nn::kernel::plain::layer_norm), or without a bias
-/// [`plain::rms_norm`](crate::nn::kernel::plain::rms_norm).
-pub fn norm<B: Backend, K: Gpu, const D: usize>(
-    input: &Tensor<B, D>,
-    weight: &Tensor<B, 1>,
-    bias: Option<&Tensor<B, 1>>,
-    epsilon: f32,
-) -> Option<Tensor<B, D>> {
-    if weight.dtype() != DType::F32 || bias.is_some_and(|bias| bias.dtype() != DType::F32) {
-        return None;
-    }
-    if let Some(input) = plain::<B, K, D>(input) {
-        let weight = plain::<B, K, 1>(weight)?;
-        let bias = bias.and_then(plain::<B, K, 1>);
-        return Some(raise(forward(input, weight, bias, epsilon).0));
-    }
-    let (x, w) = (tracked::<B, K, D>(input)?, tracked::<B, K, 1>(weight)?);
-    let b = bias.and_then(tracked::<B, K, 1>);
-    let bias = b.as_ref().map(|bias| bias.primitive.clone());
-    let (output, moments) = forward(x.primitive.clone(), w.primitive.clone(), bias, epsilon);
-    let state = NormState {
-        input: x.primitive.clone(),
-        weight: w.primitive.clone(),
-        moments,
-    };
-    Some(raise(match b {
-        Some(b) => record!(K, LayerNormStep, [x, w, b], state, output),
-        None => record!(K, RmsNormStep, [x, w], state, output),
-    }))
-}
-
-/// What the way back needs.
-#[derive(Debug, Clone)]
-struct NormState<R: CubeRuntime> {
-    input: CubeTensor<R>,
-    weight: CubeTensor<R>,
+impl<K: Gpu> NormKernel for K {
     /// Of each row, the mean and one over the deviation, `[rows, 2]`.
-    moments: CubeTensor<R>,
-}
+    type Moments = CubeTensor<K::Runtime>;
 
-#[derive(Debug)]
-struct LayerNormStep;
-
-#[derive(Debug)]
-struct RmsNormStep;
-
-impl<K: Gpu> Backward<K, 3> for LayerNormStep {
-    type State = NormState<K::Runtime>;
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = grads.consume::<K>(&ops.node);
-        let [input, weight, bias] = ops.parents;
-        if weight.is_some() || bias.is_some() {
-            let [dw, db] = parameters::<K>(&ops.state, gradient.clone());
-            for (node, values) in [(weight, dw), (bias, db)] {
-                if let Some(node) = node {
-                    grads.register::<K>(node.id, values);
-                }
-            }
-        }
-        if let Some(node) = input {
-            grads.register::<K>(node.id, backward(ops.state, gradient, true));
-        }
+    fn takes(_: DType) -> bool {
+        true
     }
-}
 
-impl<K: Gpu> Backward<K, 2> for RmsNormStep {
-    type State = NormState<K::Runtime>;
+    fn forward(
+        input: CubeTensor<K::Runtime>,
+        weight: CubeTensor<K::Runtime>,
+        bias: Option<CubeTensor<K::Runtime>>,
+        taken: Taken,
+    ) -> (CubeTensor<K::Runtime>, CubeTensor<K::Runtime>) {
+        forward(input, weight, bias, taken)
+    }
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = grads.consume::<K>(&ops.node);
-        let [input, weight] = ops.parents;
-        if let Some(node) = weight {
-            let [dw, _] = parameters::<K>(&ops.state, gradient.clone());
-            grads.register::<K>(node.id, dw);
-        }
-        if let Some(node) = input {
-            grads.register::<K>(node.id, backward(ops.state, gradient, false));
-        }
+    fn backward(
+        state: NormState<Self>,
+        gradient: CubeTensor<K::Runtime>,
+        [of_input, of_weight, of_bias]: [bool; 3],
+    ) -> [Option<CubeTensor<K::Runtime>>; 3] {
+        let parameters = (of_weight || of_bias).then(|| parameters::<K>(&state, gradient.clone()));
+        let [dw, db] = match parameters {
+            Some([dw, db]) => [of_weight.then_some(dw), of_bias.then_some(db)],
+            None => [None, None],
+        };
+        let dx = of_input.then(|| input_gradient::<K>(state, gradient));
+        [dx, dw, db]
     }
 }
 
@@ -111,7 +57,7 @@ fn forward<R: CubeRuntime>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
     bias: Option<CubeTensor<R>>,
-    epsilon: f32,
+    taken: Taken,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
     let (dtype, shape) = (input.dtype, input.shape());
     let input = rows(input);
@@ -124,8 +70,8 @@ fn forward<R: CubeRuntime>(
         .flatten()
         .all(|one| one.meta.num_elements() == input.width);
     assert!(all_fit, "a weight and a bias a channel");
-    let centred = bias.is_some();
-    // An RMSNorm does not read a bias, but something has to stand in its place.
+    let shifted = bias.is_some();
+    // What has no bias does not read one, but something has to stand in its place.
     let bias = bias.unwrap_or_else(|| weight.clone());
     // SAFETY: cubes beyond the last row do nothing, threads stay within their row.
     unsafe {
@@ -141,9 +87,10 @@ fn forward<R: CubeRuntime>(
             input.count,
             input.width,
             input.stride,
-            epsilon,
+            taken.epsilon,
             threads,
-            centred,
+            taken.centre,
+            shifted,
             dtype.into(),
         );
     }
@@ -151,18 +98,17 @@ fn forward<R: CubeRuntime>(
 }
 
 /// The gradient of the input.
-fn backward<R: CubeRuntime>(
-    state: NormState<R>,
-    gradient: CubeTensor<R>,
-    centred: bool,
-) -> CubeTensor<R> {
+fn input_gradient<K: Gpu>(
+    state: NormState<K>,
+    gradient: CubeTensor<K::Runtime>,
+) -> CubeTensor<K::Runtime> {
     let (dtype, shape) = (state.input.dtype, state.input.shape());
     let (input, gradient) = (rows(state.input), rows(gradient));
     let output = empty(&input.tensor, shape, dtype);
     let threads = row_threads(input.width);
     // SAFETY: as forward.
     unsafe {
-        norm_backward_kernel::launch_unchecked::<R>(
+        norm_backward_kernel::launch_unchecked::<K::Runtime>(
             &output.client,
             spread(input.count),
             CubeDim::new_1d(threads as u32),
@@ -176,7 +122,7 @@ fn backward<R: CubeRuntime>(
             input.stride,
             gradient.stride,
             threads,
-            centred,
+            state.taken.centre,
             dtype.into(),
         );
     }
@@ -185,7 +131,7 @@ fn backward<R: CubeRuntime>(
 
 /// The gradients of weight and bias.
 fn parameters<K: Gpu>(
-    state: &NormState<K::Runtime>,
+    state: &NormState<K>,
     gradient: CubeTensor<K::Runtime>,
 ) -> [CubeTensor<K::Runtime>; 2] {
     let dtype = gradient.dtype;
@@ -228,6 +174,7 @@ fn norm_kernel<F: Float>(
     epsilon: f32,
     #[comptime] threads: usize,
     #[comptime] centred: bool,
+    #[comptime] shifted: bool,
     #[define(F)] _dtype: StorageType,
 ) {
     let row = CUBE_POS;
@@ -259,7 +206,7 @@ fn norm_kernel<F: Float>(
     while at < width {
         let off = f32::cast_from(input[row * stride + at]) - mean;
         let mut y = off * scale * weight[at];
-        if centred {
+        if shifted {
             y += bias[at];
         }
         output[row * width + at] = F::cast_from(y);

@@ -1,90 +1,50 @@
 //! Rotary positions, read from heads as they lie and written as they are used.
 
-use burn::{
-    backend::autodiff::{
-        checkpoint::base::Checkpointer,
-        grads::Gradients,
-        ops::{Backward, Ops},
-    },
-    tensor::{DType, Tensor, backend::Backend},
-};
+use bunny_kernels::Rotation;
+use burn::tensor::DType;
 use burn_cubecl::{
-    CubeRuntime,
     cubecl::{self, ir::StorageType, prelude::*},
     kernel::into_contiguous,
     tensor::CubeTensor,
 };
 
-use super::{
-    Gpu,
-    launch::{elementwise, empty, lanes_between},
-    plain,
-    primitive::raise,
-    tracked,
-    tracked::{record, unwrap, wrap},
+use super::{Pairing, autodiff::RotationKernel};
+use crate::ops::{
+    autodiff::{unwrap, wrap},
+    gpu::{
+        Gpu,
+        launch::{elementwise, empty, lanes_between},
+    },
 };
 
-/// [`plain::rotate`](crate::nn::kernel::plain::rotate); the angles have no gradients.
-pub fn rotate<B: Backend, K: Gpu>(
-    input: &Tensor<B, 4>,
-    cos: &Tensor<B, 4>,
-    sin: &Tensor<B, 4>,
-) -> Option<Tensor<B, 4>> {
-    if cos.dtype() != DType::F32 || sin.dtype() != DType::F32 {
-        return None;
+impl<K: Gpu> RotationKernel for K {
+    fn takes(pairing: Pairing, [_, cos, sin]: [DType; 3]) -> bool {
+        pairing == Pairing::Halves && [cos, sin] == [DType::F32; 2]
     }
-    if let Some(input) = plain::<B, K, 4>(input) {
-        let angles = Angles::new(plain::<B, K, 4>(cos)?, plain::<B, K, 4>(sin)?);
-        return Some(raise(turn::<K>(input, angles, false)));
-    }
-    let x = tracked::<B, K, 4>(input)?;
-    let (cos, sin) = (tracked::<B, K, 4>(cos)?, tracked::<B, K, 4>(sin)?);
-    let angles = Angles::new(cos.primitive, sin.primitive);
-    let output = turn::<K>(x.primitive.clone(), angles.clone(), false);
-    Some(raise(record!(K, RotationStep, [x], angles, output)))
-}
 
-/// Cosines and sines, `[batch | 1, 1, seq, half]`, their numbers side by side.
-#[derive(Debug, Clone)]
-struct Angles<R: CubeRuntime> {
-    cos: CubeTensor<R>,
-    sin: CubeTensor<R>,
-}
-
-impl<R: CubeRuntime> Angles<R> {
-    fn new(cos: CubeTensor<R>, sin: CubeTensor<R>) -> Self {
-        Self {
-            cos: into_contiguous(cos),
-            sin: into_contiguous(sin),
-        }
+    fn turn(
+        input: CubeTensor<K::Runtime>,
+        angles: [CubeTensor<K::Runtime>; 2],
+        _: Pairing,
+        rotation: Rotation,
+    ) -> CubeTensor<K::Runtime> {
+        let back = rotation == Rotation::Inverse;
+        turn::<K>(input, angles.map(into_contiguous), back)
     }
 }
 
-#[derive(Debug)]
-struct RotationStep;
-
-impl<K: Gpu> Backward<K, 1> for RotationStep {
-    type State = Angles<K::Runtime>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = grads.consume::<K>(&ops.node);
-        let [Some(node)] = ops.parents else { return };
-        grads.register::<K>(node.id, turn::<K>(gradient, ops.state, true));
-    }
-}
-
-/// Turns heads by their angles. Forward, results are `[batch, heads, seq, head_dim]` side by side, as
+/// Turns heads by the angles of `cos` and `sin`, `[batch | 1, 1, seq, half]`. Forward, results are `[batch, heads, seq, head_dim]` side by side, as
 /// attention reads them; back, they lie as `[batch, seq, heads, head_dim]`, as the projection does.
 fn turn<K: Gpu>(
     input: CubeTensor<K::Runtime>,
-    angles: Angles<K::Runtime>,
+    [cos, sin]: [CubeTensor<K::Runtime>; 2],
     back: bool,
 ) -> CubeTensor<K::Runtime> {
     let dtype = input.dtype;
     let [batch, heads, seq, width] = [0, 1, 2, 3].map(|dim| input.meta.shape()[dim]);
     let strides = [0, 1, 2, 3].map(|dim| input.meta.strides()[dim]);
-    let half = angles.cos.meta.shape()[3];
-    let per_row = angles.cos.meta.shape()[0] > 1;
+    let half = cos.meta.shape()[3];
+    let per_row = cos.meta.shape()[0] > 1;
     let (shape, to) = if back {
         (
             [batch, seq, heads, width],
@@ -111,8 +71,8 @@ fn turn<K: Gpu>(
             threads,
             lanes,
             input.into_array_arg(),
-            angles.cos.into_array_arg(),
-            angles.sin.into_array_arg(),
+            cos.into_array_arg(),
+            sin.into_array_arg(),
             output.clone().into_array_arg(),
             count,
             heads,

@@ -6,7 +6,7 @@ use burn::{
         grads::Gradients,
         ops::{Backward, Ops},
     },
-    tensor::{Int, Tensor, TensorData, backend::Backend},
+    tensor::{Int, Tensor, TensorData},
 };
 use burn_cubecl::{
     CubeRuntime,
@@ -14,45 +14,43 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::{
-    Gpu,
-    launch::{elementwise, empty, rows},
-    plain,
-    primitive::raise,
-    tracked,
-    tracked::record,
+use crate::ops::{
+    autodiff::{Tracked, record},
+    gpu::{
+        Gpu,
+        launch::{elementwise, empty, rows},
+    },
 };
 
-/// [`plain::pick_rows`](crate::nn::kernel::plain::pick_rows). No row being picked twice, the way back
-/// picks too, and no two threads add to the same number.
-pub fn pick_rows<B: Backend, K: Gpu>(
-    source: &Tensor<B, 2>,
+/// [`pick_rows`](super::pick_rows).
+pub fn pick_rows<K: Gpu>(
+    source: CubeTensor<K::Runtime>,
     from: &[Option<u32>],
-) -> Option<Tensor<B, 2>> {
-    let rows = source.dims()[0] as u32;
-    let all_there = from.iter().flatten().all(|row| *row < rows);
+) -> CubeTensor<K::Runtime> {
+    let rows = source.meta.shape()[0];
+    let all_there = from.iter().flatten().all(|row| (*row as usize) < rows);
     assert!(all_there, "rows are picked that are not there");
-    let ids = |device| {
-        let ids = from
-            .iter()
-            .map(|from| from.map_or(NOWHERE, |row| row as i32));
-        upload::<K>(ids.collect(), device)
-    };
-    if let Some(source) = plain::<B, K, 2>(source) {
-        let ids = ids(&source.device);
-        return Some(raise(pick(source, ids)));
-    }
-    let x = tracked::<B, K, 2>(source)?;
-    let mut inverse = vec![NOWHERE; source.dims()[0]];
-    for (to, from) in from.iter().enumerate() {
-        if let Some(from) = from {
-            inverse[*from as usize] = to as i32;
+    let ids = from
+        .iter()
+        .map(|from| from.map_or(NOWHERE, |row| row as i32));
+    let ids = upload::<K>(ids.collect(), &source.device);
+    pick(source, ids)
+}
+
+/// [`pick_rows`] where gradients are kept. No row being picked twice, the way back picks too, and no
+/// two threads add to the same number.
+pub fn pick_rows_tracked<K: Gpu>(source: &Tracked<K>, from: &[Option<u32>]) -> Tracked<K> {
+    let output = pick_rows::<K>(source.primitive.clone(), from);
+    let inverse = || {
+        let mut inverse = vec![NOWHERE; source.primitive.meta.shape()[0]];
+        for (to, from) in from.iter().enumerate() {
+            if let Some(from) = from {
+                inverse[*from as usize] = to as i32;
+            }
         }
-    }
-    let device = &x.primitive.device;
-    let inverse = upload::<K>(inverse, device);
-    let output = pick(x.primitive.clone(), ids(device));
-    Some(raise(record!(K, PickStep, [x], inverse, output)))
+        upload::<K>(inverse, &source.primitive.device)
+    };
+    record::<K, _, 1>(PickStep.prepare([source.node.clone()]), inverse, output)
 }
 
 /// No row at all: zeros.
@@ -125,21 +123,27 @@ fn pick_kernel<F: Float>(
     output[at] = value;
 }
 
-/// [`plain::token_rows`](crate::nn::kernel::plain::token_rows). On the way back each row of the table
-/// looks for its places: nothing is added to by two threads, so that sums come out the same each time.
-pub fn token_rows<B: Backend, K: Gpu>(table: &Tensor<B, 2>, ids: &[i32]) -> Option<Tensor<B, 2>> {
-    let rows = table.dims()[0] as i32;
+/// [`token_rows`](super::token_rows).
+pub fn token_rows<K: Gpu>(table: CubeTensor<K::Runtime>, ids: &[i32]) -> CubeTensor<K::Runtime> {
+    let ids = token_ids::<K>(&table, ids);
+    pick(table, ids)
+}
+
+/// [`token_rows`] where gradients are kept. On the way back each row of the table looks for its
+/// places: nothing is added to by two threads, so that sums come out the same each time.
+pub fn token_rows_tracked<K: Gpu>(table: &Tracked<K>, ids: &[i32]) -> Tracked<K> {
+    let ids = token_ids::<K>(&table.primitive, ids);
+    let output = pick(table.primitive.clone(), ids.clone());
+    let state = || (ids, table.primitive.meta.shape()[0]);
+    record::<K, _, 1>(TokenStep.prepare([table.node.clone()]), state, output)
+}
+
+/// Numbers of rows of `table` on its device.
+fn token_ids<K: Gpu>(table: &CubeTensor<K::Runtime>, ids: &[i32]) -> CubeTensor<K::Runtime> {
+    let rows = table.meta.shape()[0] as i32;
     let all_there = ids.iter().all(|id| (0..rows).contains(id));
     assert!(all_there, "ids are not those of the table's rows");
-    if let Some(table) = plain::<B, K, 2>(table) {
-        let ids = upload::<K>(ids.to_vec(), &table.device);
-        return Some(raise(pick(table, ids)));
-    }
-    let x = tracked::<B, K, 2>(table)?;
-    let ids = upload::<K>(ids.to_vec(), &x.primitive.device);
-    let output = pick(x.primitive.clone(), ids.clone());
-    let state = (ids, table.dims()[0]);
-    Some(raise(record!(K, TokenStep, [x], state, output)))
+    upload::<K>(ids.to_vec(), &table.device)
 }
 
 #[derive(Debug)]

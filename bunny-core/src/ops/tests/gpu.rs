@@ -10,8 +10,13 @@ use burn::{
 use burn_cubecl::CubeBackend;
 use burn_flex::Flex;
 
-use super::super::{self as kernel, AdamStep, NewtonSchulz, plain};
-use crate::nn::{Activation, AttentionMask, Mask};
+use crate::ops::{
+    self, Activation, AdamStep, AttentionMask, Mask, NewtonSchulz, adamw, attention, cross_entropy,
+    dropout::{self, Keep},
+    linear, norm,
+    place::served,
+    rope, rows, sum_of_squares,
+};
 
 /// Numbers that look random, between -2 and 2.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -35,7 +40,7 @@ struct Run {
     gradients: Vec<Vec<f32>>,
 }
 
-/// [`kernel::attention`] without rounding.
+/// [`ops::attention`] without rounding.
 fn exact<B: Backend>(
     query: Tensor<B, 4>,
     key: Tensor<B, 4>,
@@ -43,7 +48,7 @@ fn exact<B: Backend>(
     mask: &AttentionMask<B>,
     scale: f64,
 ) -> Tensor<B, 3> {
-    kernel::attention(query, key, value, mask, scale, false)
+    served(|| ops::attention(query, key, value, mask, scale, false))
 }
 
 /// Follows a computation on one backend, back from results weighted with numbers of their own.
@@ -111,10 +116,23 @@ macro_rules! tests {
             fn activations() {
                 for kind in [Activation::GeluTanh, Activation::Gelu, Activation::Silu] {
                     // 33 numbers a row: allocators pad them.
-                    let found = run!(K, [x: 3 = [3, 7, 33]], 3, kernel::activate(kind, x.clone()));
+                    let found = run!(K, [x: 3 = [3, 7, 33]], 3, served(|| kind.apply(x.clone())));
                     let expected =
-                        run!(Flex, [x: 3 = [3, 7, 33]], 3, plain::activate(kind, x.clone()));
+                        run!(Flex, [x: 3 = [3, 7, 33]], 3, kind.plain(x.clone()));
                     assert_same(kind.name(), found, expected, F32);
+                }
+            }
+
+            #[test]
+            fn gates() {
+                for kind in [Activation::GeluTanh, Activation::Gelu, Activation::Silu] {
+                    for width in [33, 64] {
+                        let found = run!(K, [x: 3 = [3, 7, width], up: 3 = [3, 7, width]], 3,
+                            served(|| kind.gate(x.clone(), up.clone())));
+                        let expected = run!(Flex, [x: 3 = [3, 7, width], up: 3 = [3, 7, width]], 3,
+                            kind.plain(x.clone()) * up.clone());
+                        assert_same(kind.name(), found, expected, F32);
+                    }
                 }
             }
 
@@ -122,14 +140,19 @@ macro_rules! tests {
             fn norms() {
                 for width in [33, 160, 2560] {
                     let found = run!(K, [x: 3 = [2, 150, width], w: 1 = [width], b: 1 = [width]], 3,
-                        kernel::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5));
+                        served(|| ops::layer_norm(x.clone(), w.clone(), Some(b.clone()), 1e-5)));
                     let expected = run!(Flex, [x: 3 = [2, 150, width], w: 1 = [width], b: 1 = [width]], 3,
-                        plain::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5));
+                        norm::plain_layer_norm(x.clone(), w.clone(), Some(b.clone()), 1e-5));
                     assert_same("layer norm", found, expected, F32);
                     let found = run!(K, [x: 2 = [150, width], w: 1 = [width]], 2,
-                        kernel::rms_norm(x.clone(), w.clone(), 1e-5));
+                        served(|| ops::layer_norm(x.clone(), w.clone(), None, 1e-5)));
                     let expected = run!(Flex, [x: 2 = [150, width], w: 1 = [width]], 2,
-                        plain::rms_norm(x.clone(), w.clone(), 1e-5));
+                        norm::plain_layer_norm(x.clone(), w.clone(), None, 1e-5));
+                    assert_same("layer norm without a bias", found, expected, F32);
+                    let found = run!(K, [x: 2 = [150, width], w: 1 = [width]], 2,
+                        served(|| ops::rms_norm(x.clone(), w.clone(), 1e-5)));
+                    let expected = run!(Flex, [x: 2 = [150, width], w: 1 = [width]], 2,
+                        norm::plain_rms_norm(x.clone(), w.clone(), 1e-5));
                     assert_same("rms norm", found, expected, F32);
                 }
             }
@@ -139,15 +162,15 @@ macro_rules! tests {
                 // Of 2,048 rows the weight's gradient is summed in parts.
                 for rows in [300, 2048] {
                     let found = run!(K, [x: 2 = [rows, 48], w: 2 = [33, 48], b: 1 = [33]], 2,
-                        kernel::linear(x.clone(), w.clone(), Some(b.clone())));
+                        served(|| ops::linear(x.clone(), w.clone(), Some(b.clone()))));
                     let expected = run!(Flex, [x: 2 = [rows, 48], w: 2 = [33, 48], b: 1 = [33]], 2,
-                        plain::linear(x.clone(), w.clone(), Some(b.clone())));
+                        linear::plain(x.clone(), w.clone(), Some(b.clone())));
                     assert_same("linear", found, expected, PRODUCTS);
                 }
                 let found = run!(K, [x: 2 = [5, 48], w: 2 = [33, 48]], 2,
-                    kernel::linear(x.clone(), w.clone(), None));
+                    served(|| ops::linear(x.clone(), w.clone(), None)));
                 let expected = run!(Flex, [x: 2 = [5, 48], w: 2 = [33, 48]], 2,
-                    plain::linear(x.clone(), w.clone(), None));
+                    linear::plain(x.clone(), w.clone(), None));
                 assert_same("linear without bias", found, expected, PRODUCTS);
             }
 
@@ -155,7 +178,7 @@ macro_rules! tests {
             fn answers_are_not_rounded() {
                 fn of<B: Backend>() -> Vec<f32> {
                     let [x, w] = [1, 2].map(|seed| input::<B, 2>(seed, [128, 512]));
-                    values(kernel::linear(x, w, None))
+                    values(ops::linear(x, w, None))
                 }
                 assert_near("linear", &of::<K>(), &of::<Flex>(), F32);
             }
@@ -165,15 +188,15 @@ macro_rules! tests {
                 // Heads as a projection leaves them, and angles for all rows or for each.
                 for rows in [1, 2] {
                     macro_rules! rotate {
-                        ($k:ty, $module:ident) => {
+                        ($k:ty, $rotate:expr) => {
                             run!($k, [x: 4 = [2, 9, 3, 20]], 4, {
                                 let angles = input::<B, 4>(50, [rows, 1, 9, 4]);
                                 let heads = x.clone().swap_dims(1, 2);
-                                $module::rotate(heads, angles.clone().cos(), angles.sin())
+                                $rotate(heads, &angles.clone().cos(), &angles.sin())
                             })
                         };
                     }
-                    assert_same("rotate", rotate!(K, kernel), rotate!(Flex, plain), F32);
+                    assert_same("rotate", rotate!(K, ops::rotate), rotate!(Flex, rope::plain), F32);
                 }
             }
 
@@ -203,7 +226,7 @@ macro_rules! tests {
                         }
                         let what = format!("{mask:?}, {queries} queries, {kv_heads} key heads");
                         let found = attend!(K, exact);
-                        assert_same(&what, found, attend!(Flex, plain::attention), PRODUCTS);
+                        assert_same(&what, found, attend!(Flex, attention::plain), PRODUCTS);
                     }
                 }
             }
@@ -227,7 +250,7 @@ macro_rules! tests {
                             values(attention(query, key, value, &mask, 0.1))
                         }
                         let found = seen::<K>(&starts, kv_heads, exact);
-                        let expected = seen::<Flex>(&starts, kv_heads, plain::attention);
+                        let expected = seen::<Flex>(&starts, kv_heads, attention::plain);
                         assert_near("attention", &found, &expected, F32);
                     }
                 }
@@ -235,9 +258,9 @@ macro_rules! tests {
 
             #[test]
             fn dropout_draws_the_same() {
-                let found = run!(K, [x: 2 = [40, 33]], 2, kernel::dropout(x.clone(), 0.3, 1 << 40 | 7));
+                let found = run!(K, [x: 2 = [40, 33]], 2, served(|| ops::dropout(x.clone(), 0.3, 1 << 40 | 7)));
                 let expected =
-                    run!(Flex, [x: 2 = [40, 33]], 2, plain::dropout(x.clone(), 0.3, 1 << 40 | 7));
+                    run!(Flex, [x: 2 = [40, 33]], 2, dropout::plain(x.clone(), Keep::new(0.3, 1 << 40 | 7)));
                 assert!(expected.results.iter().filter(|value| **value == 0.0).count() > 300);
                 assert_same("dropout", found, expected, 0.0);
             }
@@ -247,9 +270,9 @@ macro_rules! tests {
                 for width in [5, 771] {
                     let targets: Vec<u32> = (0..60).map(|row| (7 * row) % width as u32).collect();
                     let found = run!(K, [x: 2 = [60, width]], 1,
-                        kernel::cross_entropy(x.clone().mul_scalar(9.0), &targets));
+                        served(|| ops::cross_entropy(x.clone().mul_scalar(9.0), &targets)));
                     let expected = run!(Flex, [x: 2 = [60, width]], 1,
-                        plain::cross_entropy(x.clone().mul_scalar(9.0), &targets));
+                        cross_entropy::plain(x.clone().mul_scalar(9.0), &targets));
                     assert_same("cross-entropy", found, expected, F32);
                 }
             }
@@ -257,12 +280,12 @@ macro_rules! tests {
             #[test]
             fn rows() {
                 let from: Vec<Option<u32>> = vec![Some(4), None, Some(0), Some(299), None];
-                let found = run!(K, [x: 2 = [300, 33]], 2, kernel::pick_rows(x.clone(), &from));
-                let expected = run!(Flex, [x: 2 = [300, 33]], 2, plain::pick_rows(x.clone(), &from));
+                let found = run!(K, [x: 2 = [300, 33]], 2, served(|| ops::pick_rows(x.clone(), &from)));
+                let expected = run!(Flex, [x: 2 = [300, 33]], 2, rows::plain_pick_rows(x.clone(), &from));
                 assert_same("picked rows", found, expected, 0.0);
                 let ids: Vec<i32> = (0..200).map(|at| at * at % 17).collect();
-                let found = run!(K, [x: 2 = [19, 33]], 2, kernel::token_rows(x.clone(), &ids));
-                let expected = run!(Flex, [x: 2 = [19, 33]], 2, plain::token_rows(x.clone(), &ids));
+                let found = run!(K, [x: 2 = [19, 33]], 2, served(|| ops::token_rows(x.clone(), &ids)));
+                let expected = run!(Flex, [x: 2 = [19, 33]], 2, rows::plain_token_rows(x.clone(), &ids));
                 assert_same("rows of tokens", found, expected, F32);
             }
 
@@ -270,8 +293,8 @@ macro_rules! tests {
             fn orthogonal() {
                 let steps = NewtonSchulz::JORDAN;
                 for shape in [[40, 17], [17, 40]] {
-                    let found = kernel::orthogonal(input::<K, 2>(1, shape), steps, false);
-                    let expected = kernel::orthogonal(input::<Flex, 2>(1, shape), steps, false);
+                    let found = ops::orthogonal(input::<K, 2>(1, shape), steps, false);
+                    let expected = ops::orthogonal(input::<Flex, 2>(1, shape), steps, false);
                     // A slope of 3.4, five times over, makes 3e-5 of a rounding of 6e-8.
                     assert_near("orthogonal", &values(found), &values(expected), 1e-3);
                 }
@@ -296,8 +319,8 @@ macro_rules! tests {
                     let second = first.clone().square();
                     by(step, [gradient, first, second, weight]).map(values).concat()
                 }
-                let found = take::<K>(step, |step, [g, m, v, w]| kernel::adamw(step, g, m, v, w));
-                let expected = take::<Flex>(step, |step, [g, m, v, w]| plain::adamw(step, g, m, v, w));
+                let found = take::<K>(step, |step, [g, m, v, w]| served(|| ops::adamw(step, g, m, v, w)));
+                let expected = take::<Flex>(step, |step, [g, m, v, w]| adamw::plain(step, g, m, v, w));
                 assert_near("adamw", &found, &expected, F32);
 
                 fn squares<B: Backend>(of: impl Fn(&[&Tensor<B, 1>]) -> f64) -> f64 {
@@ -305,8 +328,8 @@ macro_rules! tests {
                     of(&tensors.each_ref())
                 }
                 let (found, expected) = (
-                    squares::<K>(kernel::sum_of_squares),
-                    squares::<Flex>(plain::sum_of_squares),
+                    squares::<K>(ops::sum_of_squares),
+                    squares::<Flex>(sum_of_squares::plain),
                 );
                 assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected}");
             }
@@ -318,7 +341,7 @@ macro_rules! tests {
 #[test]
 fn products_of_all_sizes_and_layouts_agree_on_cuda() {
     type K = CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>;
-    use super::product::{Factors, product};
+    use crate::ops::{gpu::product::product, linear::Factors};
     // Few columns, few rows, a vector, a tower's, and one of 3.2e10 operations, for which kernels are
     // tried against each other.
     let sizes = [
@@ -362,7 +385,7 @@ const BF16: f32 = 1.5e-2;
 #[test]
 fn adapters_in_sixteen_bits_agree_on_cuda() {
     type K = CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>;
-    let (scale, dropout) = (0.5, (0.25, 1 << 40 | 9));
+    let (scale, (share, key)) = (0.5, (0.25, 1 << 40 | 9));
     // Full and partly filled tiles, few and many rows to sum gradients over.
     for [rows, inner, outer, rank] in [
         [640, 512, 256, 128],
@@ -372,21 +395,21 @@ fn adapters_in_sixteen_bits_agree_on_cuda() {
         let found = run!(K, [x: 2 = [rows, inner], a: 2 = [rank, inner], b: 2 = [outer, rank]], 2, {
             let weight = input::<B, 2>(60, [outer, inner]).cast(DType::BF16);
             let bias = input::<B, 1>(61, [outer]).cast(DType::BF16);
-            let adapter = kernel::Adapter {
+            let adapter = ops::Adapter {
                 lora_a: a.clone(),
                 lora_b: b.clone(),
                 scale,
-                dropout: Some(dropout),
+                dropout: Some((share, key)),
             };
             let input = x.clone().cast(DType::BF16);
-            kernel::adapted_linear(input, weight, Some(bias), adapter).cast(DType::F32)
+            ops::adapted_linear(input, weight, Some(bias), adapter).cast(DType::F32)
         });
         let expected = run!(Flex, [x: 2 = [rows, inner], a: 2 = [rank, inner], b: 2 = [outer, rank]], 2, {
             let weight = input::<B, 2>(60, [outer, inner]);
             let bias = input::<B, 1>(61, [outer]);
-            let dropped = plain::dropout(x.clone(), dropout.0, dropout.1);
-            let low = plain::linear(dropped, a.clone(), None).mul_scalar(scale);
-            plain::linear(x.clone(), weight, Some(bias)) + plain::linear(low, b.clone(), None)
+            let dropped = dropout::plain(x.clone(), Keep::new(share, key));
+            let low = linear::plain(dropped, a.clone(), None).mul_scalar(scale);
+            linear::plain(x.clone(), weight, Some(bias)) + linear::plain(low, b.clone(), None)
         });
         assert_same(
             &format!("{rows} x {inner} x {outer}, rank {rank}"),
@@ -437,7 +460,7 @@ fn attention_in_sixteen_bits_agrees_on_cuda() {
             assert_same(
                 &what,
                 found,
-                attend!(Flex, DType::F32, plain::attention),
+                attend!(Flex, DType::F32, attention::plain),
                 BF16,
             );
         }

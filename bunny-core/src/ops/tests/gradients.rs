@@ -1,12 +1,15 @@
 //! Kernels' gradients against burn's own operations on the same tensors.
 
-use bunny_kernels::NewtonSchulz;
-use burn::tensor::{TensorData, backend::AutodiffBackend};
-
-use super::super::plain;
-use super::*;
-use crate::nn::AttentionMask;
 use bunny_base::random::mix;
+use burn::{
+    backend::Autodiff,
+    tensor::{DType, Tensor, TensorData, backend::AutodiffBackend},
+};
+
+use crate::ops::{
+    self, Activation, AttentionMask, Mask, NewtonSchulz, attention, cross_entropy, flex::Flex,
+    linear, norm, orthogonal, place::served, rope,
+};
 
 type B = Autodiff<Flex>;
 
@@ -78,8 +81,8 @@ fn products_have_burns_gradients() {
             gradient(&b, &found),
         ]
     };
-    let ours = run(|x, w, b| linear(x, w, Some(b)).expect("the kernel serves"));
-    let burns = run(|x, w, b| plain::linear(x.clone(), w.clone(), Some(b.clone())));
+    let ours = run(|x, w, b| served(|| ops::linear(x.clone(), w.clone(), Some(b.clone()))));
+    let burns = run(|x, w, b| linear::plain(x.clone(), w.clone(), Some(b.clone())));
     assert_near("linear", &ours, &burns);
 }
 
@@ -88,8 +91,8 @@ fn burns_operations_make_the_same_orthogonal_matrix() {
     let steps = NewtonSchulz::JORDAN;
     for shape in [[40, 17], [17, 40], [23, 23]] {
         let matrix = noise(1, shape).inner();
-        let ours = super::super::orthogonal(matrix.clone(), steps, false);
-        let burns = plain::orthogonal(matrix, steps, false);
+        let ours = ops::orthogonal(matrix.clone(), steps, false);
+        let burns = orthogonal::plain(matrix, steps, false);
         let [ours, burns] = [ours, burns].map(|one| one.into_data().iter().collect());
         // A slope of 3.4, five times over, makes 3e-5 of a rounding of 6e-8.
         assert_within(1e-3, "orthogonal", &[ours], &[burns]);
@@ -112,9 +115,9 @@ fn a_weight_in_bf16_learns_by_gradients_in_f32() {
         [shown, gradient(&x, &found), gradient(&w, &found)]
     };
     let ours = run(DType::BF16, |x, w| {
-        linear(x, w, None).expect("the kernel serves")
+        served(|| ops::linear(x.clone(), w.clone(), None))
     });
-    let burns = run(DType::F32, |x, w| plain::linear(x.clone(), w.clone(), None));
+    let burns = run(DType::F32, |x, w| linear::plain(x.clone(), w.clone(), None));
     assert_within(ROUNDED, "linear in bf16", &ours, &burns);
 }
 
@@ -127,8 +130,8 @@ fn a_frozen_weight_in_16_bits_passes_gradients_on() {
         let shown = values(&output);
         [shown, gradient(&x, &backward(output))]
     };
-    let ours = run(&|x| linear(x, &half, None).expect("the kernel serves"));
-    let burns = run(&|x| plain::linear(x.clone(), half.clone().cast(DType::F32), None));
+    let ours = run(&|x| served(|| ops::linear(x.clone(), half.clone(), None)));
+    let burns = run(&|x| linear::plain(x.clone(), half.clone().cast(DType::F32), None));
     assert_near("linear", &ours, &burns);
 }
 
@@ -141,10 +144,43 @@ fn activations_have_burns_gradients() {
         [shown, gradient(&x, &backward(output))]
     };
     for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
-        let ours = run(&|x| activate(kind, &x).expect("the kernel serves"));
-        let burns = run(&|x| plain::activate(kind, x));
+        let ours = run(&|x| served(|| kind.apply(x)));
+        let burns = run(&|x| kind.plain(x));
         assert_near(kind.name(), &ours, &burns);
     }
+}
+
+#[test]
+fn gates_have_the_gradients_of_burns_nonlinearity_and_product() {
+    type Way<'a> = &'a dyn Fn(Tensor<B, 2>, Tensor<B, 2>) -> Tensor<B, 2>;
+    let run = |way: Way| {
+        let x = noise(1, [5, 37]).mul_scalar(4.0).require_grad();
+        let up = leaf(2, [5, 37]);
+        let output = way(x.clone(), up.clone());
+        let shown = values(&output);
+        let found = backward(output);
+        [shown, gradient(&x, &found), gradient(&up, &found)]
+    };
+    for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
+        let ours = run(&|x, up| served(|| kind.gate(x, up)));
+        let burns = run(&|x, up| kind.plain(x) * up);
+        assert_near(kind.name(), &ours, &burns);
+    }
+}
+
+#[test]
+fn a_gate_that_nobody_keeps_a_graph_for_is_the_same() {
+    let [x, up] = [1, 2].map(|seed| noise(seed, [5, 37]).mul_scalar(4.0).inner());
+    let plain = Activation::Silu.plain(x.clone()) * up.clone();
+    let held = x.clone();
+    for gate in [x, held.clone() + 0.0] {
+        let found = served(|| Activation::Silu.gate(gate, up.clone()));
+        let [found, plain] = [found, plain.clone()].map(|one| one.into_data().iter().collect());
+        assert_near("gate", &[found], &[plain]);
+    }
+    // What somebody else holds is not written into.
+    let again: Vec<f32> = held.into_data().iter().collect();
+    assert_eq!(again, values(&noise(1, [5, 37]).mul_scalar(4.0)));
 }
 
 #[test]
@@ -156,8 +192,8 @@ fn cross_entropy_has_burns_gradient() {
         let shown = values(&output);
         [shown, gradient(&x, &backward(output))]
     };
-    let ours = run(&|x| cross_entropy(&x, &targets).expect("the kernel serves"));
-    let burns = run(&|x| plain::cross_entropy(x, &targets));
+    let ours = run(&|x| served(|| ops::cross_entropy(x, &targets)));
+    let burns = run(&|x| cross_entropy::plain(x, &targets));
     assert_near("cross-entropy", &ours, &burns);
 }
 
@@ -176,9 +212,18 @@ fn norms_have_burns_gradients() {
             gradient(&b, &found),
         ]
     };
-    let ours = run(|x, w, b| norm(x, w, Some(b), 1e-5).expect("the kernel serves"));
-    let burns = run(|x, w, b| plain::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5));
+    let ours =
+        run(|x, w, b| served(|| ops::layer_norm(x.clone(), w.clone(), Some(b.clone()), 1e-5)));
+    let burns = run(|x, w, b| norm::plain_layer_norm(x.clone(), w.clone(), Some(b.clone()), 1e-5));
     assert_near("layer norm", &ours, &burns);
+
+    let ours = run(|x, w, b| {
+        served(|| ops::layer_norm(x.clone(), w.clone(), None, 1e-5)) + b.clone().unsqueeze()
+    });
+    let burns = run(|x, w, b| {
+        norm::plain_layer_norm(x.clone(), w.clone(), None, 1e-5) + b.clone().unsqueeze()
+    });
+    assert_near("layer norm without a bias", &ours, &burns);
 
     type WayOfTwo = fn(&Tensor<B, 3>, &Tensor<B, 1>) -> Tensor<B, 3>;
     let run = |way: WayOfTwo| {
@@ -188,8 +233,8 @@ fn norms_have_burns_gradients() {
         let found = backward(output);
         [shown, gradient(&x, &found), gradient(&w, &found)]
     };
-    let ours = run(|x, w| norm(x, w, None, 1e-5).expect("the kernel serves"));
-    let burns = run(|x, w| plain::rms_norm(x.clone(), w.clone(), 1e-5));
+    let ours = run(|x, w| served(|| ops::rms_norm(x.clone(), w.clone(), 1e-5)));
+    let burns = run(|x, w| norm::plain_rms_norm(x.clone(), w.clone(), 1e-5));
     assert_near("RMS norm", &ours, &burns);
 }
 
@@ -201,15 +246,14 @@ fn rotations_have_burns_gradients() {
         let shown = values(&output);
         [shown, gradient(&x, &backward(output))]
     };
-    for (pairing, width) in [(Pairing::Halves, 4), (Pairing::Neighbours, 16)] {
-        let [cos, sin] = [2, 3].map(|seed| noise(seed, [1, 1, 5, width]));
-        let ours = run(&|x| rotate(x, &cos, &sin, pairing).expect("the kernel serves"));
-        let burns = run(&|x| match pairing {
-            Pairing::Halves => plain::rotate(x, cos.clone(), sin.clone()),
-            Pairing::Neighbours => plain::rotate_pairs(x, cos.clone(), sin.clone()),
-        });
-        assert_near("rotation", &ours, &burns);
-    }
+    let [cos, sin] = [2, 3].map(|seed| noise(seed, [1, 1, 5, 4]));
+    let ours = run(&|x| served(|| ops::rotate(x, &cos, &sin)));
+    let burns = run(&|x| rope::plain(x, &cos, &sin));
+    assert_near("rotation", &ours, &burns);
+    let [cos, sin] = [2, 3].map(|seed| noise(seed, [1, 1, 5, 16]));
+    let ours = run(&|x| served(|| ops::rotate_pairs(x, &cos, &sin)));
+    let burns = run(&|x| rope::plain_pairs(x, &cos, &sin));
+    assert_near("rotation of pairs", &ours, &burns);
 }
 
 #[test]
@@ -232,11 +276,13 @@ fn attention_has_burns_gradients() {
     };
     let packed = vec![vec![0, 0, 1, 1, 1, 1], vec![0, 1, 1, 2, 2, 2]];
     for mask in [Mask::Full, Mask::CAUSAL, Mask::Segments { ids: packed }] {
-        let ours =
-            run(&|[q, k, v]| attention(q, k, v, &mask, 0.3, false).expect("the kernel serves"));
         let shown = AttentionMask::new(mask.clone(), 2, 6, 6, &Default::default());
+        let ours = run(&|[q, k, v]| {
+            let [q, k, v] = [q, k, v].map(Clone::clone);
+            served(|| ops::attention(q, k, v, &shown, 0.3, false))
+        });
         let burns =
-            run(&|[q, k, v]| plain::attention(q.clone(), k.clone(), v.clone(), &shown, 0.3));
+            run(&|[q, k, v]| attention::plain(q.clone(), k.clone(), v.clone(), &shown, 0.3));
         assert_near(&format!("{mask:?}"), &ours, &burns);
     }
 }

@@ -7,7 +7,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::launch::{empty, max_over_cube, spread, sum_over_cube};
+use crate::ops::gpu::launch::{empty, max_over_cube, spread, sum_over_cube};
 
 /// Threads of a cube; the channels of a head are at most as many.
 const THREADS: usize = 256;

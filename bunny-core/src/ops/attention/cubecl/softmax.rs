@@ -7,13 +7,15 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::{
-    Gpu,
-    launch::{empty, max_over_cube, row_threads, rows, spread, sum_over_cube},
-    rows::upload,
-    tracked::{unwrap, wrap},
+use crate::ops::{
+    Mask,
+    autodiff::{unwrap, wrap},
+    gpu::{
+        Gpu,
+        launch::{empty, max_over_cube, row_threads, rows, spread, sum_over_cube},
+    },
+    rows::cubecl::upload,
 };
-use crate::nn::Mask;
 
 /// A [`Mask`] on the device.
 #[derive(Debug, Clone)]
