@@ -16,13 +16,11 @@ use std::{
 
 use anyhow::Result;
 use bunny_core::{
-    checkpoint::{
-        ModelSource, OpenModel, Precision, builtin,
-        hub::{Hub, HubSettings, model_files, tower_files},
-    },
+    checkpoint::{ModelSource, OpenModel, Precision, builtin},
     generate::{Chat, GenerationOptions, Pipeline},
-    image_processor::{DecodeOptions, decode, decode_file},
+    input::image::{DecodeOptions, decode, decode_file},
 };
+use bunny_weights::hub::{Hub, HubSettings, model_files, tower_files};
 use burn_flex::Flex;
 use clap::Parser;
 use image::{RgbImage, imageops};

@@ -5,9 +5,9 @@
 use bunny_core::{
     Bunny,
     checkpoint::Precision,
-    image_processor::{ImageProcessor, Pixels},
+    config::presets::Preset,
+    input::image::{ImageProcessor, Pixels},
     nn::Mode,
-    presets::Preset,
 };
 use burn::{
     module::Module,

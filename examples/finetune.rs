@@ -19,16 +19,16 @@ use std::{
 
 use anyhow::{Result, ensure};
 use bunny_core::{
-    checkpoint::{ModelSource, Precision, StoredDtype, builtin},
+    checkpoint::{ModelSource, Precision, builtin},
     generate::{GenerationOptions, Pipeline},
-    image_processor::{DecodeOptions, decode_file},
+    input::image::{DecodeOptions, decode_file},
 };
 use bunny_train::{
     merge,
     recipe::{StageKind, StageRecipe, TrainingArguments},
-    start::Places,
-    trainer::Job,
+    stages::{Job, Places},
 };
+use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use clap::Parser;

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use bunny_core::checkpoint::TensorFiles;
+use bunny_weights::TensorFiles;
 use serde_json::Value;
 
 fn bunny(arguments: &[&str]) -> Output {

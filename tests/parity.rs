@@ -13,9 +13,11 @@ use std::{
 use bunny_core::{
     checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Picture, Pipeline, batch, score},
-    image_processor::{DecodeOptions, decode_file},
+    input::{
+        image::{DecodeOptions, decode_file},
+        tokenizer::Token,
+    },
     nn::{Mask, Mode, Positions},
-    tokenizer::Token,
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
 use safetensors::SafeTensors;

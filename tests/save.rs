@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use bunny_core::{
-    checkpoint::{ModelSource, Precision, StoredDtype, TensorFiles},
+    checkpoint::{ModelSource, Precision},
     generate::Pipeline,
 };
+use bunny_weights::{StoredDtype, TensorFiles};
 use burn_flex::Flex;
 
 fn fixture(name: &str) -> PathBuf {

@@ -11,11 +11,10 @@ use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
     checkpoint::Precision,
+    config::presets::{PRESETS, Preset},
     generate::Pipeline,
-    image_processor::Pixels,
+    input::{image::Pixels, tokenizer::Token},
     nn::Mode,
-    presets::{PRESETS, Preset},
-    tokenizer::Token,
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
 use serde_json::json;

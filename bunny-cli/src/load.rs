@@ -161,7 +161,7 @@ pub fn configuration_folder(name: &str) -> Result<PathBuf> {
 }
 
 #[cfg(feature = "hub")]
-use bunny_core::checkpoint::hub::{model_files, tower_files};
+use bunny_weights::hub::{model_files, tower_files};
 
 #[cfg(not(feature = "hub"))]
 fn model_files(names: &[String]) -> Vec<String> {
@@ -173,7 +173,7 @@ use model_files as tower_files;
 
 #[cfg(feature = "hub")]
 fn download(id: &str, choose: Choose) -> Result<PathBuf> {
-    use bunny_core::checkpoint::hub::{Hub, HubSettings};
+    use bunny_weights::hub::{Hub, HubSettings};
 
     let hub = Hub::new(HubSettings::from_env()?);
     let mut bar = crate::progress::Download::new();

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bunny_core::checkpoint::StoredDtype;
 use bunny_train::TrainError;
+use bunny_weights::StoredDtype;
 use clap::ValueEnum;
 
 use crate::load::{ModelArgs, with_option};

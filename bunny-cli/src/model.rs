@@ -8,8 +8,10 @@ use anyhow::{Result, bail};
 use bunny_core::{
     BunnyConfig,
     checkpoint::ModelSource,
-    presets::{PRESETS, Preset},
-    vision::VisionConfig,
+    config::{
+        VisionConfig,
+        presets::{PRESETS, Preset},
+    },
 };
 use clap::Subcommand;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bunny_core::image_processor::{DecodeOptions, decode, decode_file};
+use bunny_core::input::image::{DecodeOptions, decode, decode_file};
 use image::RgbImage;
 
 /// Reads a picture from a file or an `http(s)` address, turned upright as its camera noted.

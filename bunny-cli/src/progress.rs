@@ -96,7 +96,7 @@ impl Download {
     }
 
     /// Shows how far a download is.
-    pub fn show(&mut self, progress: &bunny_core::checkpoint::hub::Progress<'_>) {
+    pub fn show(&mut self, progress: &bunny_weights::hub::Progress<'_>) {
         if self.number.replace(progress.number) != Some(progress.number) {
             let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
             let nth = progress.number + 1;

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use bunny_core::{
-    conversation::{Conversation, Message},
     generate::{Picture, score},
+    input::conversation::{Conversation, Message},
 };
 use burn::tensor::backend::Backend;
 use serde_json::json;

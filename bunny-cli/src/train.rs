@@ -16,14 +16,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bunny_train::{
-    PROJECTOR_WEIGHTS,
-    contrastive::ContrastiveJob,
-    language::LanguageJob,
     recipe::{ContrastiveRecipe, LanguageRecipe, Override, Recipe, Stage, StageKind, StageRecipe},
     reduce::Reduction,
     run::Run,
-    start::{Places, Start},
-    trainer::Job,
+    stages::{ContrastiveJob, Job, LanguageJob, PROJECTOR_WEIGHTS, Places, Start},
 };
 use clap::{Subcommand, ValueEnum};
 use stages::How;

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    checkpoint::CheckpointError, conversation::ConversationError, image_processor::ImageError,
-    tokenizer::TokenizerError,
-};
+use bunny_weights::CheckpointError;
+
+use crate::config::ConfigError;
+use crate::input::{conversation::ConversationError, image::ImageError, tokenizer::TokenizerError};
 
 /// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -26,31 +26,6 @@ pub enum Error {
     /// A picture.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The tensors of a checkpoint are not those of its configuration.
-    #[error(
-        "{place}: the weights do not fit the configuration:{}",
-        listed(missing, misshapen, unexpected)
-    )]
-    Mismatch {
-        /// The files.
-        place: String,
-        /// Tensors that are not there.
-        missing: Vec<String>,
-        /// Tensors of another shape, with both shapes.
-        misshapen: Vec<String>,
-        /// Tensors that no part of the model asks for.
-        unexpected: Vec<String>,
-    },
-    /// A tensor is stored in a type that no weight has.
-    #[error("{}: tensor `{tensor}` holds {dtype} numbers, a weight holds floats", file.display())]
-    NotFloat {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The stored type.
-        dtype: &'static str,
-    },
     /// A checkpoint holds a part of a model, and the language model it belongs to is not given.
     #[error(
         "{}: holds only {holds}: give the language model it belongs to as `ModelSource::base`",
@@ -98,65 +73,5 @@ pub enum Error {
         slots: usize,
         /// Pictures given.
         given: usize,
-    },
-}
-
-/// All faults of a checkpoint's tensors, in one line.
-fn listed(missing: &[String], misshapen: &[String], unexpected: &[String]) -> String {
-    [
-        ("missing", missing),
-        ("misshapen", misshapen),
-        ("unexpected", unexpected),
-    ]
-    .into_iter()
-    .filter(|(_, tensors)| !tensors.is_empty())
-    .map(|(fault, tensors)| format!(" {} {fault} ({})", tensors.len(), tensors.join(", ")))
-    .collect::<Vec<_>>()
-    .join(";")
-}
-
-/// An error about a configuration file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is not JSON.
-    #[error("{} is not valid JSON: {source}", file.display())]
-    Json {
-        /// The file.
-        file: PathBuf,
-        /// Where it breaks.
-        source: serde_json::Error,
-    },
-    /// The file holds JSON, but no object.
-    #[error("{} must hold a JSON object", file.display())]
-    NotAnObject {
-        /// The file.
-        file: PathBuf,
-    },
-    /// A field has a value that cannot be used.
-    #[error("{}: field `{field}` {problem}", file.display())]
-    Field {
-        /// The file.
-        file: PathBuf,
-        /// The field, with the objects it lies in.
-        field: String,
-        /// What is wrong with it, and the mend.
-        problem: String,
-    },
-    /// The configuration asks for something this version does not do yet.
-    #[error("{}: {feature} is not supported yet", file.display())]
-    NotSupported {
-        /// The file.
-        file: PathBuf,
-        /// What is asked for.
-        feature: String,
     },
 }

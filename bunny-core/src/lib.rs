@@ -14,7 +14,7 @@
 //! use bunny_core::{
 //!     checkpoint::{ModelSource, Precision},
 //!     generate::{GenerationOptions, Pipeline},
-//!     image_processor::{DecodeOptions, decode_file},
+//!     input::image::{DecodeOptions, decode_file},
 //! };
 //! use burn_flex::Flex;
 //!
@@ -41,11 +41,11 @@
 //! # A part of another program
 //!
 //! [`Bunny`] is a burn module: it can stand inside another one, on any backend, and its parts can
-//! be called one by one. Its sizes come from a [`BunnyConfig`]; [`presets`] has the published ones.
+//! be called one by one. Its sizes come from a [`BunnyConfig`]; [`presets`](config::presets) has the published ones.
 //!
 //! ```
-//! use bunny_core::{Bunny, checkpoint::Precision, image_processor::ImageProcessor, nn::Mode};
-//! use bunny_core::{presets::Preset, vision::VisionConfig};
+//! use bunny_core::{Bunny, checkpoint::Precision, input::image::ImageProcessor, nn::Mode};
+//! use bunny_core::config::{VisionConfig, presets::Preset};
 //! use burn_flex::Flex;
 //!
 //! let mut config = Preset::named("bunny-phi-2-siglip").unwrap().config();
@@ -73,10 +73,10 @@
 //! |---|---|
 //! | [`generate`] | answers: conversations, single prompts, batches, scores |
 //! | [`checkpoint`] | reading and writing models: safetensors, torch's pickles, LoRA, the hub |
-//! | [`bunny`], [`vision`], [`projector`], [`language`] | the model and its parts |
-//! | [`image_processor`], [`tokenizer`], [`conversation`] | pictures and words on their way in |
-//! | [`nn`] | the layers, and the CPU kernels behind them |
-//! | [`config`], [`presets`] | what `config.json` says; the published sizes |
+//! | [`model`] | the model and its parts: [`tower`](model::tower), projector, [`decoder`](model::decoder) |
+//! | [`input`] | pictures and words on their way in: [`image`](input::image), [`tokenizer`](input::tokenizer), [`conversation`](input::conversation) |
+//! | [`nn`] | the layers, and the kernels behind them |
+//! | [`config`] | what `config.json` says; the published sizes ([`presets`](config::presets)) |
 //!
 //! # Backends
 //!
@@ -86,23 +86,14 @@
 //! reference to 1e-4 in f32, layer by layer, and greedy answers are the same tokens.
 #![recursion_limit = "256"]
 
-pub mod bunny;
 pub mod checkpoint;
 pub mod config;
-pub mod conversation;
 mod error;
-mod fields;
 pub mod generate;
-pub mod image_processor;
-pub mod language;
+pub mod input;
+pub mod model;
 pub mod nn;
-pub mod presets;
-pub mod projector;
-mod random;
-pub mod tokenizer;
-pub mod vision;
 
-pub use bunny::Bunny;
-pub use config::BunnyConfig;
-pub use error::{ConfigError, Error};
-pub use fields::Fields;
+pub use config::{BunnyConfig, ConfigError, Fields};
+pub use error::Error;
+pub use model::Bunny;

@@ -6,22 +6,28 @@
 
 mod activation;
 mod attention;
+mod build;
 mod dropout;
 mod embedding;
 pub mod kernel;
 mod kv_cache;
 mod linear;
 mod mode;
+mod names;
 mod norm;
+mod precision;
 mod rope;
 
 pub use activation::Activation;
 pub use attention::{AttentionMask, Mask, attention};
+pub use build::{Builder, Initial, Weights};
 pub use dropout::dropout;
 use dropout::dropout_key;
 pub use embedding::{Embedding, LmHead, TokenTable};
 pub use kv_cache::{KvCache, LayerCache};
 pub use linear::{Linear, Lora};
 pub use mode::Mode;
+pub use names::NameTable;
 pub use norm::Norm;
+pub use precision::{Precision, held_as, stored_as};
 pub use rope::{Positions, Rope, rotate_pairs};

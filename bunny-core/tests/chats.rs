@@ -11,10 +11,12 @@ use std::{
 use bunny_core::{
     Error,
     checkpoint::{ModelSource, Precision},
-    conversation::{Conversation, Message, Template},
     generate::{Answer, Chat, FinishReason, GenerationOptions, Pipeline, batch},
-    image_processor::{DecodeOptions, decode_file},
-    tokenizer::Token,
+    input::{
+        conversation::{Conversation, Message, Template},
+        image::{DecodeOptions, decode_file},
+        tokenizer::Token,
+    },
 };
 use burn_flex::Flex;
 use image::RgbImage;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bunny_core::image_processor::{DecodeOptions, decode};
+use bunny_core::input::image::{DecodeOptions, decode};
 
 /// Counts what is allocated now, and the most there was.
 struct Counting;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bunny_core::image_processor::{
+use bunny_core::input::image::{
     Aspect, DecodeOptions, ImageError, ImageProcessor, Kind, Pixels, decode, decode_file,
 };
 use image::RgbImage;

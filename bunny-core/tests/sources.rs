@@ -9,10 +9,11 @@ use std::{
 
 use bunny_core::{
     ConfigError, Error,
-    checkpoint::{ModelSource, Precision, StoredDtype},
+    checkpoint::{ModelSource, Precision},
     generate::Pipeline,
     nn::Activation,
 };
+use bunny_weights::StoredDtype;
 use burn_flex::Flex;
 use serde_json::{Value, json};
 
@@ -214,7 +215,7 @@ fn the_tower_of_the_unusual_model_is_unusual() {
     let folder = unusual();
     let open = ModelSource::merged(folder.path()).open().unwrap();
     assert_eq!(open.image_processor.mean, [0.4, 0.5, 0.6]);
-    let bunny_core::vision::VisionConfig::Siglip(tower) = open.config.vision else {
+    let bunny_core::config::VisionConfig::Siglip(tower) = open.config.vision else {
         panic!("{:?}", open.config.vision)
     };
     assert_eq!(tower.activation, Activation::Gelu);

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bunny_core::conversation::{Conversation, ConversationError, Message, Role, Template};
-use bunny_core::tokenizer::{Encoded, Token, Tokenizer, TokenizerError};
+use bunny_core::input::conversation::{Conversation, ConversationError, Message, Role, Template};
+use bunny_core::input::tokenizer::{Encoded, Token, Tokenizer, TokenizerError};
 use serde_json::Value;
 
 const MAKES: [&str; 5] = [

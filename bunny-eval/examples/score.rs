@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use bunny_eval::score::Suite;
-use bunny_eval::{Benchmark, Convention};
+use bunny_eval::{Benchmark, Convention, folder};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
 
     let started = Instant::now();
-    let suite = Suite::read(benchmark, benchmark.folder(data)?)?;
+    let suite = Suite::read(benchmark, folder(benchmark, data)?)?;
     let report = suite.score(&suite.answers(answers)?, convention)?;
     println!("{}", serde_json::to_string_pretty(&report)?);
     eprintln!("{:.2} s", started.elapsed().as_secs_f64());

@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use crate::error::{EvalError, Result};
-use crate::folder::Folder;
-use crate::question::Question;
-use crate::suites;
+use crate::prompt::Template;
+use crate::python::strip;
 
 /// A benchmark of the paper. MME gives two of its eleven figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,10 +33,6 @@ pub enum Benchmark {
     /// POPE.
     Pope,
 }
-
-/// Where the files come from that ship with the reference.
-pub(crate) const REFERENCE_FILES: &str =
-    "it ships with BAAI-DCAI/Bunny on github.com, in the folder eval";
 
 /// Who scores what is not scored here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -106,38 +100,18 @@ impl Benchmark {
         Some(Server { address, phase })
     }
 
-    /// Its folder in `data`, which is that folder or holds it.
-    ///
-    /// # Errors
-    /// When neither can be opened.
-    pub fn folder(self, data: impl AsRef<std::path::Path>) -> Result<Folder> {
-        Folder::of_benchmark(data, self.folder_name())
-    }
-
-    /// What it asks, in its own order.
-    ///
-    /// # Errors
-    /// When a file is missing or is not what it should be.
-    pub fn questions(self, folder: &Folder) -> Result<Vec<Question>> {
+    /// What the reference keeps of an answer: stripped of white space, in two benchmarks of one
+    /// end of text, too, and in MMMU of nothing.
+    pub fn clean(self, template: Template, answer: &str) -> String {
         match self {
-            Self::Mme => suites::mme::questions(folder),
-            Self::Pope => suites::pope::questions(folder),
-            Self::MmmuVal => mmmu(folder, "validation"),
-            Self::MmmuTest => mmmu(folder, "test"),
-            Self::MmbenchDev | Self::MmbenchTest => {
-                Ok(suites::mmbench::Table::read(folder, self)?.questions())
+            Self::MmmuVal | Self::MmmuTest => answer.to_owned(),
+            Self::MmbenchDev | Self::MmbenchTest | Self::ScienceQa => {
+                let answer = strip(answer);
+                strip(answer.strip_suffix(template.end_of_text()).unwrap_or(answer)).to_owned()
             }
-            Self::SeedBench => suites::seed_bench::questions(folder),
-            Self::Vqav2 => suites::vqav2::questions(folder),
-            Self::Gqa => suites::gqa::questions(folder),
-            Self::ScienceQa => suites::scienceqa::questions(folder),
+            _ => strip(answer).to_owned(),
         }
     }
-}
-
-fn mmmu(folder: &Folder, split: &str) -> Result<Vec<Question>> {
-    let rows = suites::mmmu::rows(folder, split)?;
-    Ok(rows.into_iter().map(|row| row.question).collect())
 }
 
 impl fmt::Display for Benchmark {
@@ -147,18 +121,60 @@ impl fmt::Display for Benchmark {
 }
 
 impl FromStr for Benchmark {
-    type Err = EvalError;
+    type Err = UnknownBenchmark;
 
-    fn from_str(name: &str) -> Result<Self> {
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
         let found = Self::ALL.into_iter().find(|benchmark| benchmark.name() == name);
-        found.ok_or_else(|| EvalError::UnknownBenchmark {
-            name: name.to_owned(),
-        })
+        found.ok_or_else(|| UnknownBenchmark(name.to_owned()))
     }
 }
+
+/// No benchmark has this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownBenchmark(pub String);
+
+impl fmt::Display for UnknownBenchmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Benchmark::ALL.map(Benchmark::name);
+        let near = bunny_base::nearest(&self.0, names).unwrap_or_default();
+        write!(
+            f,
+            "there is no benchmark `{}`: did you mean `{near}`? There are {}",
+            self.0,
+            names.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownBenchmark {}
 
 impl Serialize for Benchmark {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_benchmark_is_told_with_the_nearest_one() {
+        let told = "mmbench".parse::<Benchmark>().unwrap_err().to_string();
+        assert!(told.contains("did you mean `mmbench-dev`"), "{told}");
+        for benchmark in Benchmark::ALL {
+            assert_eq!(benchmark.name().parse(), Ok(benchmark));
+        }
+    }
+
+    // As the reference's scripts do, behind `batch_decode`.
+    #[test]
+    fn answers_are_kept_as_each_script_keeps_them() {
+        let said = " \u{1c}A. </s> </s>\n";
+        let kept = |benchmark: Benchmark| benchmark.clean(Template::MiniCpm, said);
+        assert_eq!(kept(Benchmark::Mme), "A. </s> </s>");
+        assert_eq!(kept(Benchmark::ScienceQa), "A. </s>");
+        assert_eq!(kept(Benchmark::MmbenchDev), "A. </s>");
+        assert_eq!(kept(Benchmark::MmmuTest), said);
     }
 }

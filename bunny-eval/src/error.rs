@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::benchmark::Benchmark;
 use crate::question::QuestionId;
-use crate::score::Convention;
+use crate::convention::Convention;
+
+/// Whatever keeps a model from answering.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of this crate's functions.
 pub type Result<T, E = EvalError> = std::result::Result<T, E>;
@@ -79,12 +82,9 @@ pub enum EvalError {
         /// The benchmark.
         benchmark: String,
     },
-    /// No benchmark has this name.
-    #[error("there is no benchmark `{name}`{}: take one of {}", Nearest(name), Names)]
-    UnknownBenchmark {
-        /// The name that was asked for.
-        name: String,
-    },
+    /// A file could not be written whole.
+    #[error(transparent)]
+    Unwritten(#[from] bunny_base::FileError),
     /// A harness does not score this benchmark.
     #[error("{convention} has no scorer for {benchmark}: take another --convention")]
     NoScorer {
@@ -148,7 +148,7 @@ pub enum EvalError {
     #[error("the model cannot answer: {source}")]
     Answerer {
         /// What it says.
-        source: crate::run::Failure,
+        source: Failure,
     },
     /// A reply is to no question, or to one that has a reply.
     #[error("an answer came to question {place} of those asked together, which waits for none")]
@@ -184,6 +184,56 @@ pub enum EvalError {
         /// Its place, from 1.
         place: usize,
     },
+    /// A folder of results has none.
+    #[error(
+        "{}: there are no results under {convention} in it: `eval score --out` writes them", folder.display()
+    )]
+    NoResults {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose rules were asked for.
+        convention: Convention,
+    },
+    /// A file is of a later layout than this library knows.
+    #[error("{}: format_version {found} is newer than {known}, the last one known here: take a newer bunny", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version that can be read.
+        known: u32,
+    },
+    /// A benchmark gives no such figure.
+    #[error("{benchmark} gives no figure `{name}`: name one of {}", known.join(", "))]
+    UnknownScore {
+        /// The benchmark.
+        benchmark: Benchmark,
+        /// The figure that was named; empty where none was.
+        name: String,
+        /// The figures that it gives.
+        known: Vec<&'static str>,
+    },
+    /// A figure is none that a benchmark can give.
+    #[error("{benchmark}: {name} cannot be {value}: it lies between 0 and {most}")]
+    ScoreRange {
+        /// The benchmark.
+        benchmark: Benchmark,
+        /// The figure.
+        name: &'static str,
+        /// What was given.
+        value: f64,
+        /// The most that it can be.
+        most: f64,
+    },
+    /// No published model has this name.
+    #[error("no published model is called `{name}`: take one of {}", names.join(", "))]
+    UnknownPublished {
+        /// The name that was asked for.
+        name: String,
+        /// Those that are known.
+        names: Vec<String>,
+    },
 }
 
 /// The place in a file, if there is one.
@@ -192,32 +242,6 @@ struct Place(Option<usize>);
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.map_or(Ok(()), |line| write!(f, ": line {line}"))
-    }
-}
-
-/// The nearest benchmark to a name that is none.
-struct Nearest<'a>(&'a str);
-
-impl std::fmt::Display for Nearest<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let near = Benchmark::ALL
-            .iter()
-            .map(|benchmark| (strsim::damerau_levenshtein(self.0, benchmark.name()), benchmark))
-            .min_by_key(|(distance, _)| *distance)
-            .filter(|(distance, _)| *distance <= 3);
-        near.map_or(Ok(()), |(_, benchmark)| write!(f, " (near: {benchmark})"))
-    }
-}
-
-/// The names of all benchmarks.
-struct Names;
-
-impl std::fmt::Display for Names {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (at, benchmark) in Benchmark::ALL.iter().enumerate() {
-            write!(f, "{}{benchmark}", if at == 0 { "" } else { ", " })?;
-        }
-        Ok(())
     }
 }
 

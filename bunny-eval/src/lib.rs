@@ -1,15 +1,14 @@
-//! What a Bunny is worth: the benchmarks of the paper in their published files, what a model is
-//! asked, how its answers are judged, and the tables that follow.
-//!
-//! Questions come from a [`Folder`], answers from a file ([`Answers`]), and [`score`] brings both
-//! together under a [`Convention`]. Nothing here runs a model.
+#![doc = include_str!("../README.md")]
 
 pub mod answer;
-pub mod benchmark;
+mod benchmark;
 pub mod check;
+pub mod compare;
+mod convention;
 mod error;
 pub mod facts;
 mod folder;
+mod html;
 pub mod picture;
 pub mod prompt;
 mod python;
@@ -19,16 +18,19 @@ pub mod run;
 pub mod score;
 mod submission;
 mod suites;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use answer::Answers;
-pub use benchmark::Benchmark;
-pub use error::{EvalError, Result};
+pub use benchmark::{Benchmark, Server, UnknownBenchmark};
+pub use convention::{Convention, UnknownConvention};
+pub use error::{EvalError, Failure, Result};
 pub use folder::Folder;
 pub use prompt::Template;
 pub use question::{Question, QuestionId};
-pub use score::{Convention, Report};
+pub use score::Report;
 pub use submission::{Submission, submission};
+pub use suites::{folder, questions};
 pub use text::Text;

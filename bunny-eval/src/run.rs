@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::error::{EvalError, Result};
+use crate::error::{EvalError, Failure, Result};
 use crate::facts::blob_id;
 use crate::question::{PictureRef, Question};
 
@@ -62,9 +62,6 @@ pub struct Reply {
     /// Whether it ended because it had as many tokens as it may.
     pub is_cut: bool,
 }
-
-/// Whatever keeps a model from answering.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Something that answers questions: an engine, a server, a list.
 pub trait Answerer {

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use crate::answer::{Answer, Answers, BrokenLines, Matched, matched};
 use crate::benchmark::Benchmark;
+use crate::convention::Convention;
 use crate::error::{EvalError, Result};
 use crate::folder::Folder;
 use crate::question::Question;
 use crate::suites;
 
-mod convention;
 pub(crate) mod gqa;
 pub(crate) mod letter;
 pub(crate) mod letter_lmms;
@@ -28,7 +28,6 @@ pub(crate) mod vqa_answer;
 mod vqav2;
 pub(crate) mod yes_no;
 
-pub use convention::{Convention, UnknownConvention};
 pub use report::{Judged, Report, State};
 pub(crate) use report::{Scored, intervals};
 pub use vqa_answer::normalise as normalise_vqa_answer;
@@ -195,15 +194,51 @@ impl Suite {
         &self.gold
     }
 
-    pub(crate) fn matched<'a>(&self, answers: &'a Answers) -> Result<Matched<'a>> {
-        let same = |question: &Question, prompt: &str| match &self.gold {
+    /// Leaves only the first `limit` questions: what follows is a part, and is marked as such.
+    pub fn limit(&mut self, limit: usize) {
+        if limit >= self.questions.len() {
+            return;
+        }
+        self.partial = true;
+        self.questions.truncate(limit);
+        match &mut self.gold {
+            Gold::Mme(_) => {}
+            Gold::Pope(is_no) => is_no.truncate(limit),
+            Gold::Mmmu(rows, gold) => {
+                rows.truncate(limit);
+                gold.iter_mut().for_each(|gold| gold.truncate(limit));
+            }
+            Gold::Mmbench(table) => table.rows.truncate(limit),
+            Gold::SeedBench(gold) => {
+                gold.rows.retain(|row| row.question.is_some_and(|question| question < limit));
+            }
+            Gold::Vqav2(gold) => gold.iter_mut().for_each(|gold| gold.truncate(limit)),
+            Gold::Gqa(gold) => gold.truncate(limit),
+            Gold::ScienceQa(gold) => gold.retain(|row| row.question < limit),
+        }
+    }
+
+    /// The last answer to each question.
+    ///
+    /// # Errors
+    /// When an answer is to no question.
+    pub fn last<'a>(&self, answers: &'a Answers) -> Result<Vec<Option<&'a Answer>>> {
+        Ok(self.matched(answers)?.last(self.questions.len()))
+    }
+
+    /// Whether a question is the one that was asked by some prompt, where several share an id.
+    pub fn is_asked(&self, question: &Question, prompt: &str) -> bool {
+        match &self.gold {
             Gold::Mme(gold) => {
-                gold.asked(&question.id, prompt).is_some_and(|asked| {
-                    gold.asked(&question.id, &question.text) == Some(asked)
-                })
+                let asked = |prompt| gold.asked(&question.id, prompt);
+                asked(prompt).is_some_and(|found| asked(&question.text) == Some(found))
             }
             _ => question.recorded.as_deref() == Some(prompt),
-        };
+        }
+    }
+
+    pub(crate) fn matched<'a>(&self, answers: &'a Answers) -> Result<Matched<'a>> {
+        let same = |question: &Question, prompt: &str| self.is_asked(question, prompt);
         matched(self.benchmark, &self.questions, answers, same)
     }
 

@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use crate::benchmark::Benchmark;
 use crate::error::Result;
-use crate::score::Convention;
+use crate::convention::Convention;
 use crate::score::statistic::Interval;
 
 pub use form::{TableForm, UnknownForm};
 pub use published::{Published, published};
-pub use result::{Entered, Label, read_results};
+pub use result::{Entered, Label, read_results, write_report};
 
 /// A column of the paper's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

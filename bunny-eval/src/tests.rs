@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::python;
 use crate::score::{letter, letter_lmms, mmmu_choice, mmmu_open, vqa_answer, yes_no};
+use crate::score::statistic::Statistic;
 use crate::suites::mmmu::Truth;
 use crate::text::Text;
 
@@ -107,6 +108,17 @@ fn floats_are_read_and_rounded_as_by_python() {
     });
     all_agree("round", |(value, theirs): &(f64, f64)| {
         (value.to_string(), python::round(*value, 2), *theirs)
+    });
+}
+
+/// lmms-eval's `clustered_stderr`.
+#[test]
+fn errors_of_clustered_rows_are_lmms_evals() {
+    all_agree("clustered_error", |(scores, clusters, theirs): &(Vec<f64>, Vec<u32>, f64)| {
+        let rows = scores.iter().zip(clusters).map(|(score, cluster)| (cluster.to_string(), *score));
+        let ours = Statistic::mean("s", 1.0, rows).clustered_error().unwrap();
+        let is_near = (ours - theirs).abs() < 1e-9;
+        (format!("{scores:?} {clusters:?}: {ours}"), is_near, true)
     });
 }
 

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use bunny_eval::score::Suite;
-use bunny_eval::{Benchmark, Convention, EvalError, Folder, Report, Submission, Template, submission};
+use bunny_eval::{Benchmark, Convention, EvalError, Folder, Report, Submission, Template, folder, submission};
 use serde_json::{Map, Value};
 
 fn fixtures() -> PathBuf {
@@ -20,7 +20,7 @@ fn expected(name: &str) -> Map<String, Value> {
 
 fn suite(benchmark: &str) -> Suite {
     let benchmark: Benchmark = benchmark.parse().unwrap();
-    Suite::read(benchmark, benchmark.folder(fixtures()).unwrap()).unwrap()
+    Suite::read(benchmark, folder(benchmark, fixtures()).unwrap()).unwrap()
 }
 
 fn scored(suite: &Suite, answers: &str, convention: Convention) -> Report {
@@ -76,7 +76,7 @@ fn prompts_are_the_references() {
     assert_eq!(templates.len(), Benchmark::ALL.len());
     for (name, template) in templates {
         let benchmark: Benchmark = name.parse().unwrap();
-        let questions = benchmark.questions(&benchmark.folder(fixtures()).unwrap()).unwrap();
+        let questions = bunny_eval::questions(benchmark, &folder(benchmark, fixtures()).unwrap()).unwrap();
         let path = fixtures().join(format!("expected/prompts/{name}.jsonl"));
         let theirs = std::fs::read_to_string(path).unwrap();
         assert_eq!(theirs.lines().count(), questions.len(), "{name}");

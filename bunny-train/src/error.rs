@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use bunny_core::{
-    checkpoint::CheckpointError,
-    conversation::{ConversationError, Template},
-};
+use bunny_core::input::conversation::{ConversationError, Template};
 use bunny_data::DataError;
+use bunny_weights::CheckpointError;
 
-use crate::{feed::PictureProblem, labels::SampleError, reduce::ReduceError};
+use crate::{
+    data::{PictureProblem, SampleError},
+    reduce::ReduceError,
+};
 
 /// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum TrainError {
     /// A file of weights.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A file that cannot be written.
+    #[error(transparent)]
+    File(#[from] bunny_base::FileError),
     /// Records or pictures.
     #[error(transparent)]
     Data(#[from] DataError),

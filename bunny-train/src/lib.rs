@@ -2,51 +2,25 @@
 //!
 //! ## Inside
 //!
-//! A record becomes a [`Sample`](labels::Sample), samples a [`Batch`](batch::Batch); a
-//! [`Pass`](pass::Pass) takes a batch through the model and back, and leaves
-//! [`Gradients`](gradients::Gradients) of what learns.
+//! A record becomes a [`Sample`](data::Sample), samples a [`Batch`](data::Batch); a
+//! [`Pass`](step::Pass) takes a batch through the model and back, and leaves
+//! [`Gradients`](step::Gradients) of what learns.
 #![recursion_limit = "256"]
 
-pub mod batch;
-pub mod checkpoint;
-pub mod clip;
-pub mod contrastive;
+pub mod data;
 mod draw;
 mod error;
-pub mod events;
-pub mod feed;
-pub mod gradients;
-mod initial;
-pub mod inspect;
-pub mod labels;
-pub mod language;
-pub mod left_out;
-pub mod lora;
-mod loss;
 pub mod merge;
-pub mod metrics;
-pub mod muon;
-pub mod names;
 pub mod optimizer;
-mod output;
-pub mod pass;
-pub mod plan;
-pub mod plot;
-pub mod preflight;
-mod ranks;
 pub mod recipe;
 pub mod reduce;
+pub mod report;
 pub mod run;
-pub mod schedule;
-pub mod stage;
-pub mod start;
-pub mod steps;
+pub mod stages;
+pub mod step;
 mod stored;
-mod sums;
 #[cfg(test)]
 mod testing;
-pub mod tokenizer;
-pub mod trainer;
+pub mod trainable;
 
 pub use error::TrainError;
-pub use output::PROJECTOR_WEIGHTS;

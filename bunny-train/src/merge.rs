@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bunny_core::checkpoint::{
-    ModelSource, StoredDtype, StoredTensor, TensorFiles,
+use bunny_core::checkpoint::ModelSource;
+use bunny_weights::{
+    StoredDtype, StoredTensor, TensorFiles,
     writer::{MAX_SHARD_SIZE, PlannedTensor, SIDE_FILES, copy_side_files, write_folder},
 };
 use burn::tensor::{bf16, f16};

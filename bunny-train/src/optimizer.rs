@@ -1,5 +1,7 @@
 //! AdamW and Muon with master weights in f32, whatever type the model holds what learns in.
 
+pub mod muon;
+
 use std::collections::HashMap;
 
 use bunny_core::{
@@ -17,11 +19,9 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    gradients::{Gradients, Slots},
-    muon,
-    names::Part,
     reduce::{Reduce, ReduceError},
-    stage::Learner,
+    step::{Gradients, Slots},
+    trainable::{Learner, Part},
 };
 
 /// What turns gradients into steps; transformers' `optim`.

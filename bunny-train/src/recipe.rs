@@ -20,10 +20,10 @@
 //! Two more stages make the parts that a Bunny is made of, where they are not taken from others:
 //! `[language]` and `[contrastive]`; the later stages find what these have made by themselves.
 
+mod bunny;
 mod contrastive;
 mod keys;
 mod language;
-mod stage;
 mod training;
 
 use std::{
@@ -35,14 +35,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+pub use bunny::{LossAverage, StageRecipe};
 pub use contrastive::{ContrastiveRecipe, TextSizes, VisionSizes};
 pub use language::{LanguageRecipe, PhiSizes};
-pub use stage::{LossAverage, StageRecipe};
 pub use training::{Reporter, TrainingArguments};
 
 use keys::{Fault, Keys, nearest, unknown_key};
 
-use crate::stage::Learns;
+use crate::trainable::Learns;
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT_VERSION: i64 = 1;

@@ -1,6 +1,6 @@
 //! Stored numbers as f32.
 
-use bunny_core::checkpoint::{StoredDtype, StoredTensor};
+use bunny_weights::{StoredDtype, StoredTensor};
 use burn::tensor::{bf16, f16};
 
 /// The numbers of a stored tensor; `None` when they are no floats.

@@ -5,12 +5,16 @@ mod common;
 
 use std::{collections::HashMap, path::Path};
 
-use bunny_core::checkpoint::{Builder, NameTable, Precision, TensorFiles, WeightSet};
-use bunny_train::{
-    contrastive::SiglipPair,
-    recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
-    stage::thaw,
+use bunny_core::{
+    checkpoint::{Precision, WeightSet},
+    nn::{Builder, NameTable},
 };
+use bunny_train::{
+    recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
+    stages::SiglipPair,
+    trainable::thaw,
+};
+use bunny_weights::TensorFiles;
 use burn::{
     backend::Autodiff,
     module::{Module, ModuleVisitor, Param, ParamId},

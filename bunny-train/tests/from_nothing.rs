@@ -13,21 +13,18 @@ use std::{
 
 use bunny_core::{
     Bunny,
-    checkpoint::{ModelSource, Precision, StoredDtype},
+    checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
 };
 use bunny_train::{
-    TrainError, checkpoint,
-    contrastive::ContrastiveJob,
-    feed::PicturePolicy,
-    language::LanguageJob,
+    TrainError,
+    data::PicturePolicy,
     merge,
-    metrics::METRICS_FILE,
     recipe::{Override, Recipe, Stage, StageKind},
-    run::{Observer, Outcome},
-    start::{Places, Start},
-    trainer::Job,
+    run::{Observer, Outcome, checkpoint, metrics::METRICS_FILE},
+    stages::{ContrastiveJob, Job, LanguageJob, Places, Start},
 };
+use bunny_weights::StoredDtype;
 use burn::{backend::Autodiff, tensor::DType};
 use burn_flex::Flex;
 use common::read_tensors;
@@ -131,7 +128,7 @@ fn recipe(data: &Path, changes: &[&str]) -> Recipe {
 fn run(kind: StageKind, stage: &Stage, out: &Path, stop_after: Option<u64>) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
-    let mut watch = |line: &bunny_train::metrics::StepMetrics, _: u64| {
+    let mut watch = |line: &bunny_train::run::metrics::StepMetrics, _: u64| {
         told.store(Some(line.step) == stop_after, Ordering::Relaxed);
     };
     let observer: Observer<'_> = &mut watch;
@@ -435,7 +432,8 @@ fn losses_fall_in_the_stages_that_start_from_nothing() {
     let recipe = recipe(data.path(), &changes).with_results_in(out.path());
     for (kind, stage) in &recipe.stages[..2] {
         let outcome = run(*kind, stage, out.path(), None);
-        let steps = bunny_train::metrics::read(&out.path().join(kind.name()).join(METRICS_FILE));
+        let steps =
+            bunny_train::run::metrics::read(&out.path().join(kind.name()).join(METRICS_FILE));
         let (first, last) = (steps.unwrap()[0].loss, outcome.last_loss.unwrap());
         // Texts are all but the same sentence; of sixteen pairs each has its own picture.
         assert!(last < first / 4.0, "{kind}: {first} {last}");

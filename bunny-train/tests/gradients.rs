@@ -5,9 +5,8 @@ mod common;
 
 use bunny_core::nn::Mode;
 use bunny_train::{
-    gradients::{Gradients, Slots},
-    pass::Pass,
-    stage::{Learner, prepare},
+    step::{Gradients, Pass, Slots},
+    trainable::{Learner, prepare},
 };
 use burn::backend::Autodiff;
 use burn_flex::Flex;

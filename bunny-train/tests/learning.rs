@@ -7,15 +7,15 @@ mod common;
 use std::{ops::ControlFlow, path::Path};
 
 use bunny_core::{
-    checkpoint::{ModelSource, Precision, StoredDtype},
+    checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
 };
 use bunny_train::{
     merge,
     recipe::{StageKind, StageRecipe, TrainingArguments},
-    start::Places,
-    trainer::Job,
+    stages::{Job, Places},
 };
+use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use common::fixtures;

@@ -5,14 +5,14 @@ mod common;
 
 use std::{path::Path, sync::atomic::Ordering};
 
-use bunny_core::{checkpoint::Precision, nn::kernel::cpu::has_bf16_dot};
+use bunny_core::checkpoint::Precision;
+use bunny_kernels::has_bf16_dot;
 use bunny_train::{
-    gradients::{Gradients, Slots, collect},
-    names::{NamedParameter, Part},
     optimizer::{AdamWConfig, Optim, Optimizer, Rates},
     reduce::{Alone, Reduction},
-    stage::Learner,
-    trainer::Job,
+    stages::Job,
+    step::{Gradients, Slots, collect},
+    trainable::{Learner, NamedParameter, Part},
 };
 use burn::{
     backend::Autodiff,

@@ -11,7 +11,11 @@ use std::{
 };
 
 use bunny_core::checkpoint::Precision;
-use bunny_train::{TrainError, checkpoint, metrics, trainer::Job};
+use bunny_train::{
+    TrainError,
+    run::{checkpoint, metrics},
+    stages::Job,
+};
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use common::{Stage, results};
@@ -36,7 +40,7 @@ fn job(folder: &Path) -> Job {
     job
 }
 
-fn run(job: &Job) -> Result<bunny_train::trainer::Outcome, TrainError> {
+fn run(job: &Job) -> Result<bunny_train::run::Outcome, TrainError> {
     job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {})
 }
 

@@ -7,7 +7,7 @@ mod common;
 use std::{collections::BTreeMap, path::Path};
 
 use bunny_core::checkpoint::Precision;
-use bunny_train::metrics;
+use bunny_train::run::metrics;
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use common::{Stage, difference, expected, read_tensors};

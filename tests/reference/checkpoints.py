@@ -1,6 +1,6 @@
 """Files of weights as torch, safetensors and peft write them, and the bytes they hold.
 
-Writes bunny-core/tests/fixtures/checkpoints: one file or folder per case, and `expected.json` with
+Writes bunny-weights/tests/fixtures/checkpoints: one file or folder per case, and `expected.json` with
 number type, shape and bytes (hexadecimal, little endian, contiguous) of every tensor in it. Cases
 under `refused` must not load. All but `legacy.pt` come out byte for byte the same again; the keys
 of its storages are memory addresses.
@@ -19,7 +19,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import load_file, save_file
 
 HERE = pathlib.Path(__file__).resolve().parent
-OUT = HERE.parent.parent / "bunny-core" / "tests" / "fixtures" / "checkpoints"
+OUT = HERE.parent.parent / "bunny-weights" / "tests" / "fixtures" / "checkpoints"
 
 DTYPES = {
     torch.float64: "F64",

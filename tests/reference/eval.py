@@ -908,6 +908,7 @@ class LmmsEval:
     """Its tasks' own functions; answers reach them stripped, as `process_results` does."""
 
     def __init__(self, path):
+        self.path = path
         tasks = path / "lmms_eval" / "tasks"
         log = types.SimpleNamespace(info=lambda *_: None)
         self.mme_task = functions(tasks / "mme/utils.py", {"os": os, "defaultdict": defaultdict, "eval_logger": log, "__file__": "mme"})
@@ -1220,6 +1221,16 @@ def write_functions(bunny, reference, lmms, kit):
         except (SyntaxError, ValueError):
             value = None
         table["literal"].append([literal, value])
+    stderr = functions(lmms.path / "lmms_eval/api/metrics.py", {"collections": __import__("collections"), "math": __import__("math"), "List": list, "Any": object}, ["clustered_stderr"])
+    table["clustered_error"] = []
+    while len(table["clustered_error"]) < 120:
+        size = rng.randrange(2, 12)
+        scores = [rng.choice([0.0, 1.0, 1 / 3, 0.9]) for _ in range(size)]
+        clusters = [rng.randrange(5) for _ in range(size)]
+        try:
+            table["clustered_error"].append([scores, clusters, stderr.clustered_stderr(scores, clusters)])
+        except ValueError:  # a variance that comes out below zero
+            pass
     for text in made_up(rng, [" ", "\x1c", "\x1f", "\x85", "\xa0", "\u200b", "\u3000", "a", "\t", "\v"], 100):
         table["strip"].append([text, text.strip()])
         table["split"].append([text, text.split()])

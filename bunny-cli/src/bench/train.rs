@@ -5,21 +5,16 @@ use std::{num::NonZeroUsize, time::Instant};
 use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
-    image_processor::Pixels,
+    config::presets::{PRESETS, Preset},
+    input::{image::Pixels, tokenizer::Token},
     nn::Mode,
-    presets::{PRESETS, Preset},
-    tokenizer::Token,
 };
 use bunny_train::{
-    batch::{Batch, Layout},
-    clip::{clip_factor, global_norm},
-    gradients::{Gradients, Slots},
-    labels::Sample,
-    lora::{self, LoraConfig},
+    data::{Batch, Layout, Sample},
     optimizer::{AdamWConfig, Optim, Optimizer, Rates},
-    pass::Pass,
     reduce::Alone,
-    stage::{Learner, Learns, prepare},
+    step::{Gradients, Pass, Slots, clip_factor, global_norm},
+    trainable::{Learner, Learns, LoraConfig, lora, prepare},
 };
 use burn::{
     backend::Autodiff,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use bunny_core::{
+use bunny_core::input::{
     conversation::{Conversation, Template},
     tokenizer::Tokenizer,
 };

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use bunny_core::conversation::{Conversation, Message};
 use bunny_core::generate::batch::{self, Prompt};
 use bunny_core::generate::{GenerationOptions, Picture, Pipeline};
-use bunny_core::image_processor::{DecodeOptions, decode_file};
+use bunny_core::input::conversation::{Conversation, Message};
+use bunny_core::input::image::{DecodeOptions, decode_file};
 use bunny_data::picture_world::{Score, Tally, TestQuestion, open_test, other_pictures};
 use bunny_data::write_whole;
 use burn::tensor::backend::Backend;

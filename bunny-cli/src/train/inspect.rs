@@ -5,11 +5,10 @@ use std::{fmt::Write, io::IsTerminal, path::PathBuf};
 use anyhow::{Context, Result};
 use bunny_data::record::RecordFile;
 use bunny_train::{
-    batch::Layout,
-    inspect::{spans, to_html, to_terminal},
-    labels::Sample,
+    data::{Layout, Sample},
     recipe::{Stage, StageKind},
-    start::Outline,
+    report::inspect::{spans, to_html, to_terminal},
+    stages::Outline,
 };
 
 use super::RecipeArgs;

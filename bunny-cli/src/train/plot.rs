@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bunny_train::{
-    metrics::{self, METRICS_FILE},
-    plot::svg,
     recipe::StageKind,
+    report::plot::svg,
+    run::metrics::{self, METRICS_FILE},
 };
 use resvg::{
     tiny_skia::{Pixmap, Transform},

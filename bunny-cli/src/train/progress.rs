@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use bunny_train::metrics::StepMetrics;
+use bunny_train::run::metrics::StepMetrics;
 use indicatif::ProgressBar;
 
 use crate::progress::{add_bar, tell};

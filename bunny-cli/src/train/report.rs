@@ -5,14 +5,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
-    contrastive::{ContrastiveJob, Pairs},
-    feed::{PicturePolicy, Source},
-    language::LanguageJob,
-    plan::{LearnCounts, MemoryPlan},
-    preflight::Preflight,
-    start::Start,
-    steps::Steps,
-    trainer::Job,
+    data::{Pairs, PicturePolicy, Preflight, Source, Steps},
+    report::{LearnCounts, MemoryPlan},
+    stages::{ContrastiveJob, Job, LanguageJob, Start},
 };
 
 use super::stages::How;

@@ -4,13 +4,10 @@ use anyhow::Result;
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
     TrainError,
-    contrastive::ContrastiveJob,
-    language::LanguageJob,
     recipe::StageKind,
     reduce::Reduction,
     run::{Observer, Outcome},
-    start::Start,
-    trainer::Job,
+    stages::{ContrastiveJob, Job, LanguageJob, Start},
 };
 use burn::{
     backend::Autodiff,

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use bunny_weights::TensorFiles;
+
 use super::{
-    OpenModel, TensorFiles, WeightSet,
+    OpenModel, WeightSet,
     source::{TOWER, configuration, folder_of, image_processor, open_tower, projector, unused},
 };
-use crate::{Error, Fields, config::BunnyConfig, tokenizer::Tokenizer};
+use crate::{Error, Fields, config::BunnyConfig, input::tokenizer::Tokenizer};
 
 /// The parts of a model that is yet to be one.
 #[derive(Debug)]

@@ -5,14 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
+use bunny_weights::{CheckpointError, TensorFiles};
 use bytes::Bytes;
 
 use super::{
-    OpenModel, TensorFiles, WeightSet,
+    OpenModel, WeightSet,
     source::{image_processor, unused},
-    writer::write_whole,
 };
-use crate::{BunnyConfig, Error, Fields, tokenizer::Tokenizer};
+use crate::{BunnyConfig, Error, Fields, input::tokenizer::Tokenizer};
 
 /// Where its files are called to be, in errors.
 const PLACE: &str = "the built-in model";
@@ -36,10 +36,11 @@ const CONFIG: &str = text!("config.json");
 const TOWER_CONFIG: &str = text!("siglip-tower/config.json");
 const TOKENIZER: &str = text!("tokenizer.json");
 const TOKENIZER_CONFIG: &str = text!("tokenizer_config.json");
-const WEIGHTS: &[u8] = file!("model.safetensors");
+// Statics: of a constant, every use keeps a copy of its own in the program.
+static WEIGHTS: &[u8] = file!("model.safetensors");
 
 /// Its files and their names.
-const FILES: [(&str, &[u8]); 8] = [
+static FILES: [(&str, &[u8]); 8] = [
     ("README.md", CARD.as_bytes()),
     ("config.json", CONFIG.as_bytes()),
     ("generation_config.json", file!("generation_config.json")),
@@ -82,9 +83,10 @@ pub fn open() -> Result<OpenModel, Error> {
 /// When a file cannot be written.
 pub fn write(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>, Error> {
     let mut written = Vec::with_capacity(FILES.len());
-    for (name, bytes) in FILES {
+    for (name, bytes) in &FILES {
         let path = folder.as_ref().join(name);
-        write_whole(&path, |file| file.write_all(bytes))?;
+        bunny_base::write_atomic(&path, |file| file.write_all(bytes))
+            .map_err(CheckpointError::from)?;
         written.push(path);
     }
     Ok(written)

@@ -5,16 +5,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bunny_weights::{CheckpointError, StoredDtype, convert, writer};
 use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{DType, Tensor, backend::Backend},
 };
 use serde_json::{Value, json};
 
-use super::{CheckpointError, NameTable, StoredDtype, cast, writer};
 use crate::{
-    Bunny, BunnyConfig, Error, image_processor::ImageProcessor, nn::Activation,
-    projector::ProjectorKind, vision::VisionConfig,
+    Bunny, BunnyConfig, Error,
+    config::{ProjectorKind, VisionConfig},
+    input::image::ImageProcessor,
+    nn::{Activation, NameTable, held_as},
 };
 
 /// The files a tokenizer may be made of.
@@ -43,12 +45,12 @@ pub struct NamedParameter<B: Backend> {
 
 impl<B: Backend> NamedParameter<B> {
     /// The numbers in type `dtype`, little endian.
-    fn bytes(&self, dtype: DType) -> Vec<u8> {
+    fn bytes(&self, dtype: StoredDtype) -> Vec<u8> {
         let mut bytes = Vec::new();
         for piece in &self.pieces {
             let data = piece.clone().into_data();
             let values: Vec<f32> = data.iter::<f32>().collect();
-            bytes.extend(cast::from_f32(&values, dtype).expect("weights are floats"));
+            bytes.extend(convert::from_f32(&values, dtype).expect("weights are floats"));
         }
         bytes
     }
@@ -87,7 +89,7 @@ impl<B: Backend> Bunny<B> {
         image_processor: &ImageProcessor,
     ) -> Result<Vec<PathBuf>, Error> {
         let folder = folder.as_ref();
-        let float = float_to_write(folder, dtype)?;
+        float_to_write(folder, dtype)?;
         let parameters = self.named_parameters();
         let plan: Vec<_> = parameters
             .iter()
@@ -103,7 +105,7 @@ impl<B: Backend> Bunny<B> {
             .collect();
         let mut written = writer::write_folder(folder, &plan, max_shard_size, |planned| {
             let parameter = by_name[planned.name.as_str()];
-            Ok::<_, CheckpointError>(parameter.bytes(float))
+            Ok::<_, CheckpointError>(parameter.bytes(planned.dtype))
         })?;
         let mut config = self.config().clone();
         if let Some((tower, files)) = write_tower(folder, &config.vision, image_processor)? {
@@ -126,7 +128,7 @@ impl<B: Backend> Bunny<B> {
 
 /// The numbers of a model that is going to be written to `folder` in `dtype`.
 pub(super) fn float_to_write(folder: &Path, dtype: StoredDtype) -> Result<DType, CheckpointError> {
-    dtype.float().ok_or_else(|| CheckpointError::NotAFloat {
+    held_as(dtype).ok_or_else(|| CheckpointError::NotAFloat {
         folder: folder.into(),
         dtype: dtype.name(),
     })
@@ -156,7 +158,7 @@ pub(super) fn write_tower(
 
 /// Writes a configuration, and gives its path.
 pub(super) fn write_json(path: PathBuf, json: &Value) -> Result<PathBuf, CheckpointError> {
-    writer::write_whole(&path, |file| writeln!(file, "{json:#}"))?;
+    bunny_base::write_atomic(&path, |file| writeln!(file, "{json:#}"))?;
     Ok(path)
 }
 

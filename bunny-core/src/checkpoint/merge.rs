@@ -1,9 +1,9 @@
 //! LoRA adapters merged into the weights they belong to.
 
+use bunny_weights::{CheckpointError, StoredTensor, adapter::Adapter, convert};
 use gemm::{Parallelism, gemm};
 
-use super::{StoredTensor, adapter::Adapter, cast, weights::float_type};
-use crate::Error;
+use super::weights::float_type;
 
 /// Adds `scale · B A` of the adapter of layer `target` to that layer's weight, `[out, in]`, in f32.
 ///
@@ -14,14 +14,14 @@ pub(super) fn add_adapter(
     target: &str,
     weight: &mut [f32],
     [output, input]: [usize; 2],
-) -> Result<(), Error> {
+) -> Result<(), CheckpointError> {
     let Some([a, b]) = adapter.get(target) else {
         return Ok(());
     };
     let rank = a.shape.first().copied().unwrap_or(0);
     for (stored, wanted) in [(&a, [rank, input]), (&b, [output, rank])] {
         if stored.shape != wanted {
-            return Err(Error::Mismatch {
+            return Err(CheckpointError::Mismatch {
                 place: stored.file.display().to_string(),
                 missing: Vec::new(),
                 misshapen: vec![format!(
@@ -32,9 +32,9 @@ pub(super) fn add_adapter(
             });
         }
     }
-    let widened = |stored: &StoredTensor| -> Result<Vec<f32>, Error> {
+    let widened = |stored: &StoredTensor| -> Result<Vec<f32>, CheckpointError> {
         let dtype = float_type(stored)?;
-        Ok(cast::to_f32(&stored.bytes, dtype).expect("the type is a float"))
+        Ok(convert::to_f32(&stored.bytes, dtype).expect("the type is a float"))
     };
     let (a, b) = (widened(&a)?, widened(&b)?);
     assert_eq!(weight.len(), output * input);

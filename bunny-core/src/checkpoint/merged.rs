@@ -5,16 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bunny_weights::{
+    CheckpointError, StoredDtype, TensorFiles,
+    adapter::Adapter,
+    writer::{MAX_SHARD_SIZE, PlannedTensor, SIDE_FILES, copy_side_files, write_folder},
+};
 use burn::tensor::DType;
 use serde_json::{Value, json};
 
 use super::{
-    CheckpointError, OpenModel, StoredDtype, TensorFiles, WeightSet,
-    adapter::Adapter,
+    OpenModel, WeightSet,
     export::{float_to_write, write_json, write_tower},
-    writer::{MAX_SHARD_SIZE, PlannedTensor, SIDE_FILES, copy_side_files, write_folder},
 };
-use crate::{Error, config::BunnyConfig};
+use crate::{Error, config::BunnyConfig, nn::Weights};
 
 impl OpenModel {
     /// Writes the model as a merged checkpoint in `folder`: adapters folded into the weights they
@@ -67,7 +70,7 @@ impl WeightSet {
         &self,
         config: &BunnyConfig,
         dtype: StoredDtype,
-    ) -> Result<Vec<PlannedTensor>, Error> {
+    ) -> Result<Vec<PlannedTensor>, CheckpointError> {
         let names = config.family.names();
         let tied = config.decoder.tie_word_embeddings;
         let all: BTreeSet<&str> = self
@@ -114,7 +117,7 @@ impl WeightSet {
         if strays.is_empty() && misshapen.is_empty() && missing.is_empty() {
             return Ok(plan);
         }
-        Err(Error::Mismatch {
+        Err(CheckpointError::Mismatch {
             place: self.place(),
             missing,
             misshapen,
@@ -122,7 +125,11 @@ impl WeightSet {
         })
     }
 
-    fn merged_bytes(&self, planned: &PlannedTensor, float: DType) -> Result<Vec<u8>, Error> {
+    fn merged_bytes(
+        &self,
+        planned: &PlannedTensor,
+        float: DType,
+    ) -> Result<Vec<u8>, CheckpointError> {
         let stored = self
             .take(&planned.name)
             .ok_or_else(|| CheckpointError::NoWeights {
@@ -131,6 +138,6 @@ impl WeightSet {
             })?;
         let rows = planned.shape.first().copied().unwrap_or(1);
         let columns = planned.shape.iter().skip(1).product();
-        Ok(self.materialise(&stored, 0..rows, columns, float)?.to_vec())
+        Ok(self.rows(&stored, 0..rows, columns, float)?.to_vec())
     }
 }

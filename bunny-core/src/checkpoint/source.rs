@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    TensorFiles, WeightSet,
+use bunny_weights::{
+    TensorFiles,
     adapter::{ADAPTER_CONFIG, Adapter, AdapterConfig},
 };
+
+use super::WeightSet;
 use crate::{
     ConfigError, Error, Fields,
-    config::{BunnyConfig, vision_tower_name},
-    image_processor::ImageProcessor,
-    tokenizer::Tokenizer,
-    vision::VisionConfig,
+    config::{BunnyConfig, VisionConfig, vision_tower_name},
+    input::{image::ImageProcessor, tokenizer::Tokenizer},
 };
 
 /// The folders a model is read from.

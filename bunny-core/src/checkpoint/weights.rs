@@ -2,10 +2,15 @@
 
 use std::{cell::RefCell, collections::BTreeSet, ops::Range};
 
+use bunny_weights::{
+    CheckpointError, StoredDtype, StoredTensor, TensorFiles,
+    adapter::Adapter,
+    convert::{self, Floats},
+};
 use burn::tensor::{AllocationProperty, Bytes, DType};
 
-use super::{NameTable, StoredTensor, TensorFiles, adapter::Adapter, cast, merge::add_adapter};
-use crate::Error;
+use super::merge::add_adapter;
+use crate::nn::{NameTable, Weights, held_as, stored_as};
 
 /// The tensors of one model under their published names, from one or several sets of files.
 #[derive(Debug)]
@@ -37,11 +42,6 @@ impl WeightSet {
         self
     }
 
-    /// Asks the system to read the files now, in order: a model needs most of them at once.
-    pub fn read_ahead(&self) {
-        self.parts.iter().for_each(TensorFiles::read_ahead);
-    }
-
     /// Merges an adapter into the weights it belongs to, as they are read.
     #[must_use]
     pub fn with_adapter(mut self, adapter: Adapter) -> Self {
@@ -56,17 +56,12 @@ impl WeightSet {
         self
     }
 
-    /// Where the weights come from, for errors.
-    pub(super) fn place(&self) -> String {
-        self.place.clone()
-    }
-
     /// The number type of most of a model's weights: that of its token table.
     pub fn stored_type(&self) -> DType {
         let table = "model.embed_tokens.weight";
         let stored = self.parts.iter().find_map(|part| part.get(table));
         stored
-            .and_then(|stored| float_type(&stored).ok())
+            .and_then(|stored| held_as(stored.dtype))
             .unwrap_or(DType::F32)
     }
 
@@ -82,16 +77,24 @@ impl WeightSet {
             .flat_map(TensorFiles::names)
             .any(|name| name.starts_with(start))
     }
+}
 
-    /// The tensor of this published name; it counts as used from now on.
-    pub(super) fn take(&self, name: &str) -> Option<StoredTensor> {
+impl Weights for WeightSet {
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    fn read_ahead(&self) {
+        self.parts.iter().for_each(TensorFiles::read_ahead);
+    }
+
+    fn take(&self, name: &str) -> Option<StoredTensor> {
         let stored = self.parts.iter().find_map(|part| part.get(name))?;
         self.taken.borrow_mut().insert(name.to_string());
         Some(stored)
     }
 
-    /// Tensors that nobody took and that are not known to be unused.
-    pub(super) fn unexpected(&self, names: &NameTable) -> Vec<String> {
+    fn unexpected(&self, names: &NameTable) -> Vec<String> {
         let taken = self.taken.borrow();
         let left: BTreeSet<&str> = self
             .parts
@@ -113,19 +116,17 @@ impl WeightSet {
             .collect()
     }
 
-    /// Some rows of a stored tensor, each of `columns` numbers, as numbers of type `dtype`, with
-    /// the adapter merged in.
-    ///
-    /// Rows that are stored in the right type are not copied: the tensor *is* the mapped file.
-    pub(super) fn materialise(
+    /// The adapter is merged in. Rows that are stored in the right type are not copied: the tensor
+    /// *is* the mapped file.
+    fn rows(
         &self,
         stored: &StoredTensor,
         rows: Range<usize>,
         columns: usize,
         dtype: DType,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Bytes, CheckpointError> {
         let from = float_type(stored)?;
-        let row_bytes = columns * stored.dtype.size();
+        let row_bytes = columns * from.size();
         let bytes = stored
             .bytes
             .slice(rows.start * row_bytes..rows.end * row_bytes);
@@ -134,25 +135,36 @@ impl WeightSet {
             .adapter
             .as_ref()
             .filter(|adapter| adapter.get(target).is_some());
-        let aligned = bytes.as_ptr().addr().is_multiple_of(stored.dtype.size());
-        if from == dtype && aligned && adapter.is_none() {
+        let to = stored_as(dtype).expect("models are made of floats");
+        let aligned = bytes.as_ptr().addr().is_multiple_of(from.size());
+        if from == to && aligned && adapter.is_none() {
             return Ok(Bytes::from_shared(bytes, AllocationProperty::File));
         }
         let Some(adapter) = adapter else {
-            return Ok(cast::convert(&bytes, from, dtype).expect("models are made of floats"));
+            let floats = convert::convert(&bytes, from, to).expect("both types are floats");
+            return Ok(match floats {
+                Floats::F64(values) => Bytes::from_elems(values),
+                Floats::F32(values) => Bytes::from_elems(values),
+                Floats::F16(values) => Bytes::from_elems(values),
+                Floats::BF16(values) => Bytes::from_elems(values),
+                _ => unreachable!("a type of weights"),
+            });
         };
-        let mut values = cast::to_f32(&bytes, from).expect("the type is a float");
+        let mut values = convert::to_f32(&bytes, from).expect("the type is a float");
         add_adapter(adapter, target, &mut values, [rows.len(), columns])?;
-        let bytes = cast::from_f32(&values, dtype).expect("models are made of floats");
+        let bytes = convert::from_f32(&values, to).expect("models are made of floats");
         Ok(Bytes::from_bytes_vec(bytes))
     }
 }
 
-/// The type of a stored weight's numbers.
-pub(super) fn float_type(stored: &StoredTensor) -> Result<DType, Error> {
-    stored.dtype.float().ok_or_else(|| Error::NotFloat {
-        file: stored.file.to_path_buf(),
-        tensor: stored.name.clone(),
-        dtype: stored.dtype.name(),
-    })
+/// The type of a stored weight's numbers, which is a float.
+pub(super) fn float_type(stored: &StoredTensor) -> Result<StoredDtype, CheckpointError> {
+    match stored.dtype.is_float() {
+        true => Ok(stored.dtype),
+        false => Err(CheckpointError::NotFloat {
+            file: stored.file.to_path_buf(),
+            tensor: stored.name.clone(),
+            dtype: stored.dtype.name(),
+        }),
+    }
 }

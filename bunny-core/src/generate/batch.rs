@@ -7,7 +7,7 @@ use super::{
     read::{read, wait},
     session,
 };
-use crate::{Bunny, Error, nn::Mode, tokenizer::Token};
+use crate::{Bunny, Error, input::tokenizer::Token, nn::Mode};
 
 /// One prompt of a batch.
 #[derive(Debug)]

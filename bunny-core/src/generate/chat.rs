@@ -15,8 +15,10 @@ use super::{
 };
 use crate::{
     Error,
-    conversation::{Conversation, Message},
-    tokenizer::{Encoded, Token},
+    input::{
+        conversation::{Conversation, Message},
+        tokenizer::{Encoded, Token},
+    },
 };
 
 /// A conversation: its messages and pictures, and what the decoder has read of it.

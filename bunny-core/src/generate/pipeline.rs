@@ -5,9 +5,7 @@ use burn::tensor::backend::Backend;
 use crate::{
     Bunny, Error,
     checkpoint::{ModelSource, OpenModel, Precision},
-    conversation::Template,
-    image_processor::ImageProcessor,
-    tokenizer::Tokenizer,
+    input::{conversation::Template, image::ImageProcessor, tokenizer::Tokenizer},
 };
 
 use super::Chat;

@@ -1,7 +1,7 @@
 //! The choice of a token by its score.
 
 use super::GenerationOptions;
-use crate::random::mix;
+use bunny_base::random::mix;
 
 /// Chooses tokens: repetition penalty, temperature, top-k, top-p and the draw, in the order of
 /// `transformers`' logits processors.

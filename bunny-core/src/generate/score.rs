@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData, activation::log_softmax, backend::Backend};
 
 use super::{Picture, session};
-use crate::{Bunny, Error, nn::Mode, tokenizer::Token};
+use crate::{Bunny, Error, input::tokenizer::Token, nn::Mode};
 
 /// One token of a scored text.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,13 +1,12 @@
 //! What a decoder has read of a conversation, kept for the next turn.
 
+use bunny_base::random::mix;
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{
     Bunny, Error,
-    image_processor::Pixels,
+    input::{image::Pixels, tokenizer::Token},
     nn::{KvCache, Mode},
-    random::mix,
-    tokenizer::Token,
 };
 
 /// A picture of a conversation: its pixels, and its embeddings once they are made.

@@ -7,7 +7,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Mode, kernel};
-use crate::random::mix;
+use bunny_base::random::mix;
 
 /// Sets a share `probability` of the elements to zero and scales the others by
 /// `1 / (1 - probability)`, in training; otherwise gives `input` back.

@@ -8,8 +8,7 @@ use burn::{
     tensor::{DType, Int, Tensor, TensorData, backend::Backend},
 };
 
-use super::kernel;
-use crate::checkpoint::{Builder, Initial};
+use super::{Builder, Initial, kernel};
 
 /// A table with one row per token, in blocks of rows.
 #[derive(Module, Debug)]

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor, backend::Backend};
 
 use super::kernel;
-use crate::language::DecoderConfig;
+use crate::config::DecoderConfig;
 
 /// Keys and values of every layer, in buffers that are allocated once.
 ///

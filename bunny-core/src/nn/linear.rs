@@ -5,8 +5,7 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use super::{Mode, dropout_key, kernel};
-use crate::checkpoint::{Builder, Initial};
+use super::{Builder, Initial, Mode, dropout_key, kernel};
 
 /// `y = x Wᵀ + b`, the weight kept as published: `[out, in]`, which is also the layout in which
 /// one row of activations reads it fastest.

@@ -5,8 +5,7 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use super::kernel;
-use crate::checkpoint::{Builder, Initial};
+use super::{Builder, Initial, kernel};
 
 /// Normalises each row, then scales it and, for LayerNorm, shifts it.
 #[derive(Module, Debug)]

@@ -78,7 +78,7 @@ impl Kernel {
             && std::arch::is_x86_feature_detected!("avx512bf16")
         {
             here.push(Self::Pairs);
-            if bunny_amx::is_available() {
+            if bunny_kernels::amx::is_available() {
                 here.push(Self::Tiles);
             }
         }
@@ -104,7 +104,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Self::Pairs => dims.div_ceil(2),
             #[cfg(target_arch = "x86_64")]
-            Self::Tiles => dims.div_ceil(2).next_multiple_of(bunny_amx::SIDE),
+            Self::Tiles => dims.div_ceil(2).next_multiple_of(bunny_kernels::amx::SIDE),
         }
     }
 
@@ -145,10 +145,10 @@ impl Kernel {
             Self::Pairs => layout::interleave::<WIDTH>(rounded, words, panel),
             #[cfg(target_arch = "x86_64")]
             Self::Tiles => {
-                let (low, high) = panel.split_at_mut(words * bunny_amx::SIDE);
-                let first = rounded.len().min(words * bunny_amx::SIDE);
-                layout::interleave::<{ bunny_amx::SIDE }>(&rounded[..first], words, low);
-                layout::interleave::<{ bunny_amx::SIDE }>(&rounded[first..], words, high);
+                let (low, high) = panel.split_at_mut(words * bunny_kernels::amx::SIDE);
+                let first = rounded.len().min(words * bunny_kernels::amx::SIDE);
+                layout::interleave::<{ bunny_kernels::amx::SIDE }>(&rounded[..first], words, low);
+                layout::interleave::<{ bunny_kernels::amx::SIDE }>(&rounded[first..], words, high);
             }
         }
     }
@@ -204,7 +204,7 @@ impl Kernel {
             Self::Pairs => Multiplier::Pairs,
             // SAFETY: `here` has seen them, and no search begins within another on one thread.
             #[cfg(target_arch = "x86_64")]
-            Self::Tiles => Multiplier::Tiles(unsafe { bunny_amx::Tiles::take() }),
+            Self::Tiles => Multiplier::Tiles(unsafe { bunny_kernels::amx::Tiles::take() }),
         }
     }
 }
@@ -216,7 +216,7 @@ pub(crate) enum Multiplier {
     #[cfg(target_arch = "x86_64")]
     Pairs,
     #[cfg(target_arch = "x86_64")]
-    Tiles(bunny_amx::Tiles),
+    Tiles(bunny_kernels::amx::Tiles),
 }
 
 impl Multiplier {

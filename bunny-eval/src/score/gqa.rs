@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::report::{Judged, Scored, State};
 use super::statistic::{Statistic, ratio};
-use super::{Convention, Given};
+use super::Given;
+use crate::convention::Convention;
 use crate::python::{round, strip};
 use crate::suites::gqa::Gold;
 

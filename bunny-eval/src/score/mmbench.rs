@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::report::{Judged, Scored, State};
 use super::statistic::{Figure, Statistic, ratio};
-use super::{Convention, Given, letter, letter_lmms};
+use super::{Given, letter, letter_lmms};
+use crate::convention::Convention;
 use crate::python::{round, strip};
 use crate::suites::mmbench::{ROTATION, Table};
 
@@ -114,7 +115,7 @@ fn tables(table: &Table, scored: &mut Scored) {
         }
     }
     let units = hits.iter().map(|(index, _, hit)| {
-        (index.to_string(), 0, vec![f64::from(u8::from(*hit)), 1.0])
+        (index.to_string(), 0, vec![f64::from(u8::from(*hit)), 1.0, f64::from(u8::from(*hit))])
     });
     let figure = Figure::Mean { scale: 100.0 };
     scored.statistics.push(Statistic::gathered("accuracy", figure, "question", units));

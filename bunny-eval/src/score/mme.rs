@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::report::{Judged, Scored, State};
 use super::statistic::{Figure, Statistic, f1, ratio};
-use super::{Convention, Given, yes_no};
+use super::{Given, yes_no};
+use crate::convention::Convention;
 use crate::error::{EvalError, Result};
 use crate::python;
 use crate::question::Question;

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::report::{Judged, Scored, State};
 use super::statistic::{Statistic, ratio};
-use super::{Convention, Given, letter, mmmu_choice, mmmu_open};
+use super::{Given, letter, mmmu_choice, mmmu_open};
+use crate::convention::Convention;
 use crate::python::random::Random;
 use crate::python::{round, strip};
 use crate::suites::mmmu::{DOMAINS, Gold, Row, Truth};

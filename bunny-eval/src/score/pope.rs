@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::report::{Judged, Scored, State};
 use super::statistic::{Figure, Statistic, f1, ratio};
-use super::{Convention, Given, yes_no};
+use super::{Given, yes_no};
+use crate::convention::Convention;
 use crate::suites::pope::CATEGORIES;
 
 /// Counts of a category. What is neither yes nor no counts as its harness has it.

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Convention;
 use super::statistic::{DRAWS, Figure, SEED, Statistic, wilson};
 use crate::benchmark::{Benchmark, Server};
+use crate::convention::Convention;
 
 /// How an answer was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -136,10 +136,4 @@ pub(crate) fn intervals(statistics: &[Statistic]) -> Map<String, Value> {
     };
     let all = statistics.iter().map(|statistic| (statistic.name.to_owned(), Value::Object(of(statistic))));
     all.collect()
-}
-
-impl Serialize for Convention {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
 }

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::report::{Judged, Scored, State};
 use super::statistic::{Statistic, ratio};
-use super::{Convention, Given, letter};
+use super::{Given, letter};
+use crate::convention::Convention;
 use crate::prompt::PICTURE;
 use crate::python::{round, strip};
 use crate::suites::scienceqa::{Gold, Problem};

@@ -13,7 +13,7 @@ use crate::python::random::Random;
 /// How a figure follows from sums.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Figure {
-    /// Sums `[score, rows]`: the mean score, times a scale (1, or 100 for percent).
+    /// Sums `[score, rows, score²]`: the mean score, times a scale (1, or 100 for percent).
     Mean {
         /// What the mean is multiplied by.
         scale: f64,
@@ -134,7 +134,7 @@ impl Statistic {
         scale: f64,
         rows: impl IntoIterator<Item = (String, f64)>,
     ) -> Self {
-        let rows = rows.into_iter().map(|(cluster, score)| (cluster, 0, vec![score, 1.0]));
+        let rows = rows.into_iter().map(|(cluster, score)| (cluster, 0, vec![score, 1.0, score * score]));
         Self::gathered(name, Figure::Mean { scale }, "picture", rows)
     }
 
@@ -194,25 +194,36 @@ impl Statistic {
             && self.units.iter().any(|unit| unit.sums.get(1).is_some_and(|rows| *rows > 1.0))
     }
 
-    /// The interval of a mean whose rows are alike within a unit: the standard error over units,
-    /// SE² = Σ (sum of a unit's deviations)² / rows².
+    /// The standard error of a mean whose rows are alike within a unit: that of independent rows,
+    /// and the products of the deviations of different rows of a unit (Miller, "Adding Error Bars
+    /// to Evals", 2024, equation 4). In the figure's own unit.
     ///
-    /// `None` for a figure that is no mean, and with fewer than two units.
+    /// `None` for a figure that is no mean, and with fewer than two rows.
+    pub fn clustered_error(&self) -> Option<f64> {
+        let Figure::Mean { scale } = self.figure else {
+            return None;
+        };
+        let sum = |at: usize| self.units.iter().map(|unit| unit.sums[at]).sum::<f64>();
+        let (rows, squares) = (sum(1), sum(2));
+        if rows < 2.0 {
+            return None;
+        }
+        let mean = sum(0) / rows;
+        let deviations = squares - rows * mean * mean;
+        let of_units: f64 =
+            self.units.iter().map(|unit| (unit.sums[0] - mean * unit.sums[1]).powi(2)).sum();
+        let square = deviations / (rows * (rows - 1.0)) + (of_units - deviations) / (rows * rows);
+        Some(scale * square.max(0.0).sqrt())
+    }
+
+    /// The interval of a mean by its [clustered error](Self::clustered_error).
+    ///
+    /// `None` as for the error.
     pub fn clustered(&self) -> Option<Interval> {
         let Figure::Mean { scale } = self.figure else {
             return None;
         };
-        let rows: f64 = self.units.iter().map(|unit| unit.sums[1]).sum();
-        if self.units.len() < 2 {
-            return None;
-        }
-        let mean = self.value() / scale;
-        let squares: f64 = self
-            .units
-            .iter()
-            .map(|unit| (unit.sums[0] - mean * unit.sums[1]).powi(2))
-            .sum();
-        let half = Z * squares.sqrt() / rows;
+        let (mean, half) = (self.value() / scale, Z * self.clustered_error()? / scale);
         let interval = Interval {
             low: (mean - half).max(0.0),
             high: (mean + half).min(1.0),
@@ -279,4 +290,70 @@ pub(crate) fn interval_of(mut values: Vec<f64>) -> Option<Interval> {
         low: at(0.025)?,
         high: at(0.975)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(interval: Interval, low: f64, high: f64) -> bool {
+        (interval.low - low).abs() < 1e-9 && (interval.high - high).abs() < 1e-9
+    }
+
+    /// `scipy.stats.binomtest(k, n).proportion_ci(method="wilson")`, scipy 1.17.1.
+    #[test]
+    fn wilsons_interval_is_scipys() {
+        for (k, n, low, high) in [
+            (0.0, 10.0, 0.0, 0.277_532_799_862_889_26),
+            (8.0, 10.0, 0.490_162_471_536_641_8, 0.943_317_848_545_624_8),
+            (342.0, 900.0, 0.348_862_036_825_875_4, 0.412_157_998_389_337_6),
+            (10.0, 10.0, 0.722_467_200_137_111, 1.0),
+        ] {
+            let interval = wilson(k, n);
+            assert!(near(interval, low, high), "{k} of {n}: {interval:?}");
+        }
+        assert_eq!(wilson(0.0, 0.0), Interval { low: 0.0, high: 1.0 });
+    }
+
+    #[test]
+    fn rows_of_a_cluster_are_one_unit_and_strata_keep_them_apart() {
+        let rows = [("x", 0, 1.0), ("y", 0, 2.0), ("x", 0, 4.0), ("x", 1, 8.0)];
+        let rows = rows.map(|(id, stratum, sum)| (id.to_owned(), stratum, vec![sum]));
+        let statistic = Statistic::gathered("s", Figure::MeanF1, "picture", rows);
+        let sums: Vec<f64> = statistic.units.iter().map(|unit| unit.sums[0]).collect();
+        assert_eq!(sums, [5.0, 2.0, 8.0]);
+    }
+
+    #[test]
+    fn a_bootstrap_repeats_itself_and_comes_near_the_normal_interval() {
+        let rows = (0..400).map(|row| (row.to_string(), f64::from(u8::from(row % 4 != 0))));
+        let statistic = Statistic::mean("s", 100.0, rows);
+        let drawn = statistic.bootstrap(2000, 3).unwrap();
+        assert_eq!(Some(drawn), statistic.bootstrap(2000, 3));
+        assert_ne!(Some(drawn), statistic.bootstrap(2000, 4));
+        // 75 ± 1.96 · sqrt(0.75 · 0.25 / 400) · 100
+        assert!((drawn.low - 70.76).abs() < 0.7 && (drawn.high - 79.24).abs() < 0.7, "{drawn:?}");
+        assert!(Statistic::mean("s", 1.0, []).bootstrap(10, 0).is_none());
+    }
+
+    #[test]
+    fn models_are_drawn_together() {
+        let of = |right: fn(u32) -> bool| {
+            let rows = (0..50).map(|row| (row.to_string(), f64::from(u8::from(right(row)))));
+            Statistic::mean("s", 1.0, rows)
+        };
+        // One is right where the other is wrong: their sum is 1 in every draw.
+        let (a, b) = (of(|row| row % 3 == 0), of(|row| row % 3 != 0));
+        for values in resampled(&[&a, &b], 100, 0) {
+            assert!((values[0] + values[1] - 1.0).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn what_is_divided_by_nothing_is_zero() {
+        assert_eq!(f1(0.0, 0.0, 0.0), 0.0);
+        assert_eq!(Figure::Mme.value(&[vec![0.0; 4], Vec::new()]), 0.0);
+        assert_eq!(Figure::Mean { scale: 100.0 }.value(&[]), 0.0);
+        assert_eq!(Figure::MeanF1.value(&[vec![1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]), 0.5);
+    }
 }

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::report::{Judged, Scored, State};
 use super::statistic::{Statistic, ratio};
-use super::{Convention, Given, vqa_answer};
+use super::{Given, vqa_answer};
+use crate::convention::Convention;
 use crate::python::{round, strip};
 use crate::suites::vqav2::Gold;
 

@@ -12,7 +12,7 @@ pub(crate) const QUESTIONS: &str = "bunny_gqa_testdev_balanced.jsonl";
 pub(crate) const GOLD: &str = "testdev_balanced_questions.json";
 
 pub(crate) fn questions(folder: &Folder) -> Result<Vec<Question>> {
-    loader::questions(folder, QUESTIONS, "images/", crate::benchmark::REFERENCE_FILES)
+    loader::questions(folder, QUESTIONS, "images/", super::REFERENCE_FILES)
 }
 
 /// What is known of a question.
@@ -61,7 +61,7 @@ struct Step {
 pub(crate) fn gold(folder: &Folder, questions: &[Question]) -> Result<Vec<Gold>> {
     let expected = "GQA's questions by id";
     let mut file: Map<String, Value> =
-        loader::json_of(folder, GOLD, expected, crate::benchmark::REFERENCE_FILES)?;
+        loader::json_of(folder, GOLD, expected, super::REFERENCE_FILES)?;
     let place = || folder.root_of(GOLD);
     let each = questions.iter().map(|question| {
         let id = match &question.id {

@@ -27,7 +27,7 @@ pub(crate) const COGNITION: [&str; 4] =
     ["commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"];
 
 pub(crate) fn questions(folder: &Folder) -> Result<Vec<Question>> {
-    loader::questions(folder, QUESTIONS, PICTURES, crate::benchmark::REFERENCE_FILES)
+    loader::questions(folder, QUESTIONS, PICTURES, super::REFERENCE_FILES)
 }
 
 /// The right answers, by category, file of the picture's questions, and question.

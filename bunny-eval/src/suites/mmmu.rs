@@ -160,7 +160,7 @@ pub(crate) fn gold(folder: &Folder, rows: &[Row]) -> Result<Vec<Gold>> {
     }
     let expected = "the answers of MMMU's validation split";
     let mut answers: std::collections::HashMap<String, Answer> =
-        loader::json_of(folder, ANSWERS, expected, crate::benchmark::REFERENCE_FILES)?;
+        loader::json_of(folder, ANSWERS, expected, super::REFERENCE_FILES)?;
     let path: PathBuf = folder.place(ANSWERS)?;
     let found = rows.iter().map(|row| {
         let id = row.question.id.as_text();

@@ -14,7 +14,7 @@ const PICTURES: &str = "val2014/";
 pub(crate) const CATEGORIES: [&str; 3] = ["adversarial", "random", "popular"];
 
 pub(crate) fn questions(folder: &Folder) -> Result<Vec<Question>> {
-    loader::questions(folder, QUESTIONS, PICTURES, crate::benchmark::REFERENCE_FILES)
+    loader::questions(folder, QUESTIONS, PICTURES, super::REFERENCE_FILES)
 }
 
 #[derive(Deserialize)]

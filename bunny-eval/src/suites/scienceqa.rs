@@ -34,7 +34,7 @@ pub(crate) fn questions(folder: &Folder) -> Result<Vec<Question>> {
         folder,
         QUESTIONS,
         "ScienceQA's questions (id, conversations)",
-        crate::benchmark::REFERENCE_FILES,
+        super::REFERENCE_FILES,
     )?;
     let each = rows.into_iter().map(|row| {
         let asked = row.conversations.first().map(|turn| turn.value.as_str()).unwrap_or_default();

@@ -13,7 +13,7 @@ pub(crate) const QUESTIONS: &str = "bunny-seed-bench.jsonl";
 pub(crate) const ANNOTATIONS: &str = "SEED-Bench.json";
 
 pub(crate) fn questions(folder: &Folder) -> Result<Vec<Question>> {
-    loader::questions(folder, QUESTIONS, "", crate::benchmark::REFERENCE_FILES)
+    loader::questions(folder, QUESTIONS, "", super::REFERENCE_FILES)
 }
 
 #[derive(Deserialize)]
@@ -60,7 +60,7 @@ pub(crate) fn gold(folder: &Folder, questions: &[Question]) -> Result<Gold> {
         folder,
         ANNOTATIONS,
         "SEED-Bench's questions (questions, question_type)",
-        crate::benchmark::REFERENCE_FILES,
+        super::REFERENCE_FILES,
     )?;
     let places: HashMap<&QuestionId, usize> =
         questions.iter().enumerate().map(|(at, question)| (&question.id, at)).collect();

@@ -20,7 +20,7 @@ pub(crate) fn questions(folder: &Folder) -> Result<Vec<Question>> {
     if is_val(folder)? {
         return val_questions(folder);
     }
-    loader::questions(folder, QUESTIONS, "test2015/", crate::benchmark::REFERENCE_FILES)
+    loader::questions(folder, QUESTIONS, "test2015/", super::REFERENCE_FILES)
 }
 
 /// Whether the folder has the validation split, whose answers are public, and not test-dev.
@@ -106,7 +106,7 @@ pub(crate) fn whole(folder: &Folder) -> Result<Vec<QuestionId>> {
     struct Row {
         question_id: QuestionId,
     }
-    let text = loader::text_of(folder, WHOLE, crate::benchmark::REFERENCE_FILES)?;
+    let text = loader::text_of(folder, WHOLE, super::REFERENCE_FILES)?;
     let lines = crate::python::lines(&text).enumerate();
     let each = lines.filter(|(_, line)| !line.trim().is_empty()).map(|(at, line)| {
         let row: Row = serde_json::from_str(line).map_err(|source| crate::EvalError::Json {

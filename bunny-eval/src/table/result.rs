@@ -1,6 +1,6 @@
 //! Folders of results: reports, figures that servers returned, and what the model is called.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{COLUMNS, Column, Entry, Row};
 use crate::benchmark::Benchmark;
 use crate::error::{EvalError, Result};
-use crate::score::Convention;
+use crate::convention::Convention;
 use crate::score::statistic::Interval;
 
 /// What a model is called in a table.
@@ -124,8 +124,10 @@ impl Entered {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        write(&folder.join(format!("{}.entered.json", self.benchmark)), self)
+    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
+        let path = folder.join(format!("{}.entered.json", self.benchmark));
+        write(&path, self)?;
+        Ok(path)
     }
 }
 
@@ -136,7 +138,7 @@ fn write(path: &Path, value: &impl Serialize) -> Result<()> {
         expected: "something that can be written",
         source,
     })?;
-    crate::file::write_whole(path, &text)
+    Ok(bunny_base::write_atomic(path, &text)?)
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path, expected: &'static str) -> Result<T> {
@@ -149,8 +151,17 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path, expected: &'static str) -> Re
     })
 }
 
-/// The name of a report in a folder of results.
-pub(crate) fn report_name(benchmark: Benchmark, convention: Convention) -> String {
+/// Writes a report into a folder of results, and says where.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_report(folder: &Path, report: &crate::score::Report) -> Result<PathBuf> {
+    let path = folder.join(report_name(report.benchmark, report.convention));
+    write(&path, report)?;
+    Ok(path)
+}
+
+fn report_name(benchmark: Benchmark, convention: Convention) -> String {
     format!("{benchmark}.{convention}.json")
 }
 

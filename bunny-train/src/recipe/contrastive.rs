@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bunny_core::{ConfigError, Fields, image_processor::Aspect, vision::SiglipConfig};
+use bunny_core::{ConfigError, Fields, config::SiglipConfig, input::image::Aspect};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use super::{
     keys::{Fault, Keys},
     language::problem_of,
 };
-use crate::feed::PicturePolicy;
+use crate::data::PicturePolicy;
 
 /// A vision tower made from nothing: a SigLIP of any size, learnt from pictures and captions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bunny_core::{
     ConfigError, Fields,
-    language::{DecoderConfig, Family},
+    config::{DecoderConfig, Family},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

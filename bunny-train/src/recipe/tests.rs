@@ -1,7 +1,7 @@
 //! Recipes as people write them, and what is said of those that cannot be followed.
 
 use super::*;
-use crate::{optimizer::Rates, schedule::SchedulerKind, stage::Learns};
+use crate::{optimizer::Rates, step::SchedulerKind, trainable::Learns};
 
 const BOTH: &str = r#"
 format_version = 1

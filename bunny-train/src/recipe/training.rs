@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{optimizer::Optim, schedule::SchedulerKind};
+use crate::{optimizer::Optim, step::SchedulerKind};
 
 /// What every stage is told, under the names of transformers' `TrainingArguments` and with the
 /// reference's defaults unless said otherwise.

@@ -8,21 +8,21 @@ use std::{
 
 use bunny_core::{
     Bunny,
-    checkpoint::{ModelSource, OpenModel, Precision, adapter::Adapter},
-    conversation::Template,
-    image_processor::{Aspect, DecodeOptions, decode_file},
+    checkpoint::{ModelSource, OpenModel, Precision},
+    input::{
+        conversation::Template,
+        image::{Aspect, DecodeOptions, decode_file},
+    },
 };
 use bunny_data::record::RecordFile;
 use bunny_train::{
-    batch::{Batch, Layout},
-    labels::Sample,
-    lora::{self, LoraConfig},
-    metrics::METRICS_FILE,
+    data::{Batch, Layout, Sample},
     recipe::{LossAverage, StageKind, StageRecipe, TrainingArguments},
-    stage::Learns,
-    start::Places,
-    trainer::Job,
+    run::metrics::METRICS_FILE,
+    stages::{Job, Places},
+    trainable::{Learns, LoraConfig, lora},
 };
+use bunny_weights::adapter::Adapter;
 use burn::tensor::backend::Backend;
 use safetensors::SafeTensors;
 use serde_json::Value;

@@ -1,18 +1,16 @@
-//! The flex backend's tensors as slices, and the kernels of [`cpu`](super::cpu) on them.
+//! The flex backend's tensors as slices, and [`bunny_kernels`] on them.
 //!
 //! Numbers are read in place, weights straight from the mapped file. Every other backend is sent on.
 
+use bunny_kernels::{
+    self as cpu, AdamStep, AttentionShape, AttentionStrides, AttentionView, NewtonSchulz,
+    RopeShape, Rotation, WeightRef,
+};
 use burn::tensor::{Bytes, DType, Tensor, backend::Backend, bf16, f16};
 use burn_flex::{FlexTensor, Layout};
 
-use super::cpu::{
-    self, AttentionShape, AttentionStrides, AttentionView, RopeShape, Rotation, WeightRef,
-};
 use super::{primitive, tracked::Pairing};
-use crate::nn::{
-    Activation, Mask,
-    kernel::{AdamStep, NewtonSchulz},
-};
+use crate::nn::{Activation, Mask};
 
 /// Whether `B` is the flex backend.
 fn is_flex<B: Backend>() -> bool {

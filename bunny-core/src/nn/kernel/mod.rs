@@ -2,11 +2,9 @@
 //!
 //! `plain` holds every computation in burn's own operations: it serves any backend, carries
 //! gradients, and is what the kernels are tested against. Some backends have something better, and
-//! `primitive` finds out whether one of them is at hand: on flex the kernels of [`cpu`], which
+//! `primitive` finds out whether one of them is at hand: on flex those of [`bunny_kernels`], which
 //! `dispatch` calls and to which `tracked` gives gradients; on CubeCL's backends those of `gpu`.
 
-#[cfg(feature = "flex")]
-pub mod cpu;
 #[cfg(feature = "flex")]
 mod dispatch;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -19,10 +17,12 @@ mod tracked;
 
 use burn::tensor::{Tensor, backend::Backend};
 
-pub use plain::{AdamStep, NewtonSchulz};
+#[cfg(feature = "flex")]
+use bunny_kernels::Rotation;
+pub use bunny_kernels::{AdamStep, NewtonSchulz};
 
 #[cfg(feature = "flex")]
-use self::{cpu::Rotation, tracked::Pairing};
+use self::tracked::Pairing;
 use super::{Activation, AttentionMask};
 
 /// `y = x Wᵀ + b`; the weight may be held in another type than the activations.

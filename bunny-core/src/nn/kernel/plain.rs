@@ -1,15 +1,14 @@
 //! The layers' and the optimizer's computations in burn's operations: for any backend, with
 //! gradients.
 
+use bunny_base::random::mix32;
+use bunny_kernels::{AdamStep, NewtonSchulz};
 use burn::tensor::{
     DType, ElementConversion, Int, Tensor, TensorData, activation, backend::Backend,
 };
 use rayon::prelude::*;
 
-use crate::{
-    nn::{Activation, AttentionMask},
-    random::mix32,
-};
+use crate::nn::{Activation, AttentionMask};
 
 /// `y = x Wᵀ + b`.
 ///
@@ -185,54 +184,6 @@ pub fn cross_entropy<B: Backend>(scores: Tensor<B, 2>, targets: &[u32]) -> Tenso
     let ids: Tensor<B, 2, Int> = Tensor::from_data(ids, &scores.device());
     let log_shares = activation::log_softmax(scores, 1);
     log_shares.gather(1, ids).sum().neg()
-}
-
-/// An iteration that makes the singular values of a matrix alike: of each `x`, at most 1,
-/// `x (a + b x² + c x⁴)` time and again.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NewtonSchulz {
-    /// How often.
-    pub iterations: usize,
-    /// `a`, `b` and `c`.
-    pub coefficients: [f64; 3],
-    /// The matrix is divided by its norm, or by this where that is smaller.
-    pub smallest_norm: f64,
-}
-
-impl NewtonSchulz {
-    /// Jordan's, of Muon, who gave up an exact 1 for speed: all from 0.01 to 1 ends between 0.68 and
-    /// 1.14. A matrix of zeros has no direction.
-    pub const JORDAN: Self = Self {
-        iterations: 5,
-        coefficients: [3.4445, -4.7750, 2.0315],
-        smallest_norm: 1e-7,
-    };
-}
-
-/// The constants of one step: with `g` the gradient times `scale`,
-///
-/// ```text
-/// m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g²
-/// w = decay w - rate m / (root √v + epsilon)
-/// ```
-///
-/// `rate` is the learning rate over `1 - beta1^t`, `root` one over `√(1 - beta2^t)`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamStep {
-    /// What the gradient is multiplied with.
-    pub scale: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// What the weight is multiplied with.
-    pub decay: f64,
-    /// How far the step goes.
-    pub rate: f64,
-    /// What the root of the second moment is multiplied with.
-    pub root: f64,
-    /// Added to that.
-    pub epsilon: f64,
 }
 
 /// See [`orthogonal`](super::orthogonal).

@@ -5,6 +5,7 @@
 //! float primitive; where it is another one, or a number type is not the kernels', `None` or the
 //! input comes back and burn's own operations serve.
 
+use bunny_kernels::{self as cpu, AttentionGradient, AttentionStrides, Rotation};
 use burn::{
     backend::{
         Autodiff,
@@ -23,7 +24,6 @@ use burn::{
 use burn_flex::{Flex, FlexTensor};
 
 use super::{
-    cpu::{self, AttentionGradient, AttentionStrides, Rotation},
     dispatch::{
         attention_mask, contiguous, floats, heads, raise, rope, rounds_input, total, weight_ref,
     },

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use bunny_amx::SQUARE;
+use bunny_kernels::amx::SQUARE;
 
 use super::float32::{HEIGHT, finish};
 use super::{Scores, WIDTH};
@@ -45,7 +45,7 @@ pub(super) fn pairs(
 /// The processor has AVX-512.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn tiles(
-    tiles: &bunny_amx::Tiles,
+    tiles: &bunny_kernels::amx::Tiles,
     rows: &[u32],
     vectors: &[u32],
     biases: &[f32; WIDTH],

@@ -22,7 +22,8 @@ use super::{
     tracked,
     tracked::record,
 };
-use crate::{nn::kernel::plain::Keep, random::MIX32};
+use crate::nn::kernel::plain::Keep;
+use bunny_base::random::MIX32;
 
 /// [`plain::dropout`](crate::nn::kernel::plain::dropout): the same draws.
 pub fn dropout<B: Backend, K: Gpu, const D: usize>(
@@ -114,7 +115,7 @@ fn dropout_kernel<F: Float, N: Size>(
     output[at] = y;
 }
 
-/// [`random::mix32`](crate::random::mix32).
+/// [`random::mix32`](bunny_base::random::mix32).
 #[cube]
 fn mix32(key: u32) -> u32 {
     let key = (key ^ (key >> 16)) * comptime!(MIX32[0]);

@@ -2,6 +2,7 @@
 //!
 //! On CUDA, and on whatever adapter wgpu finds (Mesa's software one will do).
 
+use bunny_base::random::mix;
 use burn::{
     backend::Autodiff,
     tensor::{DType, Tensor, TensorData, backend::Backend},
@@ -10,10 +11,7 @@ use burn_cubecl::CubeBackend;
 use burn_flex::Flex;
 
 use super::super::{self as kernel, AdamStep, NewtonSchulz, plain};
-use crate::{
-    nn::{Activation, AttentionMask, Mask},
-    random::mix,
-};
+use crate::nn::{Activation, AttentionMask, Mask};
 
 /// Numbers that look random, between -2 and 2.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {

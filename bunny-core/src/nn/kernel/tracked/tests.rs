@@ -1,10 +1,12 @@
 //! Kernels' gradients against burn's own operations on the same tensors.
 
+use bunny_kernels::NewtonSchulz;
 use burn::tensor::{TensorData, backend::AutodiffBackend};
 
-use super::super::plain::{self, NewtonSchulz};
+use super::super::plain;
 use super::*;
-use crate::{nn::AttentionMask, random::mix};
+use crate::nn::AttentionMask;
+use bunny_base::random::mix;
 
 type B = Autodiff<Flex>;
 

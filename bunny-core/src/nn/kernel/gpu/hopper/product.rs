@@ -59,7 +59,7 @@ impl Variant for Product {
     const TEXT: &'static str = include_str!("product.cu");
 
     fn constants(&self) -> Vec<(&'static str, u32)> {
-        let [first, second] = crate::random::MIX32;
+        let [first, second] = bunny_base::random::MIX32;
         vec![
             ("COLUMNS", self.columns.count() as u32),
             ("STAGES", self.columns.stages() as u32),

@@ -1,0 +1,10 @@
+//! What all crates of bunny stand on, and what needs neither numbers nor models.
+#![forbid(unsafe_code)]
+
+pub mod atomic_file;
+pub mod escape;
+mod nearest;
+pub mod random;
+
+pub use atomic_file::{AtomicFile, FileError, write_atomic};
+pub use nearest::nearest;

@@ -1,0 +1,156 @@
+//! Typed access to the fields of a JSON configuration, with errors that name the file and the field.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+use crate::nn::Activation;
+
+/// A JSON object read from a file, asked for its fields by name and type.
+///
+/// Absent and `null` are the same, as in Python's configurations.
+#[derive(Debug, Clone)]
+pub struct Fields {
+    file: PathBuf,
+    prefix: String,
+    values: Map<String, Value>,
+}
+
+impl Fields {
+    /// Reads the JSON object in `file`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not JSON, or is not an object.
+    pub fn read(file: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let file = file.as_ref();
+        let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read {
+            file: file.into(),
+            source,
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Parses the JSON object in `text`; `file` is only named in errors.
+    ///
+    /// # Errors
+    /// When the text is not JSON or not an object.
+    pub fn parse(file: impl AsRef<Path>, text: &str) -> Result<Self, ConfigError> {
+        let file = file.as_ref().to_path_buf();
+        match serde_json::from_str(text) {
+            Ok(Value::Object(values)) => Ok(Self {
+                file,
+                prefix: String::new(),
+                values,
+            }),
+            Ok(_) => Err(ConfigError::NotAnObject { file }),
+            Err(source) => Err(ConfigError::Json { file, source }),
+        }
+    }
+
+    /// The file these fields came from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The object under `field`, if there is one.
+    pub fn object(&self, field: &str) -> Result<Option<Self>, ConfigError> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(Value::Object(values)) => Ok(Some(Self {
+                file: self.file.clone(),
+                prefix: format!("{}{field}.", self.prefix),
+                values: values.clone(),
+            })),
+            Some(_) => Err(self.invalid(field, "must be an object")),
+        }
+    }
+
+    /// An error about `field` of this file.
+    pub fn invalid(&self, field: &str, problem: impl Into<String>) -> ConfigError {
+        ConfigError::Field {
+            file: self.file.clone(),
+            field: format!("{}{field}", self.prefix),
+            problem: problem.into(),
+        }
+    }
+
+    /// The value of `field`; `null` counts as absent.
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.values.get(field).filter(|value| !value.is_null())
+    }
+
+    /// A string, if the field is there.
+    pub fn string(&self, field: &str) -> Result<Option<&str>, ConfigError> {
+        self.typed(field, "a string", Value::as_str)
+    }
+
+    /// A truth value, or `default`.
+    pub fn boolean(&self, field: &str, default: bool) -> Result<bool, ConfigError> {
+        Ok(self
+            .typed(field, "true or false", Value::as_bool)?
+            .unwrap_or(default))
+    }
+
+    /// A number, or `default`.
+    pub fn number(&self, field: &str, default: f64) -> Result<f64, ConfigError> {
+        let value = self.typed(field, "a number", Value::as_f64)?;
+        let value = value.unwrap_or(default);
+        if value.is_finite() {
+            Ok(value)
+        } else {
+            Err(self.invalid(field, "must be finite"))
+        }
+    }
+
+    /// A count within `1..=limit`, or `default`.
+    pub fn count(&self, field: &str, default: usize, limit: usize) -> Result<usize, ConfigError> {
+        let Some(value) = self.typed(field, "a whole number", Value::as_u64)? else {
+            return Ok(default);
+        };
+        match usize::try_from(value) {
+            Ok(count) if (1..=limit).contains(&count) => Ok(count),
+            _ => Err(self.invalid(field, format!("is {value}, not within 1 to {limit}"))),
+        }
+    }
+
+    /// A token id, if the field is there.
+    pub fn token_id(&self, field: &str) -> Result<Option<u32>, ConfigError> {
+        let Some(value) = self.typed(field, "a token id", Value::as_u64)? else {
+            return Ok(None);
+        };
+        u32::try_from(value)
+            .map(Some)
+            .map_err(|_| self.invalid(field, format!("is {value}, too large for a token id")))
+    }
+
+    /// A nonlinearity by the name that `transformers` has for it, or `default`.
+    ///
+    /// # Errors
+    /// When the name is unknown.
+    pub fn activation(&self, field: &str, default: Activation) -> Result<Activation, ConfigError> {
+        match self.string(field)? {
+            None => Ok(default),
+            Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluTanh),
+            Some("gelu") => Ok(Activation::Gelu),
+            Some("silu" | "swish") => Ok(Activation::Silu),
+            Some(other) => Err(self.invalid(
+                field,
+                format!("is `{other}`, which is none of gelu_new, gelu_pytorch_tanh, gelu, silu"),
+            )),
+        }
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        field: &str,
+        wanted: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.get(field)
+            .map(|value| {
+                read(value).ok_or_else(|| self.invalid(field, format!("must be {wanted}")))
+            })
+            .transpose()
+    }
+}

@@ -1,0 +1,326 @@
+//! The decoder: embedding, layers of attention and MLP, final norm and head.
+//!
+//! One implementation for all families; what differs between them is data ([`DecoderConfig`]).
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, backend::Backend},
+};
+
+use crate::{
+    config::{BlockOrder, DecoderConfig, MlpKind, NormKind},
+    nn::{
+        Activation, AttentionMask, Builder, Embedding, KvCache, LayerCache, Linear, LmHead, Mask,
+        Mode, Norm, Positions, Rope, attention, dropout,
+    },
+};
+
+/// A decoder-only language model.
+#[derive(Module, Debug)]
+pub struct Decoder<B: Backend> {
+    /// The model without its head; `model` is also what files call it.
+    pub model: DecoderStack<B>,
+    /// The head; absent where the embedding serves as one.
+    pub lm_head: Option<LmHead<B>>,
+}
+
+/// Embedding, layers and final norm.
+#[derive(Module, Debug)]
+pub struct DecoderStack<B: Backend> {
+    /// Token vectors.
+    pub embed_tokens: Embedding<B>,
+    /// The layers, first to last.
+    pub layers: Vec<DecoderLayer<B>>,
+    /// The norm after the last layer.
+    pub norm: Norm<B>,
+    rotary_dim: usize,
+    rope_theta: f64,
+    embedding_dropout: f64,
+}
+
+/// What all layers share in one forward pass.
+#[derive(Debug)]
+pub struct Surroundings<'a, B: Backend> {
+    /// Rotary angles of the pass's positions.
+    pub rope: Rope<B>,
+    /// What each position may look at.
+    pub mask: AttentionMask<B>,
+    /// Training or not.
+    pub mode: &'a Mode,
+}
+
+impl<B: Backend> Decoder<B> {
+    /// A decoder whose parameters are those below `builder`.
+    pub fn new(config: &DecoderConfig, builder: &Builder<'_, B>) -> Self {
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        Self {
+            model: DecoderStack::new(config, &builder.child("model")),
+            lm_head: (!config.tie_word_embeddings)
+                .then(|| LmHead::new(&builder.child("lm_head"), vocab, hidden)),
+        }
+    }
+
+    /// Scores of every next token.
+    ///
+    /// # Shapes
+    /// `[rows, hidden]` (after the final norm) → `[rows, vocab]`, f32
+    pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => self.model.embed_tokens.logits(hidden),
+        }
+    }
+}
+
+impl<B: Backend> DecoderStack<B> {
+    fn new(config: &DecoderConfig, builder: &Builder<'_, B>) -> Self {
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let layers = builder.child("layers");
+        Self {
+            embed_tokens: Embedding::new(&builder.child("embed_tokens"), vocab, hidden),
+            layers: (0..config.num_hidden_layers)
+                .map(|layer| DecoderLayer::new(config, layer, &layers.child(layer)))
+                .collect(),
+            norm: norm(config, &builder.child("norm")),
+            rotary_dim: config.rotary_dim,
+            rope_theta: config.rope_theta,
+            embedding_dropout: config.embedding_dropout,
+        }
+    }
+
+    /// The vectors of tokens.
+    ///
+    /// # Shapes
+    /// `ids` → `[ids, hidden]`
+    pub fn embed(&self, ids: &[i32]) -> Tensor<B, 2> {
+        self.embed_tokens.forward(ids)
+    }
+
+    /// Runs all layers over embeddings, appending to `cache` when one is given.
+    ///
+    /// With a cache, queries attend to everything it holds as well, and `mask` is over all of that;
+    /// `positions` are those of the new embeddings.
+    ///
+    /// # Shapes
+    /// `[batch, seq, hidden]` → `[batch, seq, hidden]`, after the final norm
+    pub fn forward(
+        &self,
+        embeds: Tensor<B, 3>,
+        positions: &Positions,
+        mask: Mask,
+        mut cache: Option<&mut KvCache<B>>,
+        mode: &Mode,
+    ) -> Tensor<B, 3> {
+        let past = cache.as_ref().map_or(0, |cache| cache.len());
+        let around = self.surroundings(&embeds, positions, mask, past, mode);
+        let mut hidden = self.enter(embeds, mode);
+        for (at, layer) in self.layers.iter().enumerate() {
+            let cache = cache.as_mut().map(|cache| &mut cache.layers_mut()[at]);
+            hidden = layer.forward(hidden, cache, &around);
+        }
+        self.norm.forward(hidden)
+    }
+
+    /// Rotary angles and mask for a pass over `embeds`, `past` positions being in the cache.
+    pub fn surroundings<'a>(
+        &self,
+        embeds: &Tensor<B, 3>,
+        positions: &Positions,
+        mask: Mask,
+        past: usize,
+        mode: &'a Mode,
+    ) -> Surroundings<'a, B> {
+        let [batch, seq, _] = embeds.dims();
+        let device = embeds.device();
+        Surroundings {
+            rope: Rope::new(positions, self.rotary_dim, self.rope_theta, &device),
+            mask: AttentionMask::new(mask, batch, seq, past + seq, &device),
+            mode,
+        }
+    }
+
+    /// What is done to embeddings before the first layer.
+    ///
+    /// # Shapes
+    /// `[batch, seq, hidden]` → the same
+    pub fn enter(&self, embeds: Tensor<B, 3>, mode: &Mode) -> Tensor<B, 3> {
+        dropout(embeds, self.embedding_dropout, mode, u64::MAX)
+    }
+}
+
+/// One layer: attention and MLP around the residual stream.
+#[derive(Module, Debug)]
+pub struct DecoderLayer<B: Backend> {
+    /// The norm before attention, and before the MLP too where they run in parallel.
+    pub input_layernorm: Norm<B>,
+    /// The norm before the MLP of a sequential layer.
+    pub post_attention_layernorm: Option<Norm<B>>,
+    /// Attention.
+    pub self_attn: SelfAttention<B>,
+    /// The MLP.
+    pub mlp: Mlp<B>,
+    residual_dropout: f64,
+    index: u64,
+}
+
+impl<B: Backend> DecoderLayer<B> {
+    fn new(config: &DecoderConfig, index: usize, builder: &Builder<'_, B>) -> Self {
+        Self {
+            input_layernorm: norm(config, &builder.child("input_layernorm")),
+            post_attention_layernorm: match config.block {
+                BlockOrder::Parallel => None,
+                BlockOrder::Sequential => {
+                    Some(norm(config, &builder.child("post_attention_layernorm")))
+                }
+            },
+            self_attn: SelfAttention::new(config, &builder.child("self_attn")),
+            mlp: Mlp::new(config, &builder.child("mlp")),
+            residual_dropout: config.residual_dropout,
+            index: index as u64,
+        }
+    }
+
+    /// # Shapes
+    /// `[batch, seq, hidden]` → the same
+    pub fn forward(
+        &self,
+        hidden: Tensor<B, 3>,
+        cache: Option<&mut LayerCache<B>>,
+        around: &Surroundings<'_, B>,
+    ) -> Tensor<B, 3> {
+        let mode = around.mode;
+        let drop =
+            |branch, place| dropout(branch, self.residual_dropout, mode, 2 * self.index + place);
+        let normed = self.input_layernorm.forward(hidden.clone());
+        match &self.post_attention_layernorm {
+            None => {
+                let attended = self.self_attn.forward(normed.clone(), cache, around);
+                let widened = self.mlp.forward(normed, mode);
+                drop(attended, 0) + drop(widened, 1) + hidden
+            }
+            Some(norm) => {
+                let attended = self.self_attn.forward(normed, cache, around);
+                let hidden = hidden + drop(attended, 0);
+                let widened = self.mlp.forward(norm.forward(hidden.clone()), mode);
+                hidden + drop(widened, 1)
+            }
+        }
+    }
+}
+
+/// Multi-head attention with rotary positions and, where configured, shared key and value heads.
+#[derive(Module, Debug)]
+pub struct SelfAttention<B: Backend> {
+    /// Queries, `[heads * head_dim, hidden]`.
+    pub q_proj: Linear<B>,
+    /// Keys, `[kv_heads * head_dim, hidden]`.
+    pub k_proj: Linear<B>,
+    /// Values, `[kv_heads * head_dim, hidden]`.
+    pub v_proj: Linear<B>,
+    /// Back to the residual stream, `[hidden, heads * head_dim]`.
+    pub o_proj: Linear<B>,
+    head_dim: usize,
+}
+
+impl<B: Backend> SelfAttention<B> {
+    fn new(config: &DecoderConfig, builder: &Builder<'_, B>) -> Self {
+        let hidden = config.hidden_size;
+        let input =
+            |name: &str, size| Linear::new(&builder.child(name), hidden, size, config.qkv_bias);
+        Self {
+            q_proj: input("q_proj", config.query_size()),
+            k_proj: input("k_proj", config.key_value_size()),
+            v_proj: input("v_proj", config.key_value_size()),
+            o_proj: Linear::new(
+                &builder.child("o_proj"),
+                config.query_size(),
+                hidden,
+                config.output_bias,
+            ),
+            head_dim: config.head_dim,
+        }
+    }
+
+    /// # Shapes
+    /// `[batch, seq, hidden]` → the same
+    pub fn forward(
+        &self,
+        input: Tensor<B, 3>,
+        cache: Option<&mut LayerCache<B>>,
+        around: &Surroundings<'_, B>,
+    ) -> Tensor<B, 3> {
+        let [batch, seq, _] = input.dims();
+        let mode = around.mode;
+        let heads = |projected: Tensor<B, 3>| {
+            let count = projected.dims()[2] / self.head_dim;
+            projected
+                .reshape([batch, seq, count, self.head_dim])
+                .swap_dims(1, 2) // [batch, heads, seq, head_dim]
+        };
+        let query = heads(self.q_proj.forward(input.clone(), mode));
+        let key = heads(self.k_proj.forward(input.clone(), mode));
+        let value = heads(self.v_proj.forward(input, mode));
+        let query = around.rope.apply(query);
+        let key = around.rope.apply(key);
+        let (key, value) = match cache {
+            Some(cache) => cache.append(key, value),
+            None => (key, value),
+        };
+        let weights = self.q_proj.weight.dtype();
+        let attended = attention(query, key, value, &around.mask, weights); // [batch, seq, heads * head_dim]
+        self.o_proj.forward(attended, mode)
+    }
+}
+
+/// Two or three projections around a nonlinearity.
+#[derive(Module, Debug)]
+pub struct Mlp<B: Backend> {
+    /// What the nonlinearity opens and closes, in gated MLPs.
+    pub gate_proj: Option<Linear<B>>,
+    /// `[intermediate, hidden]`.
+    pub up_proj: Linear<B>,
+    /// `[hidden, intermediate]`.
+    pub down_proj: Linear<B>,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl<B: Backend> Mlp<B> {
+    fn new(config: &DecoderConfig, builder: &Builder<'_, B>) -> Self {
+        let (hidden, wide, bias) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.mlp_bias,
+        );
+        let widening = |name: &str| Linear::new(&builder.child(name), hidden, wide, bias);
+        Self {
+            gate_proj: match config.mlp {
+                MlpKind::Plain => None,
+                MlpKind::Gated => Some(widening("gate_proj")),
+            },
+            up_proj: widening("up_proj"),
+            down_proj: Linear::new(&builder.child("down_proj"), wide, hidden, bias),
+            activation: config.activation,
+        }
+    }
+
+    /// # Shapes
+    /// `[batch, seq, hidden]` → the same
+    pub fn forward(&self, input: Tensor<B, 3>, mode: &Mode) -> Tensor<B, 3> {
+        let wide = match &self.gate_proj {
+            None => self.activation.apply(self.up_proj.forward(input, mode)),
+            Some(gate) => {
+                let gate = self.activation.apply(gate.forward(input.clone(), mode));
+                gate * self.up_proj.forward(input, mode)
+            }
+        };
+        self.down_proj.forward(wide, mode)
+    }
+}
+
+fn norm<B: Backend>(config: &DecoderConfig, builder: &Builder<'_, B>) -> Norm<B> {
+    match config.norm {
+        NormKind::LayerNorm => Norm::layer_norm(builder, config.hidden_size, config.norm_eps),
+        NormKind::RmsNorm => Norm::rms_norm(builder, config.hidden_size, config.norm_eps),
+    }
+}

@@ -1,0 +1,555 @@
+//! Products with a weight stored as published: `[out, in]`, in `f32`, `f16` or `bf16`.
+
+use crate::parallel;
+use crate::product::stream::stream;
+use crate::product::{Layout, Product, Start};
+use crate::scratch::Shared;
+use crate::simd::{Kernel, Simd, dispatch, has_pairs};
+use half::{bf16, f16};
+
+/// Up to this many rows the weight is streamed as it is; beyond, packing it pays.
+const STREAMED_ROWS: usize = 12;
+
+/// A weight's elements, in whatever type they are stored.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightRef<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [f16]),
+    /// The upper half of single precision.
+    Bf16(&'a [bf16]),
+}
+
+/// Runs `$body` with `$slice` bound to the elements, whatever their type.
+macro_rules! with_elements {
+    ($weight:expr, $slice:ident => $body:expr) => {
+        match $weight {
+            WeightRef::F32($slice) => $body,
+            WeightRef::F16($slice) => $body,
+            WeightRef::Bf16($slice) => $body,
+        }
+    };
+}
+
+impl WeightRef<'_> {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        with_elements!(self, w => w.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// `y [rows, out] = x [rows, in] · Wᵀ + bias` for `w [out, in]`, summed in `f32`.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    with_elements!(w, w => {
+            if rows <= STREAMED_ROWS {
+                return stream(x, w, bias, y, rows, inner, out);
+            }
+    forward(x, w, bias, rows, inner, out).compute::<false>(y);
+        });
+}
+
+pub(crate) fn forward<'a, E>(
+    x: &'a [f32],
+    w: &'a [E],
+    bias: Option<&'a [f32]>,
+    rows: usize,
+    inner: usize,
+    out: usize,
+) -> Product<'a, E> {
+    Product {
+        m: rows,
+        n: out,
+        k: inner,
+        a: x,
+        a_layout: Layout::AlongDepth,
+        b: w,
+        b_layout: Layout::AlongDepth,
+        start: bias.map_or(Start::Zero, Start::Bias),
+    }
+}
+
+/// Whether this processor has instructions that [`linear_bf16_dot`] is for: AVX512-BF16, or AMX
+/// beside it.
+pub fn has_bf16_dot() -> bool {
+    has_pairs()
+}
+
+/// [`linear`] with input and weight rounded to `bf16` and sums in `f32`. Where [`has_bf16_dot`], it is
+/// faster, most of all with AMX; without, it is slow. Few rows, which are a matter of memory, are
+/// computed as [`linear`] does, without rounding the input.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_bf16_dot(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    if rows <= STREAMED_ROWS {
+        return linear(x, w, bias, y, rows, inner, out);
+    }
+    with_elements!(w, w => forward(x, w, bias, rows, inner, out).compute::<true>(y));
+}
+
+/// The gradient of [`linear`] for its input: `dx [rows, in] = dy [rows, out] · W`.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_backward_input(
+    dy: &[f32],
+    w: WeightRef<'_>,
+    dx: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    with_elements!(w, w => backward_input(dy, w, rows, inner, out).compute::<false>(dx));
+}
+
+/// [`linear_backward_input`] with `dy` and weight rounded to `bf16`, as [`linear_bf16_dot`].
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_backward_input_bf16_dot(
+    dy: &[f32],
+    w: WeightRef<'_>,
+    dx: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    with_elements!(w, w => backward_input(dy, w, rows, inner, out).compute::<true>(dx));
+}
+
+pub(crate) fn backward_input<'a, E>(
+    dy: &'a [f32],
+    w: &'a [E],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) -> Product<'a, E> {
+    Product {
+        m: rows,
+        n: inner,
+        k: out,
+        a: dy,
+        a_layout: Layout::AlongDepth,
+        b: w,
+        b_layout: Layout::AcrossDepth,
+        start: Start::Zero,
+    }
+}
+
+/// The gradient of [`linear`] for its weight: `dw [out, in] = dyᵀ · x`, added to what `dw` holds when `accumulate`.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_backward_weight(
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+    accumulate: bool,
+) {
+    backward_weight(dy, x, rows, inner, out, accumulate).compute::<false>(dw);
+}
+
+/// [`linear_backward_weight`] with `dy` and `x` rounded to `bf16`, as [`linear_bf16_dot`].
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_backward_weight_bf16_dot(
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+    accumulate: bool,
+) {
+    backward_weight(dy, x, rows, inner, out, accumulate).compute::<true>(dw);
+}
+
+pub(crate) fn backward_weight<'a>(
+    dy: &'a [f32],
+    x: &'a [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+    accumulate: bool,
+) -> Product<'a, f32> {
+    Product {
+        m: out,
+        n: inner,
+        k: rows,
+        a: dy,
+        a_layout: Layout::AcrossDepth,
+        b: x,
+        b_layout: Layout::AcrossDepth,
+        start: if accumulate {
+            Start::Present
+        } else {
+            Start::Zero
+        },
+    }
+}
+
+/// Rows that one task of [`linear_backward_bias`] sums. Fixed, for the order of the sum.
+const BIAS_ROWS: usize = 256;
+
+/// The gradient of [`linear`] for its bias: `db [out]`, the sum of the rows of `dy [rows, out]`.
+///
+/// # Panics
+/// When `dy` is no rows of `db.len()`.
+pub fn linear_backward_bias(dy: &[f32], db: &mut [f32]) {
+    let out = db.len().max(1);
+    assert!(dy.len().is_multiple_of(out), "linear: gradient of a bias");
+    let stride = BIAS_ROWS * out;
+    let tasks = dy.len().div_ceil(stride);
+    let mut partial = vec![0.0; tasks * out];
+    let sums = Shared::new(&mut partial);
+    parallel::for_each(tasks, |task| {
+        let rows = &dy[task * stride..dy.len().min((task + 1) * stride)];
+        // SAFETY: partial sums of its own.
+        let sums = unsafe { sums.part(task * out, out) };
+        dispatch(RowSums { rows, sums });
+    });
+    db.fill(0.0);
+    dispatch(RowSums {
+        rows: &partial,
+        sums: db,
+    });
+}
+
+/// Adds rows to `sums`, one after another.
+struct RowSums<'a> {
+    rows: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for RowSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = self.sums.len();
+        for row in self.rows.chunks_exact(width.max(1)) {
+            for p in (0..width).step_by(S::LANES) {
+                let sum = s.add(s.get(self.sums, p), s.get(row, p));
+                s.set(self.sums, p, sum);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::testing::at_every_level;
+    use crate::testing::{assert_close, noise};
+
+    /// `rows`, `inner`, `out`: single rows, tails of every kind, more than one block, panel and chunk.
+    const SHAPES: [(usize, usize, usize); 15] = [
+        (1, 1, 1),
+        (1, 130, 7),
+        (1, 512, 64),
+        (1, 5000, 6),
+        (2, 33, 5),
+        (3, 100, 130),
+        (5, 16, 4),
+        (6, 47, 9),
+        (7, 64, 33),
+        (12, 70, 50),
+        (13, 5, 3),
+        (17, 300, 49),
+        (40, 257, 97),
+        (65, 519, 200),
+        (100, 31, 145),
+    ];
+
+    /// Sums of `k` products of numbers below one, each rounded to 2^-24: far below 2e-5 for these shapes.
+    const TOLERANCE: f64 = 2e-5;
+
+    fn product(
+        (m, k, n): (usize, usize, usize),
+        a: impl Fn(usize, usize) -> f32,
+        b: impl Fn(usize, usize) -> f32,
+    ) -> Vec<f64> {
+        let mut y = vec![0.0; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                y[i * n + j] = (0..k)
+                    .map(|p| f64::from(a(i, p)) * f64::from(b(p, j)))
+                    .sum();
+            }
+        }
+        y
+    }
+
+    /// The weight in each of its types, with what each rounds to.
+    fn for_each_type(w: &[f32], mut check: impl FnMut(WeightRef<'_>, &[f32], &str)) {
+        let half: Vec<f16> = w.iter().map(|w| f16::from_f32(*w)).collect();
+        let brain: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
+        check(WeightRef::F32(w), w, "f32");
+        check(
+            WeightRef::F16(&half),
+            &half.iter().map(|w| w.to_f32()).collect::<Vec<_>>(),
+            "f16",
+        );
+        check(
+            WeightRef::Bf16(&brain),
+            &brain.iter().map(|w| w.to_f32()).collect::<Vec<_>>(),
+            "bf16",
+        );
+    }
+
+    #[test]
+    fn the_gradient_of_a_bias_is_the_sum_of_rows() {
+        at_every_level(2, || {
+            for (rows, out) in [(1, 1), (3, 16), (255, 5), (256, 33), (1000, 130)] {
+                let dy = noise(rows * out, 1);
+                let mut db = vec![f32::NAN; out];
+                linear_backward_bias(&dy, &mut db);
+                let expected: Vec<f64> = (0..out)
+                    .map(|column| dy.iter().skip(column).step_by(out))
+                    .map(|column| column.map(|value| f64::from(*value)).sum())
+                    .collect();
+                assert_close(&db, &expected, TOLERANCE, "db");
+            }
+        });
+    }
+
+    #[test]
+    fn linear_equals_the_plain_product_at_every_level() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (x, w, bias) = (noise(rows * inner, 1), noise(out * inner, 2), noise(out, 3));
+                for_each_type(&w, |weight, rounded, name| {
+                    let expected = product(
+                        (rows, inner, out),
+                        |i, p| x[i * inner + p],
+                        |p, j| rounded[j * inner + p],
+                    );
+                    let mut y = vec![f32::NAN; rows * out];
+                    linear(&x, weight, None, &mut y, rows, inner, out);
+                    assert_close(
+                        &y,
+                        &expected,
+                        TOLERANCE,
+                        &format!("{name} {rows} {inner} {out}"),
+                    );
+                    let expected: Vec<f64> = expected
+                        .iter()
+                        .enumerate()
+                        .map(|(i, y)| y + f64::from(bias[i % out]))
+                        .collect();
+                    linear(&x, weight, Some(&bias), &mut y, rows, inner, out);
+                    assert_close(
+                        &y,
+                        &expected,
+                        TOLERANCE,
+                        &format!("{name} with bias {rows} {inner} {out}"),
+                    );
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn the_gradient_for_the_input_is_dy_times_w() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (dy, w) = (noise(rows * out, 4), noise(out * inner, 5));
+                for_each_type(&w, |weight, rounded, name| {
+                    let expected = product(
+                        (rows, out, inner),
+                        |i, p| dy[i * out + p],
+                        |p, j| rounded[p * inner + j],
+                    );
+                    let mut dx = vec![f32::NAN; rows * inner];
+                    linear_backward_input(&dy, weight, &mut dx, rows, inner, out);
+                    assert_close(
+                        &dx,
+                        &expected,
+                        TOLERANCE,
+                        &format!("{name} {rows} {inner} {out}"),
+                    );
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn the_gradient_for_the_weight_is_dy_transposed_times_x_and_accumulates() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (dy, x) = (noise(rows * out, 6), noise(rows * inner, 7));
+                let expected = product(
+                    (out, rows, inner),
+                    |i, p| dy[p * out + i],
+                    |p, j| x[p * inner + j],
+                );
+                let mut dw = vec![f32::NAN; out * inner];
+                linear_backward_weight(&dy, &x, &mut dw, rows, inner, out, false);
+                assert_close(&dw, &expected, TOLERANCE, &format!("{rows} {inner} {out}"));
+                linear_backward_weight(&dy, &x, &mut dw, rows, inner, out, true);
+                let twice: Vec<f64> = expected.iter().map(|dw| 2.0 * dw).collect();
+                assert_close(
+                    &dw,
+                    &twice,
+                    TOLERANCE,
+                    &format!("twice {rows} {inner} {out}"),
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn the_bf16_products_equal_plain_products_of_rounded_numbers() {
+        let rounded =
+            |x: &[f32]| -> Vec<f32> { x.iter().map(|x| bf16::from_f32(*x).to_f32()).collect() };
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES.into_iter().filter(|shape| shape.0 > STREAMED_ROWS) {
+                let (x, w, bias) = (noise(rows * inner, 1), noise(out * inner, 2), noise(out, 3));
+                let dy = noise(rows * out, 4);
+                let (x_rounded, dy_rounded) = (rounded(&x), rounded(&dy));
+                for_each_type(&w, |weight, w, name| {
+                    let w = rounded(w);
+                    let expected = product(
+                        (rows, inner, out),
+                        |i, p| x_rounded[i * inner + p],
+                        |p, j| w[j * inner + p],
+                    );
+                    let expected: Vec<f64> = expected
+                        .iter()
+                        .enumerate()
+                        .map(|(i, y)| y + f64::from(bias[i % out]))
+                        .collect();
+                    let mut y = vec![f32::NAN; rows * out];
+                    linear_bf16_dot(&x, weight, Some(&bias), &mut y, rows, inner, out);
+                    assert_close(
+                        &y,
+                        &expected,
+                        TOLERANCE,
+                        &format!("{name} {rows} {inner} {out}"),
+                    );
+                    let expected = product(
+                        (rows, out, inner),
+                        |i, p| dy_rounded[i * out + p],
+                        |p, j| w[p * inner + j],
+                    );
+                    let mut dx = vec![f32::NAN; rows * inner];
+                    linear_backward_input_bf16_dot(&dy, weight, &mut dx, rows, inner, out);
+                    assert_close(
+                        &dx,
+                        &expected,
+                        TOLERANCE,
+                        &format!("{name} {rows} {inner} {out} backward"),
+                    );
+                });
+                let expected = product(
+                    (out, rows, inner),
+                    |i, p| dy_rounded[p * out + i],
+                    |p, j| x_rounded[p * inner + j],
+                );
+                let mut dw = vec![f32::NAN; out * inner];
+                linear_backward_weight_bf16_dot(&dy, &x, &mut dw, rows, inner, out, false);
+                let name = format!("{rows} {inner} {out} weight");
+                assert_close(&dw, &expected, TOLERANCE, &name);
+                linear_backward_weight_bf16_dot(&dy, &x, &mut dw, rows, inner, out, true);
+                let twice: Vec<f64> = expected.iter().map(|dw| 2.0 * dw).collect();
+                assert_close(&dw, &twice, TOLERANCE, &name);
+            }
+        });
+    }
+
+    #[test]
+    fn few_rows_of_the_bf16_product_keep_their_precision() {
+        let (x, w) = (noise(2 * 40, 1), noise(5 * 40, 2));
+        let (mut exact, mut y) = ([0.0; 10], [0.0; 10]);
+        linear(&x, WeightRef::F32(&w), None, &mut exact, 2, 40, 5);
+        linear_bf16_dot(&x, WeightRef::F32(&w), None, &mut y, 2, 40, 5);
+        assert_eq!(y, exact);
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let run = |threads| {
+            at_every_level(threads, || {
+                SHAPES.map(|(rows, inner, out)| {
+                    let (x, w) = (noise(rows * inner, 1), noise(out * inner, 2));
+                    let mut y = vec![0.0; rows * out];
+                    linear(&x, WeightRef::F32(&w), None, &mut y, rows, inner, out);
+                    let mut rounded = vec![0.0; rows * out];
+                    linear_bf16_dot(&x, WeightRef::F32(&w), None, &mut rounded, rows, inner, out);
+                    (y, rounded)
+                })
+            })
+        };
+        assert_eq!(run(1), run(5));
+    }
+
+    #[test]
+    fn a_streamed_row_is_the_same_alone_and_among_others() {
+        at_every_level(2, || {
+            let (rows, inner, out) = (STREAMED_ROWS, 77, 21);
+            let (x, w) = (noise(rows * inner, 1), noise(out * inner, 2));
+            let mut together = vec![0.0; rows * out];
+            linear(
+                &x,
+                WeightRef::F32(&w),
+                None,
+                &mut together,
+                rows,
+                inner,
+                out,
+            );
+            for (x, together) in x.chunks_exact(inner).zip(together.chunks_exact(out)) {
+                let mut alone = vec![0.0; out];
+                linear(x, WeightRef::F32(&w), None, &mut alone, 1, inner, out);
+                assert_eq!(alone, together);
+            }
+        });
+    }
+
+    #[test]
+    fn a_product_over_nothing_is_the_bias() {
+        let mut y = vec![f32::NAN; 2 * 3];
+        linear(
+            &[],
+            WeightRef::F32(&[]),
+            Some(&[1.0, 2.0, 3.0]),
+            &mut y,
+            2,
+            0,
+            3,
+        );
+        assert_eq!(y, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        let mut y = vec![f32::NAN; 20];
+        linear(&[], WeightRef::F32(&[]), None, &mut y, 20, 0, 1);
+        assert_eq!(y, [0.0; 20]);
+    }
+}

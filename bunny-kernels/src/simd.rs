@@ -1,0 +1,362 @@
+//! Vector registers behind one trait, so that every kernel is written once.
+//!
+//! A kernel implements [`Kernel`], generic over [`Simd`]; [`dispatch`] runs it with the widest registers that this
+//! processor has: AVX-512, AVX2 with FMA and F16C, or [`Plain`] arrays that the compiler vectorises as it can (NEON,
+//! SSE). The choice is made once, at run time.
+//!
+//! Everything a kernel calls must be `#[inline(always)]`: only what is inlined into [`dispatch`]'s entry points is
+//! compiled for their instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod plain;
+
+use half::{bf16, f16};
+
+pub(crate) use plain::Plain;
+
+/// The most lanes a vector has.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A set of vector registers of `f32` lanes. A value of the type proves that the processor has them.
+///
+/// # Safety
+/// The `load*` and `store*` methods read and write as many elements behind their pointer as they say.
+/// `max` and `min` return the second operand when either is NaN.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// One register.
+    type V: Copy;
+    /// Lanes in a register.
+    const LANES: usize;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `2^n` for integers `n` in -126..=127.
+    fn pow2(self, n: Self::V) -> Self::V;
+    /// `if a < b { x } else { y }`, lane by lane.
+    fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// The sum of the lanes, in a fixed order.
+    fn sum(self, a: Self::V) -> f32;
+    /// The greatest lane.
+    fn greatest(self, a: Self::V) -> f32;
+    /// The first lane.
+    fn first(self, a: Self::V) -> f32;
+    /// Words of two numbers rounded to `bf16`: `low` in the lower half, `high` in the upper.
+    #[inline(always)]
+    fn pair(self, low: Self::V, high: Self::V) -> Self::V {
+        pair(self, low, high)
+    }
+    /// Words of the numbers of `first` and `second`, rounded to `bf16`, in their order.
+    #[inline(always)]
+    fn words(self, first: Self::V, second: Self::V) -> Self::V {
+        words(self, first, second)
+    }
+    /// `c` plus the products of both halves of the words `a` and `b`.
+    #[inline(always)]
+    fn pair_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        pair_mul_add(self, a, b, c)
+    }
+    /// Transposes the square whose rows are the `LANES` registers of `rows`.
+    fn transpose(self, rows: &mut [Self::V]);
+
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// The first `n < LANES` lanes; the rest are zero.
+    unsafe fn load_head(self, from: *const f32, n: usize) -> Self::V;
+    unsafe fn load_f16(self, from: *const f16) -> Self::V;
+    unsafe fn load_bf16(self, from: *const bf16) -> Self::V;
+    unsafe fn store(self, to: *mut f32, a: Self::V);
+    /// The first `n < LANES` lanes.
+    unsafe fn store_head(self, to: *mut f32, n: usize, a: Self::V);
+
+    /// The lanes at `at` of a slice; zeros beyond its end.
+    #[inline(always)]
+    fn get(self, from: &[f32], at: usize) -> Self::V {
+        let n = from.len() - at;
+        // SAFETY: `n` elements remain.
+        unsafe {
+            if n >= Self::LANES {
+                self.load(from.as_ptr().add(at))
+            } else {
+                self.load_head(from.as_ptr().add(at), n)
+            }
+        }
+    }
+    /// Writes the lanes at `at` of a slice; those beyond its end are dropped.
+    #[inline(always)]
+    fn set(self, to: &mut [f32], at: usize, a: Self::V) {
+        let n = to.len() - at;
+        // SAFETY: `n` elements remain.
+        unsafe {
+            if n >= Self::LANES {
+                self.store(to.as_mut_ptr().add(at), a);
+            } else {
+                self.store_head(to.as_mut_ptr().add(at), n, a);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+}
+
+/// [`Simd::pair`] without an instruction for it.
+#[inline(always)]
+fn pair<S: Simd>(s: S, low: S::V, high: S::V) -> S::V {
+    let (mut words, mut upper) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+    s.set(&mut words, 0, low);
+    s.set(&mut upper, 0, high);
+    for (word, high) in words.iter_mut().zip(upper) {
+        *word = crate::product::pack::word(*word, high);
+    }
+    s.get(&words, 0)
+}
+
+/// [`Simd::words`] without an instruction for it.
+#[inline(always)]
+fn words<S: Simd>(s: S, first: S::V, second: S::V) -> S::V {
+    let mut numbers = [0.0; 2 * MAX_LANES];
+    s.set(&mut numbers, 0, first);
+    s.set(&mut numbers, S::LANES, second);
+    let mut words = [0.0; MAX_LANES];
+    for (word, pair) in words.iter_mut().zip(numbers.chunks_exact(2)) {
+        *word = crate::product::pack::word(pair[0], pair[1]);
+    }
+    s.get(&words, 0)
+}
+
+/// [`Simd::pair_mul_add`] without an instruction for it.
+#[inline(always)]
+fn pair_mul_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
+    let (mut left, mut right, mut sums) =
+        ([0.0f32; MAX_LANES], [0.0f32; MAX_LANES], [0.0; MAX_LANES]);
+    s.set(&mut left, 0, a);
+    s.set(&mut right, 0, b);
+    s.set(&mut sums, 0, c);
+    for ((left, right), sum) in left.into_iter().zip(right).zip(&mut sums) {
+        let low = |x: f32| f32::from_bits(x.to_bits() << 16);
+        let high = |x: f32| f32::from_bits(x.to_bits() & 0xFFFF_0000);
+        *sum += low(left) * low(right) + high(left) * high(right);
+    }
+    s.get(&sums, 0)
+}
+
+/// What a weight may be stored as; computed with as `f32`.
+pub(crate) trait Element: Copy + Send + Sync + 'static {
+    const ZERO: Self;
+    /// # Safety
+    /// Reads `S::LANES` elements.
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V;
+
+    /// # Safety
+    /// Reads `n < S::LANES` elements.
+    #[inline(always)]
+    unsafe fn load_head<S: Simd>(s: S, from: *const Self, n: usize) -> S::V {
+        let mut lanes = [Self::ZERO; MAX_LANES];
+        // SAFETY: `n` elements are readable and fit the array, which holds `S::LANES` or more.
+        unsafe {
+            core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), n);
+            Self::load(s, lanes.as_ptr())
+        }
+    }
+}
+
+impl Element for f32 {
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        unsafe { s.load(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_head<S: Simd>(s: S, from: *const Self, n: usize) -> S::V {
+        unsafe { s.load_head(from, n) }
+    }
+}
+
+impl Element for f16 {
+    const ZERO: Self = f16::ZERO;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        unsafe { s.load_f16(from) }
+    }
+}
+
+impl Element for bf16 {
+    const ZERO: Self = bf16::ZERO;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        unsafe { s.load_bf16(from) }
+    }
+}
+
+/// A computation to be compiled for every instruction set. `run` must be `#[inline(always)]`.
+pub(crate) trait Kernel {
+    type Output;
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// An instruction set that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX-512 with BF16, and AMX for products of `bf16`.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
+}
+
+impl Level {
+    /// The widest that this processor has.
+    fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
+                let wide = is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl");
+                let pairs = wide && is_x86_feature_detected!("avx512bf16");
+                return match wide {
+                    true if pairs && crate::amx::is_available() => Self::Tiles,
+                    true => Self::Avx512,
+                    false => Self::Avx2,
+                };
+            }
+        }
+        Self::Plain
+    }
+
+    /// Lanes of its registers.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Self::Plain => Plain::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Tiles => avx512::Avx512::<false>::LANES,
+        }
+    }
+
+    /// The level that kernels run at.
+    #[inline]
+    pub(crate) fn current() -> Self {
+        #[cfg(test)]
+        if let Some(level) = testing::LEVEL.get() {
+            return level;
+        }
+        static LEVEL: std::sync::LazyLock<Level> = std::sync::LazyLock::new(Level::detect);
+        *LEVEL
+    }
+}
+
+/// Runs `kernel` with the widest registers of this processor.
+#[inline]
+pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn avx512<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: this function's own features.
+            kernel.run(unsafe { avx512::Avx512::<false>::new() })
+        }
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn avx2<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: this function's own features.
+            kernel.run(unsafe { avx2::Avx2::new() })
+        }
+        match Level::current() {
+            // SAFETY: `Level::detect` found these features.
+            Level::Avx512 | Level::Tiles => return unsafe { avx512(kernel) },
+            Level::Avx2 => return unsafe { avx2(kernel) },
+            Level::Plain => {}
+        }
+    }
+    kernel.run(Plain)
+}
+
+/// Whether this processor multiplies pairs of `bf16` (AVX512-BF16).
+pub(crate) fn has_pairs() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        Level::current() >= Level::Avx512 && is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// [`dispatch`] for a kernel of [`Simd::pair_mul_add`]: with the instruction for it where there is one.
+#[inline]
+pub(crate) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+        fn avx512<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: this function's own features.
+            kernel.run(unsafe { avx512::Avx512::<true>::new() })
+        }
+        if has_pairs() {
+            // SAFETY: just detected.
+            return unsafe { avx512(kernel) };
+        }
+    }
+    dispatch(kernel)
+}
+
+/// Tests run every kernel at every level that the machine has.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Level;
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(crate) static LEVEL: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    /// Runs `test` once per level, on `threads` threads of its own.
+    pub(crate) fn at_every_level<R: Send>(
+        threads: usize,
+        test: impl Fn() -> R + Send + Sync,
+    ) -> Vec<R> {
+        let levels = [
+            Level::Plain,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Tiles,
+        ];
+        levels
+            .into_iter()
+            .filter(|level| *level <= Level::detect())
+            .map(|level| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .start_handler(move |_| LEVEL.set(Some(level)))
+                    .build()
+                    .expect("a pool of a few threads")
+                    .install(&test)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,253 @@
+//! Pictures and their captions.
+
+use bunny_core::input::{
+    conversation::{IMAGE_PLACEHOLDER, Segment},
+    image::{DecodeOptions, ImageProcessor, Pixels, decode},
+    tokenizer::Tokenizer,
+};
+use bunny_data::{
+    images::ImageSource,
+    record::{Record, RecordFile, Role},
+};
+use rayon::prelude::*;
+
+use super::{LeftOut, Lesson, PicturePolicy, PictureProblem, Source, Tally};
+use crate::error::TrainError;
+
+/// Records of one picture each, whose first answer is its caption.
+#[derive(Debug)]
+pub struct Pairs<'a> {
+    /// The records.
+    pub records: RecordFile,
+    /// Their pictures.
+    pub images: Option<ImageSource>,
+    /// Pictures to pixels.
+    pub processor: ImageProcessor,
+    /// Captions to ids.
+    pub tokenizer: &'a Tokenizer,
+    /// Tokens of a caption: longer ones are cut, shorter ones end in ends of text.
+    pub places: usize,
+    /// What becomes of records without their pictures.
+    pub policy: PicturePolicy,
+    /// Records that nothing was learnt from.
+    pub tally: Tally,
+}
+
+/// What pairs hold, and what is wrong with them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PairScan {
+    /// Captions longer than the text tower has places, and cut.
+    pub cut: usize,
+    /// Records whose picture is not there.
+    pub missing_pictures: usize,
+    /// Records that are no pair of a picture and a caption.
+    pub faulty: usize,
+    /// The first faults, in words.
+    pub faults: Vec<String>,
+}
+
+/// How many faults are told in full.
+const TOLD: usize = 20;
+
+impl Pairs<'_> {
+    /// Looks at every record. Pictures are looked up by name, not decoded.
+    pub fn scan(&self) -> PairScan {
+        let look = |mut found: PairScan, index| {
+            found.look(self, index);
+            found
+        };
+        let indices = (0..self.records.len()).into_par_iter();
+        indices
+            .fold(PairScan::default, look)
+            .reduce(PairScan::default, PairScan::and)
+    }
+
+    /// Record `index`, its caption and the name of its picture.
+    fn pair(&self, index: usize) -> Result<(Record, String, String), TrainError> {
+        let record = self.records.get(index)?;
+        let lacks = |problem| TrainError::Caption {
+            file: self.records.path().to_path_buf(),
+            index,
+            id: record.id.clone(),
+            problem,
+        };
+        let caption = caption_of(&record).ok_or_else(|| lacks("it has no caption"))?;
+        let [name] = record.images() else {
+            return Err(lacks("it must name one picture"));
+        };
+        let name = name.clone();
+        Ok((record, caption, name))
+    }
+
+    fn ids(&self, caption: &str) -> Result<Vec<i32>, TrainError> {
+        let encoded = self
+            .tokenizer
+            .encode(&[Segment::Prompt(caption)])
+            .map_err(bunny_core::Error::from)?;
+        let ids = encoded.input_ids().into_iter();
+        Ok(ids.map(|id| id as i32).collect())
+    }
+
+    /// A caption as ids, `places` of them.
+    fn caption(&self, text: &str) -> Result<Vec<i32>, TrainError> {
+        let mut ids = self.ids(text)?;
+        let end = self.tokenizer.special_tokens().eos.unwrap_or_default();
+        // Its last place, which the tower reads the caption from, is an end of text always.
+        ids.truncate(self.places - 1);
+        ids.resize(self.places, end as i32);
+        Ok(ids)
+    }
+
+    /// The pixels of up to `count` pictures from all over the records.
+    ///
+    /// # Errors
+    /// When a record has no picture, or one that cannot be read and may not be skipped, or none of
+    /// those looked at can be read.
+    pub fn sample(&self, count: usize) -> Result<Vec<Pixels>, TrainError> {
+        let step = self.records.len().div_ceil(count).max(1);
+        let look = |index| {
+            let (record, _, name) = self.pair(index)?;
+            match self.pixels(&record, &name) {
+                Err(_) if self.policy == PicturePolicy::Skip => Ok(None),
+                pixels => pixels.map(Some),
+            }
+        };
+        let indices = (0..self.records.len()).into_par_iter().step_by(step);
+        let looked_at = indices.len();
+        let found: Result<Vec<Pixels>, TrainError> =
+            indices.map(look).filter_map(Result::transpose).collect();
+        match found {
+            Ok(found) if found.is_empty() => Err(TrainError::NoPictures {
+                file: self.records.path().to_path_buf(),
+                looked_at,
+            }),
+            found => found,
+        }
+    }
+
+    fn pixels(&self, record: &Record, name: &str) -> Result<Pixels, TrainError> {
+        let wrong = |problem: PictureProblem| TrainError::Picture {
+            file: self.records.path().to_path_buf(),
+            id: record.id.clone(),
+            name: name.to_owned(),
+            problem,
+        };
+        let images = self
+            .images
+            .as_ref()
+            .ok_or_else(|| wrong(PictureProblem::NoFolder))?;
+        let bytes = images.read(name).map_err(|error| wrong(error.into()))?;
+        let picture =
+            decode(&bytes, DecodeOptions::default()).map_err(|error| wrong(error.into()))?;
+        Ok(self.processor.process(&picture))
+    }
+}
+
+/// The caption of a record: what its model's first turn says.
+fn caption_of(record: &Record) -> Option<String> {
+    let says = |turn: &&bunny_data::record::Turn| turn.from == Role::Gpt;
+    let turn = record.conversations.iter().find(says)?;
+    let caption = turn.value.replace(IMAGE_PLACEHOLDER, "").trim().to_owned();
+    (!caption.is_empty()).then_some(caption)
+}
+
+impl Source for Pairs<'_> {
+    type Batch = PairBatch;
+
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn batch(&self, records: &[usize]) -> Result<PairBatch, TrainError> {
+        let mut batch = PairBatch::default();
+        for &index in records {
+            let (record, caption, name) = self.pair(index)?;
+            match self.pixels(&record, &name) {
+                Ok(pixels) => batch.pixels.push(pixels),
+                Err(error) if self.policy == PicturePolicy::Skip => {
+                    self.tally.without_picture(index, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            batch.ids.extend(self.caption(&caption)?);
+            batch.samples.push(record.id);
+        }
+        batch.places = self.places;
+        Ok(batch)
+    }
+
+    fn left_out(&self) -> LeftOut {
+        self.tally.so_far()
+    }
+}
+
+impl PairScan {
+    fn look(&mut self, pairs: &Pairs<'_>, index: usize) {
+        let (record, caption, name) = match pairs.pair(index) {
+            Ok(pair) => pair,
+            Err(error) => {
+                self.faulty += 1;
+                return self.tell(error.to_string());
+            }
+        };
+        match pairs.ids(&caption) {
+            Ok(ids) => self.cut += usize::from(ids.len() >= pairs.places),
+            Err(error) => {
+                self.faulty += 1;
+                self.tell(error.to_string());
+            }
+        }
+        let images = pairs.images.as_ref();
+        if !images.is_some_and(|images| images.contains(&name)) {
+            self.missing_pictures += 1;
+            self.tell(format!(
+                "{}: record {index} (`{}`): there is no picture `{name}`",
+                pairs.records.path().display(),
+                record.id
+            ));
+        }
+    }
+
+    fn tell(&mut self, fault: String) {
+        if self.faults.len() < TOLD {
+            self.faults.push(fault);
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.cut += other.cut;
+        self.missing_pictures += other.missing_pictures;
+        self.faulty += other.faulty;
+        self.faults.extend(other.faults);
+        self.faults.truncate(TOLD);
+        self
+    }
+}
+
+/// Pairs that are told from each other.
+#[derive(Debug, Clone, Default)]
+pub struct PairBatch {
+    /// Names of the records.
+    pub samples: Vec<String>,
+    /// Their pictures.
+    pub pixels: Vec<Pixels>,
+    /// Their captions, end to end.
+    pub ids: Vec<i32>,
+    /// Tokens of a caption.
+    pub places: usize,
+}
+
+impl Lesson for PairBatch {
+    fn samples(&self) -> &[String] {
+        &self.samples
+    }
+
+    fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn answers(&self) -> usize {
+        self.samples.len()
+    }
+}

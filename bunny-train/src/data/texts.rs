@@ -1,0 +1,272 @@
+//! Texts, read and packed into rows.
+
+use std::{ops::Range, path::Path};
+
+use bunny_core::input::{conversation::Segment, tokenizer::Tokenizer};
+use bunny_data::record::RecordFile;
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use super::{Answer, Lesson, Source};
+use crate::error::TrainError;
+
+/// A file with one `{"text": "..."}` a record.
+#[derive(Debug)]
+pub struct Texts {
+    records: RecordFile,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    text: String,
+}
+
+impl Texts {
+    /// Opens a file: JSON lines, or any other that records are read from.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds no text.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let records = RecordFile::open(path)?;
+        if records.is_empty() {
+            let problem = "holds no texts".into();
+            let path = path.to_path_buf();
+            return Err(TrainError::State { path, problem });
+        }
+        Ok(Self { records })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has no text.
+    pub fn get(&self, index: usize) -> Result<String, TrainError> {
+        let raw = self.records.raw(index)?;
+        let text: Text = serde_json::from_slice(&raw).map_err(|source| TrainError::Text {
+            file: self.records.path().to_path_buf(),
+            index,
+            source,
+        })?;
+        Ok(text.text)
+    }
+
+    /// All of them, in order.
+    ///
+    /// # Errors
+    /// As [`Texts::get`].
+    pub fn all(&self) -> Result<Vec<String>, TrainError> {
+        (0..self.len()).map(|index| self.get(index)).collect()
+    }
+
+    /// Packs the texts, each with its end of text, into rows of at most `length` tokens. A text
+    /// that is longer is cut into pieces, which are then texts of their own.
+    ///
+    /// # Errors
+    /// As [`Texts::get`], and when the tokenizer has no end of text.
+    pub fn pack(&self, tokenizer: &Tokenizer, length: usize) -> Result<Rows, TrainError> {
+        let end = tokenizer.special_tokens().eos;
+        let end = end.ok_or_else(|| TrainError::NoEndOfText {
+            file: self.records.path().to_path_buf(),
+        })?;
+        let texts: Vec<Vec<u32>> = (0..self.len())
+            .into_par_iter()
+            .map(|index| {
+                let text = self.get(index)?;
+                let encoded = tokenizer
+                    .encode(&[Segment::Prompt(&text)])
+                    .map_err(bunny_core::Error::from)?;
+                let ids = encoded.input_ids().into_iter().map(|id| id as u32);
+                Ok(ids.chain([end]).collect())
+            })
+            .collect::<Result<_, TrainError>>()?;
+        let name = self.records.path().file_stem().unwrap_or_default();
+        Ok(Rows::pack(&name.to_string_lossy(), &texts, length))
+    }
+}
+
+/// Rows of packed texts.
+///
+/// ```text
+/// row 0   a a a a $ b b $ c c c c c $ . .      segments   0 0 0 0 0 1 1 1 2 2 2 2 2 2 3 3
+/// ```
+///
+/// A text sees nothing of the one before it, and its positions count from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    name: String,
+    ids: Vec<u32>,
+    rows: Vec<Vec<Range<usize>>>,
+}
+
+/// Rows that wait for a text that fits.
+const OPEN: usize = 64;
+
+impl Rows {
+    /// Each text goes into the open row that it leaves the least room in.
+    fn pack(name: &str, texts: &[Vec<u32>], length: usize) -> Self {
+        let mut all = Self {
+            name: name.to_owned(),
+            ids: texts.concat(),
+            rows: Vec::new(),
+        };
+        // Open rows: the room left, and which.
+        let mut open: Vec<(usize, usize)> = Vec::new();
+        let mut start = 0;
+        for text in texts {
+            let end = start + text.len();
+            while start < end {
+                let piece = start..end.min(start + length);
+                start = piece.end;
+                let fits = |place: &usize| open[*place].0 >= piece.len();
+                let best = (0..open.len())
+                    .filter(fits)
+                    .min_by_key(|place| open[*place]);
+                let place = best.unwrap_or_else(|| {
+                    if open.len() == OPEN {
+                        let fullest = (0..OPEN).min_by_key(|place| open[*place]);
+                        open.swap_remove(fullest.unwrap_or_default());
+                    }
+                    all.rows.push(Vec::new());
+                    open.push((length, all.rows.len() - 1));
+                    open.len() - 1
+                });
+                let (room, row) = &mut open[place];
+                *room -= piece.len();
+                all.rows[*row].push(piece);
+            }
+        }
+        all
+    }
+
+    /// Tokens of all rows.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+impl Source for Rows {
+    type Batch = TextBatch;
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn batch(&self, records: &[usize]) -> Result<TextBatch, TrainError> {
+        let rows = || records.iter().map(|row| &self.rows[*row]);
+        let filled = |row: &Vec<Range<usize>>| row.iter().map(ExactSizeIterator::len).sum();
+        let width = rows().map(filled).max().unwrap_or(0);
+        let mut batch = TextBatch {
+            width,
+            ..TextBatch::default()
+        };
+        for (row, record) in rows().zip(records) {
+            let first = batch.ids.len();
+            let mut segments = Vec::with_capacity(width);
+            for (segment, piece) in row.iter().enumerate() {
+                let place = batch.ids.len();
+                let ids = &self.ids[piece.clone()];
+                batch.ids.extend(ids.iter().map(|id| *id as i32));
+                segments.resize(segments.len() + ids.len(), segment as u32);
+                let foretold = ids.iter().skip(1).enumerate();
+                batch.answers.extend(foretold.map(|(at, id)| Answer {
+                    place: place + at,
+                    id: *id,
+                }));
+            }
+            batch.tokens += batch.ids.len() - first;
+            batch.ids.resize(first + width, 0);
+            segments.resize(width, row.len() as u32);
+            batch.segments.push(segments);
+            batch.names.push(format!("{}:{record}", self.name));
+        }
+        Ok(batch)
+    }
+}
+
+/// Rows that go through the model together, padded to the longest.
+#[derive(Debug, Clone, Default)]
+pub struct TextBatch {
+    /// File and row of each row.
+    pub names: Vec<String>,
+    /// Row after row.
+    pub ids: Vec<i32>,
+    /// The text of each position, row by row; padding is one more.
+    pub segments: Vec<Vec<u32>>,
+    /// Every token but the first of each text.
+    pub answers: Vec<Answer>,
+    /// Positions of a row.
+    pub width: usize,
+    /// Positions that are not padding.
+    pub tokens: usize,
+}
+
+impl Lesson for TextBatch {
+    fn samples(&self) -> &[String] {
+        &self.names
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    fn answers(&self) -> usize {
+        self.answers.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(texts: &[&[u32]], length: usize) -> Rows {
+        let texts: Vec<Vec<u32>> = texts.iter().map(|text| text.to_vec()).collect();
+        Rows::pack("t", &texts, length)
+    }
+
+    #[test]
+    fn texts_go_where_they_leave_the_least_room() {
+        let rows = rows(&[&[1, 2, 3, 4], &[5, 6, 7], &[8, 9], &[10]], 6);
+        // The pair fits behind the first text to the last place, the last one behind the second.
+        assert_eq!(rows.rows, [vec![0..4, 7..9], vec![4..7, 9..10]]);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_none_of_it_is_lost() {
+        let rows = rows(&[&[1, 2, 3, 4, 5, 6, 7], &[8, 9]], 3);
+        let pieces =
+            |row: &[(usize, usize)]| row.iter().map(|&(from, to)| from..to).collect::<Vec<_>>();
+        assert_eq!(
+            rows.rows,
+            [
+                pieces(&[(0, 3)]),
+                pieces(&[(3, 6)]),
+                pieces(&[(6, 7), (7, 9)])
+            ]
+        );
+        assert_eq!(rows.tokens(), 9);
+    }
+
+    #[test]
+    fn every_token_but_the_first_of_each_text_is_foretold_within_its_row() {
+        let rows = rows(&[&[1, 2, 3], &[4, 5], &[6, 7, 8, 9]], 6);
+        let batch = rows.batch(&[0, 1]).unwrap();
+        assert_eq!((batch.width, batch.tokens), (5, 9));
+        assert_eq!(batch.ids, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
+        assert_eq!(batch.segments, [vec![0, 0, 0, 1, 1], vec![0, 0, 0, 0, 1]]);
+        let foretold: Vec<_> = batch.answers.iter().map(|a| (a.place, a.id)).collect();
+        assert_eq!(foretold, [(0, 2), (1, 3), (3, 5), (5, 7), (6, 8), (7, 9)]);
+        for (place, id) in foretold {
+            assert_eq!(batch.ids[place + 1], id as i32);
+        }
+    }
+}

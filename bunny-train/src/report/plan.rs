@@ -1,0 +1,266 @@
+//! What a stage will take, before it starts: parameters that learn, steps, memory.
+
+use bunny_core::{
+    BunnyConfig,
+    checkpoint::Precision,
+    config::{DecoderConfig, MlpKind, VisionConfig},
+};
+use burn::tensor::DType;
+use serde::Serialize;
+
+use crate::recipe::StageRecipe;
+
+/// Numbers of parameters that learn, by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct LearnCounts {
+    /// The projector.
+    pub projector: u64,
+    /// Adapters.
+    pub lora: u64,
+    /// The language model.
+    pub language: u64,
+    /// The vision tower.
+    pub tower: u64,
+}
+
+impl LearnCounts {
+    /// What learns of `config` under `recipe`.
+    pub fn new(config: &BunnyConfig, recipe: &StageRecipe) -> Self {
+        let learns = recipe.learns();
+        let parts = config.parameters();
+        let take = |learns: bool, count: u64| if learns { count } else { 0 };
+        Self {
+            projector: take(learns.projector, parts.projector),
+            lora: take(learns.lora, lora_parameters(&config.decoder, recipe.lora_r)),
+            language: take(learns.language, parts.language_model),
+            tower: take(learns.tower, parts.vision_tower),
+        }
+    }
+
+    /// The sum of the parts.
+    pub fn total(&self) -> u64 {
+        self.projector + self.lora + self.language + self.tower
+    }
+}
+
+/// Parameters of adapters of rank `rank` beside every product of the layers.
+pub fn lora_parameters(config: &DecoderConfig, rank: usize) -> u64 {
+    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+    let (query, key) = (config.query_size(), config.key_value_size());
+    let widening = match config.mlp {
+        MlpKind::Plain => 1,
+        MlpKind::Gated => 2,
+    };
+    // Each product from `in` to `out` gets `rank * (in + out)`.
+    let ends =
+        (hidden + query) + 2 * (hidden + key) + (query + hidden) + (widening + 1) * (hidden + wide);
+    (config.num_hidden_layers * rank * ends) as u64
+}
+
+/// Bytes that a stage holds on its device, computed from sizes.
+///
+/// Working memory is an upper estimate for burn's operations, which keep every intermediate result
+/// of the piece whose gradients are being formed; kernels of our own keep less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct MemoryPlan {
+    /// All weights in their type.
+    pub weights: u64,
+    /// Of what learns: masters and both moments in f32, as AdamW has them, and a gradient in f32.
+    pub learners: u64,
+    /// What the way forward keeps for the way back: the layers' inputs, or all layers' results; of a
+    /// tower that learns always all.
+    pub kept: u64,
+    /// The results within one layer, and their gradients.
+    pub layer: u64,
+    /// Scores of one chunk of answers, and their gradients.
+    pub scores: u64,
+}
+
+impl MemoryPlan {
+    /// The memory of a stage of `recipe` over `config` at rows of full length.
+    pub fn new(config: &BunnyConfig, recipe: &StageRecipe, precision: Precision) -> Self {
+        let counts = LearnCounts::new(config, recipe);
+        let (weight, number) = (
+            precision.weights.size() as u64,
+            precision.compute.size() as u64,
+        );
+        // Products of a bf16 model learn in bf16, all else in the type of the activations.
+        let held = match precision.weights {
+            DType::BF16 => weight,
+            _ => number,
+        };
+        let adapters = counts.lora;
+        let others = counts.total() - adapters;
+        let decoder = &config.decoder;
+        let batch = recipe.training.per_device_train_batch_size as u64;
+        let rows = batch * recipe.model_max_length as u64;
+        let layers = decoder.num_hidden_layers as u64;
+        let sizes = LayerSizes::of_decoder(decoder);
+        let results = batch * sizes.results(recipe.model_max_length, number);
+        let tower = match counts.tower {
+            0 => 0,
+            // A record has one picture.
+            _ => batch * tower_results(&config.vision, number),
+        };
+        let layers_kept = match recipe.gradient_checkpointing {
+            true => layers * rows * sizes.hidden * number,
+            false => layers * results,
+        };
+        Self {
+            weights: (config.parameters().total() - others) * weight
+                + others * held
+                + adapters * number,
+            learners: others * state(held) + adapters * state(number),
+            kept: layers_kept + tower,
+            layer: 2 * results,
+            // Scores, their log-shares, and the gradients of both.
+            scores: 4
+                * 4
+                * (crate::step::loss::CHUNK_SCORES as u64).min(rows * decoder.vocab_size as u64),
+        }
+    }
+
+    /// The sum.
+    pub fn total(&self) -> u64 {
+        self.weights + self.learners + self.kept + self.layer + self.scores
+    }
+}
+
+/// Bytes beside a parameter that learns and is held in `held` bytes: two moments and a gradient, and
+/// a master, which is the model's own copy where that is f32.
+fn state(held: u64) -> u64 {
+    let master = if held == 4 { 0 } else { 4 };
+    master + 4 + 4 + 4
+}
+
+/// Bytes of what a tower's layers keep of one picture.
+fn tower_results(tower: &VisionConfig, number: u64) -> u64 {
+    let (layers, sizes) = match tower {
+        VisionConfig::Siglip(siglip) => (
+            siglip.layers_used(),
+            LayerSizes {
+                hidden: siglip.hidden_size as u64,
+                wide: siglip.intermediate_size as u64,
+                heads: siglip.num_attention_heads as u64,
+                mlp: MlpKind::Plain,
+            },
+        ),
+        VisionConfig::EvaClip(eva) => (
+            eva.layers_used(),
+            LayerSizes {
+                hidden: eva.width as u64,
+                wide: eva.intermediate_size as u64,
+                heads: (eva.width / eva.head_width) as u64,
+                mlp: MlpKind::Gated,
+            },
+        ),
+    };
+    layers as u64 * sizes.results(tower.tokens(), number)
+}
+
+/// What decides how much one transformer layer keeps.
+struct LayerSizes {
+    hidden: u64,
+    wide: u64,
+    heads: u64,
+    mlp: MlpKind,
+}
+
+impl LayerSizes {
+    fn of_decoder(config: &DecoderConfig) -> Self {
+        Self {
+            hidden: config.hidden_size as u64,
+            wide: config.intermediate_size as u64,
+            heads: config.num_attention_heads as u64,
+            mlp: config.mlp,
+        }
+    }
+
+    /// Bytes of the results within the layer that its gradients need, for one row of `seq` positions
+    /// and activations of `number` bytes.
+    fn results(&self, seq: usize, number: u64) -> u64 {
+        let seq = seq as u64;
+        let gates = match self.mlp {
+            MlpKind::Plain => 3,
+            MlpKind::Gated => 5,
+        };
+        // Two norms in f32; queries, keys and values, each also rotated; the attended; both branches.
+        let vectors = seq * self.hidden * (2 * 4 * 3 + 10 * number);
+        let inner = seq * self.wide * gates * number;
+        // Scores, masked scores and shares, in f32.
+        let scores = self.heads * seq * seq * 4 * 3;
+        vectors + inner + scores
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::TrainingArguments;
+    use bunny_core::config::presets::Preset;
+
+    fn phi_2(batch: usize) -> MemoryPlan {
+        let recipe = StageRecipe {
+            lora_enable: true,
+            tune_mm_mlp_adapter: Some(false),
+            training: TrainingArguments {
+                per_device_train_batch_size: batch,
+                ..TrainingArguments::default()
+            },
+            ..StageRecipe::default()
+        };
+        MemoryPlan::new(&config(), &recipe, Precision::uniform(DType::BF16))
+    }
+
+    fn config() -> BunnyConfig {
+        Preset::named("bunny-phi-2-siglip").unwrap().config()
+    }
+
+    #[test]
+    fn adapters_of_rank_128_on_phi_2_have_the_published_size() {
+        // 377.5 MB in 16 bits on the hub.
+        assert_eq!(lora_parameters(&DecoderConfig::phi_2(), 128), 188_743_680);
+    }
+
+    #[test]
+    fn phi_2_with_siglip_fits_the_cards_that_people_have() {
+        // Worked out by hand from the sizes, in bf16 with adapters of rank 128 over 2,048 positions:
+        // 3,182,254,624 weights and 188,743,680 of adapters of 2 bytes; 198,251,520 that learn, of
+        // 16; 32 inputs of layers of b * 2048 * 2560 * 2; twice a layer's results, of which the
+        // scores, b * 32 * 2048 * 2048 * 12, are four fifths; 16 * 2^24 for answers' scores.
+        let tenths = |batch| (phi_2(batch).total() as f64 / 1e8).round();
+        assert_eq!(tenths(8), 443.0, "{:?}", phi_2(8));
+        assert_eq!(tenths(1), 145.0, "{:?}", phi_2(1));
+    }
+    #[test]
+    fn a_tower_that_learns_keeps_its_layers_scores() {
+        let recipe = |unfreeze_vision_tower| StageRecipe {
+            unfreeze_vision_tower,
+            lora_enable: true,
+            tune_mm_mlp_adapter: Some(false),
+            ..StageRecipe::default()
+        };
+        let kept = |tower| {
+            let precision = Precision::uniform(DType::BF16);
+            MemoryPlan::new(&config(), &recipe(tower), precision).kept
+        };
+        let batch = TrainingArguments::default().per_device_train_batch_size as u64;
+        // By hand, for a picture of 729 patches, 16 heads, 1,152 channels and 4,304 within: scores
+        // of 16 * 729 * 729 * 12 bytes, vectors of 729 * 1152 * 44, and 729 * 4304 * 3 * 2 inside;
+        // 26 layers.
+        let layer = 102_036_672 + 36_951_552 + 18_825_696;
+        assert_eq!(kept(true) - kept(false), batch * 26 * layer);
+    }
+
+    #[test]
+    fn what_learns_of_a_bf16_model_has_a_master_where_activations_are_f32() {
+        let recipe = StageRecipe {
+            tune_mm_mlp_adapter: Some(false),
+            ..StageRecipe::default()
+        };
+        let learners = |precision| MemoryPlan::new(&config(), &recipe, precision).learners;
+        let counts = LearnCounts::new(&config(), &recipe).total();
+        assert_eq!(learners(Precision::weights_only(DType::BF16)), 16 * counts);
+        assert_eq!(learners(Precision::F32), 12 * counts);
+    }
+}

@@ -1,0 +1,13 @@
+//! What learns of a model: its parts and parameters by name, adapters, and the weights that new
+//! parts start with.
+
+mod init;
+pub mod lora;
+mod names;
+mod parts;
+pub(crate) mod warm_start;
+
+pub(crate) use init::redraw;
+pub use lora::LoraConfig;
+pub use names::{NamedParameter, Part, decoder_parameters, parameters, walk};
+pub use parts::{Learner, Learns, prepare, thaw};

@@ -1,0 +1,236 @@
+//! What learns in a stage of training, and at which rates.
+
+use bunny_core::{Bunny, checkpoint::Precision};
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    tensor::{DType, Tensor, backend::AutodiffBackend},
+};
+
+use super::{NamedParameter, Part, parameters};
+
+/// Which parts of the model learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Learns {
+    /// The projector.
+    pub projector: bool,
+    /// The adapters beside the language model's products.
+    pub lora: bool,
+    /// The language model itself: products, norms, embedding and head.
+    pub language: bool,
+    /// The vision tower.
+    pub tower: bool,
+}
+
+impl Learns {
+    /// Pre-training: the projector alone.
+    pub const PRETRAIN: Self = Self {
+        projector: true,
+        lora: false,
+        language: false,
+        tower: false,
+    };
+
+    /// Fine-tuning as the paper does it: adapters and projector.
+    pub const LORA: Self = Self {
+        lora: true,
+        ..Self::PRETRAIN
+    };
+
+    /// Fine-tuning of the whole language model and the projector.
+    pub const FULL: Self = Self {
+        language: true,
+        ..Self::PRETRAIN
+    };
+
+    /// Whether `part` learns.
+    pub fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Projector => self.projector,
+            Part::Lora => self.lora,
+            Part::Language => self.language,
+            Part::Tower => self.tower,
+        }
+    }
+
+    /// Whether nothing learns.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether anything learns that pictures go through before the decoder.
+    pub fn before_decoder(&self) -> bool {
+        self.projector || self.tower
+    }
+}
+
+/// A parameter that learns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learner {
+    /// Which one.
+    pub parameter: NamedParameter,
+    /// It is decayed: matrices are, biases and norms are not.
+    pub decayed: bool,
+}
+
+impl Learner {
+    /// The name under which its state is kept: the published one, with the block of a token table
+    /// that is held in several.
+    pub fn key(&self) -> String {
+        match self.parameter.block {
+            0 => self.parameter.name.clone(),
+            block => format!("{}.block{block}", self.parameter.name),
+        }
+    }
+
+    /// The shape of a matrix within the layers or the projector: what takes vectors to vectors, and
+    /// neither a table nor a factor of an adapter.
+    pub fn matrix_of_layer(&self) -> Option<[usize; 2]> {
+        let NamedParameter { name, part, .. } = &self.parameter;
+        let inside = match part {
+            Part::Projector => true,
+            Part::Lora => false,
+            Part::Language | Part::Tower => name.contains(".layers.") || name.contains(".blocks."),
+        };
+        let shape = self.parameter.shape.as_slice().try_into().ok();
+        shape.filter(|_| inside)
+    }
+
+    /// How many numbers it has.
+    pub fn count(&self) -> usize {
+        self.parameter.shape.iter().product()
+    }
+}
+
+/// Lets the parts named by `learns` learn and freezes all else.
+pub fn prepare<B: AutodiffBackend>(model: Bunny<B>, learns: Learns) -> (Bunny<B>, Vec<Learner>) {
+    let mut all = parameters(&model);
+    all.retain(|parameter| learns.has(parameter.part));
+    let precision = model.precision();
+    thaw(model, all, precision)
+}
+
+/// Lets `parameters` learn and freezes all else.
+///
+/// What learns is held in the type of the activations; in a bf16 model, products stay in bf16 whatever
+/// that type is. Norms stay f32. The master copy, which gathers small steps, is the optimizer's.
+pub fn thaw<B: AutodiffBackend, M: Module<B>>(
+    model: M,
+    parameters: Vec<NamedParameter>,
+    precision: Precision,
+) -> (M, Vec<Learner>) {
+    let learners: Vec<Learner> = parameters
+        .into_iter()
+        .map(|parameter| Learner {
+            decayed: parameter.shape.len() > 1,
+            parameter,
+        })
+        .collect();
+    let mut mapper = Thaw {
+        learners: &learners,
+        precision,
+    };
+    (model.map(&mut mapper), learners)
+}
+
+struct Thaw<'a> {
+    learners: &'a [Learner],
+    precision: Precision,
+}
+
+impl Thaw<'_> {
+    /// The type a parameter that learns is held in, if not that in which it is.
+    fn dtype(&self, learner: &Learner, dimensions: usize) -> Option<DType> {
+        let Precision {
+            weights, compute, ..
+        } = self.precision;
+        // A norm's weight and bias are vectors held in f32 whatever the model's type is.
+        let is_vector = dimensions == 1;
+        let is_bf16_product = weights == DType::BF16 && !learner.parameter.is_token_table();
+        (!is_vector && !is_bf16_product).then_some(compute)
+    }
+}
+
+impl<B: AutodiffBackend> ModuleMapper<B> for Thaw<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let learner = self
+            .learners
+            .iter()
+            .find(|learner| learner.parameter.id == param.id);
+        let learns = learner.is_some();
+        let id = param.id;
+        let value = param.into_value().inner();
+        let value = match learner.and_then(|learner| self.dtype(learner, D)) {
+            Some(dtype) => value.cast(dtype),
+            None => value,
+        };
+        let value = Tensor::from_inner(value);
+        Param::initialized(id, if learns { value.require_grad() } else { value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bunny_core::{config::Family, model::decoder::Decoder, nn::Builder};
+    use burn::{backend::Autodiff, module::ModuleVisitor};
+    use burn_flex::Flex;
+
+    use crate::trainable::decoder_parameters;
+    use super::*;
+    use crate::recipe::PhiSizes;
+
+    type B = Autodiff<Flex>;
+
+    /// What each parameter that learns is held in.
+    struct Held<'a>(&'a [Learner], Vec<(String, DType)>);
+
+    impl ModuleVisitor<B> for Held<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            let learners = self.0.iter().map(|learner| &learner.parameter);
+            let mut found = learners.filter(|parameter| parameter.id == param.id);
+            let name = &found.next().expect("everything learns").name;
+            assert!(param.is_require_grad(), "{name}");
+            self.1.push((name.clone(), param.val().dtype()));
+        }
+    }
+
+    fn held(precision: Precision) -> Vec<(String, DType)> {
+        let sizes = PhiSizes {
+            hidden_size: 16,
+            intermediate_size: 24,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            ..PhiSizes::default()
+        };
+        let config = sizes.decoder_config(40).unwrap();
+        let (names, device) = (Family::Phi.names(), Default::default());
+        let model: Decoder<B> = Builder::random(1, names, precision, &device, |builder| {
+            Decoder::new(&config, builder)
+        });
+        let parameters = decoder_parameters(&model, names);
+        let (model, learners) = thaw(model, parameters, precision);
+        let mut held = Held(&learners, Vec::new());
+        model.visit(&mut held);
+        assert!(held.1.len() > 10);
+        held.1
+    }
+
+    #[test]
+    fn products_of_a_bf16_model_stay_so_and_nothing_else_does() {
+        for (name, dtype) in held(Precision::weights_only(DType::BF16)) {
+            let is_product =
+                name.contains("_proj") || name.contains("dense") || name.contains("fc");
+            let expected = match is_product && name.ends_with("weight") {
+                true => DType::BF16,
+                false => DType::F32,
+            };
+            assert_eq!(dtype, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_learns_of_an_f16_model_is_held_in_the_type_of_activations() {
+        for (name, dtype) in held(Precision::weights_only(DType::F16)) {
+            assert_eq!(dtype, DType::F32, "{name}");
+        }
+    }
+}
