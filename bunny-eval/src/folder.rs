@@ -58,7 +58,11 @@ impl Form {
     fn of(path: &Path) -> Option<(Self, String)> {
         let name = path.file_name()?.to_str()?;
         let lower = name.to_ascii_lowercase();
-        let ends = [(".zip", Form::Zip), (".tar.gz", Form::TarGz), (".tgz", Form::TarGz)];
+        let ends = [
+            (".zip", Form::Zip),
+            (".tar.gz", Form::TarGz),
+            (".tgz", Form::TarGz),
+        ];
         let (end, form) = ends.into_iter().find(|(end, _)| lower.ends_with(end))?;
         Some((form, name[..name.len() - end.len()].to_owned()))
     }
@@ -202,11 +206,19 @@ impl Folder {
                 found.extend(name.into_string().ok());
             }
         }
-        let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let below = if folder.is_empty() {
+            String::new()
+        } else {
+            format!("{folder}/")
+        };
         for archive in &self.archives {
             for name in archive.members()?.by_name.keys() {
                 let inside = name.strip_prefix(&below).filter(|rest| !rest.is_empty());
-                found.extend(inside.and_then(|rest| rest.split('/').next()).map(str::to_owned));
+                found.extend(
+                    inside
+                        .and_then(|rest| rest.split('/').next())
+                        .map(str::to_owned),
+                );
             }
         }
         Ok(found.into_iter().collect())
@@ -238,7 +250,9 @@ impl Archive {
             })?,
             Form::TarGz => self.tar_names()?,
         };
-        let stem = Form::of(&self.path).map(|(_, stem)| stem).unwrap_or_default();
+        let stem = Form::of(&self.path)
+            .map(|(_, stem)| stem)
+            .unwrap_or_default();
         Ok(self.members.get_or_init(|| Members::new(names, &stem)))
     }
 
@@ -307,10 +321,18 @@ impl Members {
             .into_iter()
             .map(|name| name.strip_prefix("./").map(str::to_owned).unwrap_or(name))
             .collect();
-        let files = || names.iter().enumerate().filter(|(_, name)| !name.is_empty() && !name.ends_with('/'));
+        let files = || {
+            names
+                .iter()
+                .enumerate()
+                .filter(|(_, name)| !name.is_empty() && !name.ends_with('/'))
+        };
         // A folder around everything, as archives of repositories have.
         let mut tops = files().map(|(_, name)| name.split_once('/').map(|(top, _)| top));
-        let top = tops.next().flatten().filter(|top| tops.all(|other| other == Some(top)));
+        let top = tops
+            .next()
+            .flatten()
+            .filter(|top| tops.all(|other| other == Some(top)));
         let mut by_name = HashMap::new();
         for (at, name) in files() {
             by_name.insert(name.clone(), at);
@@ -335,14 +357,18 @@ mod tests {
     fn zip_of(path: &Path, files: &[(&str, &str)]) {
         let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
         for (name, content) in files {
-            zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            zip.start_file(*name, zip::write::SimpleFileOptions::default())
+                .unwrap();
             zip.write_all(content.as_bytes()).unwrap();
         }
         zip.finish().unwrap();
     }
 
     fn text(folder: &Folder, name: &str) -> Option<String> {
-        folder.read(name).unwrap().map(|bytes| String::from_utf8(bytes).unwrap())
+        folder
+            .read(name)
+            .unwrap()
+            .map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]
@@ -351,7 +377,10 @@ mod tests {
         let at = |name: &str| root.path().join(name);
         std::fs::create_dir(at("val2014")).unwrap();
         std::fs::write(at("val2014/a.jpg"), "plain").unwrap();
-        zip_of(&at("val2014.zip"), &[("val2014/a.jpg", "zipped"), ("val2014/b.jpg", "b")]);
+        zip_of(
+            &at("val2014.zip"),
+            &[("val2014/a.jpg", "zipped"), ("val2014/b.jpg", "b")],
+        );
         zip_of(&at("images.zip"), &[("n1.jpg", "n1")]);
         zip_of(&at("Bunny-main.zip"), &[("Bunny-main/eval/q.jsonl", "q")]);
         let folder = Folder::open(root.path()).unwrap();
@@ -361,20 +390,27 @@ mod tests {
         assert_eq!(text(&folder, "eval/q.jsonl").as_deref(), Some("q"));
         assert_eq!(text(&folder, "val2014"), None);
         assert_eq!(folder.list("val2014").unwrap(), ["a.jpg", "b.jpg"]);
-        assert!(folder.place("images/n1.jpg").unwrap().ends_with("images.zip/n1.jpg"));
+        assert!(
+            folder
+                .place("images/n1.jpg")
+                .unwrap()
+                .ends_with("images.zip/n1.jpg")
+        );
     }
 
     #[test]
     fn a_compressed_tar_is_read_too() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("questions.tar.gz");
-        let gzip = flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::fast());
+        let gzip =
+            flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gzip);
         for (name, content) in [("./one.jsonl", "1"), ("two.jsonl", "22")] {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);
             header.set_cksum();
-            tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+            tar.append_data(&mut header, name, content.as_bytes())
+                .unwrap();
         }
         tar.into_inner().unwrap().finish().unwrap();
         let folder = Folder::open(root.path()).unwrap();
@@ -402,6 +438,9 @@ mod tests {
         std::fs::write(root.path().join("broken.zip"), "no zip").unwrap();
         let folder = Folder::open(root.path()).unwrap();
         let error = folder.read("a").unwrap_err().to_string();
-        assert!(error.contains("broken.zip: not readable as a zip"), "{error}");
+        assert!(
+            error.contains("broken.zip: not readable as a zip"),
+            "{error}"
+        );
     }
 }
