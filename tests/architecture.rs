@@ -9,10 +9,11 @@ const DEFINED: [&str; 8] = [
 
 fn defines(text: &str, name: &str) -> bool {
     DEFINED.iter().any(|kind| {
-        text.match_indices(&format!("{kind}{name}")).any(|(at, found)| {
-            let next = text[at + found.len()..].chars().next();
-            next.is_none_or(|next| !next.is_alphanumeric() && next != '_')
-        })
+        text.match_indices(&format!("{kind}{name}"))
+            .any(|(at, found)| {
+                let next = text[at + found.len()..].chars().next();
+                next.is_none_or(|next| !next.is_alphanumeric() && next != '_')
+            })
     })
 }
 
@@ -34,7 +35,11 @@ fn every_file_and_every_name_that_the_architecture_cites_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
     let cited = citations(&text);
-    assert!(cited.len() > 30, "only {} citations were found", cited.len());
+    assert!(
+        cited.len() > 30,
+        "only {} citations were found",
+        cited.len()
+    );
     let mut missing = Vec::new();
     for (file, names) in cited {
         let path = root.join(file);

@@ -147,7 +147,9 @@ fn write(path: &Path, value: &impl Serialize) -> Result<()> {
         expected: "something that can be written",
         source,
     })?;
-    Ok(bunny_base::write_atomic(path, |file| file.write_all(&text))?)
+    Ok(bunny_base::write_atomic(path, |file| {
+        file.write_all(&text)
+    })?)
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path, expected: &'static str) -> Result<T> {
