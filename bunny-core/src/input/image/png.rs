@@ -54,7 +54,7 @@ fn crc_32(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0xedb8_8320;
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            crc >> 1 ^ POLYNOMIAL * (crc & 1)
+            (crc >> 1) ^ (POLYNOMIAL * (crc & 1))
         })
     })
 }

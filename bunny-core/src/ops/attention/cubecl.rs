@@ -84,6 +84,10 @@ impl<K: Gpu> AttentionKernel for K {
 
 /// What the way back needs.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a graph holds one a layer, and moves it once"
+)]
 pub enum State<K: Gpu> {
     /// Of the device's own kernel.
     Attended(Attended<K>),

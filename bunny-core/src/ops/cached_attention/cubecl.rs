@@ -1,7 +1,7 @@
 //! A cache's blocks: rows written to where they belong, and attention of one query a sequence that
 //! finds its keys through a table, a head a cube.
 
-use burn::tensor::{DType, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, ir::StorageType, prelude::*},
