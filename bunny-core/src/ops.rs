@@ -22,6 +22,8 @@
     allow(
         dead_code,
         unused_imports,
+        unused_macros,
+        unused_variables,
         reason = "no backend of the build has kernels"
     )
 )]
