@@ -90,7 +90,6 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageErr
         ImageFormat::Gif => gif::decode(bytes, options),
         ImageFormat::Tiff => tiff::decode(bytes, options),
         ImageFormat::Jpeg => jpeg::decode(bytes, options),
-        ImageFormat::Png => decode_common(&png::with_end(bytes), format, options),
         ImageFormat::WebP | ImageFormat::Bmp => decode_common(bytes, format, options),
         _ => Err(ImageError::UnknownFormat),
     }
