@@ -16,6 +16,7 @@ use bunny_core::{
     input::{image::Pixels, tokenizer::Token},
     nn::Mode,
 };
+use bunny_train::run::memory::most_held;
 use burn::tensor::{DType, Tensor, backend::Backend};
 use serde_json::json;
 
@@ -152,7 +153,7 @@ impl Work for Measuring {
         let runs: Vec<Run> = (0..args.repeats.get())
             .map(|_| measure(&model, &args, &device))
             .collect::<Result<_>>()?;
-        let memory = peak_memory::<B>(&device);
+        let memory = most_held::<B>(&device);
         print(&args, numbers, precision, load, memory, &runs);
         Ok(())
     }
@@ -281,17 +282,4 @@ fn print(
             bytes as f64 / (1u64 << 30) as f64
         );
     }
-}
-
-/// The most memory that was held so far: of the GPU, or else by this process, where the system tells.
-fn peak_memory<B: Backend>(device: &B::Device) -> Option<u64> {
-    if let Some(held) = bunny_core::nn::kernel::device_memory::<B>(device) {
-        return Some(held);
-    }
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes << 10)
 }

@@ -2,9 +2,11 @@
 //!
 //! ## Inside
 //!
-//! A record becomes a [`Sample`](data::Sample), samples a [`Batch`](data::Batch); a
-//! [`ForwardBackward`](step::Pass) takes a batch through the model and back, and leaves
-//! [`Gradients`](step::Gradients) of what learns.
+//! A [`Job`](run::Job) is a [`Stage`](run::Stage) in a folder: its records become a
+//! [`Sample`](data::Sample) each, samples a [`Batch`](data::Batch);
+//! [`ForwardBackward`](step::ForwardBackward) takes a batch through the model and back, and leaves
+//! [`Gradients`](step::Gradients) of what is [`Trainable`](trainable::Trainable), which ranks
+//! [`Reduce`](reduce::Reduce) and the [`Optimizer`](optimizer::Optimizer) follows.
 #![recursion_limit = "256"]
 
 pub mod data;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
     config::{
-        Workload,
+        flops::Workload,
         presets::{PRESETS, Preset},
     },
     input::{image::Pixels, tokenizer::Token},
@@ -17,6 +17,7 @@ use bunny_train::{
     optimizer::{AdamWConfig, Optimizer},
     recipe::Optim,
     reduce::Alone,
+    run::memory,
     step::{ForwardBackward, Gradients, Slots, clip_factor, global_norm},
     trainable::{LoraConfig, Rates, Trainable, TrainableParts, lora, unfreeze_parts},
 };
@@ -27,7 +28,7 @@ use burn::{
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{peak_memory, room};
+use super::room;
 use crate::{
     Format,
     backend::{BackendArgs, Numbers, Work},
@@ -195,7 +196,7 @@ impl Work for Measuring {
             flops: config.flops_forward(&work) + config.flops_backward(&work, learning, false),
             loss,
             trainable: trainables.iter().map(Trainable::count).sum(),
-            memory: peak_memory::<B>(&device),
+            memory: memory::most_held::<B>(&device),
         };
         print(&args, numbers, precision.weights, &measured);
         Ok(())

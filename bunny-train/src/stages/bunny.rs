@@ -5,7 +5,7 @@ mod setup;
 
 use std::path::Path;
 
-use bunny_core::{Bunny, checkpoint::Precision, config::Workload, nn::Mode};
+use bunny_core::{Bunny, checkpoint::Precision, config::flops::Workload, nn::Mode};
 use bunny_data::record::RecordFile;
 use burn::tensor::{DType, backend::AutodiffBackend};
 

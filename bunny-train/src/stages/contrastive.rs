@@ -14,6 +14,7 @@ use bunny_core::{
     checkpoint::{Precision, tower_json},
     config::{SiglipConfig, VisionConfig},
     input::{image::ImageProcessor, tokenizer::Tokenizer},
+    model::tower::stack_pixels,
     nn::Mode,
 };
 use bunny_data::record::RecordFile;
@@ -28,7 +29,7 @@ use crate::{
     optimizer::{Masters, Optimizer},
     recipe::{ContrastiveRecipe, StageKind, TrainingArguments},
     run::{Loss, Prepared, Stage, Task},
-    step::{Gradients, Slots, collect, forward_backward::stacked},
+    step::{Gradients, Slots, collect},
     trainable::{Trainable, unfreeze, warm_start},
 };
 
@@ -147,7 +148,7 @@ impl Stage for ContrastiveStage {
         let mut model =
             SiglipPair::<B>::random(&self.recipe, &setup.vision, vocab_size, precision, device);
         if !goes_on {
-            let pictures = stacked(&data.sample(warm_start::PICTURES)?, device);
+            let pictures = stack_pixels(&data.sample(warm_start::PICTURES)?, device);
             model.tower = warm_start::warm_start(model.tower, pictures);
         }
         let parameters = model.parameters();
@@ -184,7 +185,7 @@ impl<B: AutodiffBackend> ContrastiveTask<'_, B> {
         batch: &PairBatch,
         device: &A::Device,
     ) -> Tensor<A, 1> {
-        let pixels = stacked::<A>(&batch.pixels, device).cast(self.precision.compute);
+        let pixels = stack_pixels::<A>(&batch.pixels, device).cast(self.precision.compute);
         model.loss(pixels, &batch.ids)
     }
 }

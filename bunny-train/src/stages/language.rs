@@ -11,7 +11,7 @@ use std::{
 use bunny_base::write_atomic;
 use bunny_core::{
     checkpoint::Precision,
-    config::{DecoderConfig, Family, Workload},
+    config::{DecoderConfig, Family, flops::Workload},
     input::tokenizer::Tokenizer,
     model::decoder::Decoder,
     nn::{Builder, Mask, Mode, Positions},
