@@ -24,7 +24,7 @@ use bunny_train::{
 use clap::{Subcommand, ValueEnum};
 use stages::{AnyJob, RunOptions};
 
-use crate::{backend::BackendArgs, load, progress::tell, signals};
+use crate::{args::BackendArgs, load, progress::tell, signals};
 
 /// Trains a model: the projector on captions, then the language model on conversations.
 ///

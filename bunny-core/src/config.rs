@@ -14,8 +14,8 @@ pub mod presets;
 mod projector;
 mod tower;
 
+pub use bunny::BunnyConfig;
 pub(crate) use bunny::vision_tower_name;
-pub use bunny::{BunnyConfig, PartParameters};
 pub use decoder::{BlockOrder, DecoderConfig, MlpKind, NormKind};
 pub use error::ConfigError;
 pub use families::Family;

@@ -30,10 +30,7 @@ use serde_json::Value;
 
 type B = Autodiff<Flex>;
 
-static NAMES: NameTable = NameTable {
-    renames: &[],
-    unused: &[],
-};
+static NAMES: NameTable = NameTable::SAME;
 
 /// The gradients of a module's parameters.
 struct Found<'a, B: AutodiffBackend> {

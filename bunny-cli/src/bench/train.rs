@@ -31,7 +31,8 @@ use serde_json::json;
 use super::room;
 use crate::{
     Format,
-    backend::{BackendArgs, Numbers, Work},
+    args::BackendArgs,
+    backend::{Numbers, Work},
 };
 
 /// Measures how fast a model of random weights learns, at its true size.

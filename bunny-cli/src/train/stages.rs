@@ -12,7 +12,8 @@ use burn::{backend::Autodiff, tensor::backend::Backend};
 
 use super::{progress, report};
 use crate::{
-    backend::{BackendArgs, Numbers, Work},
+    args::BackendArgs,
+    backend::{Numbers, Work},
     progress::{say, tell},
 };
 

@@ -262,6 +262,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
                 step,
                 micro: self.plan.micro(at),
                 rank: 0,
+                ..Mode::default()
             };
             let (model, gradients) = (self.model(), &mut sums.gradients);
             let loss = self

@@ -113,14 +113,14 @@ impl ForwardBackward {
         } = input;
         let slots = &self.slots;
         let stack = &decoder.model;
-        let embeds = stack.enter(embeds, mode);
-        let around = stack.surroundings(&embeds, positions, mask.clone(), 0, mode);
+        let embeds = stack.embedding_dropout(embeds, mode);
+        let context = stack.context(&embeds, positions, mask.clone(), mode);
         let any_learns = below_learns || layers_learn;
 
         if !self.gradient_checkpointing {
             let mut hidden = embeds;
             for layer in &stack.layers {
-                hidden = layer.forward(hidden, None, &around);
+                hidden = layer.forward(hidden, None, &context);
             }
             if any_learns && fits_at_once(decoder, answers) {
                 // One graph and one way back, which ranks in one process do not wait for.
@@ -138,10 +138,10 @@ impl ForwardBackward {
         let mut layer_inputs = Vec::with_capacity(stack.layers.len());
         {
             let plain = stack.valid();
-            let around = plain.surroundings(&hidden, positions, mask, 0, mode);
+            let context = plain.context(&hidden, positions, mask, mode);
             for layer in &plain.layers {
                 layer_inputs.push(hidden.clone());
-                hidden = layer.forward(hidden, None, &around);
+                hidden = layer.forward(hidden, None, &context);
             }
         }
         let loss = answer_loss::<B>(decoder, hidden, answers, weight, slots, gradients);
@@ -154,7 +154,7 @@ impl ForwardBackward {
                 break;
             };
             let input = Tensor::<B, 3>::from_inner(input).require_grad();
-            let output = layer.forward(input.clone(), None, &around);
+            let output = layer.forward(input.clone(), None, &context);
             let mut own = backward_from(output, above);
             gradient = input.grad_remove(&mut own);
             collect(layer, &mut own, weight, slots, gradients);
@@ -225,10 +225,10 @@ pub(crate) fn decoder_loss<B: Backend>(
     mode: &Mode,
 ) -> Tensor<B, 1> {
     let stack = &decoder.model;
-    let mut hidden = stack.enter(embeds, mode);
-    let around = stack.surroundings(&hidden, positions, mask, 0, mode);
+    let mut hidden = stack.embedding_dropout(embeds, mode);
+    let context = stack.context(&hidden, positions, mask, mode);
     for layer in &stack.layers {
-        hidden = layer.forward(hidden, None, &around);
+        hidden = layer.forward(hidden, None, &context);
     }
     mean_loss(decoder, hidden, answers)
 }

@@ -94,12 +94,6 @@ pub struct TextEncoder<B: Backend> {
     pub layers: Vec<SiglipLayer<B>>,
 }
 
-/// SigLIP's tensors are published under the names they have here.
-static NAMES: NameTable = NameTable {
-    renames: &[],
-    unused: &[],
-};
-
 /// The paper's first `t'` and `b`: most pairs are wrong ones, so that all are thought so at first.
 const INITIAL_SCALE: f32 = std::f32::consts::LN_10;
 const INITIAL_BIAS: f32 = -10.0;
@@ -115,7 +109,7 @@ impl<B: Backend> SiglipPair<B> {
         device: &B::Device,
     ) -> Self {
         let seed = recipe.training.seed;
-        let drawn = Builder::random(seed, &NAMES, precision, device, |builder| {
+        let drawn = Builder::random(seed, &NameTable::SAME, precision, device, |builder| {
             Self::new(recipe, vision, vocab_size, builder)
         });
         reinitialize(drawn, |shape| {
