@@ -9,7 +9,6 @@ mod decoder;
 mod error;
 mod families;
 mod fields;
-pub mod flops;
 pub mod presets;
 mod projector;
 mod tower;

@@ -5,11 +5,9 @@ use std::{num::NonZeroUsize, time::Instant};
 use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
-    config::{
-        flops::Workload,
-        presets::{PRESETS, Preset},
-    },
+    config::presets::{PRESETS, Preset},
     input::{image::Pixels, tokenizer::Token},
+    model::flops::Workload,
     nn::Mode,
 };
 use bunny_train::{
@@ -191,10 +189,10 @@ impl Work for Measuring {
                 Stage::Finetune => RANK,
             },
         };
-        let learning = forward_backward.parts.learning();
+        let (flops, learning) = (config.flops(), forward_backward.parts.learning());
         let measured = Measured {
             seconds,
-            flops: config.flops_forward(&work) + config.flops_backward(&work, learning, false),
+            flops: flops.forward(&work) + flops.backward(&work, learning, false),
             loss,
             trainable: trainables.iter().map(Trainable::count).sum(),
             memory: memory::most_held::<B>(&device),

@@ -4,6 +4,7 @@
 //! What is left behind is a SigLIP as transformers saves one; a Bunny takes the vision tower from
 //! it, without its last layer and head, which only served the comparison with captions.
 
+mod cost;
 mod loss;
 mod model;
 
@@ -33,6 +34,7 @@ use crate::{
     trainable::{Trainable, unfreeze, warm_start},
 };
 
+pub use cost::{pair_flops, pair_parameters};
 pub use loss::sigmoid_loss;
 pub use model::{
     PoolingAttention, PoolingHead, SiglipPair, Table, TextEmbeddings, TextEncoder, TextTower,
@@ -213,7 +215,7 @@ impl<'s, B: AutodiffBackend> Task<B> for ContrastiveTask<'s, B> {
 
     fn flops(&self, batch: &PairBatch) -> u64 {
         let (recipe, vision) = (&self.stage.recipe, &self.setup.vision);
-        recipe.flops(vision, batch.samples.len())
+        pair_flops(recipe, vision, batch.samples.len())
     }
 
     fn loss(&self, model: &SiglipPair<B::InnerBackend>, batch: &PairBatch) -> Loss<B> {
