@@ -1,6 +1,6 @@
 //! Memory that a run holds: of its GPU, or else of this process.
 
-use bunny_core::nn::kernel::device_memory;
+use bunny_core::ops::device_memory;
 use burn::tensor::backend::Backend;
 
 /// Bytes held now, where the device or the system says.

@@ -11,7 +11,8 @@
 use bunny_core::{
     Bunny,
     model::{decoder::Decoder, tower::stack_pixels},
-    nn::{Mask, Mode, Positions, kernel},
+    nn::{Mask, Mode, Positions},
+    ops,
 };
 use burn::{
     module::AutodiffModule,
@@ -265,5 +266,5 @@ fn embed<B: Backend>(
         Some(features) => Tensor::cat(vec![words, features.flatten(0, 1)], 0),
         None => words,
     };
-    kernel::pick_rows(all, &from).reshape([batch.rows.len(), batch.width, hidden])
+    ops::pick_rows(all, &from).reshape([batch.rows.len(), batch.width, hidden])
 }
