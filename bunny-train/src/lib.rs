@@ -10,7 +10,6 @@
 #![recursion_limit = "256"]
 
 pub mod data;
-mod draw;
 mod error;
 pub mod merge;
 pub mod optimizer;
