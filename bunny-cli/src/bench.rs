@@ -19,6 +19,7 @@ use bunny_core::{
     },
     input::{image::Pixels, tokenizer::Token},
 };
+use bunny_train::run::memory::most_held;
 use burn::tensor::{DType, backend::Backend};
 use serde_json::json;
 
@@ -151,7 +152,7 @@ impl Work for Measuring {
         let runs: Vec<Timings> = (0..args.repeats.get())
             .map(|_| measure(&model, &args, &device))
             .collect::<Result<_>>()?;
-        let memory = peak_memory::<B>(&device);
+        let memory = most_held::<B>(&device);
         print(&args, numbers, precision, load, memory, &runs);
         Ok(())
     }
@@ -272,17 +273,4 @@ fn print(
             bytes as f64 / (1u64 << 30) as f64
         );
     }
-}
-
-/// The most memory that was held so far: of the GPU, or else by this process, where the system tells.
-fn peak_memory<B: Backend>(device: &B::Device) -> Option<u64> {
-    if let Some(held) = bunny_core::ops::device_memory::<B>(device) {
-        return Some(held);
-    }
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes << 10)
 }

@@ -99,7 +99,7 @@ struct RecipeArgs {
 /// A [`Reduction`] by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ReduceName {
-    /// In main memory, in the order of the ranks.
+    /// On the device that the ranks share, or else in main memory, in the order of the ranks.
     Memory,
     /// On the CUDA devices, by NVIDIA's NCCL, which has to be installed.
     Nccl,

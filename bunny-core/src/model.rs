@@ -3,6 +3,7 @@
 mod bunny;
 pub mod decoder;
 mod described;
+pub mod flops;
 mod projector;
 pub mod tower;
 

@@ -35,6 +35,8 @@ mod attention;
 mod autodiff;
 mod cached_attention;
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+mod cuda_buffer;
 mod device_memory;
 mod dropout;
 #[cfg(feature = "flex")]
@@ -62,6 +64,8 @@ pub use cached_attention::{
     KvBlocks, KvCache, KvPass, KvSequence, LayerCache, cached_attention, kv_blocks, narrows_cache,
 };
 pub use cross_entropy::cross_entropy;
+#[cfg(feature = "cuda")]
+pub use cuda_buffer::{CudaBuffer, cuda_buffer};
 pub use device_memory::device_memory;
 pub use dropout::dropout;
 pub use linear::linear;

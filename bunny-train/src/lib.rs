@@ -2,13 +2,14 @@
 //!
 //! ## Inside
 //!
-//! A record becomes a [`Sample`](data::Sample), samples a [`Batch`](data::Batch); a
+//! A [`Job`](run::Job) is a [`Stage`](run::Stage) in a folder: its records become a
+//! [`Sample`](data::Sample) each, samples a [`Batch`](data::Batch);
 //! [`ForwardBackward`](step::ForwardBackward) takes a batch through the model and back, and leaves
-//! [`Gradients`](step::Gradients) of what learns.
+//! [`Gradients`](step::Gradients) of what is [`Trainable`](trainable::Trainable), which ranks
+//! [`Reduce`](reduce::Reduce) and the [`Optimizer`](optimizer::Optimizer) follows.
 #![recursion_limit = "256"]
 
 pub mod data;
-mod draw;
 mod error;
 pub mod merge;
 pub mod optimizer;

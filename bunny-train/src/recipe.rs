@@ -33,6 +33,7 @@ use std::{
     str::FromStr,
 };
 
+use bunny_base::nearest;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -41,7 +42,7 @@ pub use contrastive::{ContrastiveRecipe, TextSizes, VisionSizes};
 pub use language::{LanguageRecipe, PhiSizes};
 pub use training::{Optim, PicturePolicy, Reporter, SchedulerKind, TrainingArguments};
 
-use keys::{Fault, Keys, nearest, unknown_key};
+use keys::{Fault, Keys, unknown_key};
 
 use crate::trainable::TrainableParts;
 
@@ -248,7 +249,7 @@ impl FromStr for Override {
                 let known = StageKind::ALL.into_iter().find(|kind| kind.name() == stage);
                 let unknown = || RecipeError::StageRecipe {
                     stage: stage.to_owned(),
-                    nearest: nearest(stage, &StageKind::ALL.map(StageKind::name))
+                    nearest: nearest(stage, StageKind::ALL.map(StageKind::name))
                         .unwrap_or_default(),
                 };
                 (Some(known.ok_or_else(unknown)?), key)

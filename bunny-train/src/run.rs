@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod events;
 mod job;
+pub mod memory;
 pub mod metrics;
 mod ranks;
 mod stage;

@@ -11,7 +11,7 @@ use bunny_core::{
 };
 use bunny_train::{
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
-    stages::SiglipPair,
+    stages::{SiglipPair, pair_parameters},
     trainable::unfreeze,
 };
 use bunny_weights::TensorFiles;
@@ -130,7 +130,10 @@ fn loss_and_every_gradient_are_transformers() {
         .map(|parameter| parameter.shape.iter().product::<usize>())
         .sum();
     let vocab_size = expected["vocab_size"].as_u64().unwrap() as usize;
-    assert_eq!(recipe(&expected).parameters(vocab_size), counted as u64);
+    let recipe = recipe(&expected);
+    let vision = recipe.vision.siglip_config().unwrap();
+    let described = pair_parameters(&recipe, &vision, vocab_size);
+    assert_eq!(described, counted as u64);
     let (model, _) = unfreeze(model, parameters.clone(), Precision::F32);
 
     let loss = loss(&folder, &model, DType::F32);

@@ -5,11 +5,9 @@ use std::{num::NonZeroUsize, time::Instant};
 use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
-    config::{
-        Workload,
-        presets::{PRESETS, Preset},
-    },
+    config::presets::{PRESETS, Preset},
     input::{image::Pixels, tokenizer::Token},
+    model::flops::Workload,
     nn::Mode,
 };
 use bunny_train::{
@@ -17,6 +15,7 @@ use bunny_train::{
     optimizer::{AdamWConfig, Optimizer},
     recipe::Optim,
     reduce::Alone,
+    run::memory,
     step::{ForwardBackward, Gradients, Slots, clip_factor, global_norm},
     trainable::{LoraConfig, Rates, Trainable, TrainableParts, lora, unfreeze_parts},
 };
@@ -27,7 +26,7 @@ use burn::{
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{peak_memory, room};
+use super::room;
 use crate::{
     Format,
     args::BackendArgs,
@@ -190,13 +189,13 @@ impl Work for Measuring {
                 Stage::Finetune => RANK,
             },
         };
-        let learning = forward_backward.parts.learning();
+        let (flops, learning) = (config.flops(), forward_backward.parts.learning());
         let measured = Measured {
             seconds,
-            flops: config.flops_forward(&work) + config.flops_backward(&work, learning, false),
+            flops: flops.forward(&work) + flops.backward(&work, learning, false),
             loss,
             trainable: trainables.iter().map(Trainable::count).sum(),
-            memory: peak_memory::<B>(&device),
+            memory: memory::most_held::<B>(&device),
         };
         print(&args, numbers, precision.weights, &measured);
         Ok(())

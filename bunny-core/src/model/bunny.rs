@@ -3,14 +3,18 @@
 
 use burn::{
     module::Module,
-    tensor::{Tensor, TensorData, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 
 use crate::{
     Error,
     config::BunnyConfig,
     input::{image::Pixels, tokenizer::Token},
-    model::{decoder::Decoder, projector::Projector, tower::VisionTower},
+    model::{
+        decoder::Decoder,
+        projector::Projector,
+        tower::{VisionTower, stack_pixels},
+    },
     nn::{Builder, KvCache, KvPass, KvSequence, Mask, Mode, Part, Positions, Precision, Weights},
     ops,
 };
@@ -107,11 +111,9 @@ impl<B: Backend> Bunny<B> {
     /// # Shapes
     /// each picture `[3, size, size]` → `[pictures, tokens, hidden]`
     pub fn encode_pictures(&self, pictures: &[&Pixels], device: &B::Device) -> Tensor<B, 3> {
-        let pixels = pictures.iter().map(|picture| {
-            let data = TensorData::new(picture.data.clone(), [1, 3, picture.height, picture.width]);
-            Tensor::<B, 4>::from_data(data, (device, self.precision.compute))
-        });
-        let features = self.vision_tower.forward(Tensor::cat(pixels.collect(), 0));
+        let pixels = stack_pixels::<B>(pictures.iter().copied(), device);
+        let pixels = pixels.cast(self.precision.compute);
+        let features = self.vision_tower.forward(pixels);
         self.mm_projector.forward(features, &Mode::INFERENCE)
     }
 

@@ -6,14 +6,34 @@ mod siglip;
 
 use burn::{
     module::Module,
-    tensor::{Tensor, backend::Backend},
+    tensor::{DType, Tensor, TensorData, backend::Backend},
 };
 
 pub use eva_clip::EvaClip;
 pub use patches::{PatchEmbedding, patches};
 pub use siglip::{Siglip, SiglipLayer, SiglipMlp};
 
-use crate::{config::VisionConfig, nn::Builder};
+use crate::{config::VisionConfig, input::image::Pixels, nn::Builder};
+
+/// Pictures of one size as one tensor, f32.
+///
+/// # Shapes
+/// each `[3, height, width]` → `[pictures, 3, height, width]`
+pub fn stack_pixels<'p, B: Backend>(
+    pictures: impl IntoIterator<Item = &'p Pixels>,
+    device: &B::Device,
+) -> Tensor<B, 4> {
+    let (mut count, mut size) = (0, [0; 2]);
+    let mut pixels = Vec::new();
+    for picture in pictures {
+        count += 1;
+        size = [picture.height, picture.width];
+        pixels.extend_from_slice(&picture.data);
+    }
+    let [height, width] = size;
+    let data = TensorData::new(pixels, [count, 3, height, width]);
+    Tensor::from_data(data, (device, DType::F32))
+}
 
 /// A vision tower of any kind.
 #[derive(Module, Debug)]

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bunny_base::random::mix;
 use bunny_data::{
     order::{Arrangement, Order, OrderConfig, Share},
     record::RecordFile,
 };
 
 use super::BatchPlan;
-use crate::{draw::mix, error::TrainError, recipe::TrainingArguments};
+use crate::{error::TrainError, recipe::TrainingArguments};
 
 /// The steps of a run: a pure function of the recipe, the records and the number of ranks.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use bunny_core::{
     BunnyConfig,
     checkpoint::Precision,
     config::{DecoderConfig, MlpKind, VisionConfig},
+    nn::NameTable,
 };
 use burn::tensor::DType;
 use serde::Serialize;
@@ -48,9 +49,11 @@ impl LearnCounts {
 
 /// Parameters of adapters of rank `rank` beside every product of the layers.
 pub fn lora_parameters(config: &DecoderConfig, rank: usize) -> u64 {
+    let specs = config.describe(&NameTable::SAME);
+    let beside = specs.iter().filter(|spec| spec.adapter_target().is_some());
     // Each product from `in` to `out` gets `rank * (in + out)`.
-    let ends: usize = config.layer_products().map(|[out, from]| out + from).sum();
-    (config.num_hidden_layers * rank * ends) as u64
+    let ends: usize = beside.flat_map(|spec| &spec.shape).sum();
+    (rank * ends) as u64
 }
 
 /// Bytes that a stage holds on its device, computed from sizes.

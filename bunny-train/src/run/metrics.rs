@@ -132,13 +132,3 @@ pub fn read(path: &Path) -> Result<Vec<StepMetrics>, TrainError> {
     }
     Ok(steps)
 }
-
-/// Bytes of main memory that this process holds, where the system says.
-pub fn resident_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(1024 * kilobytes)
-}

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use bunny_core::{nn::Mode, ops::device_memory};
+use bunny_core::nn::Mode;
 use burn::{
     module::AutodiffModule,
     tensor::{ElementConversion, backend::AutodiffBackend},
@@ -20,7 +20,8 @@ use super::{
     checkpoint::{self, RunState},
     events::EventFile,
     job::{Rank, Records},
-    metrics::{MetricsFile, StepMetrics, resident_memory},
+    memory,
+    metrics::{MetricsFile, StepMetrics},
 };
 use crate::{
     data::{BatchInfo, DataLoader, Dataset, LeftOut, StepPlan},
@@ -313,7 +314,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             tflops_per_second: Some(flops / seconds / 1e12),
             data_wait,
             seconds,
-            memory: device_memory::<B::InnerBackend>(device).or_else(resident_memory),
+            memory: memory::held::<B::InnerBackend>(device),
             eval_loss: None,
         })
     }

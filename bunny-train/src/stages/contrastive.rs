@@ -4,6 +4,7 @@
 //! What is left behind is a SigLIP as transformers saves one; a Bunny takes the vision tower from
 //! it, without its last layer and head, which only served the comparison with captions.
 
+mod cost;
 mod loss;
 mod model;
 
@@ -14,6 +15,7 @@ use bunny_core::{
     checkpoint::{Precision, tower_json},
     config::{SiglipConfig, VisionConfig},
     input::{image::ImageProcessor, tokenizer::Tokenizer},
+    model::tower::stack_pixels,
     nn::Mode,
 };
 use bunny_data::record::RecordFile;
@@ -28,10 +30,11 @@ use crate::{
     optimizer::{Masters, Optimizer},
     recipe::{ContrastiveRecipe, StageKind, TrainingArguments},
     run::{Loss, Prepared, Stage, Task},
-    step::{Gradients, Slots, collect, forward_backward::stacked},
+    step::{Gradients, Slots, collect},
     trainable::{Trainable, unfreeze, warm_start},
 };
 
+pub use cost::{pair_flops, pair_parameters};
 pub use loss::sigmoid_loss;
 pub use model::{
     PoolingAttention, PoolingHead, SiglipPair, Table, TextEmbeddings, TextEncoder, TextTower,
@@ -147,7 +150,7 @@ impl Stage for ContrastiveStage {
         let mut model =
             SiglipPair::<B>::random(&self.recipe, &setup.vision, vocab_size, precision, device);
         if !goes_on {
-            let pictures = stacked(&data.sample(warm_start::PICTURES)?, device);
+            let pictures = stack_pixels(&data.sample(warm_start::PICTURES)?, device);
             model.tower = warm_start::warm_start(model.tower, pictures);
         }
         let parameters = model.parameters();
@@ -184,7 +187,7 @@ impl<B: AutodiffBackend> ContrastiveTask<'_, B> {
         batch: &PairBatch,
         device: &A::Device,
     ) -> Tensor<A, 1> {
-        let pixels = stacked::<A>(&batch.pixels, device).cast(self.precision.compute);
+        let pixels = stack_pixels::<A>(&batch.pixels, device).cast(self.precision.compute);
         model.loss(pixels, &batch.ids)
     }
 }
@@ -212,7 +215,7 @@ impl<'s, B: AutodiffBackend> Task<B> for ContrastiveTask<'s, B> {
 
     fn flops(&self, batch: &PairBatch) -> u64 {
         let (recipe, vision) = (&self.stage.recipe, &self.setup.vision);
-        recipe.flops(vision, batch.samples.len())
+        pair_flops(recipe, vision, batch.samples.len())
     }
 
     fn loss(&self, model: &SiglipPair<B::InnerBackend>, batch: &PairBatch) -> Loss<B> {

@@ -11,9 +11,12 @@ use std::{
 use bunny_base::write_atomic;
 use bunny_core::{
     checkpoint::Precision,
-    config::{DecoderConfig, Family, Workload},
+    config::{DecoderConfig, Family},
     input::tokenizer::Tokenizer,
-    model::decoder::Decoder,
+    model::{
+        decoder::Decoder,
+        flops::{DecoderFlops, Workload},
+    },
     nn::{Builder, Mask, Mode, Positions},
 };
 use bunny_weights::{
@@ -133,6 +136,7 @@ impl Stage for LanguageStage {
                 slots: Slots::new(&trainables),
                 gradient_checkpointing: recipe.gradient_checkpointing,
             },
+            flops: setup.decoder.flops(),
         };
         Ok(Prepared {
             task,
@@ -148,6 +152,7 @@ pub struct NextTokenTask<'s> {
     recipe: &'s LanguageRecipe,
     setup: &'s LanguageSetup,
     forward_backward: ForwardBackward,
+    flops: DecoderFlops,
 }
 
 /// What the decoder is given of a batch: embeddings, positions and mask.
@@ -199,9 +204,8 @@ impl<B: AutodiffBackend> Task<B> for NextTokenTask<'_> {
             predicted: batch.answers.len(),
             ..Workload::default()
         };
-        let decoder = &self.setup.decoder;
         let learning = self.forward_backward.parts.learning();
-        decoder.flops_forward(&work) + decoder.flops_backward(&work, learning, false)
+        self.flops.forward(&work) + self.flops.backward(&work, learning, false)
     }
 
     fn loss(&self, model: &Decoder<B::InnerBackend>, batch: &TextBatch) -> Loss<B> {

@@ -10,15 +10,14 @@
 
 use bunny_core::{
     Bunny,
-    input::image::Pixels,
-    model::decoder::Decoder,
+    model::{decoder::Decoder, tower::stack_pixels},
     nn::{Mask, Mode, Positions},
     ops,
 };
 use burn::{
     module::AutodiffModule,
     tensor::{
-        Tensor, TensorData,
+        Tensor,
         backend::{AutodiffBackend, Backend},
     },
 };
@@ -180,11 +179,11 @@ impl ForwardBackward {
         }
         let compute = model.precision().compute;
         let features = if self.parts.tower {
-            let pixels = stacked::<B>(&batch.pictures, device).cast(compute);
+            let pixels = stack_pixels::<B>(&batch.pictures, device).cast(compute);
             model.vision_tower.forward(pixels)
         } else {
             // A frozen tower runs where no graph is kept.
-            let pixels = stacked::<B::InnerBackend>(&batch.pictures, device).cast(compute);
+            let pixels = stack_pixels::<B::InnerBackend>(&batch.pictures, device).cast(compute);
             Tensor::from_inner(model.vision_tower.valid().forward(pixels))
         };
         Some(model.mm_projector.forward(features, mode))
@@ -199,7 +198,7 @@ pub fn loss<B: Backend>(
     device: &B::Device,
 ) -> Tensor<B, 1> {
     let features = (!batch.pictures.is_empty()).then(|| {
-        let pixels = stacked::<B>(&batch.pictures, device).cast(model.precision().compute);
+        let pixels = stack_pixels::<B>(&batch.pictures, device).cast(model.precision().compute);
         model
             .mm_projector
             .forward(model.vision_tower.forward(pixels), mode)
@@ -268,17 +267,4 @@ fn embed<B: Backend>(
         None => words,
     };
     ops::pick_rows(all, &from).reshape([batch.rows.len(), batch.width, hidden])
-}
-
-/// Pictures as one tensor, `[pictures, 3, height, width]`.
-pub(crate) fn stacked<B: Backend>(pictures: &[Pixels], device: &B::Device) -> Tensor<B, 4> {
-    let [height, width] = pictures
-        .first()
-        .map_or([0; 2], |one| [one.height, one.width]);
-    let shape = [pictures.len(), 3, height, width];
-    let mut pixels: Vec<f32> = Vec::with_capacity(shape.iter().product());
-    for picture in pictures {
-        pixels.extend_from_slice(&picture.data);
-    }
-    Tensor::from_data(TensorData::new(pixels, shape), device)
 }

@@ -14,7 +14,8 @@ use burn::{
     tensor::{DType, Tensor, TensorData, backend::Backend},
 };
 
-use crate::{draw, error::TrainError};
+use super::uniform;
+use crate::error::TrainError;
 
 /// The size and strength of new adapters.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,7 +69,7 @@ pub fn attach_new<B: Backend>(
     for (place, (name, linear)) in products_mut(model).into_iter().enumerate() {
         let [output, input] = linear.weight.val().dims();
         let bound = (input as f32).sqrt().recip();
-        let a = draw::uniform(seed, &name, rank * input, bound);
+        let a = uniform(seed, &name, rank * input, bound);
         linear.lora = Some(Lora {
             lora_a: parameter(a, [rank, input], dtype, device),
             lora_b: parameter(vec![0.0; output * rank], [output, rank], dtype, device),

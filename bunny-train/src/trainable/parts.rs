@@ -1,6 +1,6 @@
 //! What learns in a stage of training, and at which rates.
 
-use bunny_core::{Bunny, checkpoint::Precision, config::Learning};
+use bunny_core::{Bunny, checkpoint::Precision, model::flops::Learning};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Tensor, backend::AutodiffBackend},

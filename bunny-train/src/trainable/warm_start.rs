@@ -179,8 +179,10 @@ fn sinusoids(side: usize, hidden: usize) -> TensorData {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use burn_flex::Flex;
+
+    use super::*;
+    use crate::trainable::uniform;
 
     const SIDE: usize = 4;
     const INPUTS: usize = 3 * SIDE * SIDE;
@@ -202,7 +204,7 @@ mod tests {
 
     /// Pictures whose pixels mostly go with their neighbours, brighter than 0 on the whole.
     fn pictures(count: usize) -> Tensor<Flex, 4> {
-        let noise = crate::draw::uniform(7, "pictures", count * 3 * 64, 1.0);
+        let noise = uniform(7, "pictures", count * 3 * 64, 1.0);
         let mut pixels = Vec::new();
         for picture in noise.chunks(64) {
             let level = 3.0 * picture[0] + 0.3;
@@ -217,8 +219,7 @@ mod tests {
     #[test]
     fn results_are_centred_of_unit_variance_and_no_longer_of_one_wave() {
         let hidden = 64;
-        let drawn =
-            crate::draw::uniform(1, "weight", hidden * INPUTS, (3.0 / INPUTS as f32).sqrt());
+        let drawn = uniform(1, "weight", hidden * INPUTS, (3.0 / INPUTS as f32).sqrt());
         let device = Default::default();
         let drawn = TensorData::new(drawn, [hidden, 3, SIDE, SIDE]);
         let embedding = PatchEmbedding::<Flex> {

@@ -12,7 +12,11 @@ use bunny_weights::{TensorFiles, adapter::Adapter, convert::f32_bytes};
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
-use crate::{draw, error::TrainError, recipe::BunnyRecipe, trainable::lora};
+use crate::{
+    error::TrainError,
+    recipe::BunnyRecipe,
+    trainable::{lora, uniform},
+};
 
 const CONFIG_FILE: &str = "config.json";
 
@@ -233,7 +237,7 @@ fn new_projector(config: &BunnyConfig, seed: u64) -> Result<TensorFiles, TrainEr
             ("bias", vec![projector.output]),
         ] {
             let name = format!("{layer}.{part}");
-            let values = draw::uniform(seed, &name, shape.iter().product(), bound);
+            let values = uniform(seed, &name, shape.iter().product(), bound);
             tensors.push((name, shape, f32_bytes(&values)));
         }
     }

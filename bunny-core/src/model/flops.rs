@@ -17,9 +17,10 @@
 //! A layer that is computed again on the way back is the machine's work, not the model's: the
 //! utilisation of the model leaves it out (`checkpointing` false), that of the hardware counts it.
 
-use super::{
-    BunnyConfig, DecoderConfig, EvaClipConfig, MlpKind, ProjectorConfig, ProjectorKind,
-    SiglipConfig, VisionConfig,
+use super::{Projector, VisionTower};
+use crate::{
+    config::{BunnyConfig, DecoderConfig, ProjectorConfig, VisionConfig},
+    nn::{NameTable, ParameterKind, ParameterSpec, describe},
 };
 
 /// What goes through a model together.
@@ -46,98 +47,118 @@ pub struct Learning {
     pub language_model: bool,
 }
 
+/// What decides the cost of passes through a Bunny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BunnyFlops {
+    tower: TowerFlops,
+    projector: ProjectorFlops,
+    decoder: DecoderFlops,
+    /// Features of a picture.
+    features: usize,
+}
+
 impl BunnyConfig {
+    /// What passes through this model cost.
+    pub fn flops(&self) -> BunnyFlops {
+        BunnyFlops {
+            tower: self.vision.flops(),
+            projector: self.projector.flops(),
+            decoder: self.decoder.flops(),
+            features: self.vision.tokens(),
+        }
+    }
+}
+
+impl BunnyFlops {
     /// Operations of a forward pass: tower and projector of all pictures, then the decoder.
-    pub fn flops_forward(&self, work: &Workload<'_>) -> u64 {
-        let features = work.pictures * self.vision.tokens();
-        work.pictures as u64 * self.vision.flops_forward()
-            + self.projector.flops_forward(features)
-            + self.decoder.flops_forward(work)
+    pub fn forward(&self, work: &Workload<'_>) -> u64 {
+        work.pictures as u64 * self.tower.forward()
+            + self.projector.forward(work.pictures * self.features)
+            + self.decoder.forward(work)
     }
 
     /// Operations of the way back, without the forward pass before it. A tower that does not learn has
     /// none, and neither has a projector below which, and in which, nothing learns.
-    pub fn flops_backward(
-        &self,
-        work: &Workload<'_>,
-        learning: Learning,
-        checkpointing: bool,
-    ) -> u64 {
-        let features = work.pictures * self.vision.tokens();
+    pub fn backward(&self, work: &Workload<'_>, learning: Learning, checkpointing: bool) -> u64 {
         let tower = match learning.tower {
-            true => work.pictures as u64 * self.vision.flops_backward(),
+            true => work.pictures as u64 * self.tower.backward(),
             false => 0,
         };
+        let features = work.pictures * self.features;
         tower
-            + self.projector.flops_backward(features, learning)
-            + self.decoder.flops_backward(work, learning, checkpointing)
+            + self.projector.backward(features, learning)
+            + self.decoder.backward(work, learning, checkpointing)
     }
 }
 
+/// What decides the cost of passes through a decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderFlops {
+    /// Weights of the layers' products.
+    weights: u64,
+    /// Inputs and outputs of the layers' products: what an adapter of rank 1 has as weights.
+    ends: u64,
+    /// Channels of all layers' queries.
+    queries: u64,
+    /// Weights of the head.
+    head: u64,
+}
+
 /// The parts of a decoder's forward pass.
-struct DecoderFlops {
-    /// Of the layers' own products.
+struct DecoderPass {
     products: u64,
-    /// Of the adapters beside them.
     adapters: u64,
     attention: u64,
     head: u64,
 }
 
 impl DecoderConfig {
-    /// The products of one layer, each as `[out, in]`.
-    pub fn layer_products(&self) -> impl Iterator<Item = [usize; 2]> {
-        let (hidden, wide) = (self.hidden_size, self.intermediate_size);
-        let (query, key) = (self.query_size(), self.key_value_size());
-        let widening = match self.mlp {
-            MlpKind::Plain => 1,
-            MlpKind::Gated => 2,
-        };
-        [
-            [query, hidden],
-            [key, hidden],
-            [key, hidden],
-            [hidden, query],
-        ]
-        .into_iter()
-        .chain(std::iter::repeat_n([wide, hidden], widening))
-        .chain([[hidden, wide]])
+    /// What passes through this decoder cost.
+    pub fn flops(&self) -> DecoderFlops {
+        let specs = self.describe(&NameTable::SAME);
+        let within = || products(&specs).filter(|spec| spec.layer.is_some());
+        let mut tables = specs
+            .iter()
+            .filter(|spec| spec.kind == ParameterKind::Table);
+        DecoderFlops {
+            weights: within().map(ParameterSpec::count).sum(),
+            ends: within()
+                .map(|spec| spec.shape.iter().sum::<usize>() as u64)
+                .sum(),
+            queries: (self.num_hidden_layers * self.query_size()) as u64,
+            // The embedding, which is looked up in, is the head too where there is no other.
+            head: tables.next_back().map_or(0, ParameterSpec::count),
+        }
     }
+}
 
-    fn flops(&self, work: &Workload<'_>) -> DecoderFlops {
-        let layers = self.num_hidden_layers as u64;
+impl DecoderFlops {
+    fn pass(&self, work: &Workload<'_>) -> DecoderPass {
         let positions = work.sequences.iter().sum::<usize>() as u64;
         let squares: u64 = work.sequences.iter().map(|len| (len * len) as u64).sum();
-        let weights: usize = self.layer_products().map(|[out, from]| out * from).sum();
-        let ends: usize = self.layer_products().map(|[out, from]| out + from).sum();
-        DecoderFlops {
-            products: 2 * positions * layers * weights as u64,
-            adapters: 2 * positions * layers * (work.adapter_rank * ends) as u64,
-            attention: 4 * squares * layers * self.query_size() as u64,
-            head: 2 * (work.predicted * self.vocab_size * self.hidden_size) as u64,
+        DecoderPass {
+            products: 2 * positions * self.weights,
+            adapters: 2 * positions * work.adapter_rank as u64 * self.ends,
+            attention: 4 * squares * self.queries,
+            head: 2 * work.predicted as u64 * self.head,
         }
     }
 
     /// Operations of a forward pass over embeddings.
-    pub fn flops_forward(&self, work: &Workload<'_>) -> u64 {
-        let flops = self.flops(work);
-        flops.products + flops.adapters + flops.attention + flops.head
+    pub fn forward(&self, work: &Workload<'_>) -> u64 {
+        let pass = self.pass(work);
+        pass.products + pass.adapters + pass.attention + pass.head
     }
 
     /// Operations of the way back to the embeddings, without the forward pass before it; with
     /// `checkpointing` the layers' forward pass is in it once more.
-    pub fn flops_backward(
-        &self,
-        work: &Workload<'_>,
-        learning: Learning,
-        checkpointing: bool,
-    ) -> u64 {
-        let DecoderFlops {
+    pub fn backward(&self, work: &Workload<'_>, learning: Learning, checkpointing: bool) -> u64 {
+        let DecoderPass {
             products,
             adapters,
             attention,
             head,
-        } = self.flops(work);
+        } = self.pass(work);
         let inputs = products + adapters + 2 * attention + head;
         let weights = match learning.language_model {
             true => products + adapters + head,
@@ -151,30 +172,40 @@ impl DecoderConfig {
     }
 }
 
+/// What decides the cost of passes through a projector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProjectorFlops {
+    /// Weights of its first product.
+    first: u64,
+    /// Weights of all others.
+    others: u64,
+}
+
 impl ProjectorConfig {
-    /// The weights of its first product, and of all others.
-    fn weights(&self) -> [u64; 2] {
-        let first = (self.input * self.output) as u64;
-        let other = (self.output * self.output) as u64;
-        match self.kind {
-            ProjectorKind::Identity => [0, 0],
-            ProjectorKind::Linear => [first, 0],
-            ProjectorKind::Mlp { depth } => [first, (depth as u64 - 1) * other],
+    /// What passes through this projector cost.
+    pub fn flops(&self) -> ProjectorFlops {
+        let specs = describe(&NameTable::SAME, |builder| Projector::new(self, builder));
+        let mut weights = products(&specs).map(ParameterSpec::count);
+        ProjectorFlops {
+            first: weights.next().unwrap_or(0),
+            others: weights.sum(),
         }
     }
+}
 
+impl ProjectorFlops {
     /// Operations of a forward pass over so many features.
-    pub fn flops_forward(&self, features: usize) -> u64 {
-        2 * features as u64 * self.weights().iter().sum::<u64>()
+    pub fn forward(&self, features: usize) -> u64 {
+        2 * features as u64 * (self.first + self.others)
     }
 
     /// Operations of the way back; as far as its first product's weights where the tower does not
     /// learn.
-    pub fn flops_backward(&self, features: usize, learning: Learning) -> u64 {
-        let [first, others] = self.weights();
+    pub fn backward(&self, features: usize, learning: Learning) -> u64 {
+        let Self { first, others } = self;
         let inputs = match (learning.tower, learning.projector) {
             (true, _) => first + others,
-            (false, true) => others,
+            (false, true) => *others,
             (false, false) => 0,
         };
         let weights = match learning.projector {
@@ -185,90 +216,66 @@ impl ProjectorConfig {
     }
 }
 
+/// What one picture costs in a vision tower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TowerFlops {
+    /// Operations that make channels of patches.
+    patches: u64,
+    /// Operations of the layers that take part.
+    layers: u64,
+}
+
 impl VisionConfig {
+    /// What passes through this tower cost.
+    pub fn flops(&self) -> TowerFlops {
+        let specs = describe(&NameTable::SAME, |builder| VisionTower::new(self, builder));
+        let (within, patches): (Vec<_>, Vec<_>) =
+            products(&specs).partition(|spec| spec.layer.is_some());
+        let count = |specs: &[&ParameterSpec]| specs.iter().map(|spec| spec.count()).sum::<u64>();
+        let positions = match self {
+            Self::Siglip(_) => self.tokens(),
+            // A class token goes along.
+            Self::EvaClip(_) => self.tokens() + 1,
+        };
+        let layers = within.iter().filter_map(|spec| spec.layer).max();
+        let channels = layers.map_or(0, |last| last + 1) * self.hidden_size();
+        TowerFlops {
+            patches: 2 * self.tokens() as u64 * count(&patches),
+            layers: layers_forward(positions, count(&within), channels),
+        }
+    }
+}
+
+impl TowerFlops {
     /// Operations of one picture's forward pass.
-    pub fn flops_forward(&self) -> u64 {
-        match self {
-            Self::Siglip(siglip) => siglip.flops_forward(),
-            Self::EvaClip(eva) => eva.flops_forward(),
-        }
+    pub fn forward(&self) -> u64 {
+        self.patches + self.layers
     }
 
-    /// Operations of the way back of one picture, where all of the tower learns.
-    pub fn flops_backward(&self) -> u64 {
-        match self {
-            Self::Siglip(siglip) => siglip.flops_backward(),
-            Self::EvaClip(eva) => eva.flops_backward(),
-        }
+    /// Operations of the way back of one picture, where all of the tower learns; nobody asks for the
+    /// gradient of the picture.
+    pub fn backward(&self) -> u64 {
+        self.patches + 2 * self.layers
     }
 }
 
-/// Operations of one layer's forward pass over a sequence of `positions`, every one of which sees all:
-/// `weights` in products of `hidden` channels.
-fn layer(positions: usize, weights: usize, hidden: usize) -> u64 {
+/// Operations of a forward pass through layers of `weights` in products and of `channels`, all of them
+/// together, over a sequence of `positions` each of which sees all.
+pub fn layers_forward(positions: usize, weights: u64, channels: usize) -> u64 {
     let positions = positions as u64;
-    2 * positions * weights as u64 + 4 * positions * positions * hidden as u64
+    2 * positions * weights + 4 * positions * positions * channels as u64
 }
 
-/// Operations that turn `tokens` patches of three colours into `hidden` channels.
-fn patches(tokens: usize, side: usize, hidden: usize) -> u64 {
-    2 * (tokens * 3 * side * side * hidden) as u64
-}
-
-/// Those of the way back where everything learns; nobody asks for the gradient of a picture.
-fn backward(forward: u64, patches: u64) -> u64 {
-    2 * forward - patches
-}
-
-impl SiglipConfig {
-    /// Operations of one layer's forward pass over a sequence of `positions`.
-    pub fn layer_flops(&self, positions: usize) -> u64 {
-        let (hidden, wide) = (self.hidden_size, self.intermediate_size);
-        layer(positions, 4 * hidden * hidden + 2 * hidden * wide, hidden)
-    }
-
-    fn patch_flops(&self) -> u64 {
-        patches(self.tokens(), self.patch_size, self.hidden_size)
-    }
-
-    /// Operations of one picture's forward pass through the layers that take part.
-    pub fn flops_forward(&self) -> u64 {
-        self.patch_flops() + self.layers_used() as u64 * self.layer_flops(self.tokens())
-    }
-
-    /// Operations of the way back of one picture, where all of the tower learns.
-    pub fn flops_backward(&self) -> u64 {
-        backward(self.flops_forward(), self.patch_flops())
-    }
-}
-
-impl EvaClipConfig {
-    fn patch_flops(&self) -> u64 {
-        patches(self.tokens(), self.patch_size, self.width)
-    }
-
-    /// Operations of one picture's forward pass through the blocks that take part; a class token goes
-    /// along.
-    pub fn flops_forward(&self) -> u64 {
-        let (width, wide) = (self.width, self.intermediate_size);
-        let block = layer(
-            self.tokens() + 1,
-            4 * width * width + 3 * width * wide,
-            width,
-        );
-        self.patch_flops() + self.layers_used() as u64 * block
-    }
-
-    /// Operations of the way back of one picture, where all of the tower learns.
-    pub fn flops_backward(&self) -> u64 {
-        backward(self.flops_forward(), self.patch_flops())
-    }
+fn products(specs: &[ParameterSpec]) -> impl Iterator<Item = &ParameterSpec> {
+    specs
+        .iter()
+        .filter(|spec| spec.kind == ParameterKind::Product)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::presets::Preset;
+    use crate::config::{EvaClipConfig, MlpKind, SiglipConfig, presets::Preset};
 
     /// Sizes small enough to count by hand: a gated decoder of two layers, two query heads of four
     /// channels and one key head; a tower of two layers over four patches.
@@ -322,13 +329,13 @@ mod tests {
     #[test]
     fn a_forward_pass_is_counted_as_by_hand() {
         let forward = PRODUCTS + ATTENTION + HEAD;
-        assert_eq!(config().decoder.flops_forward(&WORK), forward);
-        assert_eq!(config().flops_forward(&WORK), TOWER + PROJECTOR + forward);
+        assert_eq!(config().decoder.flops().forward(&WORK), forward);
+        assert_eq!(config().flops().forward(&WORK), TOWER + PROJECTOR + forward);
         let words = Workload {
             pictures: 0,
             ..WORK
         };
-        assert_eq!(config().flops_forward(&words), forward);
+        assert_eq!(config().flops().forward(&words), forward);
         let eva = EvaClipConfig {
             width: 8,
             layers: 3,
@@ -340,7 +347,7 @@ mod tests {
         };
         // 2·4·588·8 for the patches; five positions: 2·5·(4·64 + 3·96) and 4·25·8 a block.
         let eva = VisionConfig::EvaClip(eva);
-        assert_eq!(eva.flops_forward(), 37_632 + 2 * (5_440 + 800));
+        assert_eq!(eva.flops().forward(), 37_632 + 2 * (5_440 + 800));
     }
 
     #[test]
@@ -350,7 +357,7 @@ mod tests {
                 adapter_rank: rank,
                 ..WORK
             };
-            config().flops_backward(&work, learning, checkpointing)
+            config().flops().backward(&work, learning, checkpointing)
         };
         // Through the decoder to the projector, of which the first product's input is not asked for.
         let through = PRODUCTS + 2 * ATTENTION + HEAD;
