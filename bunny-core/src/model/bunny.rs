@@ -8,7 +8,7 @@ use burn::{
 
 use crate::{
     Error,
-    config::BunnyConfig,
+    config::{BunnyConfig, DecoderConfig},
     input::{image::Pixels, tokenizer::Token},
     model::{decoder::Decoder, projector::Projector, tower::VisionTower},
     nn::{
@@ -95,17 +95,23 @@ impl<B: Backend> Bunny<B> {
     /// On CPUs it holds 16 bits where the weights do: it is read whole with every token.
     pub fn new_cache(&self, device: &B::Device) -> KvCache<B> {
         let Precision {
-            weights, compute, ..
+            weights,
+            compute,
+            table_limit,
         } = self.precision;
+        let DecoderConfig {
+            num_hidden_layers: layers,
+            num_key_value_heads: kv_heads,
+            head_dim,
+            ..
+        } = self.config.decoder;
         let narrows = kernel::narrows_cache::<B>() && weights.size() < compute.size();
-        KvCache::new(
-            self.config.decoder.num_hidden_layers,
-            self.config.decoder.num_key_value_heads,
-            self.config.decoder.head_dim,
-            if narrows { weights } else { compute },
-            kernel::kv_blocks::<B>(),
-            device,
-        )
+        let dtype = if narrows { weights } else { compute };
+        let mut blocks = kernel::kv_blocks::<B>();
+        // A tensor is no larger than a kernel can read.
+        let block = blocks.positions * kv_heads * head_dim * dtype.size();
+        blocks.per_tensor = blocks.per_tensor.min((table_limit / block).max(1));
+        KvCache::new(layers, kv_heads, head_dim, dtype, blocks, device)
     }
 
     /// Pictures to embeddings.
@@ -118,7 +124,7 @@ impl<B: Backend> Bunny<B> {
             Tensor::<B, 4>::from_data(data, (device, self.precision.compute))
         });
         let features = self.vision_tower.forward(Tensor::cat(pixels.collect(), 0));
-        self.mm_projector.forward(features, &Mode::INFERENCE)
+        self.mm_projector.forward(features, &Mode::PREFILL)
     }
 
     /// The embeddings of a text with pictures: the picture slots, in reading order, become

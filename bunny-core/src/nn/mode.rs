@@ -11,7 +11,7 @@ pub enum Phase {
     /// rows as there are.
     #[default]
     Whole,
-    /// Some of the rows of prompts: the order of many rows, however few there are.
+    /// Some of the rows of prompts, or pictures: the order of many rows, however few there are.
     Prefill,
     /// One row of each sequence: the order of a single row, however many there are.
     Decode,
@@ -40,7 +40,7 @@ pub struct Mode {
 impl Mode {
     /// Whole sequences, of which nothing is dropped.
     pub const INFERENCE: Self = Self::of(Phase::Whole);
-    /// Prompts, of which nothing is dropped.
+    /// Prompts and pictures, of which nothing is dropped.
     pub const PREFILL: Self = Self::of(Phase::Prefill);
     /// Tokens of answers, of which nothing is dropped.
     pub const DECODE: Self = Self::of(Phase::Decode);
