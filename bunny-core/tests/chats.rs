@@ -262,7 +262,9 @@ fn log_probabilities_of_an_answer_are_those_of_its_score() {
         let answer = batch::generate(&pipeline, vec![prompt.clone()], &options).unwrap();
         let answer = &answer[0].sequence;
         let mut whole = prompt.clone();
-        whole.tokens.extend(answer.ids().iter().map(|id| Token::Text(*id)));
+        whole
+            .tokens
+            .extend(answer.ids().iter().map(|id| Token::Text(*id)));
         let places: Vec<usize> = (prompt.tokens.len()..whole.tokens.len()).collect();
         let scores = score(&pipeline.model, whole, &places, &pipeline.device).unwrap();
         assert_eq!(scores.len(), answer.ids().len());
@@ -298,7 +300,9 @@ fn an_answer_may_be_asked_to_be_longer_than_there_are_positions() {
     assert_eq!(answer.ids.len(), context - positions);
     // Now the conversation itself has no room.
     let before = chat.conversation().clone();
-    let error = chat.ask("And what else?", &[], &options, go_on).unwrap_err();
+    let error = chat
+        .ask("And what else?", &[], &options, go_on)
+        .unwrap_err();
     assert!(
         matches!(error, Error::TooLong { prompt, context: found, .. } if prompt >= found && found == context),
         "{error}"

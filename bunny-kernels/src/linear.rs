@@ -369,11 +369,7 @@ mod tests {
     fn a_rows_product_is_the_same_bits_in_any_company() {
         at_every_level(2, || {
             for (rows, inner, out) in SHAPES {
-                let (x, w, bias) = (
-                    noise(rows * inner, 1),
-                    noise(out * inner, 2),
-                    noise(out, 3),
-                );
+                let (x, w, bias) = (noise(rows * inner, 1), noise(out * inner, 2), noise(out, 3));
                 for_each_type(&w, |w, rounded, kind| {
                     let place = format!("{rows} {inner} {out} {kind}");
                     let expected = product(

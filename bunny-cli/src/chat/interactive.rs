@@ -43,11 +43,7 @@ pub(super) fn run<B: Backend>(turns: &mut Turns<B>, pictures: Vec<RgbImage>) -> 
 }
 
 /// Does what one line says: a command, or a turn. `pictures` wait for the next turn.
-fn obey<B: Backend>(
-    turns: &mut Turns<B>,
-    pictures: &mut Vec<RgbImage>,
-    line: &str,
-) -> Result<()> {
+fn obey<B: Backend>(turns: &mut Turns<B>, pictures: &mut Vec<RgbImage>, line: &str) -> Result<()> {
     let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
     match (command, rest.trim()) {
         ("", _) => {}

@@ -208,7 +208,10 @@ impl PictureWorldArgs {
         }
         let mut conversation = Conversation::new(pipeline.template);
         conversation.push(message)?;
-        let tokens = pipeline.tokenizer.encode(&conversation.segments(true))?.tokens;
+        let tokens = pipeline
+            .tokenizer
+            .encode(&conversation.segments(true))?
+            .tokens;
         let options = GenerationOptions {
             max_new_tokens: self.max_new_tokens.into(),
             ..GenerationOptions::default()

@@ -2,9 +2,7 @@
 
 use burn::tensor::backend::Backend;
 
-use super::{
-    EngineOptions, Finished, GenerationOptions, Pipeline, Prompt, Update, read::wait,
-};
+use super::{EngineOptions, Finished, GenerationOptions, Pipeline, Prompt, Update, read::wait};
 use crate::Error;
 
 /// The answers to all prompts, in their order: the same as each prompt alone would get.

@@ -513,7 +513,9 @@ impl<B: Backend> Engine<B> {
             .iter()
             .map(|&Passed { slot, count }| (&self.slots[slot].kv, count));
         let pass = self.cache.pass(parts);
-        let hidden = self.model.run(joined(embeds, 1), &mut self.cache, &pass, mode);
+        let hidden = self
+            .model
+            .run(joined(embeds, 1), &mut self.cache, &pass, mode);
         hidden.squeeze_dim(0)
     }
 

@@ -7,6 +7,8 @@ mod config;
 mod decode;
 mod error;
 mod gif;
+mod jpeg;
+mod png;
 mod resize;
 mod tiff;
 

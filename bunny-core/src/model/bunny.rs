@@ -11,9 +11,8 @@ use crate::{
     config::{BunnyConfig, DecoderConfig},
     input::{image::Pixels, tokenizer::Token},
     model::{decoder::Decoder, projector::Projector, tower::VisionTower},
-    nn::{
-        Builder, KvCache, KvPass, KvSequence, Mask, Mode, Positions, Precision, Weights, kernel,
-    },
+    nn::{Builder, KvCache, KvPass, KvSequence, Mask, Mode, Part, Positions, Precision, Weights},
+    ops,
 };
 
 /// A Bunny: vision tower, projector and decoder.
@@ -65,16 +64,11 @@ impl<B: Backend> Bunny<B> {
         })
     }
 
-    fn new(config: &BunnyConfig, builder: &Builder<'_, B>) -> Self {
-        let model = builder.child("model");
+    pub(super) fn new(config: &BunnyConfig, builder: &Builder<'_, B>) -> Self {
         Self {
             language_model: Decoder::new(&config.decoder, builder),
-            // The name is doubled in published files: the reference's wrapper, then the tower.
-            vision_tower: VisionTower::new(
-                &config.vision,
-                &model.child("vision_tower").child("vision_tower"),
-            ),
-            mm_projector: Projector::new(&config.projector, &model.child("mm_projector")),
+            vision_tower: VisionTower::new(&config.vision, &builder.part(Part::VisionTower)),
+            mm_projector: Projector::new(&config.projector, &builder.part(Part::Projector)),
             config: config.clone(),
             precision: builder.precision(),
         }
@@ -105,9 +99,9 @@ impl<B: Backend> Bunny<B> {
             head_dim,
             ..
         } = self.config.decoder;
-        let narrows = kernel::narrows_cache::<B>() && weights.size() < compute.size();
+        let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
         let dtype = if narrows { weights } else { compute };
-        let mut blocks = kernel::kv_blocks::<B>();
+        let mut blocks = ops::kv_blocks::<B>();
         // A tensor is no larger than a kernel can read.
         let block = blocks.positions * kv_heads * head_dim * dtype.size();
         blocks.per_tensor = blocks.per_tensor.min((table_limit / block).max(1));

@@ -93,7 +93,7 @@ impl<B: Backend> DecoderStack<B> {
         Self {
             embed_tokens: Embedding::new(&builder.child("embed_tokens"), vocab, hidden),
             layers: (0..config.num_hidden_layers)
-                .map(|layer| DecoderLayer::new(config, layer, &layers.child(layer)))
+                .map(|layer| DecoderLayer::new(config, layer, &layers.layer(layer)))
                 .collect(),
             norm: norm(config, &builder.child("norm")),
             rotary_dim: config.rotary_dim,
@@ -339,8 +339,9 @@ impl<B: Backend> Mlp<B> {
         let wide = match &self.gate_proj {
             None => self.activation.apply(self.up_proj.forward(input, mode)),
             Some(gate) => {
-                let gate = self.activation.apply(gate.forward(input.clone(), mode));
-                gate * self.up_proj.forward(input, mode)
+                let gate = gate.forward(input.clone(), mode);
+                let up = self.up_proj.forward(input, mode);
+                self.activation.gate(gate, up)
             }
         };
         self.down_proj.forward(wide, mode)

@@ -4,12 +4,12 @@
 //! What a query sees depends on its own sequence alone, to the bit: neither other sequences nor how
 //! many queries come at once change the order of its sums.
 
+use super::block::{self, Rows};
+use super::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, Call, forward};
 use crate::math::exp;
 use crate::parallel;
 use crate::scratch::Shared;
 use crate::simd::{Element, Kernel, Simd, dispatch};
-use super::block::{self, Rows};
-use super::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, Call, forward};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 

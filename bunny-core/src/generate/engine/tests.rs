@@ -136,7 +136,11 @@ fn requests(greedy: bool) -> Vec<Request> {
                 ..Default::default()
             },
             step: draw(10, 60),
-            most: if draw(11, 8) == 0 { 1 + draw(12, 6) } else { max_new_tokens },
+            most: if draw(11, 8) == 0 {
+                1 + draw(12, 6)
+            } else {
+                max_new_tokens
+            },
         }
     };
     (0..40).map(request).collect()
@@ -460,7 +464,11 @@ mod scheduling {
     fn a_beginning_that_two_share_is_held_once() {
         let mut engine = engine(&model::<B>(), 3, 512);
         let block = engine.cache().bytes_per_position();
-        assert_eq!(block, 2 * 2 * 2 * 40 * 4, "layers, both, heads, channels, bytes");
+        assert_eq!(
+            block,
+            2 * 2 * 2 * 40 * 4,
+            "layers, both, heads, channels, bytes"
+        );
         let asked = |seed| {
             let mut tokens = text(9, 20);
             tokens.push(Token::Picture(0));

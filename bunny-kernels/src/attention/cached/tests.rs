@@ -1,9 +1,9 @@
 //! Sequences in blocks against attention written out in double precision, and against themselves in
 //! other company.
 
+use super::*;
 use crate::simd::testing::at_every_level;
 use crate::testing::{assert_close, noise};
-use super::*;
 
 /// What numbers are kept in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,7 +121,11 @@ impl Case {
         };
         let mut out = vec![f32::NAN; first_row * query_heads * head_dim];
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let attend = if decodes { decode_attention } else { prefill_attention };
+        let attend = if decodes {
+            decode_attention
+        } else {
+            prefill_attention
+        };
         let gathered = |blocks: CachedBlocks<'_>| {
             let sequences = sequences.iter();
             let all = sequences.map(|sequence| gather_heads(blocks, *sequence, self.shape));
@@ -129,19 +133,28 @@ impl Case {
         };
         let gathered = match &blocks {
             Blocks::F32(all) => {
-                let pairs: Vec<[&[f32]; 2]> = all.chunks(2).map(|two| [&two[0][..], &two[1][..]]).collect();
+                let pairs: Vec<[&[f32]; 2]> = all
+                    .chunks(2)
+                    .map(|two| [&two[0][..], &two[1][..]])
+                    .collect();
                 let blocks = CachedBlocks::F32(&pairs);
                 attend(q, blocks, &sequences, &mut out, self.shape, scale);
                 gathered(blocks)
             }
             Blocks::F16(all) => {
-                let pairs: Vec<[&[f16]; 2]> = all.chunks(2).map(|two| [&two[0][..], &two[1][..]]).collect();
+                let pairs: Vec<[&[f16]; 2]> = all
+                    .chunks(2)
+                    .map(|two| [&two[0][..], &two[1][..]])
+                    .collect();
                 let blocks = CachedBlocks::F16(&pairs);
                 attend(q, blocks, &sequences, &mut out, self.shape, scale);
                 gathered(blocks)
             }
             Blocks::Bf16(all) => {
-                let pairs: Vec<[&[bf16]; 2]> = all.chunks(2).map(|two| [&two[0][..], &two[1][..]]).collect();
+                let pairs: Vec<[&[bf16]; 2]> = all
+                    .chunks(2)
+                    .map(|two| [&two[0][..], &two[1][..]])
+                    .collect();
                 let blocks = CachedBlocks::Bf16(&pairs);
                 attend(q, blocks, &sequences, &mut out, self.shape, scale);
                 gathered(blocks)
@@ -221,7 +234,13 @@ fn cases() -> Vec<(Case, bool)> {
         let single: Vec<(usize, usize)> = [1, 5, 128, 129, 255, 256, 257, 600]
             .map(|len| (len, 1))
             .to_vec();
-        for (heads, head_dim) in [((2, 2), 80), ((4, 2), 40), ((3, 1), 17), ((1, 1), 3), ((2, 1), 128)] {
+        for (heads, head_dim) in [
+            ((2, 2), 80),
+            ((4, 2), 40),
+            ((3, 1), 17),
+            ((1, 1), 3),
+            ((2, 1), 128),
+        ] {
             cases.push((Case::new(heads, head_dim, &single, kind), true));
             let many = [(1, 1), (4, 3), (130, 130), (300, 1), (290, 60), (129, 2)];
             cases.push((Case::new(heads, head_dim, &many, kind), false));
@@ -236,10 +255,7 @@ fn sequences_in_blocks_see_what_the_definition_says() {
         for (case, decodes) in cases() {
             let all: Vec<usize> = (0..case.lens.len()).collect();
             for (sequence, seen) in case.run(&all, decodes).iter().enumerate() {
-                let place = format!(
-                    "{:?} {:?} {:?}",
-                    case.shape, case.kind, case.lens[sequence]
-                );
+                let place = format!("{:?} {:?} {:?}", case.shape, case.kind, case.lens[sequence]);
                 assert_close(seen, &case.expected(sequence), 2e-5, &place);
             }
         }
