@@ -8,7 +8,7 @@ use burn::{
 
 use crate::{
     Error,
-    config::BunnyConfig,
+    config::{BunnyConfig, DecoderConfig},
     input::{image::Pixels, tokenizer::Token},
     model::{
         decoder::Decoder,
@@ -93,17 +93,23 @@ impl<B: Backend> Bunny<B> {
     /// On CPUs it holds 16 bits where the weights do: it is read whole with every token.
     pub fn new_cache(&self, device: &B::Device) -> KvCache<B> {
         let Precision {
-            weights, compute, ..
+            weights,
+            compute,
+            table_limit,
         } = self.precision;
+        let DecoderConfig {
+            num_hidden_layers: layers,
+            num_key_value_heads: kv_heads,
+            head_dim,
+            ..
+        } = self.config.decoder;
         let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
-        KvCache::new(
-            self.config.decoder.num_hidden_layers,
-            self.config.decoder.num_key_value_heads,
-            self.config.decoder.head_dim,
-            if narrows { weights } else { compute },
-            ops::kv_blocks::<B>(),
-            device,
-        )
+        let dtype = if narrows { weights } else { compute };
+        let mut blocks = ops::kv_blocks::<B>();
+        // A tensor is no larger than a kernel can read.
+        let block = blocks.positions * kv_heads * head_dim * dtype.size();
+        blocks.per_tensor = blocks.per_tensor.min((table_limit / block).max(1));
+        KvCache::new(layers, kv_heads, head_dim, dtype, blocks, device)
     }
 
     /// Pictures to embeddings.
@@ -114,7 +120,7 @@ impl<B: Backend> Bunny<B> {
         let pixels = stack_pixels::<B>(pictures.iter().copied(), device);
         let pixels = pixels.cast(self.precision.compute);
         let features = self.vision_tower.forward(pixels);
-        self.mm_projector.forward(features, &Mode::INFERENCE)
+        self.mm_projector.forward(features, &Mode::PREFILL)
     }
 
     /// The embeddings of a text with pictures: the picture slots, in reading order, become

@@ -26,7 +26,7 @@ pub struct Mode {
 impl Mode {
     /// Whole sequences, of which nothing is dropped.
     pub const INFERENCE: Self = Self::of(Phase::Whole);
-    /// Prompts, of which nothing is dropped.
+    /// Prompts and pictures, of which nothing is dropped.
     pub const PREFILL: Self = Self::of(Phase::Prefill);
     /// Tokens of answers, of which nothing is dropped.
     pub const DECODE: Self = Self::of(Phase::Decode);

@@ -10,7 +10,7 @@ pub enum Phase {
     /// rows as there are.
     #[default]
     Whole,
-    /// Some of the rows of prompts: the order of many rows, however few there are.
+    /// Some of the rows of prompts, or pictures: the order of many rows, however few there are.
     Prefill,
     /// One row of each sequence: the order of a single row, however many there are.
     Decode,

@@ -203,7 +203,7 @@ impl<B: Backend> EvaAttention<B> {
         cos: &Tensor<B, 4>,
         sin: &Tensor<B, 4>,
     ) -> Tensor<B, 3> {
-        let mode = Mode::INFERENCE;
+        let mode = Mode::PREFILL;
         let [pictures, tokens, width] = input.dims();
         let heads = |projected: Tensor<B, 3>| {
             projected
@@ -229,7 +229,7 @@ impl<B: Backend> EvaMlp<B> {
     /// # Shapes
     /// `[pictures, 1 + patches, width]` → the same
     fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
-        let mode = Mode::INFERENCE;
+        let mode = Mode::PREFILL;
         let gate = self.w1.forward(input.clone(), &mode);
         let wide = Activation::Silu.gate(gate, self.w2.forward(input, &mode));
         self.w3.forward(self.ffn_ln.forward(wide), &mode)

@@ -38,7 +38,7 @@ impl<B: Backend> PatchEmbedding<B> {
             bias: Some(self.bias.clone()),
             lora: None,
         };
-        product.forward(patches(pixels, patch), &Mode::INFERENCE)
+        product.forward(patches(pixels, patch), &Mode::PREFILL)
     }
 }
 

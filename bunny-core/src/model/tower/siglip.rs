@@ -173,7 +173,7 @@ impl<B: Backend> SiglipLayer<B> {
     /// # Shapes
     /// `[pictures, patches, hidden]` → the same
     pub fn forward(&self, hidden: Tensor<B, 3>, mask: &AttentionMask<B>) -> Tensor<B, 3> {
-        let mode = Mode::INFERENCE; // the tower has no dropout
+        let mode = Mode::PREFILL; // the tower has no dropout
         let normed = self.layer_norm1.forward(hidden.clone());
         let hidden = hidden + self.self_attn.forward(normed, mask, &mode);
         let normed = self.layer_norm2.forward(hidden.clone());
@@ -195,7 +195,7 @@ impl<B: Backend> SiglipMlp<B> {
     /// # Shapes
     /// `[..., hidden]` → the same
     pub fn forward<const D: usize>(&self, input: Tensor<B, D>) -> Tensor<B, D> {
-        let mode = Mode::INFERENCE; // the tower has no dropout
+        let mode = Mode::PREFILL; // the tower has no dropout
         let wide = self.activation.apply(self.fc1.forward(input, &mode));
         self.fc2.forward(wide, &mode)
     }
