@@ -8,6 +8,8 @@ mod siglip;
 pub use eva_clip::EvaClipConfig;
 pub use siglip::SiglipConfig;
 
+use serde_json::Value;
+
 use super::{ConfigError, Fields};
 
 /// The sizes of a vision tower.
@@ -111,11 +113,32 @@ impl VisionConfig {
             .collect()
     }
 
+    /// How the names of tensors start that a tower's files hold and that follow from its sizes,
+    /// `tower` being in front of all of the tower's.
+    pub(crate) fn computed(&self, tower: &str) -> Vec<String> {
+        match self {
+            Self::Siglip(_) => Vec::new(),
+            // Rotary tables, which all blocks share and each is saved with.
+            Self::EvaClip(config) => (0..config.layers)
+                .map(|block| format!("{tower}model.blocks.{block}.attn.rope.freqs_"))
+                .chain([format!("{tower}model.rope.freqs_")])
+                .collect(),
+        }
+    }
+
     /// Whether these are the sizes that a tower's name alone stands for.
     pub(crate) fn is_published(&self) -> bool {
         match self {
             Self::Siglip(config) => *config == SiglipConfig::so400m_patch14_384(),
             Self::EvaClip(config) => *config == EvaClipConfig::eva02_l_14_336(),
+        }
+    }
+
+    /// The `config.json` of the tower's own folder, so that a saved model says its tower's sizes.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Siglip(config) => config.to_json(),
+            Self::EvaClip(config) => config.to_json(),
         }
     }
 

@@ -174,9 +174,9 @@ mod tests {
     use burn::{backend::Autodiff, module::ModuleVisitor};
     use burn_flex::Flex;
 
-    use crate::trainable::decoder_parameters;
     use super::*;
     use crate::recipe::PhiSizes;
+    use crate::trainable::decoder_parameters;
 
     type B = Autodiff<Flex>;
 
