@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bunny_core::{
     BunnyConfig,
-    checkpoint::ModelSource,
+    checkpoint::{ModelSource, Wanted},
     config::{
         VisionConfig,
         presets::{PRESETS, Preset},
@@ -131,7 +131,7 @@ fn configuration(name: &str) -> Result<BunnyConfig> {
             names.join(", ")
         );
     }
-    let folder = load::configuration_folder(name)?;
+    let folder = load::folder(name, Wanted::Configuration)?;
     Ok(ModelSource::merged(folder).configuration()?)
 }
 

@@ -5,11 +5,9 @@ use std::{num::NonZeroUsize, time::Instant};
 use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
-    config::{
-        Workload,
-        presets::{PRESETS, Preset},
-    },
+    config::presets::{PRESETS, Preset},
     input::{image::Pixels, tokenizer::Token},
+    model::Workload,
     nn::Mode,
 };
 use bunny_train::{
@@ -190,10 +188,10 @@ impl Work for Measuring {
                 Stage::Finetune => RANK,
             },
         };
-        let learning = forward_backward.parts.learning();
+        let (flops, learning) = (config.flops(), forward_backward.parts.learning());
         let measured = Measured {
             seconds,
-            flops: config.flops_forward(&work) + config.flops_backward(&work, learning, false),
+            flops: flops.forward(&work) + flops.backward(&work, learning, false),
             loss,
             trainable: trainables.iter().map(Trainable::count).sum(),
             memory: peak_memory::<B>(&device),

@@ -8,7 +8,7 @@ use bunny_weights::{
 };
 use burn::tensor::DType;
 
-use crate::{Fields, config::BunnyConfig, input::image::ImageProcessor, nn::held_as};
+use crate::{Error, Fields, config::BunnyConfig, input::image::ImageProcessor, nn::held_as};
 
 /// What lies beside a model that `fields` describe: its own files from its folder `own`, and those of
 /// the tokenizer. A base's own configuration is not its model's.
@@ -18,6 +18,23 @@ pub(super) fn beside(own: Option<&Path>, tokenizer: &Path, fields: &Fields) -> M
         folder = folder.with_files_of(own, [GENERATION_CONFIG, PREPROCESSOR_CONFIG]);
     }
     folder.with_json(CONFIG, fields.values().clone().into())
+}
+
+/// All that lies beside the weights of a whole model in its folder, as it is there; a folder of its
+/// tower's within it, too.
+///
+/// # Errors
+/// When its configuration cannot be read.
+pub fn files_beside(model: &Path) -> Result<ModelFolder, Error> {
+    let own = [CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG];
+    let names = || own.into_iter().chain(TOKENIZER_FILES);
+    let folder = ModelFolder::new().with_files_of(model, names());
+    let fields = Fields::read(model.join(CONFIG))?;
+    let tower = fields.string("mm_vision_tower")?.map(Path::new);
+    Ok(match tower.filter(|tower| tower.is_relative()) {
+        Some(tower) => folder.with_files_of(model, names().map(|name| tower.join(name))),
+        None => folder,
+    })
 }
 
 /// The same with all that is to be said of a model of `config` whose weights are stored as `dtype`.

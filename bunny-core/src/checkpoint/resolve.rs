@@ -1,8 +1,8 @@
 //! A model by whatever name people give: a folder, or an id on a hub.
 
-use std::path::PathBuf;
 #[cfg(feature = "hub")]
 use std::path::Path;
+use std::path::PathBuf;
 
 #[cfg(feature = "hub")]
 use bunny_weights::hub::{Hub, Progress, model_files, tower_files};
@@ -76,7 +76,9 @@ impl ModelSource {
             base: None,
             vision_tower: None,
         };
-        Self::find(names, |name, wanted| fetch(name, wanted, hub, &mut progress))
+        Self::find(names, |name, wanted| {
+            fetch(name, wanted, hub, &mut progress)
+        })
     }
 }
 
@@ -181,7 +183,10 @@ mod tests {
         });
         for name in ["./nowhere", "/no/where", "a/b/c", "word"] {
             let error = ModelSource::resolve(name, &hub, |_| {}).unwrap_err();
-            assert!(matches!(&error, Error::NoSuchModel { name: of } if of == name), "{error}");
+            assert!(
+                matches!(&error, Error::NoSuchModel { name: of } if of == name),
+                "{error}"
+            );
         }
         let error = ModelSource::resolve("org/name", &hub, |_| {}).unwrap_err();
         assert!(matches!(error, Error::Hub(_)), "{error}");

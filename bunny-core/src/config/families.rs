@@ -158,11 +158,12 @@ impl Family {
     /// The `config.json` of a language model alone, as transformers has it: over `said`, what is to be
     /// said beside.
     pub fn language_model_json(self, config: &DecoderConfig, said: Map<String, Value>) -> Value {
-        let mut json = said;
+        let fields = Fields::of("config.json", said);
+        let mut json = fields.values().clone();
         let [model_type, architecture] = self.definition().base;
         json.insert("model_type".into(), model_type.into());
         json.insert("architectures".into(), json!([architecture]));
-        self.write(config, None, &mut json, |_| {});
+        self.write(config, Some(&fields), &mut json, |_| {});
         json.into()
     }
 

@@ -3,7 +3,7 @@
 use super::{Bunny, Decoder, Projector, VisionTower};
 use crate::{
     config::{BunnyConfig, DecoderConfig, ProjectorConfig, VisionConfig},
-    nn::{NameTable, ParameterKind, ParameterSpec, Part, count, describe},
+    nn::{NameTable, ParameterSpec, Part, count, describe},
 };
 
 /// Numbers of parameters of a Bunny's parts.
@@ -52,30 +52,17 @@ impl DecoderConfig {
     pub fn parameters(&self) -> u64 {
         count(&self.describe(&NameTable::SAME))
     }
-
-    /// Floating-point operations of one token's forward pass at a context of `context` tokens:
-    /// two per parameter of every product (the embedding is a look-up), and two products of each
-    /// query with every key and value.
-    pub fn flops_per_token(&self, context: usize) -> u64 {
-        let specs = self.describe(&NameTable::SAME);
-        let mut tables = specs
-            .iter()
-            .filter(|spec| spec.kind == ParameterKind::Table);
-        let looked_up = match self.tie_word_embeddings {
-            true => 0,
-            false => tables.next().map_or(0, ParameterSpec::count),
-        };
-        let products = count(&specs) - looked_up;
-        2 * products + 4 * (self.num_hidden_layers * self.query_size() * context) as u64
-    }
 }
 
 impl VisionConfig {
+    /// Every parameter of the tower alone, in its order.
+    pub fn describe(&self) -> Vec<ParameterSpec> {
+        describe(&NameTable::SAME, |builder| VisionTower::new(self, builder))
+    }
+
     /// How many parameters take part.
     pub fn parameters(&self) -> u64 {
-        count(&describe(&NameTable::SAME, |builder| {
-            VisionTower::new(self, builder)
-        }))
+        count(&self.describe())
     }
 }
 
@@ -92,7 +79,10 @@ impl ProjectorConfig {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use crate::{config::presets::Preset, nn::FusedRows};
+    use crate::{
+        config::presets::Preset,
+        nn::{FusedRows, ParameterKind},
+    };
 
     use super::*;
 

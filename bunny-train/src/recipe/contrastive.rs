@@ -150,28 +150,10 @@ impl ContrastiveRecipe {
         Ok(())
     }
 
-    /// How many parameters both towers have together, at a vocabulary of `vocab_size`.
-    pub fn parameters(&self, vocab_size: usize) -> u64 {
-        let layer = |hidden: usize, wide: usize| {
-            4 * (hidden + 1) * hidden + 4 * hidden + (hidden + 1) * wide + (wide + 1) * hidden
-        };
-        let (vision, text) = (&self.vision, &self.text);
-        let (hidden, wide) = (vision.hidden_size, vision.intermediate_size);
-        let side = vision.image_size / vision.patch_size;
-        let patches = (3 * vision.patch_size.pow(2) + 1 + side * side) * hidden;
-        // The probe, and a layer that has one norm where the others have two.
-        let head = hidden + layer(hidden, wide) - 2 * hidden;
-        let tower = patches + vision.num_hidden_layers * layer(hidden, wide) + 2 * hidden + head;
-        let words = (vocab_size + text.max_position_embeddings) * text.hidden_size;
-        let layers = text.num_hidden_layers * layer(text.hidden_size, text.intermediate_size);
-        let end = 2 * text.hidden_size + (text.hidden_size + 1) * hidden;
-        (tower + words + layers + end + 2) as u64
-    }
-
-    /// Operations of so many pairs' forward pass and of its way back (`bunny_core::config::flops`
-    /// says what is counted): both towers, all of which learn, what makes one vector of each, and the
-    /// products of all pictures with all captions.
-    pub fn flops(&self, vision: &SiglipConfig, pairs: usize) -> u64 {
+    /// Operations of a pair's forward pass and of its way back ([`bunny_core::model::ModelFlops`] says
+    /// what is counted): both towers, all of which learn, and what makes one vector of each. The
+    /// products of all pictures with all captions of a batch are not among them.
+    pub fn flops_per_pair(&self, vision: &SiglipConfig) -> u64 {
         let (hidden, wide) = (vision.hidden_size as u64, vision.intermediate_size as u64);
         let (patches, text) = (vision.tokens() as u64, &self.text);
         let last = vision.layer_flops(vision.tokens());
@@ -182,10 +164,8 @@ impl ContrastiveRecipe {
         let captions = text.num_hidden_layers as u64
             * layers.layer_flops(text.max_position_embeddings)
             + 2 * text.hidden_size as u64 * hidden;
-        let pairs = pairs as u64;
-        let products = 2 * pairs * pairs * hidden;
-        let beside = pairs * (last + head + captions) + products;
-        pairs * (vision.flops_forward() + vision.flops_backward()) + 3 * beside
+        let tower = VisionConfig::Siglip(vision.clone()).flops();
+        tower.forward() + tower.backward() + 3 * (last + head + captions)
     }
 
     /// How pictures are made square.

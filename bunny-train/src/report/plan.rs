@@ -4,6 +4,7 @@ use bunny_core::{
     BunnyConfig,
     checkpoint::Precision,
     config::{DecoderConfig, MlpKind, VisionConfig},
+    nn::ParameterSpec,
 };
 use burn::tensor::DType;
 use serde::Serialize;
@@ -27,14 +28,11 @@ impl LearnCounts {
     /// What learns of `config` under `recipe`.
     pub fn new(config: &BunnyConfig, recipe: &BunnyRecipe) -> Self {
         let learning = recipe.trainable_parts();
-        let parts = config.parameters();
+        let (parts, specs) = (config.parameters(), config.describe());
         let take = |learns: bool, count: u64| if learns { count } else { 0 };
         Self {
             projector: take(learning.projector, parts.projector),
-            lora: take(
-                learning.lora,
-                lora_parameters(&config.decoder, recipe.lora_r),
-            ),
+            lora: take(learning.lora, lora_parameters(&specs, recipe.lora_r)),
             language: take(learning.language, parts.language_model),
             tower: take(learning.tower, parts.vision_tower),
         }
@@ -46,11 +44,13 @@ impl LearnCounts {
     }
 }
 
-/// Parameters of adapters of rank `rank` beside every product of the layers.
-pub fn lora_parameters(config: &DecoderConfig, rank: usize) -> u64 {
+/// Parameters of adapters of rank `rank` beside every product of the layers of the language model that
+/// `specs` describe.
+pub fn lora_parameters(specs: &[ParameterSpec], rank: usize) -> u64 {
+    let targets = specs.iter().filter(|spec| spec.adapter_target().is_some());
     // Each product from `in` to `out` gets `rank * (in + out)`.
-    let ends: usize = config.layer_products().map(|[out, from]| out + from).sum();
-    (config.num_hidden_layers * rank * ends) as u64
+    let ends: usize = targets.flat_map(|spec| &spec.shape).sum();
+    (rank * ends) as u64
 }
 
 /// Bytes that a stage holds on its device, computed from sizes.
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn adapters_of_rank_128_on_phi_2_have_the_published_size() {
         // 377.5 MB in 16 bits on the hub.
-        assert_eq!(lora_parameters(&DecoderConfig::phi_2(), 128), 188_743_680);
+        assert_eq!(lora_parameters(&config().describe(), 128), 188_743_680);
     }
 
     #[test]

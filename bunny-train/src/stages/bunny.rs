@@ -5,7 +5,12 @@ mod setup;
 
 use std::path::Path;
 
-use bunny_core::{Bunny, checkpoint::Precision, config::Workload, nn::Mode};
+use bunny_core::{
+    Bunny,
+    checkpoint::Precision,
+    model::{ModelFlops, Workload},
+    nn::Mode,
+};
 use bunny_data::record::RecordFile;
 use burn::tensor::{DType, backend::AutodiffBackend};
 
@@ -119,6 +124,7 @@ impl Stage for BunnyStage {
                 slots: Slots::new(&trainables),
                 gradient_checkpointing: recipe.gradient_checkpointing,
             },
+            flops: setup.open.config.flops(),
             device: device.clone(),
         };
         Ok(Prepared {
@@ -135,6 +141,7 @@ pub struct InstructionTask<'s, B: AutodiffBackend> {
     recipe: &'s BunnyRecipe,
     setup: &'s BunnySetup,
     forward_backward: ForwardBackward,
+    flops: ModelFlops,
     device: B::Device,
 }
 
@@ -165,9 +172,8 @@ impl<'s, B: AutodiffBackend> Task<B> for InstructionTask<'s, B> {
                 false => 0,
             },
         };
-        let config = &self.setup.open.config;
         let learning = self.forward_backward.parts.learning();
-        config.flops_forward(&work) + config.flops_backward(&work, learning, false)
+        self.flops.forward(&work) + self.flops.backward(&work, learning, false)
     }
 
     fn loss(&self, model: &Bunny<B::InnerBackend>, batch: &Batch) -> Loss<B> {

@@ -9,19 +9,21 @@ mod model;
 
 use std::path::Path;
 
-use bunny_base::write_atomic;
 use bunny_core::{
-    checkpoint::{Precision, tower_json},
+    checkpoint::Precision,
     config::{SiglipConfig, VisionConfig},
     input::{image::ImageProcessor, tokenizer::Tokenizer},
     nn::Mode,
 };
 use bunny_data::record::RecordFile;
-use bunny_weights::writer::copy_side_files;
+use bunny_weights::{
+    ModelFolder,
+    folder::{CONFIG, PREPROCESSOR_CONFIG, TOKENIZER_FILES},
+    writer::MAX_SHARD_SIZE,
+};
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
 use serde_json::{Value, json};
 
-use super::tokenizer::TOKENIZER_FILES;
 use crate::{
     data::{PairBatch, Pairs, Pictures},
     error::TrainError,
@@ -29,12 +31,13 @@ use crate::{
     recipe::{ContrastiveRecipe, StageKind, TrainingArguments},
     run::{Loss, Prepared, Stage, Task},
     step::{Gradients, Slots, collect, forward_backward::stacked},
-    trainable::{Trainable, unfreeze, warm_start},
+    trainable::{Trainable, parameters_of, unfreeze, warm_start},
 };
 
 pub use loss::sigmoid_loss;
 pub use model::{
     PoolingAttention, PoolingHead, SiglipPair, Table, TextEmbeddings, TextEncoder, TextTower,
+    describe_pair,
 };
 
 /// Stage `contrastive`.
@@ -80,7 +83,7 @@ impl ContrastiveStage {
         json!({
             "model_type": "siglip",
             "architectures": ["SiglipModel"],
-            "vision_config": tower_json(&VisionConfig::Siglip(setup.vision.clone())),
+            "vision_config": VisionConfig::Siglip(setup.vision.clone()).to_json(),
             "text_config": text,
             "torch_dtype": "float32",
         })
@@ -150,13 +153,15 @@ impl Stage for ContrastiveStage {
             let pictures = stacked(&data.sample(warm_start::PICTURES)?, device);
             model.tower = warm_start::warm_start(model.tower, pictures);
         }
-        let parameters = model.parameters();
+        let specs = describe_pair(&self.recipe, &setup.vision, vocab_size);
+        let parameters = parameters_of(&model, &specs);
         let (model, trainables) = unfreeze(model, parameters, precision);
         let task = ContrastiveTask {
             stage: self,
             setup,
             precision,
             slots: Slots::new(&trainables),
+            flops_per_pair: self.recipe.flops_per_pair(&setup.vision),
             device: device.clone(),
         };
         Ok(Prepared {
@@ -174,6 +179,7 @@ pub struct ContrastiveTask<'s, B: AutodiffBackend> {
     setup: &'s ContrastiveSetup,
     precision: Precision,
     slots: Slots,
+    flops_per_pair: u64,
     device: B::Device,
 }
 
@@ -211,8 +217,12 @@ impl<'s, B: AutodiffBackend> Task<B> for ContrastiveTask<'s, B> {
     }
 
     fn flops(&self, batch: &PairBatch) -> u64 {
-        let (recipe, vision) = (&self.stage.recipe, &self.setup.vision);
-        recipe.flops(vision, batch.samples.len())
+        let (pairs, channels) = (
+            batch.samples.len() as u64,
+            self.setup.vision.hidden_size as u64,
+        );
+        // All pictures with all captions, and the same twice on the way back.
+        pairs * self.flops_per_pair + 3 * 2 * pairs * pairs * channels
     }
 
     fn loss(&self, model: &SiglipPair<B::InnerBackend>, batch: &PairBatch) -> Loss<B> {
@@ -226,18 +236,17 @@ impl<'s, B: AutodiffBackend> Task<B> for ContrastiveTask<'s, B> {
         optimizer: &Optimizer<B::InnerBackend>,
         trainables: &[Trainable],
     ) -> Result<(), TrainError> {
-        let file = folder.join("model.safetensors");
-        Masters::new(trainables, optimizer).write(&file)?;
-        for (name, json) in [
-            ("config.json", self.stage.config_json(self.setup)),
-            (
-                "preprocessor_config.json",
+        let masters = Masters::new(trainables, optimizer);
+        ModelFolder::new()
+            .with_files_of(self.stage.tokenizer_folder(), TOKENIZER_FILES)
+            .with_json(CONFIG, self.stage.config_json(self.setup))
+            .with_json(
+                PREPROCESSOR_CONFIG,
                 self.setup.processor.preprocessor_config(),
-            ),
-        ] {
-            write_atomic(folder.join(name), |file| writeln!(file, "{json:#}"))?;
-        }
-        copy_side_files(self.stage.tokenizer_folder(), folder, &TOKENIZER_FILES)?;
+            )
+            .write(folder, &masters.plan(), MAX_SHARD_SIZE, |planned| {
+                Ok::<_, TrainError>(masters.bytes(planned))
+            })?;
         Ok(())
     }
 }
