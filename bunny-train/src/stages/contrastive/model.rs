@@ -6,8 +6,9 @@ use bunny_core::{
     model::tower::{Siglip, SiglipLayer, SiglipMlp},
     nn::{
         AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, ParameterSpec, Part,
-        attention, describe, kernel,
+        attention, describe,
     },
+    ops,
 };
 use burn::{
     module::{Module, Param, ParamId},
@@ -297,7 +298,7 @@ impl<B: Backend> TextTower<B> {
     fn forward(&self, ids: &[i32]) -> Tensor<B, 2> {
         let positions = self.embeddings.position_embedding.weight.val();
         let [places, hidden] = positions.dims();
-        let words = kernel::token_rows(self.embeddings.token_embedding.weight.val(), ids);
+        let words = ops::token_rows(self.embeddings.token_embedding.weight.val(), ids);
         let captions = words.dims()[0] / places;
         let device = words.device();
         let mask = AttentionMask::new(Mask::Full, captions, places, places, &device);
