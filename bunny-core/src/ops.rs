@@ -41,6 +41,7 @@ mod dropout;
 mod flex;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+mod hardware;
 #[cfg(feature = "cuda")]
 mod hopper;
 mod linear;
@@ -64,6 +65,7 @@ pub use cached_attention::{
 pub use cross_entropy::cross_entropy;
 pub use device_memory::device_memory;
 pub use dropout::dropout;
+pub(crate) use hardware::Hardware;
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
 pub use orthogonal::{NewtonSchulz, orthogonal};

@@ -7,6 +7,7 @@ use crate::{
 
 /// The normalisation before each branch and after the last layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NormKind {
     /// Mean and variance, with weight and bias.
     LayerNorm,
@@ -16,6 +17,7 @@ pub enum NormKind {
 
 /// How attention and MLP share the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BlockOrder {
     /// One norm feeds both: `x + attention(n) + mlp(n)` (Phi).
     Parallel,
@@ -25,11 +27,22 @@ pub enum BlockOrder {
 
 /// The MLP's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MlpKind {
     /// `down(activation(up(x)))`.
     Plain,
     /// `down(activation(gate(x)) * up(x))`.
     Gated,
+}
+
+impl MlpKind {
+    /// How many products it has.
+    pub fn products(self) -> usize {
+        match self {
+            Self::Plain => 2,
+            Self::Gated => 3,
+        }
+    }
 }
 
 /// The sizes and choices of a decoder-only language model.

@@ -17,6 +17,7 @@ use crate::{config::VisionConfig, nn::Builder};
 
 /// A vision tower of any kind.
 #[derive(Module, Debug)]
+#[non_exhaustive]
 pub enum VisionTower<B: Backend> {
     /// SigLIP.
     Siglip(Siglip<B>),

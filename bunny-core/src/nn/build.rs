@@ -56,6 +56,7 @@ pub trait Weights: fmt::Debug {
 
 /// The distribution of a parameter that is drawn at random, as the reference initialises it.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Initial {
     /// Every element is this number.
     Constant(f32),

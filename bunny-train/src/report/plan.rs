@@ -131,27 +131,13 @@ fn state(held: u64) -> u64 {
 
 /// Bytes of what a tower's layers keep of one picture.
 fn tower_results(tower: &VisionConfig, number: u64) -> u64 {
-    let (layers, sizes) = match tower {
-        VisionConfig::Siglip(siglip) => (
-            siglip.layers_used(),
-            LayerSizes {
-                hidden: siglip.hidden_size as u64,
-                wide: siglip.intermediate_size as u64,
-                heads: siglip.num_attention_heads as u64,
-                mlp: MlpKind::Plain,
-            },
-        ),
-        VisionConfig::EvaClip(eva) => (
-            eva.layers_used(),
-            LayerSizes {
-                hidden: eva.width as u64,
-                wide: eva.intermediate_size as u64,
-                heads: (eva.width / eva.head_width) as u64,
-                mlp: MlpKind::Gated,
-            },
-        ),
+    let sizes = LayerSizes {
+        hidden: tower.hidden_size() as u64,
+        wide: tower.intermediate_size() as u64,
+        heads: tower.num_attention_heads() as u64,
+        mlp: tower.mlp(),
     };
-    layers as u64 * sizes.results(tower.tokens(), number)
+    tower.layers_used() as u64 * sizes.results(tower.tokens(), number)
 }
 
 /// What decides how much one transformer layer keeps.
@@ -176,10 +162,8 @@ impl LayerSizes {
     /// and activations of `number` bytes.
     fn results(&self, seq: usize, number: u64) -> u64 {
         let seq = seq as u64;
-        let gates = match self.mlp {
-            MlpKind::Plain => 3,
-            MlpKind::Gated => 5,
-        };
+        // What each product gives, and what a nonlinearity or a gate makes of it, but for the last.
+        let gates = 2 * self.mlp.products() as u64 - 1;
         // Two norms in f32; queries, keys and values, each also rotated; the attended; both branches.
         let vectors = seq * self.hidden * (2 * 4 * 3 + 10 * number);
         let inner = seq * self.wide * gates * number;

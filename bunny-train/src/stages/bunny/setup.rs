@@ -203,12 +203,10 @@ fn describe(json: &mut Value, family: Family, recipe: &BunnyRecipe) {
 
 /// A template counts on a beginning of sequence, or on none.
 fn check_tokenizer(template: Template, adds_bos: bool) -> Result<(), TrainError> {
-    let fits = match template {
-        Template::Bunny => !adds_bos,
-        Template::MiniCpm | Template::Llama => adds_bos,
-        Template::Phi3 | Template::Plain => true,
-    };
-    match fits {
+    match template
+        .begins_with_bos()
+        .is_none_or(|begins| begins == adds_bos)
+    {
         true => Ok(()),
         false => Err(TrainError::BeginningOfSequence { template, adds_bos }),
     }
