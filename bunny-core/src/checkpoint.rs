@@ -16,7 +16,7 @@ mod weights;
 pub use crate::nn::Precision;
 pub use assemble::{OpenModel, Parts, open_projector};
 pub use export::NamedParameter;
-pub use folder::{describe, files_beside};
+pub use folder::files_beside;
 #[cfg(feature = "hub")]
 pub use resolve::fetch;
 pub use resolve::{ModelNames, Wanted};

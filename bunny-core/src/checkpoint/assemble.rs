@@ -99,9 +99,9 @@ impl Found {
     pub fn open(self, fields: &Fields) -> Result<OpenModel, Error> {
         let place = self.own.clone();
         let place = place.unwrap_or_else(|| self.parts.language_model.clone());
-        let tower_folder = self.parts.vision_tower.as_deref().map(folder_of);
+        let tower = self.parts.vision_tower.clone();
+        let tower_folder = tower.as_deref().map(folder_of);
         let mut config = configuration(fields, tower_folder)?;
-        let image_processor = image_processor(&config, tower_folder);
         let beside = beside(self.own.as_deref(), &self.tokenizer, fields);
         // Before the tokenizer: where a part is wanted and not given, that is what to say.
         let weights = weights(self.parts, self.adapter, &place, &config)?;
@@ -109,9 +109,9 @@ impl Found {
         config.decoder.vocab_size = tokenizer.vocab_size();
         Ok(OpenModel {
             weights,
+            image_processor: image_processor(&config, tower_folder)?,
             config,
             tokenizer,
-            image_processor: image_processor?,
             beside,
         })
     }

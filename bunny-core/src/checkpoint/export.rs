@@ -8,7 +8,7 @@ use std::{
 use bunny_weights::{CheckpointError, ModelFolder, StoredDtype, convert, writer::PlannedTensor};
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::folder::{describe, float_to_write};
+use super::folder::{described, float_to_write};
 use crate::{Bunny, Error, input::image::ImageProcessor, nn::visit_parameters};
 
 /// A parameter of a model, by its published name.
@@ -102,7 +102,7 @@ impl<B: Backend> Bunny<B> {
             .iter()
             .map(|parameter| (parameter.name.as_str(), parameter))
             .collect();
-        let files = describe(beside, self.config(), image_processor, dtype);
+        let files = described(beside, self.config(), image_processor, dtype);
         let written = files.write(folder, &plan, max_shard_size, |planned| {
             let parameter = by_name[planned.name.as_str()];
             Ok::<_, CheckpointError>(parameter.bytes(planned.dtype))

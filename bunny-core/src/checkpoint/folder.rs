@@ -1,6 +1,6 @@
 //! What lies beside a model's weights, and what it has to say of the model.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use bunny_weights::{
     CheckpointError, ModelFolder, StoredDtype,
@@ -31,7 +31,11 @@ pub fn files_beside(model: &Path) -> Result<ModelFolder, Error> {
     let folder = ModelFolder::new().with_files_of(model, names());
     let fields = Fields::read(model.join(CONFIG))?;
     let tower = fields.string("mm_vision_tower")?.map(Path::new);
-    Ok(match tower.filter(|tower| tower.is_relative()) {
+    let is_within = |path: &&Path| {
+        let mut parts = path.components();
+        parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    Ok(match tower.filter(is_within) {
         Some(tower) => folder.with_files_of(model, names().map(|name| tower.join(name))),
         None => folder,
     })
@@ -39,7 +43,7 @@ pub fn files_beside(model: &Path) -> Result<ModelFolder, Error> {
 
 /// The same with all that is to be said of a model of `config` whose weights are stored as `dtype`.
 /// Unless the name of a published tower says it all, the tower has a folder of its own.
-pub fn describe(
+pub(super) fn described(
     beside: &ModelFolder,
     config: &BunnyConfig,
     image_processor: &ImageProcessor,

@@ -15,7 +15,7 @@ use burn::tensor::DType;
 use super::{
     OpenModel, WeightSet,
     assemble::repeated,
-    folder::{describe, float_to_write},
+    folder::{described, float_to_write},
 };
 use crate::{
     Error,
@@ -43,7 +43,7 @@ impl OpenModel {
     ) -> Result<Vec<PathBuf>, Error> {
         let float = float_to_write(folder.as_ref(), dtype)?;
         let plan = self.weights.merged_plan(&self.config, dtype)?;
-        let files = describe(&self.beside, &self.config, &self.image_processor, dtype);
+        let files = described(&self.beside, &self.config, &self.image_processor, dtype);
         let written = files.write(folder, &plan, MAX_SHARD_SIZE, |planned| {
             self.weights.merged_bytes(planned, float)
         })?;
