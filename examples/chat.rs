@@ -11,7 +11,7 @@
 use std::{
     io::{self, BufRead, IsTerminal, Write},
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::Result;
@@ -20,7 +20,7 @@ use bunny_core::{
     generate::{Chat, GenerationOptions, Pipeline},
     input::image::{DecodeOptions, decode, decode_file},
 };
-use bunny_weights::hub::{Hub, HubSettings, model_files, tower_files};
+use bunny_weights::hub::{Hub, HubSettings};
 use burn_flex::Flex;
 use clap::Parser;
 use image::{RgbImage, imageops};
@@ -56,7 +56,7 @@ fn main() -> Result<()> {
         None => builtin::open()?,
     };
     let precision = match args.model {
-        Some(_) => Precision::weights_only(open.weights.stored_type()),
+        Some(_) => Precision::suited::<Flex>(&Default::default(), open.weights.stored_type()),
         None => Precision::F32,
     };
     let pipeline = Pipeline::<Flex>::from_open(open, precision, Default::default())?;
@@ -129,28 +129,14 @@ fn show(picture: &RgbImage) -> Result<()> {
 }
 
 fn published(name: &str) -> Result<OpenModel> {
-    let mut source = ModelSource::merged(fetch(name, model_files)?);
-    if let Some(base) = source.wanted_base()? {
-        source.base = Some(fetch(&base, model_files)?);
-    }
-    if let Some(tower) = source.wanted_tower()? {
-        source.vision_tower = Some(fetch(&tower, tower_files)?);
-    }
-    Ok(source.open()?)
-}
-
-/// A folder as it is, a hub id by way of the cache.
-fn fetch(name: &str, choose: fn(&[String]) -> Vec<String>) -> Result<PathBuf> {
-    if Path::new(name).exists() {
-        return Ok(name.into());
-    }
     let hub = Hub::new(HubSettings::from_env()?);
-    Ok(hub.fetch(&name.parse()?, choose, |file| {
+    let source = ModelSource::resolve(name, &hub, |file| {
         eprint!(
             "\r{} {} of {} MB",
             file.file,
             file.done >> 20,
             file.total >> 20
         );
-    })?)
+    })?;
+    Ok(source.open()?)
 }

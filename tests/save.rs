@@ -7,7 +7,7 @@ use bunny_core::{
     checkpoint::{ModelSource, Precision},
     generate::Pipeline,
 };
-use bunny_weights::{StoredDtype, TensorFiles};
+use bunny_weights::{ModelFolder, StoredDtype, TensorFiles, folder::TOKENIZER_FILES};
 use burn_flex::Flex;
 
 fn fixture(name: &str) -> PathBuf {
@@ -20,10 +20,11 @@ fn fixture(name: &str) -> PathBuf {
 fn saved(source: &ModelSource, folder: &Path, shard: u64) -> Vec<PathBuf> {
     let pipeline = Pipeline::<Flex>::load(source, Precision::F32, Default::default()).unwrap();
     let tokenizer = source.base.as_ref().unwrap_or(&source.model);
+    let tokenizer = ModelFolder::new().with_files_of(tokenizer, TOKENIZER_FILES);
     let processor = &pipeline.image_processor;
     pipeline
         .model
-        .save(folder, StoredDtype::F32, shard, Some(tokenizer), processor)
+        .save(folder, StoredDtype::F32, shard, &tokenizer, processor)
         .unwrap()
 }
 

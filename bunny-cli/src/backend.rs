@@ -23,8 +23,6 @@ pub trait Work {
 pub struct Numbers {
     backend: BackendName,
     wanted: DtypeName,
-    /// Bytes of the largest buffer that a kernel can read; larger token tables are split.
-    largest_buffer: usize,
 }
 
 impl Numbers {
@@ -33,28 +31,21 @@ impl Numbers {
     /// # Errors
     /// When the backend has no such type.
     pub fn precision<B: Backend>(self, device: &B::Device, stored: DType) -> Result<Precision> {
-        let wanted = match (self.wanted, self.backend) {
-            (DtypeName::F32, _) => DType::F32,
-            (DtypeName::F16, _) => DType::F16,
-            (DtypeName::Bf16, _) => DType::BF16,
-            (DtypeName::Auto, BackendName::Cpu) => match stored {
-                DType::F16 | DType::BF16 => stored,
-                _ => DType::F32,
-            },
-            (DtypeName::Auto, BackendName::Cuda) => DType::BF16,
-            (DtypeName::Auto, BackendName::Ndarray | BackendName::Wgpu) => DType::F32,
+        let holding = |dtype| Precision::holding::<B>(device, dtype);
+        let precision = match self.wanted {
+            DtypeName::Auto => Precision::suited::<B>(device, stored),
+            DtypeName::F32 => holding(DType::F32),
+            DtypeName::F16 => holding(DType::F16),
+            DtypeName::Bf16 => holding(DType::BF16),
         };
-        if !B::supports_dtype(device, wanted) {
+        if !B::supports_dtype(device, precision.weights) {
             bail!(
-                "backend `{}` has no {wanted:?} numbers on this device: take another --dtype",
-                self.backend.name()
+                "backend `{}` has no {:?} numbers on this device: take another --dtype",
+                self.backend.name(),
+                precision.weights
             );
         }
-        Ok(match self.backend {
-            BackendName::Cpu | BackendName::Ndarray => Precision::weights_only(wanted),
-            BackendName::Wgpu => Precision::uniform(wanted).with_table_limit(self.largest_buffer),
-            BackendName::Cuda => Precision::uniform(wanted),
-        })
+        Ok(precision)
     }
 
     /// A device for each of `ranks`: CUDA devices in turn, beginning with `first`; elsewhere ranks
@@ -87,11 +78,9 @@ impl BackendArgs {
     /// # Errors
     /// When that backend is not built in or not there, or the work fails.
     pub fn run<W: Work>(self, work: W) -> Result<W::Output> {
-        #[allow(unused_mut, reason = "it is wgpu alone that has a limit")]
-        let mut numbers = Numbers {
+        let numbers = Numbers {
             backend: self.backend,
             wanted: self.dtype,
-            largest_buffer: usize::MAX,
         };
         match self.backend {
             #[cfg(feature = "flex")]
@@ -100,7 +89,7 @@ impl BackendArgs {
             BackendName::Ndarray => work.run::<burn_ndarray::NdArray>(Default::default(), numbers),
             #[cfg(feature = "wgpu")]
             BackendName::Wgpu => {
-                numbers.largest_buffer = largest_wgpu_buffer()?;
+                require_wgpu_adapter()?;
                 work.run::<burn_wgpu::Wgpu>(Default::default(), numbers)
             }
             #[cfg(feature = "cuda")]
@@ -155,34 +144,27 @@ fn keep_kernels() {
     });
 }
 
-/// The adapter's limit on what a kernel can read as one. Without an adapter the wgpu backend panics
-/// when it is first asked for anything, as here.
+/// Without an adapter the wgpu backend panics when it is first asked for anything, as here.
 #[cfg(feature = "wgpu")]
-fn largest_wgpu_buffer() -> Result<usize> {
+fn require_wgpu_adapter() -> Result<()> {
     use std::{panic, sync::OnceLock};
 
     use burn_wgpu::{RuntimeOptions, graphics::AutoGraphicsApi, init_setup};
 
     // A device is set up once, however many stages run on it.
-    static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
-    let limit = LIMIT.get_or_init(|| {
+    static IS_THERE: OnceLock<bool> = OnceLock::new();
+    let is_there = IS_THERE.get_or_init(|| {
         let hook = panic::take_hook();
         panic::set_hook(Box::new(|_| {}));
         let set_up =
             || init_setup::<AutoGraphicsApi>(&Default::default(), RuntimeOptions::default());
         let setup = panic::catch_unwind(set_up);
         panic::set_hook(hook);
-        let limits = setup.ok()?.device.limits();
-        Some(
-            limits
-                .max_storage_buffer_binding_size
-                .min(limits.max_buffer_size),
-        )
+        setup.is_ok()
     });
-    match limit {
-        // Kernels count in 32 bits.
-        Some(bytes) => Ok((*bytes).min(1 << 31) as usize),
-        None => bail!(
+    match is_there {
+        true => Ok(()),
+        false => bail!(
             "no adapter for wgpu found: install a GPU's driver, or Mesa's software Vulkan, or take \
              another --backend"
         ),

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use bunny_core::checkpoint::OpenModel;
+use anyhow::{Result, bail};
+use bunny_core::checkpoint::{OpenModel, Wanted};
 
 /// The name of the model that this program carries.
 pub const BUILTIN: &str = "builtin";
@@ -38,11 +38,11 @@ pub fn builtin() -> Result<OpenModel> {
     )
 }
 
-/// A path that exists, or else a download of the files that `choose` picks.
+/// A path that exists, or else a download of what is `wanted` of it.
 ///
 /// # Errors
 /// When it is neither here nor on the hub.
-pub fn folder(name: &str, choose: Choose) -> Result<PathBuf> {
+pub fn folder(name: &str, wanted: Wanted) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.exists() {
         return Ok(path.to_path_buf());
@@ -50,67 +50,24 @@ pub fn folder(name: &str, choose: Choose) -> Result<PathBuf> {
     if name == BUILTIN {
         bail!("{BUILTIN} has no folder here: `bunny-cli model unpack DIR` writes it to one");
     }
-    let is_id = !name.starts_with(['.', '/', '~']) && name.split('/').count() == 2;
-    if !is_id {
-        bail!("{name}: no such folder, and no hub id of the form org/name[@revision]");
-    }
-    download(name, choose).with_context(|| format!("{name}: no such folder here, and as a hub id"))
-}
-
-/// Picks the files that are needed, by name.
-pub type Choose = fn(&[String]) -> Vec<String>;
-
-/// The folder of a model, of which at least the configuration is here or fetched.
-///
-/// # Errors
-/// When it is neither here nor on the hub.
-pub fn configuration_folder(name: &str) -> Result<PathBuf> {
-    folder(name, |names| {
-        let json = names
-            .iter()
-            .filter(|name| name.ends_with(".json") && !name.contains('/'));
-        json.cloned().collect()
-    })
+    download(name, wanted)
 }
 
 #[cfg(feature = "hub")]
-pub use bunny_weights::hub::{model_files, tower_files};
-
-/// The files of a model.
-#[cfg(not(feature = "hub"))]
-pub fn model_files(names: &[String]) -> Vec<String> {
-    names.to_vec()
-}
-
-#[cfg(not(feature = "hub"))]
-pub use model_files as tower_files;
-
-#[cfg(feature = "hub")]
-fn download(id: &str, choose: Choose) -> Result<PathBuf> {
+fn download(name: &str, wanted: Wanted) -> Result<PathBuf> {
+    use anyhow::Context;
+    use bunny_core::{Error, checkpoint::fetch};
     use bunny_weights::hub::{Hub, HubSettings};
 
     let hub = Hub::new(HubSettings::from_env()?);
     let mut bar = crate::progress::Download::new();
-    Ok(hub.fetch(&id.parse()?, choose, |progress| bar.show(&progress))?)
+    match fetch(name, wanted, &hub, |progress| bar.show(&progress)) {
+        Err(error @ Error::NoSuchModel { .. }) => Err(error.into()),
+        found => found.with_context(|| format!("{name}: no such folder here, and as a hub id")),
+    }
 }
 
 #[cfg(not(feature = "hub"))]
-fn download(id: &str, _choose: Choose) -> Result<PathBuf> {
-    bail!("{id}: no such folder, and downloads are not built in: build with `--features hub`")
-}
-
-/// The folder of a language model, or of a whole model, to train from.
-///
-/// # Errors
-/// When it is neither here nor on the hub.
-pub fn model_folder(name: &str) -> Result<PathBuf> {
-    folder(name, model_files)
-}
-
-/// The folder or file of a vision tower.
-///
-/// # Errors
-/// When it is neither here nor on the hub.
-pub fn tower_folder(name: &str) -> Result<PathBuf> {
-    folder(name, tower_files)
+fn download(name: &str, _wanted: Wanted) -> Result<PathBuf> {
+    bail!("{name}: no such folder, and downloads are not built in: build with `--features hub`")
 }

@@ -7,11 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bunny_core::{
     BunnyConfig,
-    checkpoint::ModelSource,
-    config::{
-        VisionConfig,
-        presets::{PRESETS, Preset},
-    },
+    checkpoint::{ModelSource, Wanted},
+    config::presets::{PRESETS, Preset},
 };
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -131,7 +128,7 @@ fn configuration(name: &str) -> Result<BunnyConfig> {
             names.join(", ")
         );
     }
-    let folder = load::configuration_folder(name)?;
+    let folder = load::folder(name, Wanted::Configuration)?;
     Ok(ModelSource::merged(folder).configuration()?)
 }
 
@@ -139,30 +136,18 @@ fn configuration(name: &str) -> Result<BunnyConfig> {
 fn report(name: &str, config: &BunnyConfig) -> Value {
     let parameters = config.parameters();
     let decoder = &config.decoder;
-    let tower = match &config.vision {
-        VisionConfig::Siglip(siglip) => json!({
-            "kind": "siglip",
-            "hidden_size": siglip.hidden_size,
-            "intermediate_size": siglip.intermediate_size,
-            "layers_used": siglip.layers_used(),
-            "heads": siglip.num_attention_heads,
-            "image_size": siglip.image_size,
-            "patch_size": siglip.patch_size,
-            "tokens": siglip.tokens(),
-            "parameters": parameters.vision_tower,
-        }),
-        VisionConfig::EvaClip(eva) => json!({
-            "kind": "eva_clip",
-            "hidden_size": eva.width,
-            "intermediate_size": eva.intermediate_size,
-            "layers_used": eva.layers_used(),
-            "heads": eva.width / eva.head_width,
-            "image_size": eva.image_size,
-            "patch_size": eva.patch_size,
-            "tokens": eva.tokens(),
-            "parameters": parameters.vision_tower,
-        }),
-    };
+    let vision = &config.vision;
+    let tower = json!({
+        "kind": vision.kind(),
+        "hidden_size": vision.hidden_size(),
+        "intermediate_size": vision.intermediate_size(),
+        "layers_used": vision.layers_used(),
+        "heads": vision.num_attention_heads(),
+        "image_size": vision.image_size(),
+        "patch_size": vision.patch_size(),
+        "tokens": vision.tokens(),
+        "parameters": parameters.vision_tower,
+    });
     let total = parameters.total();
     json!({
         "format_version": 1,

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bunny_core::checkpoint::Wanted;
 use bunny_train::{
     recipe::{BunnyRecipe, Override, Recipe, StageKind, StageRecipe},
     reduce::Reduction,
@@ -387,10 +388,13 @@ fn paths(kind: StageKind, recipe: &BunnyRecipe, out: &Path) -> Result<ModelPaths
     }
     let tower = recipe.vision_tower.as_deref();
     Ok(ModelPaths {
-        model: load::model_folder(&recipe.model_name_or_path)
+        model: load::folder(&recipe.model_name_or_path, Wanted::Model)
             .with_context(|| format!("{kind}.model_name_or_path"))?,
         vision_tower: tower
-            .map(|tower| load::tower_folder(tower).with_context(|| format!("{kind}.vision_tower")))
+            .map(|tower| {
+                load::folder(tower, Wanted::VisionTower)
+                    .with_context(|| format!("{kind}.vision_tower"))
+            })
             .transpose()?,
         projector,
         adapter: recipe.init_adapter.as_ref().map(PathBuf::from),

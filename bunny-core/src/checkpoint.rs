@@ -6,13 +6,19 @@ mod assemble;
 #[cfg(feature = "builtin-model")]
 pub mod builtin;
 mod export;
+mod folder;
 mod merge;
 mod merged;
+mod resolve;
 mod source;
 mod weights;
 
 pub use crate::nn::Precision;
-pub use assemble::{Parts, open_projector};
-pub use export::{NamedParameter, config_json, tower_json};
-pub use source::{ModelSource, OpenModel};
+pub use assemble::{OpenModel, Parts, open_projector};
+pub use export::NamedParameter;
+pub use folder::files_beside;
+#[cfg(feature = "hub")]
+pub use resolve::fetch;
+pub use resolve::{ModelNames, Wanted};
+pub use source::ModelSource;
 pub use weights::WeightSet;

@@ -11,6 +11,7 @@ mod families;
 mod fields;
 pub mod presets;
 mod projector;
+mod table;
 mod tower;
 
 pub use bunny::BunnyConfig;

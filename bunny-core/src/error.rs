@@ -48,6 +48,16 @@ pub enum Error {
         /// The tower that the configuration names.
         tower: String,
     },
+    /// A model that is neither here nor could be on a hub.
+    #[error("{name}: no such folder, and no hub id of the form org/name[@revision]")]
+    NoSuchModel {
+        /// What it was called.
+        name: String,
+    },
+    /// A download.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] bunny_weights::hub::HubError),
     /// A prompt leaves the model no room for an answer.
     #[error(
         "the prompt takes {prompt} positions ({pictures} of them pictures'), and the model has {context} \

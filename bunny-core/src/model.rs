@@ -3,12 +3,13 @@
 mod bunny;
 pub mod decoder;
 mod described;
-pub mod flops;
+mod flops;
 mod projector;
 pub mod tower;
 
 pub use bunny::Bunny;
 pub use decoder::Decoder;
 pub use described::PartParameters;
+pub use flops::{Learning, ModelFlops, TowerFlops, Workload};
 pub use projector::Projector;
 pub use tower::VisionTower;

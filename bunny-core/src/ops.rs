@@ -43,6 +43,7 @@ mod dropout;
 mod flex;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+mod hardware;
 #[cfg(feature = "cuda")]
 mod hopper;
 mod linear;
@@ -68,6 +69,7 @@ pub use cross_entropy::cross_entropy;
 pub use cuda_buffer::{CudaBuffer, cuda_buffer};
 pub use device_memory::device_memory;
 pub use dropout::dropout;
+pub(crate) use hardware::Hardware;
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
 pub use orthogonal::{NewtonSchulz, orthogonal};

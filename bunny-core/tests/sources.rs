@@ -11,9 +11,9 @@ use bunny_core::{
     ConfigError, Error,
     checkpoint::{ModelSource, Precision},
     generate::Pipeline,
-    nn::Activation,
+    nn::{Activation, ParameterSpec, Part},
 };
-use bunny_weights::StoredDtype;
+use bunny_weights::{ModelFolder, StoredDtype, TensorFiles, folder::TOKENIZER_FILES};
 use burn_flex::Flex;
 use serde_json::{Value, json};
 
@@ -51,6 +51,21 @@ fn read(file: &Path) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
+/// The tokenizer of a model's folder, and nothing else of it.
+fn tokenizer_of(folder: &Path) -> ModelFolder {
+    ModelFolder::new().with_files_of(folder, TOKENIZER_FILES)
+}
+
+/// All files of a folder and of those within.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let (folders, mut found): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    found.extend(folders.iter().flat_map(|folder| files(folder)));
+    found
+}
+
 fn load(source: &ModelSource) -> Result<Pipeline<Flex>, Error> {
     Pipeline::load(source, Precision::F32, Default::default())
 }
@@ -69,10 +84,8 @@ fn adapter() -> ModelSource {
 fn a_base_that_holds_a_tower_wants_no_other() {
     // A whole Bunny, of what the adapter belongs to.
     let whole = tempfile::tempdir().unwrap();
-    let config = read(&adapter().model.join("config.json"));
     let open = adapter().open().unwrap();
-    open.write_merged(whole.path(), config, StoredDtype::F32)
-        .unwrap();
+    open.write_merged(whole.path(), StoredDtype::F32).unwrap();
 
     let mut source = ModelSource {
         vision_tower: None,
@@ -194,14 +207,12 @@ fn a_saved_or_merged_model_says_what_its_towers_folder_said() {
                 saved.path(),
                 StoredDtype::F32,
                 u64::MAX,
-                Some(folder.path()),
+                &tokenizer_of(folder.path()),
                 &pipeline.image_processor,
             )
             .unwrap();
         let open = source.open().unwrap();
-        let config = read(&folder.path().join("config.json"));
-        open.write_merged(merged.path(), config, StoredDtype::F32)
-            .unwrap();
+        open.write_merged(merged.path(), StoredDtype::F32).unwrap();
         for copy in [saved, merged] {
             let copy = ModelSource::merged(copy.path()).open().unwrap();
             assert_eq!(copy.config.vision, open.config.vision);
@@ -225,7 +236,6 @@ fn the_tower_of_the_unusual_model_is_unusual() {
 fn models_are_written_in_any_float_and_in_nothing_else() {
     let folder = fixture("phi-siglip");
     let open = ModelSource::merged(&folder).open().unwrap();
-    let config = read(&folder.join("config.json"));
     let pipeline = load(&ModelSource::merged(&folder)).unwrap();
     for (dtype, name) in [
         (StoredDtype::F64, "float64"),
@@ -234,8 +244,7 @@ fn models_are_written_in_any_float_and_in_nothing_else() {
         (StoredDtype::BF16, "bfloat16"),
     ] {
         let [merged, saved] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        open.write_merged(merged.path(), config.clone(), dtype)
-            .unwrap();
+        open.write_merged(merged.path(), dtype).unwrap();
         let processor = &pipeline.image_processor;
         pipeline
             .model
@@ -243,7 +252,7 @@ fn models_are_written_in_any_float_and_in_nothing_else() {
                 saved.path(),
                 dtype,
                 u64::MAX,
-                Some(folder.as_path()),
+                &tokenizer_of(&folder),
                 processor,
             )
             .unwrap();
@@ -258,11 +267,11 @@ fn models_are_written_in_any_float_and_in_nothing_else() {
     }
     for dtype in [StoredDtype::I32, StoredDtype::U8, StoredDtype::Bool] {
         let copy = tempfile::tempdir().unwrap();
-        let merged = open.write_merged(copy.path(), config.clone(), dtype);
+        let merged = open.write_merged(copy.path(), dtype);
         let processor = &pipeline.image_processor;
         let saved = pipeline
             .model
-            .save(copy.path(), dtype, u64::MAX, None, processor);
+            .save(copy.path(), dtype, u64::MAX, &open.beside, processor);
         for error in [merged.unwrap_err(), saved.unwrap_err()] {
             assert!(error.to_string().contains(dtype.name()), "{error}");
         }
@@ -272,23 +281,167 @@ fn models_are_written_in_any_float_and_in_nothing_else() {
 
 #[test]
 fn a_merge_lists_every_file_that_it_wrote_once() {
-    fn files(folder: &Path) -> Vec<PathBuf> {
-        let entries = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let (folders, mut found): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-        found.extend(folders.iter().flat_map(|folder| files(folder)));
-        found
-    }
     let merged = tempfile::tempdir().unwrap();
-    let config = read(&adapter().model.join("config.json"));
     let open = adapter().open().unwrap();
-    let mut written = open
-        .write_merged(merged.path(), config, StoredDtype::F16)
-        .unwrap();
+    let mut written = open.write_merged(merged.path(), StoredDtype::F16).unwrap();
     let mut found = files(merged.path());
     written.sort();
     found.sort();
     assert_eq!(written, found);
     assert!(written.contains(&merged.path().join("tokenizer.json")));
+}
+
+#[test]
+fn a_model_that_is_merged_and_one_that_is_saved_are_one_folder() {
+    let whole = |name: &str| ModelSource::merged(fixture(name));
+    for source in [adapter(), whole("phi-siglip"), whole("stablelm-eva")] {
+        let place = source.model.display().to_string();
+        let [saved, merged] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let open = source.open().unwrap();
+        open.write_merged(merged.path(), StoredDtype::F32).unwrap();
+        let model = load(&source).unwrap().model;
+        model
+            .save(
+                saved.path(),
+                StoredDtype::F32,
+                u64::MAX,
+                &open.beside,
+                &open.image_processor,
+            )
+            .unwrap();
+
+        let listed = |folder: &Path| {
+            let mut names: Vec<PathBuf> = files(folder)
+                .iter()
+                .map(|file| file.strip_prefix(folder).unwrap().into())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(listed(saved.path()), listed(merged.path()), "{place}");
+        for name in listed(saved.path()) {
+            let bytes = |folder: &Path| fs::read(folder.join(&name)).unwrap();
+            let is_same = bytes(saved.path()) == bytes(merged.path());
+            let is_weights = name
+                .extension()
+                .is_some_and(|ending| ending == "safetensors");
+            assert!(is_same || is_weights, "{place}: {}", name.display());
+        }
+        // Of the weights, a merge keeps what of a tower is never read; all else is the same.
+        let saved = TensorFiles::open_folder(saved.path()).unwrap();
+        let merged = TensorFiles::open_folder(merged.path()).unwrap();
+        let unread = [
+            "vision_model.encoder.layers.2.",
+            "vision_model.head.",
+            "model.blocks.2.",
+            "model.norm.",
+        ];
+        for name in merged.names() {
+            let tower = name.strip_prefix("model.vision_tower.vision_tower.");
+            let is_unread = unread
+                .iter()
+                .any(|start| tower.is_some_and(|tower| tower.starts_with(start)));
+            assert_ne!(saved.contains(name), is_unread, "{place}: {name}");
+        }
+        for name in saved.names() {
+            let (one, other) = (saved.get(name).unwrap(), merged.get(name).unwrap());
+            assert_eq!(one.shape, other.shape, "{place}: {name}");
+            assert_eq!(one.bytes, other.bytes, "{place}: {name}");
+        }
+    }
+}
+
+#[test]
+fn what_a_configuration_says_beside_and_in_other_words_is_kept() {
+    let folder = copy("phi-siglip");
+    change(folder.path().join("config.json"), |config| {
+        config["hidden_act"] = json!("gelu_pytorch_tanh");
+        config["bos_token_id"] = json!(7);
+        config["mm_projector_lr"] = json!(2e-5);
+        config
+            .as_object_mut()
+            .unwrap()
+            .remove("tokenizer_model_max_length");
+    });
+    let before = read(&folder.path().join("config.json"));
+    let merged = tempfile::tempdir().unwrap();
+    let open = ModelSource::merged(folder.path()).open().unwrap();
+    open.write_merged(merged.path(), StoredDtype::BF16).unwrap();
+    let after = read(&merged.path().join("config.json"));
+    for (field, value) in before.as_object().unwrap() {
+        let expected = match field.as_str() {
+            "torch_dtype" => json!("bfloat16"),
+            _ => value.clone(),
+        };
+        assert_eq!(after[field], expected, "{field}");
+    }
+    // As transformers would take it to be.
+    assert_eq!(after["tokenizer_model_max_length"], 512);
+}
+
+#[test]
+fn a_switch_that_nobody_has_thought_of_is_refused() {
+    for (field, value, is_refused) in [
+        ("use_alibi", json!(true), true),
+        ("quantization_config", json!({"bits": 4}), true),
+        ("use_alibi", json!(false), false),
+        ("initializer_range", json!(0.01), false),
+        ("auto_map", json!({"AutoConfig": "a.B"}), false),
+        ("transformers_version", json!("4.40.0"), false),
+    ] {
+        let folder = copy("phi-siglip");
+        change(folder.path().join("config.json"), |config| {
+            config[field] = value.clone();
+        });
+        let read = ModelSource::merged(folder.path()).configuration();
+        match read {
+            Err(error) => {
+                let said = error.to_string();
+                assert!(is_refused && said.contains(&format!("`{field}`")), "{said}");
+            }
+            Ok(_) => assert!(!is_refused, "{field}: {value}"),
+        }
+    }
+}
+
+#[test]
+fn every_tensor_of_a_file_is_described_or_known_to_be_unread() {
+    for name in [
+        "phi-siglip",
+        "phi2-siglip-trimmed",
+        "stablelm-eva",
+        "stablelm-siglip",
+    ] {
+        let open = ModelSource::merged(fixture(name)).open().unwrap();
+        let files = TensorFiles::open_folder(fixture(name)).unwrap();
+        let specs = open.config.describe();
+        for spec in &specs {
+            if let Some(shape) = files.shape(&spec.published) {
+                assert_eq!(shape[1..], spec.shape[1..], "{name}: {}", spec.published);
+            }
+        }
+        let described = |tensor: &str| specs.iter().any(|spec| spec.published == tensor);
+        for tensor in files.names() {
+            let is_tower = tensor.starts_with("model.vision_tower.");
+            assert!(described(tensor) || is_tower, "{name}: {tensor}");
+        }
+        let language_model = specs.iter().filter(|spec| spec.part == Part::LanguageModel);
+        let counted: u64 = language_model.map(ParameterSpec::count).sum();
+        assert_eq!(counted, open.config.parameters().language_model, "{name}");
+        // As many numbers as the file has, but for rows of tables beyond the tokenizer's.
+        let stored: u64 = specs
+            .iter()
+            .filter_map(|spec| {
+                let shape = files.shape(&spec.published)?;
+                let rows = shape[0].min(spec.shape[0]);
+                Some((rows * shape[1..].iter().product::<usize>()) as u64)
+            })
+            .sum();
+        let held = specs.iter().filter(|spec| files.contains(&spec.published));
+        assert_eq!(
+            stored,
+            held.map(ParameterSpec::count).sum::<u64>(),
+            "{name}"
+        );
+    }
 }

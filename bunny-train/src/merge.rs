@@ -2,20 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use bunny_core::checkpoint::ModelSource;
+use crate::error::TrainError;
+use bunny_core::checkpoint::{ModelSource, files_beside};
 use bunny_weights::{
     StoredDtype, StoredTensor, TensorFiles,
     convert::{from_f32, to_f32},
-    writer::{MAX_SHARD_SIZE, PlannedTensor, SIDE_FILES, copy_side_files, write_folder},
+    writer::{MAX_SHARD_SIZE, PlannedTensor},
 };
-use serde_json::Value;
-
-use crate::error::TrainError;
 
 /// Folds what a LoRA run, or a pre-training, has learnt into the model it started from, and writes
 /// the whole as a checkpoint in `folder`.
@@ -29,9 +26,7 @@ pub fn merge(
     folder: &Path,
     dtype: StoredDtype,
 ) -> Result<Vec<PathBuf>, TrainError> {
-    let open = source.open()?;
-    let config = read_config(&source.model)?;
-    Ok(open.write_merged(folder, config, dtype)?)
+    Ok(source.open()?.write_merged(folder, dtype)?)
 }
 
 /// Writes the average of several merged models, each with its weight, as a checkpoint in `folder`.
@@ -90,7 +85,8 @@ pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>,
             shape,
         })
         .collect();
-    let written = write_folder(folder, &plan, MAX_SHARD_SIZE, |planned| {
+    let files = files_beside(last_path)?;
+    files.write(folder, &plan, MAX_SHARD_SIZE, |planned| {
         let no_floats = |path: &Path| TrainError::Average {
             problem: format!("`{}` holds no floats in {}", planned.name, path.display()),
         };
@@ -115,28 +111,7 @@ pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>,
             }
             bytes.extend(from_f32(&sum, planned.dtype).ok_or_else(|| no_floats(last_path))?);
         }
-        Ok::<_, TrainError>(bytes)
-    })?;
-    copy_side_files(last_path, folder, &SIDE_FILES)?;
-    if let Some(tower) = tower_within(last_path)? {
-        copy_side_files(last_path.join(&tower), folder.join(&tower), &SIDE_FILES)?;
-    }
-    Ok(written)
-}
-
-/// The folder within a model's own in which an unpublished tower tells its sizes, if there is one.
-fn tower_within(model: &Path) -> Result<Option<PathBuf>, TrainError> {
-    let config = read_config(model)?;
-    let tower = config["mm_vision_tower"].as_str().map(PathBuf::from);
-    Ok(tower.filter(|tower| tower.is_relative() && model.join(tower).is_dir()))
-}
-
-fn read_config(model: &Path) -> Result<Value, TrainError> {
-    let file = model.join("config.json");
-    let text = fs::read(&file).map_err(TrainError::io(&file, "read"))?;
-    serde_json::from_slice(&text).map_err(|error| TrainError::State {
-        path: file,
-        problem: error.to_string(),
+        Ok(bytes)
     })
 }
 

@@ -10,6 +10,6 @@ pub use bunny::{
 };
 pub use contrastive::{
     ContrastiveSetup, ContrastiveStage, ContrastiveTask, PoolingAttention, PoolingHead, SiglipPair,
-    Table, TextEmbeddings, TextEncoder, TextTower, pair_flops, pair_parameters, sigmoid_loss,
+    Table, TextEmbeddings, TextEncoder, TextTower, describe_pair, sigmoid_loss,
 };
 pub use language::{LanguageSetup, LanguageStage, NextTokenTask};

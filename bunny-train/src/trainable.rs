@@ -9,5 +9,5 @@ pub(crate) mod warm_start;
 
 pub(crate) use init::{reinitialize, uniform};
 pub use lora::LoraConfig;
-pub use names::{NamedParameter, Part, decoder_parameters, parameters, walk};
+pub use names::{NamedParameter, Part, parameters, parameters_of};
 pub use parts::{Rates, Trainable, TrainableParts, unfreeze, unfreeze_parts};

@@ -7,12 +7,12 @@ use std::{collections::HashMap, path::Path};
 
 use bunny_core::{
     checkpoint::{Precision, WeightSet},
-    nn::{Builder, NameTable},
+    nn::{Builder, NameTable, count},
 };
 use bunny_train::{
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
-    stages::{SiglipPair, pair_parameters},
-    trainable::unfreeze,
+    stages::{SiglipPair, describe_pair},
+    trainable::{parameters_of, unfreeze},
 };
 use bunny_weights::TensorFiles;
 use burn::{
@@ -124,16 +124,16 @@ fn loss_and_every_gradient_are_transformers() {
     let folder = fixtures().join("contrastive");
     let model = towers::<B>(&folder, Precision::F32);
     let expected = expected(&folder);
-    let parameters = model.parameters();
+    let vocab_size = expected["vocab_size"].as_u64().unwrap() as usize;
+    let recipe = recipe(&expected);
+    let vision = recipe.vision.siglip_config().unwrap();
+    let specs = describe_pair(&recipe, &vision, vocab_size);
+    let parameters = parameters_of(&model, &specs);
     let counted: usize = parameters
         .iter()
         .map(|parameter| parameter.shape.iter().product::<usize>())
         .sum();
-    let vocab_size = expected["vocab_size"].as_u64().unwrap() as usize;
-    let recipe = recipe(&expected);
-    let vision = recipe.vision.siglip_config().unwrap();
-    let described = pair_parameters(&recipe, &vision, vocab_size);
-    assert_eq!(described, counted as u64);
+    assert_eq!(count(&specs), counted as u64);
     let (model, _) = unfreeze(model, parameters.clone(), Precision::F32);
 
     let loss = loss(&folder, &model, DType::F32);

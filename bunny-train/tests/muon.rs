@@ -5,7 +5,7 @@ mod common;
 
 use std::{path::Path, sync::atomic::Ordering};
 
-use bunny_core::checkpoint::Precision;
+use bunny_core::{checkpoint::Precision, nn::ParameterKind};
 use bunny_kernels::has_bf16_dot;
 use bunny_train::{
     optimizer::{AdamWConfig, Optimizer},
@@ -60,6 +60,8 @@ fn steps(name: &str, precision: Precision) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
             name: "model.layers.0.mlp.fc1.weight".into(),
             block: 0,
             part: Part::Language,
+            kind: ParameterKind::Product,
+            layer: Some(0),
             shape: shape.to_vec(),
         },
         decayed: true,

@@ -126,6 +126,27 @@ impl TensorFiles {
         Ok(files)
     }
 
+    /// Tensors that are in memory, as if a file held them.
+    ///
+    /// # Errors
+    ///
+    /// Two tensors of one name.
+    pub fn from_tensors(
+        tensors: impl IntoIterator<Item = StoredTensor>,
+    ) -> Result<Self, CheckpointError> {
+        let mut files = Self::default();
+        for tensor in tensors {
+            let entry = Entry {
+                dtype: tensor.dtype,
+                shape: tensor.shape,
+                data: Data::Contiguous(tensor.bytes),
+                file: tensor.file,
+            };
+            files.add(tensor.name, entry)?;
+        }
+        Ok(files)
+    }
+
     /// Opens several files as one; no two may hold a tensor of the same name.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use bytes::Bytes;
 /// A number type in which files store tensors. The order is that in which the safetensors library
 /// lays tensors out, from the last to the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum StoredDtype {
     /// One byte, 0 or 1.
     Bool,

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result};
 use bunny_core::{
-    checkpoint::{ModelSource, OpenModel},
+    checkpoint::{ModelNames, ModelSource, OpenModel, Wanted},
     generate::Pipeline,
 };
 use burn::tensor::backend::Backend;
 
 use crate::{
     backend::Numbers,
-    load::{BUILTIN, builtin, folder, model_files, tower_files, with_option},
+    load::{BUILTIN, builtin, folder, with_option},
 };
 
 /// Which model.
@@ -43,34 +43,26 @@ impl ModelArgs {
     /// # Errors
     /// When something is neither here nor on the hub.
     pub fn source(&self) -> Result<ModelSource> {
-        let mut source = ModelSource {
-            model: folder(&self.model, model_files)?,
-            base: None,
-            vision_tower: None,
+        let names = ModelNames {
+            model: &self.model,
+            base: self.model_base.as_deref(),
+            vision_tower: self.vision_tower.as_deref(),
         };
-        if let Some(base) = &self.model_base {
-            source.base = Some(folder(base, model_files)?);
-        } else if let Some(base) = source.wanted_base()? {
-            let found = folder(&base, model_files).with_context(|| {
-                format!(
-                    "{} belongs to the language model `{base}`: say where it is with --model-base",
-                    self.model
-                )
-            })?;
-            source.base = Some(found);
-        }
-        if let Some(tower) = &self.vision_tower {
-            source.vision_tower = Some(folder(tower, tower_files)?);
-        }
-        if source.vision_tower.is_none()
-            && let Some(tower) = source.wanted_tower()?
-        {
-            let found = folder(&tower, tower_files).with_context(|| {
-                format!("the vision tower `{tower}` is needed too: name one with --vision-tower")
-            })?;
-            source.vision_tower = Some(found);
-        }
-        Ok(source)
+        ModelSource::find(names, |name, wanted| {
+            let found = folder(name, wanted);
+            match wanted {
+                Wanted::Base if self.model_base.is_none() => found.with_context(|| {
+                    format!(
+                        "{} belongs to the language model `{name}`: say where it is with --model-base",
+                        self.model
+                    )
+                }),
+                Wanted::VisionTower if self.vision_tower.is_none() => found.with_context(|| {
+                    format!("the vision tower `{name}` is needed too: name one with --vision-tower")
+                }),
+                _ => found,
+            }
+        })
     }
 
     /// Opens the model's files.

@@ -7,7 +7,7 @@ use bunny_core::{
     Bunny, BunnyConfig,
     config::presets::{PRESETS, Preset},
     input::{image::Pixels, tokenizer::Token},
-    model::flops::Workload,
+    model::Workload,
     nn::Mode,
 };
 use bunny_train::{

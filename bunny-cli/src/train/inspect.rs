@@ -3,6 +3,7 @@
 use std::{fmt::Write, io::IsTerminal, path::PathBuf};
 
 use anyhow::{Context, Result};
+use bunny_core::checkpoint::Wanted;
 use bunny_data::record::RecordFile;
 use bunny_train::{
     data::{Layout, Sample},
@@ -64,9 +65,10 @@ pub fn run(args: InspectArgs) -> Result<()> {
         let StageRecipe::Bunny(stage) = stage else {
             continue;
         };
-        let model = load::configuration_folder(&stage.model_name_or_path)?;
+        let model = load::folder(&stage.model_name_or_path, Wanted::Configuration)?;
         let tower = stage.vision_tower.as_deref();
-        let tower = tower.map(load::configuration_folder).transpose()?;
+        let tower = tower.map(|tower| load::folder(tower, Wanted::Configuration));
+        let tower = tower.transpose()?;
         let setup = SetupConfig::read(stage, &model, tower.as_deref())?;
         let layout = Layout::new(&setup.config, stage.model_max_length);
         let records = RecordFile::open(&stage.training.data_path)?;

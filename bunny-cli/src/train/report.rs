@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use bunny_core::checkpoint::Precision;
+use bunny_core::{checkpoint::Precision, nn::count};
 use bunny_train::{
     data::{Dataset, Preflight},
     recipe::PicturePolicy,
@@ -11,7 +11,7 @@ use bunny_train::{
     run::{Job, Stage},
     stages::{
         BunnySetup, BunnyStage, ContrastiveSetup, ContrastiveStage, LanguageSetup, LanguageStage,
-        pair_parameters,
+        describe_pair,
     },
 };
 
@@ -39,10 +39,10 @@ pub fn contrastive(job: &Job<ContrastiveStage>, setup: &ContrastiveSetup) -> Res
     let pairs = job.stage.data(setup, &job.stage.training().data_path)?;
     let plan = job.stage.plan(&pairs, 1, 0)?;
     let vocab_size = setup.tokenizer.vocab_size();
-    let parameters = pair_parameters(&job.stage.recipe, &setup.vision, vocab_size);
+    let specs = describe_pair(&job.stage.recipe, &setup.vision, vocab_size);
     println!("contrastive");
     for (what, count) in [
-        ("parameters", parameters),
+        ("parameters", count(&specs)),
         ("pairs", pairs.len() as u64),
         ("steps", plan.total()),
     ] {

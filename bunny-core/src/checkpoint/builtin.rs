@@ -5,12 +5,15 @@
 
 use std::path::{Path, PathBuf};
 
-use bunny_weights::{CheckpointError, TensorFiles};
+use bunny_weights::{
+    CheckpointError, ModelFolder, TensorFiles,
+    folder::{GENERATION_CONFIG, TOKENIZER_FILES},
+};
 use bytes::Bytes;
 
 use super::{
     OpenModel, WeightSet,
-    source::{image_processor, unused},
+    assemble::{image_processor, unused},
 };
 use crate::{BunnyConfig, Error, Fields, input::tokenizer::Tokenizer};
 
@@ -65,6 +68,15 @@ pub fn open() -> Result<OpenModel, Error> {
     let tokenizer = Tokenizer::from_json(TOKENIZER, Some(TOKENIZER_CONFIG))?;
     config.decoder.vocab_size = tokenizer.vocab_size();
     let files = TensorFiles::from_bytes(named("model.safetensors"), Bytes::from_static(WEIGHTS))?;
+    let beside = FILES
+        .iter()
+        .fold(ModelFolder::new(), |folder, (name, bytes)| {
+            let is_beside = TOKENIZER_FILES.contains(name) || *name == GENERATION_CONFIG;
+            match is_beside {
+                true => folder.with_bytes(name, *bytes),
+                false => folder,
+            }
+        });
     Ok(OpenModel {
         weights: WeightSet::new(PLACE)
             .leaving_aside(unused(&config))
@@ -72,7 +84,7 @@ pub fn open() -> Result<OpenModel, Error> {
         image_processor: image_processor(&config, None)?,
         config,
         tokenizer,
-        tokenizer_folder: None,
+        beside: beside.with_json(CONFIG, fields.values().clone().into()),
     })
 }
 

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use bunny_weights::{
     TensorFiles,
     adapter::{ADAPTER_CONFIG, Adapter, AdapterConfig},
+    folder::CONFIG,
 };
 
-use super::WeightSet;
+use super::{
+    OpenModel, Parts,
+    assemble::{Found, PROJECTOR_FILES, configuration, folder_of, holds_tower, projector},
+};
 use crate::{
-    ConfigError, Error, Fields,
-    config::{BunnyConfig, VisionConfig, vision_tower_name},
-    input::{image::ImageProcessor, tokenizer::Tokenizer},
+    Error, Fields,
+    config::{BunnyConfig, vision_tower_name},
 };
 
 /// The folders a model is read from.
@@ -28,21 +31,6 @@ pub struct ModelSource {
     pub vision_tower: Option<PathBuf>,
 }
 
-/// A model whose files are open and whose weights can be read.
-#[derive(Debug)]
-pub struct OpenModel {
-    /// Its sizes and choices; the vocabulary is as large as the tokenizer.
-    pub config: BunnyConfig,
-    /// Its weights under their published names.
-    pub weights: WeightSet,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// Its image processor.
-    pub image_processor: ImageProcessor,
-    /// The folder its tokenizer files are in, unless they are in memory.
-    pub tokenizer_folder: Option<PathBuf>,
-}
-
 /// What a model's folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Contents {
@@ -50,9 +38,6 @@ enum Contents {
     Projector,
     Adapter,
 }
-
-/// How every tensor of a tower is called in a merged checkpoint.
-pub(super) const TOWER: &str = "model.vision_tower.vision_tower.";
 
 impl ModelSource {
     /// A merged model in one folder.
@@ -75,7 +60,7 @@ impl ModelSource {
             Contents::Merged => None,
             Contents::Adapter => AdapterConfig::read(self.model.join(ADAPTER_CONFIG))?.base_model,
             Contents::Projector => {
-                let fields = Fields::read(self.model.join("config.json"))?;
+                let fields = Fields::read(self.model.join(CONFIG))?;
                 fields.string("_name_or_path")?.map(str::to_owned)
             }
         };
@@ -90,7 +75,7 @@ impl ModelSource {
     /// # Errors
     /// When the files of the model or its base cannot be read.
     pub fn wanted_tower(&self) -> Result<Option<String>, Error> {
-        let fields = Fields::read(self.model.join("config.json"))?;
+        let fields = Fields::read(self.model.join(CONFIG))?;
         let name = vision_tower_name(&fields)?;
         if self.tower_path(name).is_some() {
             return Ok(None);
@@ -108,7 +93,7 @@ impl ModelSource {
     /// # Errors
     /// When a configuration is missing or cannot be used.
     pub fn configuration(&self) -> Result<BunnyConfig, Error> {
-        let fields = Fields::read(self.model.join("config.json"))?;
+        let fields = Fields::read(self.model.join(CONFIG))?;
         let tower = self.tower_path(vision_tower_name(&fields)?);
         configuration(&fields, tower.as_deref().map(folder_of))
     }
@@ -118,68 +103,39 @@ impl ModelSource {
     /// # Errors
     /// When a file is missing or damaged, or a part of the model is nowhere to be found.
     pub fn open(&self) -> Result<OpenModel, Error> {
-        let fields = Fields::read(self.model.join("config.json"))?;
-        let tower_path = self.tower_path(vision_tower_name(&fields)?);
-        let tower_folder = tower_path.as_deref().map(folder_of);
-        let mut config = configuration(&fields, tower_folder)?;
-        // Before the tokenizer: where a base is wanted and not given, that is what to say.
-        let weights = self.weights(&config, tower_path.as_deref())?;
-
-        let tokenizer_folder = self.tokenizer_folder();
-        let tokenizer = Tokenizer::from_folder(&tokenizer_folder)?;
-        config.decoder.vocab_size = tokenizer.vocab_size();
-
-        let image_processor = image_processor(&config, tower_folder)?;
-
-        Ok(OpenModel {
-            weights,
-            config,
-            tokenizer,
-            image_processor,
-            tokenizer_folder: Some(tokenizer_folder),
-        })
-    }
-
-    /// All weights under their published names.
-    fn weights(&self, config: &BunnyConfig, tower: Option<&Path>) -> Result<WeightSet, Error> {
-        let contents = self.contents();
-        let place = self.model.display().to_string();
-        let mut weights = WeightSet::new(place).leaving_aside(unused(config));
+        let fields = Fields::read(self.model.join(CONFIG))?;
         let base = |holds| {
-            self.base.as_ref().ok_or_else(|| Error::NoBase {
+            self.base.clone().ok_or_else(|| Error::NoBase {
                 folder: self.model.clone(),
                 holds,
             })
         };
-        let base = match contents {
-            Contents::Merged => &self.model,
-            Contents::Projector => base("a projector")?,
-            Contents::Adapter => base("an adapter")?,
-        };
-        match contents {
-            Contents::Merged => {}
-            Contents::Projector => weights = weights.with(projector(&self.model)?),
-            Contents::Adapter => {
-                let mut adapter = Adapter::open(&self.model)?;
-                if let Some(learnt) = adapter.take_others() {
-                    weights = weights.with(learnt);
-                }
-                weights = weights.with_adapter(adapter);
+        let (mut learnt, mut adapter) = (Vec::new(), None);
+        let language_model = match self.contents() {
+            Contents::Merged => self.model.clone(),
+            Contents::Projector => {
+                learnt.push(projector(&self.model)?);
+                base("a projector")?
             }
-        }
-        let base = TensorFiles::open_folder(base)?;
-        let is_inside = holds_tower(&base);
-        weights = weights.with(base);
-        match tower {
-            _ if is_inside => Ok(weights),
-            // Behind what has learnt: of a tower that did, only the layers that are read are there.
-            Some(tower) => Ok(weights.with(open_tower(tower)?)),
-            None if weights.has_any(TOWER) => Ok(weights),
-            None => Err(Error::NoTower {
-                folder: self.model.clone(),
-                tower: config.vision_tower.clone(),
-            }),
-        }
+            Contents::Adapter => {
+                let mut opened = Adapter::open(&self.model)?;
+                learnt.extend(opened.take_others());
+                adapter = Some(opened);
+                base("an adapter")?
+            }
+        };
+        let parts = Parts {
+            language_model,
+            vision_tower: self.tower_path(vision_tower_name(&fields)?),
+            learnt,
+        };
+        let found = Found {
+            tokenizer: self.tokenizer_folder(),
+            own: Some(self.model.clone()),
+            adapter,
+            ..Found::of(parts)
+        };
+        found.open(&fields)
     }
 
     fn contents(&self) -> Contents {
@@ -217,115 +173,5 @@ impl ModelSource {
                 .chain([PathBuf::from(name)])
                 .find(|path| path.exists())
         })
-    }
-}
-
-/// What a checkpoint's `config.json` and its tower's folder say together.
-pub(super) fn configuration(fields: &Fields, tower: Option<&Path>) -> Result<BunnyConfig, Error> {
-    let tower = tower.map_or(Ok(None), VisionConfig::fields_in)?;
-    Ok(BunnyConfig::from_fields(fields, tower.as_ref())?)
-}
-
-/// Whether these files hold a vision tower, as a whole Bunny's do.
-fn holds_tower(files: &TensorFiles) -> bool {
-    files.names().any(|name| name.starts_with(TOWER))
-}
-
-/// How the names of tensors start that files of such a model may hold and it never reads.
-pub(super) fn unused(config: &BunnyConfig) -> Vec<String> {
-    let mut starts = config.vision.unused(TOWER);
-    starts.extend(config.vision.computed(TOWER));
-    if config.decoder.tie_word_embeddings {
-        // The token table, once more.
-        starts.push("lm_head.weight".into());
-    }
-    starts
-}
-
-/// How a tower's pictures are prepared: as its own folder says, else as its kind does.
-pub(super) fn image_processor(
-    config: &BunnyConfig,
-    tower_folder: Option<&Path>,
-) -> Result<ImageProcessor, Error> {
-    let file = tower_folder.map(|folder| folder.join("preprocessor_config.json"));
-    let processor = match file {
-        Some(file) if file.exists() => {
-            let processor = ImageProcessor::from_preprocessor_config(&file)?;
-            let (made, read) = (processor.size, config.vision.image_size());
-            if made != read {
-                return Err(Error::Config(ConfigError::Field {
-                    file,
-                    field: "size".into(),
-                    problem: format!("is {made}, but the tower's `image_size` is {read}"),
-                }));
-            }
-            processor
-        }
-        _ => match &config.vision {
-            VisionConfig::Siglip(siglip) => ImageProcessor::siglip(siglip.image_size),
-            VisionConfig::EvaClip(eva) => ImageProcessor::eva_clip(eva.image_size),
-        },
-    };
-    Ok(processor.with_aspect(config.image_aspect_ratio))
-}
-
-const PROJECTOR_FILES: [&str; 2] = ["mm_projector.safetensors", "mm_projector.bin"];
-
-/// The projector's tensors, from its folder or file; files name them with varying prefixes.
-pub(super) fn projector(path: &Path) -> Result<TensorFiles, Error> {
-    let file = if path.is_file() {
-        path.to_path_buf()
-    } else {
-        PROJECTOR_FILES
-            .iter()
-            .map(|file| path.join(file))
-            .find(|file| file.exists())
-            .unwrap_or_else(|| path.join(PROJECTOR_FILES[0]))
-    };
-    let renamed = TensorFiles::open_file(file)?.renamed(|name| {
-        let rest = name
-            .rsplit_once("mm_projector.")
-            .map_or(name, |(_, rest)| rest);
-        Some(format!("model.mm_projector.{rest}"))
-    })?;
-    Ok(renamed)
-}
-
-/// A tower's own files: SigLIP as `transformers` saves it, or EVA-CLIP's single `.pt`.
-pub(super) fn open_tower(path: &Path) -> Result<TensorFiles, Error> {
-    let files = if path.is_file() {
-        TensorFiles::open_file(path)?
-    } else {
-        match single_pt(path) {
-            Some(file) => TensorFiles::open_file(file)?,
-            None => TensorFiles::open_folder(path)?,
-        }
-    };
-    let renamed = files.renamed(|name| {
-        let name = name.strip_prefix("module.").unwrap_or(name);
-        if let Some(rest) = name.strip_prefix("visual.") {
-            return Some(format!("{TOWER}model.{rest}"));
-        }
-        name.starts_with("vision_model.")
-            .then(|| format!("{TOWER}{name}"))
-    })?;
-    Ok(renamed)
-}
-
-/// The one `.pt` file of a folder that holds no weights in `transformers`' form.
-fn single_pt(folder: &Path) -> Option<PathBuf> {
-    let mut files = std::fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ending| ending == "pt"));
-    let first = files.next()?;
-    files.next().is_none().then_some(first)
-}
-
-pub(super) fn folder_of(path: &Path) -> &Path {
-    if path.is_file() {
-        path.parent().unwrap_or(path)
-    } else {
-        path
     }
 }

@@ -161,7 +161,7 @@ impl Weights for WeightSet {
             });
         };
         let mut values = convert::to_f32(&bytes, from).expect("the type is a float");
-        add_adapter(adapter, target, &mut values, [rows.len(), columns])?;
+        add_adapter(adapter, target, &mut values, rows, &stored.shape)?;
         let bytes = convert::from_f32(&values, to).expect("models are made of floats");
         Ok(Bytes::from_bytes_vec(bytes))
     }
@@ -176,5 +176,188 @@ pub(super) fn float_type(stored: &StoredTensor) -> Result<StoredDtype, Checkpoin
             tensor: stored.name.clone(),
             dtype: stored.dtype.name(),
         }),
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bunny_base::random::mix;
+    use bunny_weights::{
+        adapter::{ADAPTER_WEIGHTS, AdapterConfig, LoraMatrix, lora_name},
+        writer::{MAX_SHARD_SIZE, PlannedTensor, write_file, write_folder},
+    };
+    use burn_flex::Flex;
+
+    use super::*;
+    use crate::{
+        config::DecoderConfig,
+        model::Decoder,
+        nn::{Builder, FusedRows, Precision, visit_parameters},
+    };
+
+    static FUSED: NameTable = NameTable {
+        renames: &[],
+        fused: &[FusedRows {
+            published: "self_attn.qkv_proj",
+            parts: &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        }],
+        unused: &[],
+    };
+
+    const HIDDEN: usize = 16;
+    const RANK: usize = 2;
+
+    fn config() -> DecoderConfig {
+        DecoderConfig {
+            vocab_size: 30,
+            hidden_size: HIDDEN,
+            intermediate_size: 24,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 4,
+            rotary_dim: 2,
+            ..DecoderConfig::phi_2()
+        }
+    }
+
+    fn numbers(seed: u64, count: usize) -> Vec<f32> {
+        let number = |at| (mix(seed ^ mix(at)) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+        (0..count as u64).map(number).collect()
+    }
+
+    type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+    /// A model's tensors, drawn one by one under the names they have here.
+    fn drawn() -> Tensors {
+        let specs = config().describe(&NameTable::SAME).into_iter();
+        specs
+            .enumerate()
+            .map(|(at, spec)| {
+                let values = numbers(at as u64, spec.count() as usize);
+                (spec.local, (spec.shape, values))
+            })
+            .collect()
+    }
+
+    /// The same with queries, keys and values one below the other.
+    fn fused(mut tensors: Tensors) -> Tensors {
+        for layer in 0..2 {
+            for parameter in ["weight", "bias"] {
+                let name = |part| format!("model.layers.{layer}.self_attn.{part}_proj.{parameter}");
+                let parts = ["q", "k", "v"].map(|part| tensors.remove(&name(part)).unwrap());
+                let mut shape = parts[0].0.clone();
+                shape[0] = parts.iter().map(|(shape, _)| shape[0]).sum();
+                let values = parts.into_iter().flat_map(|(_, values)| values).collect();
+                tensors.insert(name("qkv"), (shape, values));
+            }
+        }
+        tensors
+    }
+
+    fn plan(tensors: &Tensors) -> Vec<PlannedTensor> {
+        let planned = |(name, (shape, _)): (&String, &(Vec<usize>, _))| PlannedTensor {
+            name: name.clone(),
+            dtype: StoredDtype::F32,
+            shape: shape.clone(),
+        };
+        tensors.iter().map(planned).collect()
+    }
+
+    fn bytes(tensors: &Tensors, planned: &PlannedTensor) -> Result<Vec<u8>, CheckpointError> {
+        let (_, values) = &tensors[&planned.name];
+        Ok(values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect())
+    }
+
+    fn stored(tensors: &Tensors) -> (tempfile::TempDir, WeightSet) {
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &plan(tensors), MAX_SHARD_SIZE, |planned| {
+            bytes(tensors, planned)
+        })
+        .unwrap();
+        let files = TensorFiles::open_folder(folder.path()).unwrap();
+        (folder, WeightSet::new("here").with(files))
+    }
+
+    fn load(weights: &WeightSet) -> Result<Tensors, CheckpointError> {
+        let device = Default::default();
+        let model = Builder::build(weights, &FUSED, Precision::F32, &device, |builder| {
+            Decoder::<Flex>::new(&config(), builder)
+        })?;
+        let mut found = Tensors::new();
+        let specs = config().describe(&FUSED);
+        visit_parameters(&model, &specs, |parameter| {
+            let values = parameter.numbers().into_data().to_vec().unwrap();
+            found.insert(parameter.spec.local.clone(), (parameter.shape, values));
+        });
+        Ok(found)
+    }
+
+    #[test]
+    fn parts_of_a_fused_tensor_are_its_rows() {
+        let (_folder, weights) = stored(&fused(drawn()));
+        assert_eq!(load(&weights).unwrap(), drawn());
+    }
+
+    #[test]
+    fn a_fused_tensor_has_the_rows_of_its_parts_and_no_more() {
+        for (rows, fault) in [(33, "has 33 rows, expected 32"), (31, "in its rows 24..32")] {
+            let mut tensors = fused(drawn());
+            let name = "model.layers.1.self_attn.qkv_proj.weight";
+            tensors.insert(name.into(), (vec![rows, HIDDEN], vec![0.0; rows * HIDDEN]));
+            let (_folder, weights) = stored(&tensors);
+            let error = load(&weights).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(fault), "{error}");
+            assert!(error.contains("1 misshapen"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_of_a_fused_tensor_reaches_each_of_its_parts() {
+        let target = "model.layers.1.self_attn.qkv_proj";
+        let (a, b) = (numbers(90, RANK * HIDDEN), numbers(91, 32 * RANK));
+        let adapter: Tensors = [
+            (LoraMatrix::A, vec![RANK, HIDDEN], a.clone()),
+            (LoraMatrix::B, vec![32, RANK], b.clone()),
+        ]
+        .map(|(matrix, shape, values)| (lora_name(target, matrix), (shape, values)))
+        .into();
+        let beside = tempfile::tempdir().unwrap();
+        write_file(
+            beside.path().join(ADAPTER_WEIGHTS),
+            &plan(&adapter),
+            |planned| bytes(&adapter, planned),
+        )
+        .unwrap();
+        let settings = AdapterConfig {
+            rank: RANK,
+            lora_alpha: 3.0,
+            lora_dropout: 0.0,
+            target_modules: vec!["qkv_proj".into()],
+            use_rslora: false,
+            base_model: None,
+        };
+        settings.write(beside.path()).unwrap();
+        let (_folder, weights) = stored(&fused(drawn()));
+        let weights = weights.with_adapter(Adapter::open(beside.path()).unwrap());
+        let (merged, base) = (load(&weights).unwrap(), drawn());
+        for (part, first) in [("q", 0), ("k", 16), ("v", 24)] {
+            let name = format!("model.layers.1.self_attn.{part}_proj.weight");
+            for (at, (merged, base)) in merged[&name].1.iter().zip(&base[&name].1).enumerate() {
+                let (row, column) = (first + at / HIDDEN, at % HIDDEN);
+                let product: f32 = (0..RANK)
+                    .map(|rank| b[row * RANK + rank] * a[rank * HIDDEN + column])
+                    .sum();
+                let expected = base + 1.5 * product;
+                assert!((merged - expected).abs() < 1e-6, "{name} {row} {column}");
+            }
+        }
+        let elsewhere = "model.layers.0.self_attn.q_proj.weight";
+        assert_eq!(merged[elsewhere], base[elsewhere]);
     }
 }

@@ -2,8 +2,14 @@
 
 use std::path::Path;
 
+use bunny_weights::StoredDtype;
+use serde_json::{Map, Value, json};
+
 use crate::{
-    config::{ConfigError, DecoderConfig, Family, Fields, ProjectorConfig, VisionConfig},
+    config::{
+        ConfigError, DecoderConfig, Family, Fields, ProjectorConfig, VisionConfig,
+        table::{self, Field, field},
+    },
     input::image::Aspect,
 };
 
@@ -26,6 +32,8 @@ pub struct BunnyConfig {
     pub tokenizer_model_max_length: usize,
     /// The id that ends an answer.
     pub eos_token_id: Option<u32>,
+    /// The id that a text begins with, where the configuration names one.
+    pub bos_token_id: Option<u32>,
     /// The tower was trained too, so that its weights are those of the checkpoint.
     pub unfreeze_vision_tower: bool,
 }
@@ -47,59 +55,122 @@ impl BunnyConfig {
     /// # Errors
     /// As [`BunnyConfig::read`].
     pub fn from_fields(fields: &Fields, tower: Option<&Fields>) -> Result<Self, ConfigError> {
-        for feature in ["use_s2", "continuous_training"] {
-            if fields.boolean(feature, false)? {
-                return Err(ConfigError::NotSupported {
-                    file: fields.file().into(),
-                    feature: format!("`{feature}`"),
-                });
-            }
-        }
+        fields.refuse(&["use_s2", "continuous_training"])?;
         let family = Family::of(fields)?;
         let decoder = family.decoder_config(fields)?;
         let vision_tower = vision_tower_name(fields)?.to_string();
         let vision = VisionConfig::of(fields, &vision_tower, tower)?;
-        let mm_hidden_size = fields.count("mm_hidden_size", vision.hidden_size(), 1 << 16)?;
-        if mm_hidden_size != vision.hidden_size() {
-            return Err(fields.invalid(
-                "mm_hidden_size",
-                format!(
-                    "is {mm_hidden_size}, but the tower's features have {} channels",
-                    vision.hidden_size()
-                ),
-            ));
-        }
-        let projector = ProjectorConfig::of(fields, vision.hidden_size(), decoder.hidden_size)?;
-        let image_aspect_ratio = match fields.string("image_aspect_ratio")? {
-            Some("pad") => Aspect::Pad,
-            Some("square") | None => Aspect::Square,
-            Some(other) => {
-                return Err(fields.invalid(
-                    "image_aspect_ratio",
-                    format!("is `{other}`, must be `pad` or `square`"),
-                ));
-            }
-        };
-        let tokenizer_model_max_length = fields.count(
-            "tokenizer_model_max_length",
-            decoder.max_position_embeddings,
-            1 << 24,
-        )?;
-        let config = Self {
+        let mut config = Self {
             family,
+            projector: ProjectorConfig::mlp2x_gelu(vision.hidden_size(), decoder.hidden_size),
             vision,
-            projector,
             vision_tower,
-            image_aspect_ratio,
-            tokenizer_model_max_length,
-            eos_token_id: fields.token_id("eos_token_id")?,
-            unfreeze_vision_tower: fields.boolean("unfreeze_vision_tower", false)?,
+            image_aspect_ratio: Aspect::Square,
+            tokenizer_model_max_length: decoder.max_position_embeddings,
+            eos_token_id: None,
+            bos_token_id: None,
+            unfreeze_vision_tower: false,
             decoder,
         };
+        table::read(FIELDS, fields, &mut config)?;
         config.decoder.validate(fields)?;
         Ok(config)
     }
+
+    /// The model's `config.json`, its weights being stored as `dtype`, with every field that the
+    /// reference reads. With `said`, the file as it was: what it says beside stays there, and so does
+    /// what it says of a setting in other words.
+    pub fn to_json(&self, dtype: StoredDtype, said: Option<&Map<String, Value>>) -> Value {
+        let fields = said.map(|said| Fields::of("config.json", said.clone()));
+        let said = fields.as_ref();
+        let mut json = said.map(Fields::values).cloned().unwrap_or_default();
+        json.insert("model_type".into(), self.family.model_type().into());
+        json.insert("architectures".into(), json!([self.family.architecture()]));
+        self.family.write(&self.decoder, said, &mut json, |json| {
+            table::write(FIELDS, self, said, json);
+            json.insert("torch_dtype".into(), dtype.torch_name().into());
+            json.insert("use_cache".into(), true.into());
+        });
+        json.into()
+    }
+
+    /// The model's `generation_config.json`.
+    pub fn generation_json(&self) -> Value {
+        json!({
+            "eos_token_id": self.eos_token_id,
+            "pad_token_id": self.eos_token_id,
+        })
+    }
 }
+
+/// What a Bunny's `config.json` says beside its language model's.
+static FIELDS: &[Field<BunnyConfig>] = &[
+    Field {
+        name: "eos_token_id",
+        read: Some(|fields, config| {
+            config.eos_token_id = fields.token_id("eos_token_id")?;
+            Ok(())
+        }),
+        write: |config| config.eos_token_id.into(),
+    },
+    Field {
+        name: "bos_token_id",
+        read: Some(|fields, config| {
+            config.bos_token_id = fields.token_id("bos_token_id")?;
+            Ok(())
+        }),
+        // A tokenizer without one begins where it ends.
+        write: |config| config.bos_token_id.or(config.eos_token_id).into(),
+    },
+    field!("mm_vision_tower" says |config| config.vision_tower.as_str().into()),
+    Field {
+        name: "mm_hidden_size",
+        read: Some(|fields, config| {
+            let channels = config.vision.hidden_size();
+            match fields.count("mm_hidden_size", channels, 1 << 16)? {
+                said if said == channels => Ok(()),
+                said => Err(fields.invalid(
+                    "mm_hidden_size",
+                    format!("is {said}, but the tower's features have {channels} channels"),
+                )),
+            }
+        }),
+        write: |config| config.vision.hidden_size().into(),
+    },
+    Field {
+        name: "mm_projector_type",
+        read: Some(|fields, config| {
+            let (input, output) = (config.vision.hidden_size(), config.decoder.hidden_size);
+            config.projector = ProjectorConfig::of(fields, input, output)?;
+            Ok(())
+        }),
+        write: |config| config.projector.name().into(),
+    },
+    field!("use_mm_proj" says |_| true.into()),
+    Field {
+        name: "image_aspect_ratio",
+        read: Some(|fields, config| {
+            config.image_aspect_ratio = match fields.string("image_aspect_ratio")? {
+                Some("pad") => Aspect::Pad,
+                Some("square") | None => Aspect::Square,
+                Some(other) => {
+                    return Err(fields.invalid(
+                        "image_aspect_ratio",
+                        format!("is `{other}`, must be `pad` or `square`"),
+                    ));
+                }
+            };
+            Ok(())
+        }),
+        write: |config| config.image_aspect_ratio.name().into(),
+    },
+    field!(
+        "tokenizer_model_max_length" => tokenizer_model_max_length,
+        count up to 1 << 24
+    ),
+    field!("tokenizer_padding_side" says |_| "right".into()),
+    field!("unfreeze_vision_tower" => unfreeze_vision_tower, flag),
+];
 
 /// `mm_vision_tower`, else `vision_tower`: the order in which the reference looks.
 pub(crate) fn vision_tower_name(fields: &Fields) -> Result<&str, ConfigError> {
@@ -113,8 +184,6 @@ pub(crate) fn vision_tower_name(fields: &Fields) -> Result<&str, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn read(change: impl FnOnce(&mut Value)) -> Result<BunnyConfig, ConfigError> {

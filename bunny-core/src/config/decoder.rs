@@ -7,6 +7,7 @@ use crate::{
 
 /// The normalisation before each branch and after the last layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NormKind {
     /// Mean and variance, with weight and bias.
     LayerNorm,
@@ -16,6 +17,7 @@ pub enum NormKind {
 
 /// How attention and MLP share the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BlockOrder {
     /// One norm feeds both: `x + attention(n) + mlp(n)` (Phi).
     Parallel,
@@ -25,11 +27,22 @@ pub enum BlockOrder {
 
 /// The MLP's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MlpKind {
     /// `down(activation(up(x)))`.
     Plain,
     /// `down(activation(gate(x)) * up(x))`.
     Gated,
+}
+
+impl MlpKind {
+    /// How many products it has.
+    pub fn products(self) -> usize {
+        match self {
+            Self::Plain => 2,
+            Self::Gated => 3,
+        }
+    }
 }
 
 /// The sizes and choices of a decoder-only language model.
@@ -195,85 +208,5 @@ impl DecoderConfig {
             ));
         }
         Ok(())
-    }
-}
-
-/// What the configurations of all families share; a family overrides the rest.
-pub(super) fn common_fields(
-    fields: &Fields,
-    defaults: DecoderConfig,
-) -> Result<DecoderConfig, ConfigError> {
-    let required = |field: &str| match fields.get(field) {
-        Some(_) => fields.count(field, 0, 1 << 24),
-        None => Err(fields.invalid(field, "is missing")),
-    };
-    let hidden_size = required("hidden_size")?;
-    let num_attention_heads = required("num_attention_heads")?;
-    if !hidden_size.is_multiple_of(num_attention_heads) {
-        return Err(fields.invalid(
-            "num_attention_heads",
-            format!("is {num_attention_heads}, which does not divide hidden_size {hidden_size}"),
-        ));
-    }
-    if fields.get("rope_scaling").is_some() {
-        return Err(ConfigError::NotSupported {
-            file: fields.file().into(),
-            feature: "`rope_scaling`".into(),
-        });
-    }
-    Ok(DecoderConfig {
-        vocab_size: required("vocab_size")?,
-        hidden_size,
-        intermediate_size: required("intermediate_size")?,
-        num_hidden_layers: fields.get("num_hidden_layers").map_or_else(
-            || Err(fields.invalid("num_hidden_layers", "is missing")),
-            |_| fields.count("num_hidden_layers", 0, 1024),
-        )?,
-        num_attention_heads,
-        num_key_value_heads: fields.count(
-            "num_key_value_heads",
-            num_attention_heads,
-            num_attention_heads,
-        )?,
-        head_dim: hidden_size / num_attention_heads,
-        max_position_embeddings: fields.count(
-            "max_position_embeddings",
-            defaults.max_position_embeddings,
-            1 << 24,
-        )?,
-        activation: fields.activation("hidden_act", defaults.activation)?,
-        rope_theta: rope_number(fields, "rope_theta", defaults.rope_theta)?,
-        tie_word_embeddings: fields.boolean("tie_word_embeddings", defaults.tie_word_embeddings)?,
-        ..defaults
-    })
-}
-
-/// A rotary parameter, at the top level or under `rope_parameters` (transformers 5).
-pub(super) fn rope_number(fields: &Fields, field: &str, default: f64) -> Result<f64, ConfigError> {
-    let default = fields.number(field, default)?;
-    match fields.object("rope_parameters")? {
-        Some(rope) => {
-            match rope.string("rope_type")? {
-                None | Some("default") => {}
-                Some(kind) => {
-                    return Err(ConfigError::NotSupported {
-                        file: fields.file().into(),
-                        feature: format!("`rope_parameters.rope_type` `{kind}`"),
-                    });
-                }
-            }
-            rope.number(field, default)
-        }
-        None => Ok(default),
-    }
-}
-
-/// A probability in `[0, 1)`, or `default`.
-pub(super) fn probability(fields: &Fields, field: &str, default: f64) -> Result<f64, ConfigError> {
-    let value = fields.number(field, default)?;
-    if (0.0..1.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err(fields.invalid(field, format!("is {value}, not within 0 to 1")))
     }
 }

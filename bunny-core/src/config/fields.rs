@@ -48,6 +48,20 @@ impl Fields {
         }
     }
 
+    /// The fields of a JSON object; `file` is only named in errors.
+    pub fn of(file: impl AsRef<Path>, values: Map<String, Value>) -> Self {
+        Self {
+            file: file.as_ref().to_path_buf(),
+            prefix: String::new(),
+            values,
+        }
+    }
+
+    /// All of them, in the file's order.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
     /// The file these fields came from.
     pub fn file(&self) -> &Path {
         &self.file
@@ -111,6 +125,64 @@ impl Fields {
         match usize::try_from(value) {
             Ok(count) if (1..=limit).contains(&count) => Ok(count),
             _ => Err(self.invalid(field, format!("is {value}, not within 1 to {limit}"))),
+        }
+    }
+
+    /// A count within `1..=limit`, which has to be there.
+    pub fn needed(&self, field: &str, limit: usize) -> Result<usize, ConfigError> {
+        match self.get(field) {
+            Some(_) => self.count(field, 0, limit),
+            None => Err(self.invalid(field, "is missing")),
+        }
+    }
+
+    /// A probability in `[0, 1)`, or `default`.
+    pub fn share(&self, field: &str, default: f64) -> Result<f64, ConfigError> {
+        let value = self.number(field, default)?;
+        if (0.0..1.0).contains(&value) {
+            Ok(value)
+        } else {
+            Err(self.invalid(field, format!("is {value}, not within 0 to 1")))
+        }
+    }
+
+    /// Refuses a file in which one of `features` is on: anything but null and false.
+    ///
+    /// # Errors
+    /// When one is.
+    pub fn refuse(&self, features: &[&str]) -> Result<(), ConfigError> {
+        let is_on = |feature: &&&str| self.get(feature).is_some_and(|value| *value != false);
+        match features.iter().find(is_on) {
+            None => Ok(()),
+            Some(feature) => Err(ConfigError::NotSupported {
+                file: self.file.clone(),
+                feature: format!("`{}{feature}`", self.prefix),
+            }),
+        }
+    }
+
+    /// Refuses a file with a switch that is on and that nobody here has thought of: a field that is
+    /// `true`, or an object, and for which `is_known` does not hold. Numbers and texts of unknown
+    /// fields are passed over, as the reference does.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn refuse_unknown_switches(
+        &self,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<(), ConfigError> {
+        let is_switch = |value: &Value| match value {
+            Value::Bool(on) => *on,
+            Value::Object(object) => !object.is_empty(),
+            _ => false,
+        };
+        let mut fields = self.values.iter();
+        match fields.find(|(field, value)| is_switch(value) && !is_known(field)) {
+            None => Ok(()),
+            Some((field, _)) => Err(self.invalid(
+                field,
+                "is on, and not known here: leave it out if it changes nothing of the model",
+            )),
         }
     }
 

@@ -125,6 +125,7 @@ impl Preset {
             image_aspect_ratio: Aspect::Pad,
             tokenizer_model_max_length: 2048,
             eos_token_id: Some(eos),
+            bos_token_id: None,
             unfreeze_vision_tower: false,
         }
     }

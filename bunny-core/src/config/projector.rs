@@ -4,6 +4,7 @@ use super::{ConfigError, Fields};
 
 /// The kind of projector (`mm_projector_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProjectorKind {
     /// `identity`: features enter the decoder as they are.
     Identity,

@@ -8,10 +8,13 @@ mod siglip;
 pub use eva_clip::EvaClipConfig;
 pub use siglip::SiglipConfig;
 
-use super::{ConfigError, Fields};
+use serde_json::Value;
+
+use super::{ConfigError, Fields, MlpKind};
 
 /// The sizes of a vision tower.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum VisionConfig {
     /// SigLIP.
     Siglip(SiglipConfig),
@@ -132,6 +135,14 @@ impl VisionConfig {
         }
     }
 
+    /// The `config.json` of the tower's own folder, so that a saved model says its tower's sizes.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Siglip(config) => config.to_json(),
+            Self::EvaClip(config) => config.to_json(),
+        }
+    }
+
     /// What a tower's folder beside a model is called.
     pub(crate) fn folder_name(&self) -> &'static str {
         match self {
@@ -145,6 +156,54 @@ impl VisionConfig {
         match self {
             Self::Siglip(config) => config.hidden_size,
             Self::EvaClip(config) => config.width,
+        }
+    }
+
+    /// What the kind of tower is called.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Siglip(_) => "siglip",
+            Self::EvaClip(_) => "eva_clip",
+        }
+    }
+
+    /// Channels inside the MLPs.
+    pub fn intermediate_size(&self) -> usize {
+        match self {
+            Self::Siglip(config) => config.intermediate_size,
+            Self::EvaClip(config) => config.intermediate_size,
+        }
+    }
+
+    /// The layers that take part.
+    pub fn layers_used(&self) -> usize {
+        match self {
+            Self::Siglip(config) => config.layers_used(),
+            Self::EvaClip(config) => config.layers_used(),
+        }
+    }
+
+    /// Heads of a layer's attention.
+    pub fn num_attention_heads(&self) -> usize {
+        match self {
+            Self::Siglip(config) => config.num_attention_heads,
+            Self::EvaClip(config) => config.width / config.head_width,
+        }
+    }
+
+    /// The shape of a layer's MLP.
+    pub fn mlp(&self) -> MlpKind {
+        match self {
+            Self::Siglip(_) => MlpKind::Plain,
+            Self::EvaClip(_) => MlpKind::Gated,
+        }
+    }
+
+    /// Side of a patch, in pixels.
+    pub fn patch_size(&self) -> usize {
+        match self {
+            Self::Siglip(config) => config.patch_size,
+            Self::EvaClip(config) => config.patch_size,
         }
     }
 

@@ -208,6 +208,20 @@ impl<B: Backend> DecoderLayer<B> {
         }
     }
 
+    /// The products, in the order in which they are built and described.
+    pub fn products_mut(&mut self) -> impl Iterator<Item = &mut Linear<B>> {
+        let (attention, mlp) = (&mut self.self_attn, &mut self.mlp);
+        [
+            &mut attention.q_proj,
+            &mut attention.k_proj,
+            &mut attention.v_proj,
+            &mut attention.o_proj,
+        ]
+        .into_iter()
+        .chain(&mut mlp.gate_proj)
+        .chain([&mut mlp.up_proj, &mut mlp.down_proj])
+    }
+
     /// # Shapes
     /// `[batch, seq, hidden]` → the same
     pub fn forward(

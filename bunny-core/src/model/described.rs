@@ -55,11 +55,14 @@ impl DecoderConfig {
 }
 
 impl VisionConfig {
+    /// Every parameter of the tower alone, in its order.
+    pub fn describe(&self) -> Vec<ParameterSpec> {
+        describe(&NameTable::SAME, |builder| VisionTower::new(self, builder))
+    }
+
     /// How many parameters take part.
     pub fn parameters(&self) -> u64 {
-        count(&describe(&NameTable::SAME, |builder| {
-            VisionTower::new(self, builder)
-        }))
+        count(&self.describe())
     }
 }
 

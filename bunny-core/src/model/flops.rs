@@ -17,10 +17,10 @@
 //! A layer that is computed again on the way back is the machine's work, not the model's: the
 //! utilisation of the model leaves it out (`checkpointing` false), that of the hardware counts it.
 
-use super::{Projector, VisionTower};
+use super::tower::SiglipLayer;
 use crate::{
-    config::{BunnyConfig, DecoderConfig, ProjectorConfig, VisionConfig},
-    nn::{NameTable, ParameterKind, ParameterSpec, describe},
+    config::{BunnyConfig, DecoderConfig, SiglipConfig, VisionConfig},
+    nn::{NameTable, ParameterKind, ParameterSpec, Part, count, describe},
 };
 
 /// What goes through a model together.
@@ -47,56 +47,20 @@ pub struct Learning {
     pub language_model: bool,
 }
 
-/// What decides the cost of passes through a Bunny.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BunnyFlops {
+/// What a model's operations follow from: its products, from the list of its parameters, and the sizes
+/// of its attention. Made once, it counts any work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFlops {
+    decoder: DecoderSizes,
+    projector: ProjectorSizes,
     tower: TowerFlops,
-    projector: ProjectorFlops,
-    decoder: DecoderFlops,
-    /// Features of a picture.
-    features: usize,
 }
 
-impl BunnyConfig {
-    /// What passes through this model cost.
-    pub fn flops(&self) -> BunnyFlops {
-        BunnyFlops {
-            tower: self.vision.flops(),
-            projector: self.projector.flops(),
-            decoder: self.decoder.flops(),
-            features: self.vision.tokens(),
-        }
-    }
-}
-
-impl BunnyFlops {
-    /// Operations of a forward pass: tower and projector of all pictures, then the decoder.
-    pub fn forward(&self, work: &Workload<'_>) -> u64 {
-        work.pictures as u64 * self.tower.forward()
-            + self.projector.forward(work.pictures * self.features)
-            + self.decoder.forward(work)
-    }
-
-    /// Operations of the way back, without the forward pass before it. A tower that does not learn has
-    /// none, and neither has a projector below which, and in which, nothing learns.
-    pub fn backward(&self, work: &Workload<'_>, learning: Learning, checkpointing: bool) -> u64 {
-        let tower = match learning.tower {
-            true => work.pictures as u64 * self.tower.backward(),
-            false => 0,
-        };
-        let features = work.pictures * self.features;
-        tower
-            + self.projector.backward(features, learning)
-            + self.decoder.backward(work, learning, checkpointing)
-    }
-}
-
-/// What decides the cost of passes through a decoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecoderFlops {
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DecoderSizes {
     /// Weights of the layers' products.
-    weights: u64,
-    /// Inputs and outputs of the layers' products: what an adapter of rank 1 has as weights.
+    products: u64,
+    /// Rows and columns of those weights.
     ends: u64,
     /// Channels of all layers' queries.
     queries: u64,
@@ -104,61 +68,144 @@ pub struct DecoderFlops {
     head: u64,
 }
 
+/// Weights of the projector's first product, and of all others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct ProjectorSizes {
+    first: u64,
+    others: u64,
+}
+
+/// The operations of a vision tower for one picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TowerFlops {
+    /// Features of the picture.
+    tokens: u64,
+    forward: u64,
+    /// Of the forward pass, what turns pixels into channels.
+    patches: u64,
+}
+
 /// The parts of a decoder's forward pass.
-struct DecoderPass {
+struct DecoderFlops {
+    /// Of the layers' own products.
     products: u64,
+    /// Of the adapters beside them.
     adapters: u64,
     attention: u64,
     head: u64,
 }
 
-impl DecoderConfig {
-    /// What passes through this decoder cost.
-    pub fn flops(&self) -> DecoderFlops {
-        let specs = self.describe(&NameTable::SAME);
-        let within = || products(&specs).filter(|spec| spec.layer.is_some());
-        let mut tables = specs
-            .iter()
-            .filter(|spec| spec.kind == ParameterKind::Table);
-        DecoderFlops {
-            weights: within().map(ParameterSpec::count).sum(),
-            ends: within()
-                .map(|spec| spec.shape.iter().sum::<usize>() as u64)
-                .sum(),
-            queries: (self.num_hidden_layers * self.query_size()) as u64,
-            // The embedding, which is looked up in, is the head too where there is no other.
-            head: tables.next_back().map_or(0, ParameterSpec::count),
+impl BunnyConfig {
+    /// What counts the operations of this model.
+    pub fn flops(&self) -> ModelFlops {
+        let specs = self.describe();
+        let of = |part| -> Vec<&ParameterSpec> {
+            specs.iter().filter(|spec| spec.part == part).collect()
+        };
+        let projector = of(Part::Projector);
+        let mut weights = products(&projector).map(ParameterSpec::count);
+        ModelFlops {
+            decoder: DecoderSizes::new(&self.decoder, &of(Part::LanguageModel)),
+            projector: ProjectorSizes {
+                first: weights.next().unwrap_or(0),
+                others: weights.sum(),
+            },
+            tower: TowerFlops::new(&self.vision, &of(Part::VisionTower)),
         }
     }
 }
 
-impl DecoderFlops {
-    fn pass(&self, work: &Workload<'_>) -> DecoderPass {
+impl DecoderConfig {
+    /// What counts the operations of this model alone.
+    pub fn flops(&self) -> ModelFlops {
+        let specs = self.describe(&NameTable::SAME);
+        ModelFlops {
+            decoder: DecoderSizes::new(self, &specs.iter().collect::<Vec<_>>()),
+            projector: ProjectorSizes::default(),
+            tower: TowerFlops::default(),
+        }
+    }
+}
+
+impl VisionConfig {
+    /// The operations of one picture.
+    pub fn flops(&self) -> TowerFlops {
+        TowerFlops::new(self, &self.describe().iter().collect::<Vec<_>>())
+    }
+}
+
+fn products<'a>(specs: &[&'a ParameterSpec]) -> impl Iterator<Item = &'a ParameterSpec> {
+    let products = specs
+        .iter()
+        .filter(|spec| spec.kind == ParameterKind::Product);
+    products.copied()
+}
+
+impl ModelFlops {
+    /// Operations of a forward pass: tower and projector of all pictures, then the decoder.
+    pub fn forward(&self, work: &Workload<'_>) -> u64 {
+        let ProjectorSizes { first, others } = self.projector;
+        let pictures = work.pictures as u64;
+        let decoder = self.decoder.flops(work);
+        pictures * self.tower.forward
+            + 2 * pictures * self.tower.tokens * (first + others)
+            + decoder.products
+            + decoder.adapters
+            + decoder.attention
+            + decoder.head
+    }
+
+    /// Operations of the way back, without the forward pass before it; with `checkpointing` the
+    /// decoder layers' forward pass is in it once more. A tower that does not learn has none, and
+    /// neither has a projector below which, and in which, nothing learns.
+    pub fn backward(&self, work: &Workload<'_>, learning: Learning, checkpointing: bool) -> u64 {
+        let pictures = work.pictures as u64;
+        let tower = match learning.tower {
+            true => pictures * self.tower.backward(),
+            false => 0,
+        };
+        tower
+            + 2 * pictures * self.tower.tokens * self.projector.backward(learning)
+            + self.decoder.backward(work, learning, checkpointing)
+    }
+}
+
+impl DecoderSizes {
+    fn new(config: &DecoderConfig, specs: &[&ParameterSpec]) -> Self {
+        let layers = || products(specs).filter(|spec| spec.layer.is_some());
+        let mut tables = specs
+            .iter()
+            .filter(|spec| spec.kind == ParameterKind::Table);
+        Self {
+            products: layers().map(ParameterSpec::count).sum(),
+            ends: layers()
+                .map(|spec| spec.shape.iter().sum::<usize>() as u64)
+                .sum(),
+            queries: (config.num_hidden_layers * config.query_size()) as u64,
+            // The embedding, which comes first, is looked up; where there is no other, it is the head.
+            head: tables.next_back().map_or(0, |table| table.count()),
+        }
+    }
+
+    fn flops(&self, work: &Workload<'_>) -> DecoderFlops {
         let positions = work.sequences.iter().sum::<usize>() as u64;
         let squares: u64 = work.sequences.iter().map(|len| (len * len) as u64).sum();
-        DecoderPass {
-            products: 2 * positions * self.weights,
+        DecoderFlops {
+            products: 2 * positions * self.products,
             adapters: 2 * positions * work.adapter_rank as u64 * self.ends,
             attention: 4 * squares * self.queries,
             head: 2 * work.predicted as u64 * self.head,
         }
     }
 
-    /// Operations of a forward pass over embeddings.
-    pub fn forward(&self, work: &Workload<'_>) -> u64 {
-        let pass = self.pass(work);
-        pass.products + pass.adapters + pass.attention + pass.head
-    }
-
-    /// Operations of the way back to the embeddings, without the forward pass before it; with
-    /// `checkpointing` the layers' forward pass is in it once more.
-    pub fn backward(&self, work: &Workload<'_>, learning: Learning, checkpointing: bool) -> u64 {
-        let DecoderPass {
+    /// Operations of the way back to the embeddings.
+    fn backward(&self, work: &Workload<'_>, learning: Learning, checkpointing: bool) -> u64 {
+        let DecoderFlops {
             products,
             adapters,
             attention,
             head,
-        } = self.pass(work);
+        } = self.flops(work);
         let inputs = products + adapters + 2 * attention + head;
         let weights = match learning.language_model {
             true => products + adapters + head,
@@ -172,36 +219,10 @@ impl DecoderFlops {
     }
 }
 
-/// What decides the cost of passes through a projector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProjectorFlops {
-    /// Weights of its first product.
-    first: u64,
-    /// Weights of all others.
-    others: u64,
-}
-
-impl ProjectorConfig {
-    /// What passes through this projector cost.
-    pub fn flops(&self) -> ProjectorFlops {
-        let specs = describe(&NameTable::SAME, |builder| Projector::new(self, builder));
-        let mut weights = products(&specs).map(ParameterSpec::count);
-        ProjectorFlops {
-            first: weights.next().unwrap_or(0),
-            others: weights.sum(),
-        }
-    }
-}
-
-impl ProjectorFlops {
-    /// Operations of a forward pass over so many features.
-    pub fn forward(&self, features: usize) -> u64 {
-        2 * features as u64 * (self.first + self.others)
-    }
-
-    /// Operations of the way back; as far as its first product's weights where the tower does not
-    /// learn.
-    pub fn backward(&self, features: usize, learning: Learning) -> u64 {
+impl ProjectorSizes {
+    /// Weights that take part in the way back of one feature, each as often as it does; as far as the
+    /// first product's where the tower does not learn.
+    fn backward(&self, learning: Learning) -> u64 {
         let Self { first, others } = self;
         let inputs = match (learning.tower, learning.projector) {
             (true, _) => first + others,
@@ -212,70 +233,58 @@ impl ProjectorFlops {
             true => first + others,
             false => 0,
         };
-        2 * features as u64 * (inputs + weights)
-    }
-}
-
-/// What one picture costs in a vision tower.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TowerFlops {
-    /// Operations that make channels of patches.
-    patches: u64,
-    /// Operations of the layers that take part.
-    layers: u64,
-}
-
-impl VisionConfig {
-    /// What passes through this tower cost.
-    pub fn flops(&self) -> TowerFlops {
-        let specs = describe(&NameTable::SAME, |builder| VisionTower::new(self, builder));
-        let (within, patches): (Vec<_>, Vec<_>) =
-            products(&specs).partition(|spec| spec.layer.is_some());
-        let count = |specs: &[&ParameterSpec]| specs.iter().map(|spec| spec.count()).sum::<u64>();
-        let positions = match self {
-            Self::Siglip(_) => self.tokens(),
-            // A class token goes along.
-            Self::EvaClip(_) => self.tokens() + 1,
-        };
-        let layers = within.iter().filter_map(|spec| spec.layer).max();
-        let channels = layers.map_or(0, |last| last + 1) * self.hidden_size();
-        TowerFlops {
-            patches: 2 * self.tokens() as u64 * count(&patches),
-            layers: layers_forward(positions, count(&within), channels),
-        }
+        inputs + weights
     }
 }
 
 impl TowerFlops {
-    /// Operations of one picture's forward pass.
+    fn new(config: &VisionConfig, specs: &[&ParameterSpec]) -> Self {
+        // EVA-CLIP's class token goes along through the blocks.
+        let (positions, layers) = match config {
+            VisionConfig::Siglip(siglip) => (siglip.tokens(), siglip.layers_used()),
+            VisionConfig::EvaClip(eva) => (eva.tokens() + 1, eva.layers_used()),
+        };
+        let (inside, outside): (Vec<&ParameterSpec>, Vec<_>) =
+            products(specs).partition(|spec| spec.layer.is_some());
+        let tokens = config.tokens() as u64;
+        let patches = 2 * tokens * count(outside);
+        let attention = layers as u64 * attention(positions, config.hidden_size());
+        Self {
+            tokens,
+            forward: patches + 2 * positions as u64 * count(inside) + attention,
+            patches,
+        }
+    }
+
+    /// Of the forward pass.
     pub fn forward(&self) -> u64 {
-        self.patches + self.layers
+        self.forward
     }
 
-    /// Operations of the way back of one picture, where all of the tower learns; nobody asks for the
-    /// gradient of the picture.
+    /// Of the way back where all of the tower learns; nobody asks for the gradient of a picture.
     pub fn backward(&self) -> u64 {
-        self.patches + 2 * self.layers
+        2 * self.forward - self.patches
     }
 }
 
-/// Operations of a forward pass through layers of `weights` in products and of `channels`, all of them
-/// together, over a sequence of `positions` each of which sees all.
-pub fn layers_forward(positions: usize, weights: u64, channels: usize) -> u64 {
-    let positions = positions as u64;
-    2 * positions * weights + 4 * positions * positions * channels as u64
+/// Operations of one layer's attention over a sequence of `positions`, every one of which sees all.
+fn attention(positions: usize, channels: usize) -> u64 {
+    4 * (positions * positions * channels) as u64
 }
 
-fn products(specs: &[ParameterSpec]) -> impl Iterator<Item = &ParameterSpec> {
-    specs
-        .iter()
-        .filter(|spec| spec.kind == ParameterKind::Product)
+impl SiglipConfig {
+    /// Operations of one layer's forward pass over a sequence of `positions`.
+    pub fn layer_flops(&self, positions: usize) -> u64 {
+        let specs = describe(&NameTable::SAME, |builder| SiglipLayer::new(self, builder));
+        let weights = count(products(&specs.iter().collect::<Vec<_>>()));
+        2 * positions as u64 * weights + attention(positions, self.hidden_size)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EvaClipConfig, MlpKind, SiglipConfig, presets::Preset};
+    use crate::config::{EvaClipConfig, MlpKind, ProjectorConfig, presets::Preset};
 
     /// Sizes small enough to count by hand: a gated decoder of two layers, two query heads of four
     /// channels and one key head; a tower of two layers over four patches.
@@ -384,5 +393,21 @@ mod tests {
         let decoder = 2 * (PRODUCTS + ATTENTION + HEAD);
         let tower = 2 * TOWER - PATCHES;
         assert_eq!(back(everything, 0, false), decoder + 2 * PROJECTOR + tower);
+    }
+
+    #[test]
+    fn a_siglip_layer_alone_is_one_of_the_towers() {
+        let VisionConfig::Siglip(tower) = config().vision else {
+            panic!("a SigLIP")
+        };
+        assert_eq!(tower.layer_flops(4), 2_304 + 384);
+    }
+
+    #[test]
+    fn a_tied_head_is_the_embedding() {
+        let mut config = config();
+        let untied = config.decoder.flops().forward(&WORK);
+        config.decoder.tie_word_embeddings = true;
+        assert_eq!(config.decoder.flops().forward(&WORK), untied);
     }
 }

@@ -37,6 +37,7 @@ pub fn stack_pixels<'p, B: Backend>(
 
 /// A vision tower of any kind.
 #[derive(Module, Debug)]
+#[non_exhaustive]
 pub enum VisionTower<B: Backend> {
     /// SigLIP.
     Siglip(Siglip<B>),

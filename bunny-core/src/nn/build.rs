@@ -56,6 +56,7 @@ pub trait Weights: fmt::Debug {
 
 /// The distribution of a parameter that is drawn at random, as the reference initialises it.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Initial {
     /// Every element is this number.
     Constant(f32),
@@ -208,10 +209,13 @@ impl<'a, B: Backend> Builder<'a, B> {
 
     /// The place of a part of a Bunny, this one being the Bunny's.
     pub fn part(&self, part: Part) -> Self {
-        let prefix = part.prefix().trim_end_matches('.');
+        self.child(part.prefix().trim_end_matches('.')).of(part)
+    }
+
+    /// This place, as one within a part of a Bunny.
+    pub fn of(&self, part: Part) -> Self {
         Self {
             part,
-            path: prefix.into(),
             ..self.clone()
         }
     }

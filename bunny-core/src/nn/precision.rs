@@ -3,9 +3,10 @@
 use std::fmt;
 
 use bunny_weights::StoredDtype;
-use burn::tensor::DType;
+use burn::tensor::{DType, backend::Backend};
 
 use super::ParameterKind;
+use crate::ops::Hardware;
 
 /// The number types of a model's weights and of its activations.
 ///
@@ -44,6 +45,40 @@ impl Precision {
             weights: dtype,
             compute: dtype,
             ..Self::F32
+        }
+    }
+
+    /// What suits a device and weights that are stored in type `stored`: on the processor, through
+    /// burn-flex, 16-bit weights stay as they are and are multiplied in f32; CUDA computes in bf16;
+    /// all else in f32.
+    ///
+    /// # Panics
+    /// As burn does where wgpu finds no adapter.
+    pub fn suited<B: Backend>(device: &B::Device, stored: DType) -> Self {
+        let weights = match (Hardware::of::<B>(device), stored) {
+            #[cfg(feature = "flex")]
+            (Hardware::Processor, DType::F16 | DType::BF16) => stored,
+            #[cfg(feature = "cuda")]
+            (Hardware::Cuda, _) => DType::BF16,
+            _ => DType::F32,
+        };
+        Self::holding::<B>(device, weights)
+    }
+
+    /// Weights in `dtype`, and what else suits a device: GPUs compute in the type of the weights,
+    /// processors in f32; token tables are split where a device's buffers are too small for them.
+    ///
+    /// # Panics
+    /// As burn does where wgpu finds no adapter.
+    pub fn holding<B: Backend>(device: &B::Device, dtype: DType) -> Self {
+        match Hardware::of::<B>(device) {
+            #[cfg(feature = "cuda")]
+            Hardware::Cuda => Self::uniform(dtype),
+            #[cfg(feature = "wgpu")]
+            Hardware::Wgpu { largest_buffer } => {
+                Self::uniform(dtype).with_table_limit(largest_buffer)
+            }
+            _ => Self::weights_only(dtype),
         }
     }
 
@@ -95,5 +130,38 @@ pub fn stored_as(dtype: DType) -> Option<StoredDtype> {
         DType::F16 => Some(StoredDtype::F16),
         DType::BF16 => Some(StoredDtype::BF16),
         _ => None,
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::backend::Autodiff;
+    use burn_flex::Flex;
+
+    use super::*;
+
+    #[test]
+    fn a_processor_keeps_16_bit_weights_and_computes_in_f32() {
+        for (stored, weights) in [
+            (DType::F16, DType::F16),
+            (DType::BF16, DType::BF16),
+            (DType::F32, DType::F32),
+            (DType::F64, DType::F32),
+        ] {
+            let device = Default::default();
+            let suited = Precision::suited::<Flex>(&device, stored);
+            assert_eq!(suited, Precision::weights_only(weights));
+            let learning = Precision::suited::<Autodiff<Flex>>(&device, stored);
+            assert_eq!(learning, suited);
+        }
+    }
+
+    #[cfg(feature = "ndarray")]
+    #[test]
+    fn ndarray_computes_in_f32() {
+        use burn_ndarray::NdArray;
+
+        let suited = Precision::suited::<NdArray>(&Default::default(), DType::BF16);
+        assert_eq!(suited, Precision::F32);
     }
 }

@@ -27,6 +27,13 @@ pub enum ParameterKind {
     Norm,
 }
 
+impl ParameterKind {
+    /// Whether it is a vector that is added or multiplied channel by channel: what is not decayed.
+    pub fn is_vector(self) -> bool {
+        matches!(self, Self::Bias | Self::Norm)
+    }
+}
+
 /// A part of a Bunny.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

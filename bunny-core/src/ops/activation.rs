@@ -13,6 +13,7 @@ use super::place::at_place;
 
 /// The nonlinearities of this family of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Activation {
     /// GELU with tanh: `gelu_new`, `gelu_pytorch_tanh`.
     GeluTanh,

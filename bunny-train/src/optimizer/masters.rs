@@ -45,8 +45,8 @@ impl<'a, B: Backend> Masters<'a, B> {
         let mut plan: Vec<PlannedTensor> = Vec::new();
         for (name, trainable, _) in &self.tensors {
             let shape = &trainable.parameter.shape;
-            match plan.last_mut().filter(|last| last.name == *name) {
-                Some(table) => table.shape[0] += shape[0],
+            match plan.iter_mut().rev().find(|one| one.name == *name) {
+                Some(tensor) => tensor.shape[0] += shape[0],
                 None => plan.push(PlannedTensor {
                     name: name.clone(),
                     dtype: StoredDtype::F32,

@@ -1,13 +1,13 @@
 //! The keys of stage `language`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bunny_core::{
     ConfigError, Fields,
     config::{DecoderConfig, Family},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     TrainingArguments,
@@ -139,26 +139,12 @@ pub(super) fn problem_of(error: &ConfigError) -> String {
 }
 
 impl PhiSizes {
-    /// The `config.json` of a language model of this size.
-    pub fn config_json(&self, vocab_size: usize) -> Value {
-        let mut json = serde_json::to_value(self).expect("sizes are numbers");
-        for (field, value) in [
-            ("model_type", json!("phi")),
-            ("architectures", json!(["PhiForCausalLM"])),
-            ("vocab_size", json!(vocab_size)),
-            (
-                "num_key_value_heads",
-                json!(self.num_key_value_heads.unwrap_or(self.num_attention_heads)),
-            ),
-            ("hidden_act", json!("gelu_new")),
-            ("attention_dropout", json!(0.0)),
-            ("qk_layernorm", json!(false)),
-            ("tie_word_embeddings", json!(false)),
-            ("torch_dtype", json!("float32")),
-        ] {
-            json[field] = value;
+    /// The sizes under their names in `config.json`.
+    pub fn to_json(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(sizes)) => sizes,
+            _ => unreachable!("sizes are numbers with names"),
         }
-        json
     }
 
     /// The decoder of this size.
@@ -166,8 +152,9 @@ impl PhiSizes {
     /// # Errors
     /// When sizes do not fit each other.
     pub fn decoder_config(&self, vocab_size: usize) -> Result<DecoderConfig, ConfigError> {
-        let text = self.config_json(vocab_size).to_string();
-        let fields = Fields::parse(Path::new("[language.model]"), &text)?;
+        let mut sizes = self.to_json();
+        sizes.insert("vocab_size".into(), vocab_size.into());
+        let fields = Fields::of("[language.model]", sizes);
         let config = Family::Phi.decoder_config(&fields)?;
         config.validate(&fields)?;
         Ok(config)

@@ -4,7 +4,7 @@ use bunny_core::{
     BunnyConfig,
     checkpoint::Precision,
     config::{DecoderConfig, MlpKind, VisionConfig},
-    nn::NameTable,
+    nn::ParameterSpec,
 };
 use burn::tensor::DType;
 use serde::Serialize;
@@ -28,14 +28,11 @@ impl LearnCounts {
     /// What learns of `config` under `recipe`.
     pub fn new(config: &BunnyConfig, recipe: &BunnyRecipe) -> Self {
         let learning = recipe.trainable_parts();
-        let parts = config.parameters();
+        let (parts, specs) = (config.parameters(), config.describe());
         let take = |learns: bool, count: u64| if learns { count } else { 0 };
         Self {
             projector: take(learning.projector, parts.projector),
-            lora: take(
-                learning.lora,
-                lora_parameters(&config.decoder, recipe.lora_r),
-            ),
+            lora: take(learning.lora, lora_parameters(&specs, recipe.lora_r)),
             language: take(learning.language, parts.language_model),
             tower: take(learning.tower, parts.vision_tower),
         }
@@ -47,12 +44,12 @@ impl LearnCounts {
     }
 }
 
-/// Parameters of adapters of rank `rank` beside every product of the layers.
-pub fn lora_parameters(config: &DecoderConfig, rank: usize) -> u64 {
-    let specs = config.describe(&NameTable::SAME);
-    let beside = specs.iter().filter(|spec| spec.adapter_target().is_some());
+/// Parameters of adapters of rank `rank` beside every product of the layers of the language model that
+/// `specs` describe.
+pub fn lora_parameters(specs: &[ParameterSpec], rank: usize) -> u64 {
+    let targets = specs.iter().filter(|spec| spec.adapter_target().is_some());
     // Each product from `in` to `out` gets `rank * (in + out)`.
-    let ends: usize = beside.flat_map(|spec| &spec.shape).sum();
+    let ends: usize = targets.flat_map(|spec| &spec.shape).sum();
     (rank * ends) as u64
 }
 
@@ -134,27 +131,13 @@ fn state(held: u64) -> u64 {
 
 /// Bytes of what a tower's layers keep of one picture.
 fn tower_results(tower: &VisionConfig, number: u64) -> u64 {
-    let (layers, sizes) = match tower {
-        VisionConfig::Siglip(siglip) => (
-            siglip.layers_used(),
-            LayerSizes {
-                hidden: siglip.hidden_size as u64,
-                wide: siglip.intermediate_size as u64,
-                heads: siglip.num_attention_heads as u64,
-                mlp: MlpKind::Plain,
-            },
-        ),
-        VisionConfig::EvaClip(eva) => (
-            eva.layers_used(),
-            LayerSizes {
-                hidden: eva.width as u64,
-                wide: eva.intermediate_size as u64,
-                heads: (eva.width / eva.head_width) as u64,
-                mlp: MlpKind::Gated,
-            },
-        ),
+    let sizes = LayerSizes {
+        hidden: tower.hidden_size() as u64,
+        wide: tower.intermediate_size() as u64,
+        heads: tower.num_attention_heads() as u64,
+        mlp: tower.mlp(),
     };
-    layers as u64 * sizes.results(tower.tokens(), number)
+    tower.layers_used() as u64 * sizes.results(tower.tokens(), number)
 }
 
 /// What decides how much one transformer layer keeps.
@@ -179,10 +162,8 @@ impl LayerSizes {
     /// and activations of `number` bytes.
     fn results(&self, seq: usize, number: u64) -> u64 {
         let seq = seq as u64;
-        let gates = match self.mlp {
-            MlpKind::Plain => 3,
-            MlpKind::Gated => 5,
-        };
+        // What each product gives, and what a nonlinearity or a gate makes of it, but for the last.
+        let gates = 2 * self.mlp.products() as u64 - 1;
         // Two norms in f32; queries, keys and values, each also rotated; the attended; both branches.
         let vectors = seq * self.hidden * (2 * 4 * 3 + 10 * number);
         let inner = seq * self.wide * gates * number;
@@ -218,7 +199,7 @@ mod tests {
     #[test]
     fn adapters_of_rank_128_on_phi_2_have_the_published_size() {
         // 377.5 MB in 16 bits on the hub.
-        assert_eq!(lora_parameters(&DecoderConfig::phi_2(), 128), 188_743_680);
+        assert_eq!(lora_parameters(&config().describe(), 128), 188_743_680);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use bunny_core::{
     Bunny,
     checkpoint::Precision,
-    model::flops::{BunnyFlops, Workload},
+    model::{ModelFlops, Workload},
     nn::Mode,
 };
 use bunny_data::record::RecordFile;
@@ -141,7 +141,7 @@ pub struct InstructionTask<'s, B: AutodiffBackend> {
     recipe: &'s BunnyRecipe,
     setup: &'s BunnySetup,
     forward_backward: ForwardBackward,
-    flops: BunnyFlops,
+    flops: ModelFlops,
     device: B::Device,
 }
 

@@ -10,20 +10,22 @@ mod model;
 
 use std::path::Path;
 
-use bunny_base::write_atomic;
 use bunny_core::{
-    checkpoint::{Precision, tower_json},
+    checkpoint::Precision,
     config::{SiglipConfig, VisionConfig},
     input::{image::ImageProcessor, tokenizer::Tokenizer},
     model::tower::stack_pixels,
     nn::Mode,
 };
 use bunny_data::record::RecordFile;
-use bunny_weights::writer::copy_side_files;
+use bunny_weights::{
+    ModelFolder,
+    folder::{CONFIG, PREPROCESSOR_CONFIG, TOKENIZER_FILES},
+    writer::MAX_SHARD_SIZE,
+};
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
 use serde_json::{Value, json};
 
-use super::tokenizer::TOKENIZER_FILES;
 use crate::{
     data::{PairBatch, Pairs, Pictures},
     error::TrainError,
@@ -31,13 +33,14 @@ use crate::{
     recipe::{ContrastiveRecipe, StageKind, TrainingArguments},
     run::{Loss, Prepared, Stage, Task},
     step::{Gradients, Slots, collect},
-    trainable::{Trainable, unfreeze, warm_start},
+    trainable::{Trainable, parameters_of, unfreeze, warm_start},
 };
 
-pub use cost::{pair_flops, pair_parameters};
+pub use cost::pair_flops;
 pub use loss::sigmoid_loss;
 pub use model::{
     PoolingAttention, PoolingHead, SiglipPair, Table, TextEmbeddings, TextEncoder, TextTower,
+    describe_pair,
 };
 
 /// Stage `contrastive`.
@@ -83,7 +86,7 @@ impl ContrastiveStage {
         json!({
             "model_type": "siglip",
             "architectures": ["SiglipModel"],
-            "vision_config": tower_json(&VisionConfig::Siglip(setup.vision.clone())),
+            "vision_config": VisionConfig::Siglip(setup.vision.clone()).to_json(),
             "text_config": text,
             "torch_dtype": "float32",
         })
@@ -153,7 +156,8 @@ impl Stage for ContrastiveStage {
             let pictures = stack_pixels(&data.sample(warm_start::PICTURES)?, device);
             model.tower = warm_start::warm_start(model.tower, pictures);
         }
-        let parameters = model.parameters();
+        let specs = describe_pair(&self.recipe, &setup.vision, vocab_size);
+        let parameters = parameters_of(&model, &specs);
         let (model, trainables) = unfreeze(model, parameters, precision);
         let task = ContrastiveTask {
             stage: self,
@@ -229,18 +233,17 @@ impl<'s, B: AutodiffBackend> Task<B> for ContrastiveTask<'s, B> {
         optimizer: &Optimizer<B::InnerBackend>,
         trainables: &[Trainable],
     ) -> Result<(), TrainError> {
-        let file = folder.join("model.safetensors");
-        Masters::new(trainables, optimizer).write(&file)?;
-        for (name, json) in [
-            ("config.json", self.stage.config_json(self.setup)),
-            (
-                "preprocessor_config.json",
+        let masters = Masters::new(trainables, optimizer);
+        ModelFolder::new()
+            .with_files_of(self.stage.tokenizer_folder(), TOKENIZER_FILES)
+            .with_json(CONFIG, self.stage.config_json(self.setup))
+            .with_json(
+                PREPROCESSOR_CONFIG,
                 self.setup.processor.preprocessor_config(),
-            ),
-        ] {
-            write_atomic(folder.join(name), |file| writeln!(file, "{json:#}"))?;
-        }
-        copy_side_files(self.stage.tokenizer_folder(), folder, &TOKENIZER_FILES)?;
+            )
+            .write(folder, &masters.plan(), MAX_SHARD_SIZE, |planned| {
+                Ok::<_, TrainError>(masters.bytes(planned))
+            })?;
         Ok(())
     }
 }

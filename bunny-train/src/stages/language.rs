@@ -8,25 +8,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bunny_base::write_atomic;
 use bunny_core::{
     checkpoint::Precision,
     config::{DecoderConfig, Family},
     input::tokenizer::Tokenizer,
-    model::{
-        decoder::Decoder,
-        flops::{DecoderFlops, Workload},
-    },
+    model::{ModelFlops, Workload, decoder::Decoder},
     nn::{Builder, Mask, Mode, Positions},
 };
 use bunny_weights::{
-    StoredDtype,
-    writer::{PlannedTensor, copy_side_files, write_file},
+    ModelFolder, StoredDtype,
+    folder::{CONFIG, GENERATION_CONFIG, TOKENIZER_FILES},
+    writer::{MAX_SHARD_SIZE, PlannedTensor},
 };
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::tokenizer::{self, TOKENIZER_FILES};
+use super::tokenizer;
 use crate::{
     data::{PackedTexts, TextBatch, Texts},
     error::TrainError,
@@ -36,7 +33,7 @@ use crate::{
     step::{
         DecoderInput, ForwardBackward, Gradients, Slots, collect, forward_backward::decoder_loss,
     },
-    trainable::{Trainable, TrainableParts, decoder_parameters, reinitialize, unfreeze},
+    trainable::{Trainable, TrainableParts, parameters_of, reinitialize, unfreeze},
 };
 
 /// Stage `language`.
@@ -123,7 +120,7 @@ impl Stage for LanguageStage {
         });
         let deviation = recipe.model.initializer_range as f32;
         let model = reinitialize(drawn, |_| deviation);
-        let parameters = decoder_parameters(&model, names);
+        let parameters = parameters_of(&model, &setup.decoder.describe(names));
         let (model, trainables) = unfreeze(model, parameters, precision);
         let task = NextTokenTask {
             recipe,
@@ -152,7 +149,7 @@ pub struct NextTokenTask<'s> {
     recipe: &'s LanguageRecipe,
     setup: &'s LanguageSetup,
     forward_backward: ForwardBackward,
-    flops: DecoderFlops,
+    flops: ModelFlops,
 }
 
 /// What the decoder is given of a batch: embeddings, positions and mask.
@@ -241,26 +238,22 @@ impl<B: AutodiffBackend> Task<B> for NextTokenTask<'_> {
             shape: vec![decoder.vocab_size],
         };
         plan.push(bias.clone());
-        write_file(folder.join("model.safetensors"), &plan, |planned| {
-            Ok::<_, TrainError>(match planned.name == bias.name {
-                true => vec![0; 4 * decoder.vocab_size],
-                false => masters.bytes(planned),
-            })
-        })?;
         let end = tokenizer.special_tokens().eos;
-        let mut config = self.recipe.model.config_json(decoder.vocab_size);
+        let mut config = Family::Phi.language_model_json(decoder, self.recipe.model.to_json());
+        config["torch_dtype"] = json!(StoredDtype::F32.torch_name());
         config["bos_token_id"] = json!(end);
         config["eos_token_id"] = json!(end);
-        let generation: Value = json!({"bos_token_id": end, "eos_token_id": end});
-        for (name, json) in [
-            ("config.json", config),
-            ("generation_config.json", generation),
-        ] {
-            write_atomic(folder.join(name), |file| writeln!(file, "{json:#}"))?;
-        }
-        if folder != tokenizer_folder {
-            copy_side_files(tokenizer_folder, folder, &TOKENIZER_FILES)?;
-        }
+        let generation = json!({"bos_token_id": end, "eos_token_id": end});
+        ModelFolder::new()
+            .with_files_of(tokenizer_folder, TOKENIZER_FILES)
+            .with_json(CONFIG, config)
+            .with_json(GENERATION_CONFIG, generation)
+            .write(folder, &plan, MAX_SHARD_SIZE, |planned| {
+                Ok::<_, TrainError>(match planned.name == bias.name {
+                    true => vec![0; 4 * decoder.vocab_size],
+                    false => masters.bytes(planned),
+                })
+            })?;
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 
 use bunny_core::{
     Bunny,
-    nn::{Linear, Lora},
+    model::decoder::DecoderLayer,
+    nn::{Linear, Lora, ParameterSpec},
 };
 use bunny_weights::{
     StoredTensor,
@@ -35,13 +36,11 @@ impl LoraConfig {
         model: &Bunny<B>,
         base_model: Option<String>,
     ) -> AdapterConfig {
-        let names = model.config().family.names();
-        let mut target_modules: Vec<String> = products(model)
-            .map(|(name, _)| {
-                let name = names.published(&name);
-                let last = name.rsplit_once('.').map_or(&*name, |(_, last)| last);
-                last.to_owned()
-            })
+        let specs = model.config().describe();
+        let targets = specs.iter().filter_map(ParameterSpec::adapter_target);
+        let mut target_modules: Vec<String> = targets
+            .map(|name| name.rsplit_once('.').map_or(name, |(_, last)| last))
+            .map(str::to_owned)
             .collect();
         target_modules.sort();
         target_modules.dedup();
@@ -65,11 +64,18 @@ pub fn attach_new<B: Backend>(
     device: &B::Device,
 ) {
     let dtype = model.precision().compute;
+    let specs = model.config().describe();
     let LoraConfig { rank, dropout, .. } = config;
-    for (place, (name, linear)) in products_mut(model).into_iter().enumerate() {
-        let [output, input] = linear.weight.val().dims();
+    for (place, target) in targets_mut(model, &specs).enumerate() {
+        let Target {
+            local,
+            output,
+            input,
+            linear,
+            ..
+        } = target;
         let bound = (input as f32).sqrt().recip();
-        let a = uniform(seed, &name, rank * input, bound);
+        let a = uniform(seed, local, rank * input, bound);
         linear.lora = Some(Lora {
             lora_a: parameter(a, [rank, input], dtype, device),
             lora_b: parameter(vec![0.0; output * rank], [output, rank], dtype, device),
@@ -110,20 +116,25 @@ pub fn attach<B: Backend>(
     wanted: LoraConfig,
     device: &B::Device,
 ) -> Result<(), TrainError> {
-    let names = model.config().family.names();
     let dtype = model.precision().compute;
+    let specs = model.config().describe();
     let config = adapter.config();
     check(config, wanted)?;
     let mut left: Vec<&str> = adapter.targets().collect();
-    for (place, (name, linear)) in products_mut(model).into_iter().enumerate() {
-        let name = names.published(&name);
-        let Some([a, b]) = adapter.get(&name) else {
+    for (place, target) in targets_mut(model, &specs).enumerate() {
+        let Target {
+            published,
+            output,
+            input,
+            linear,
+            ..
+        } = target;
+        let Some([a, b]) = adapter.get(published) else {
             return Err(TrainError::Adapter {
-                problem: format!("it has no matrices for `{name}`"),
+                problem: format!("it has no matrices for `{published}`"),
             });
         };
-        left.retain(|target| *target != name);
-        let [output, input] = linear.weight.val().dims();
+        left.retain(|target| *target != published);
         let rank = config.rank;
         linear.lora = Some(Lora {
             lora_a: parameter(numbers(&a, [rank, input])?, [rank, input], dtype, device),
@@ -141,44 +152,35 @@ pub fn attach<B: Backend>(
     }
 }
 
-/// Every product of the decoder's layers, by its name here.
-fn products<B: Backend>(model: &Bunny<B>) -> impl Iterator<Item = (String, &Linear<B>)> {
-    let layers = model.language_model.model.layers.iter().enumerate();
-    layers.flat_map(|(at, layer)| {
-        let (attention, mlp) = (&layer.self_attn, &layer.mlp);
-        [
-            ("self_attn.q_proj", Some(&attention.q_proj)),
-            ("self_attn.k_proj", Some(&attention.k_proj)),
-            ("self_attn.v_proj", Some(&attention.v_proj)),
-            ("self_attn.o_proj", Some(&attention.o_proj)),
-            ("mlp.gate_proj", mlp.gate_proj.as_ref()),
-            ("mlp.up_proj", Some(&mlp.up_proj)),
-            ("mlp.down_proj", Some(&mlp.down_proj)),
-        ]
-        .into_iter()
-        .filter_map(move |(name, linear)| Some((format!("model.layers.{at}.{name}"), linear?)))
-    })
+/// A layer that an adapter stands beside.
+struct Target<'a, B: Backend> {
+    /// What it is called here and in files.
+    local: &'a str,
+    published: &'a str,
+    output: usize,
+    input: usize,
+    linear: &'a mut Linear<B>,
 }
 
-/// As [`products`], to be changed.
-fn products_mut<B: Backend>(model: &mut Bunny<B>) -> Vec<(String, &mut Linear<B>)> {
-    let layers = model.language_model.model.layers.iter_mut().enumerate();
-    layers
-        .flat_map(|(at, layer)| {
-            let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
-            [
-                ("self_attn.q_proj", Some(&mut attention.q_proj)),
-                ("self_attn.k_proj", Some(&mut attention.k_proj)),
-                ("self_attn.v_proj", Some(&mut attention.v_proj)),
-                ("self_attn.o_proj", Some(&mut attention.o_proj)),
-                ("mlp.gate_proj", mlp.gate_proj.as_mut()),
-                ("mlp.up_proj", Some(&mut mlp.up_proj)),
-                ("mlp.down_proj", Some(&mut mlp.down_proj)),
-            ]
-            .into_iter()
-            .filter_map(move |(name, linear)| Some((format!("model.layers.{at}.{name}"), linear?)))
+/// Every layer of a model, described by `specs`, that an adapter stands beside.
+fn targets_mut<'a, B: Backend>(
+    model: &'a mut Bunny<B>,
+    specs: &'a [ParameterSpec],
+) -> impl Iterator<Item = Target<'a, B>> {
+    let layers = &mut model.language_model.model.layers;
+    let products = layers.iter_mut().flat_map(DecoderLayer::products_mut);
+    let targets = specs
+        .iter()
+        .filter_map(|spec| Some((spec, spec.adapter_target()?)));
+    targets
+        .zip(products)
+        .map(|((spec, published), linear)| Target {
+            local: spec.local.trim_end_matches(".weight"),
+            published,
+            output: spec.shape[0],
+            input: spec.shape[1],
+            linear,
         })
-        .collect()
 }
 
 /// Adapters' dropouts draw apart from those of the residual stream, whose places count up from 0.

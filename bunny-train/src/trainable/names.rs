@@ -1,10 +1,13 @@
-//! What every parameter of a model is called in files.
+//! Every parameter of a model, by its name in files and with what it is for.
 
-use bunny_core::{Bunny, config::ProjectorKind, model::decoder::Decoder, nn::NameTable};
-use bunny_weights::adapter::{LoraMatrix, lora_name};
+use bunny_core::{
+    Bunny,
+    nn::{self, ParameterKind, ParameterSpec, Visited, visit_parameters},
+};
+use bunny_weights::adapter::lora_name;
 use burn::{
-    module::{Module, ModuleVisitor, Param, ParamId},
-    tensor::{Tensor, backend::Backend},
+    module::{Module, ParamId},
+    tensor::backend::Backend,
 };
 
 /// A parameter, by its name in files.
@@ -18,20 +21,12 @@ pub struct NamedParameter {
     pub block: usize,
     /// The part of the model that it belongs to.
     pub part: Part,
+    /// What it does; an adapter's matrices are products.
+    pub kind: ParameterKind,
+    /// The layer of its part that it belongs to, if it is within the layers.
+    pub layer: Option<usize>,
     /// Its shape.
     pub shape: Vec<usize>,
-}
-
-impl NamedParameter {
-    /// Whether it has a row for each token: one whose gradient is summed up row by row.
-    pub fn is_token_table(&self) -> bool {
-        const TABLES: [&str; 3] = [
-            "embed_tokens.weight",
-            "token_embedding.weight",
-            "lm_head.weight",
-        ];
-        TABLES.iter().any(|table| self.name.ends_with(table))
-    }
 }
 
 /// A part of the model, which learns or not as a whole.
@@ -47,100 +42,52 @@ pub enum Part {
     Tower,
 }
 
+impl From<nn::Part> for Part {
+    fn from(part: nn::Part) -> Self {
+        match part {
+            nn::Part::Projector => Self::Projector,
+            nn::Part::VisionTower => Self::Tower,
+            _ => Self::Language,
+        }
+    }
+}
+
+impl NamedParameter {
+    fn of<B: Backend>(visited: Visited<'_, B>) -> Self {
+        let spec = visited.spec;
+        let (name, part) = match visited.lora {
+            Some(matrix) => {
+                let target = spec.published.strip_suffix(".weight");
+                let target = target.unwrap_or(&spec.published);
+                (lora_name(target, matrix), Part::Lora)
+            }
+            None => (spec.published.clone(), spec.part.into()),
+        };
+        Self {
+            id: visited.id,
+            name,
+            block: visited.block,
+            part,
+            kind: spec.kind,
+            layer: spec.layer,
+            shape: visited.shape,
+        }
+    }
+}
+
+/// Every parameter of a module that `specs` describe, in the module's order.
+pub fn parameters_of<B: Backend>(
+    module: &impl Module<B>,
+    specs: &[ParameterSpec],
+) -> Vec<NamedParameter> {
+    let mut found = Vec::with_capacity(specs.len());
+    visit_parameters(module, specs, |visited| {
+        found.push(NamedParameter::of(visited));
+    });
+    found
+}
+
 /// Every parameter of a Bunny, in the model's order.
 pub fn parameters<B: Backend>(model: &Bunny<B>) -> Vec<NamedParameter> {
-    let names = model.config().family.names();
-    let projector = model.config().projector.kind;
-    walk(model, |path| match path {
-        ["vision_tower", rest @ ..] => {
-            // The name is doubled in published files: the reference's wrapper, then the tower.
-            let name = format!("model.vision_tower.vision_tower.{}", rest.join("."));
-            (names.published(&name), 0, Part::Tower)
-        }
-        ["mm_projector", "layers", layer, rest @ ..] => {
-            let name = match (projector, layer.parse::<usize>()) {
-                // Every other place of the published sequence is a GELU.
-                (ProjectorKind::Mlp { .. }, Ok(layer)) => {
-                    format!("model.mm_projector.{}.{}", 2 * layer, rest.join("."))
-                }
-                _ => format!("model.mm_projector.{}", rest.join(".")),
-            };
-            (name, 0, Part::Projector)
-        }
-        ["language_model", rest @ ..] => decoder_name(names, rest),
-        other => (other.join("."), 0, Part::Language),
-    })
-}
-
-/// Every parameter of a language model alone, in the model's order.
-pub fn decoder_parameters<B: Backend>(
-    model: &Decoder<B>,
-    names: &NameTable,
-) -> Vec<NamedParameter> {
-    walk(model, |path| decoder_name(names, path))
-}
-
-/// The name in files of the decoder's parameter at `path`, its block and its part.
-fn decoder_name(names: &NameTable, path: &[&str]) -> (String, usize, Part) {
-    let published = |path: &[&str]| names.published(&path.join("."));
-    match path {
-        [target @ .., "lora", "lora_a"] => {
-            (lora_name(&published(target), LoraMatrix::A), 0, Part::Lora)
-        }
-        [target @ .., "lora", "lora_b"] => {
-            (lora_name(&published(target), LoraMatrix::B), 0, Part::Lora)
-        }
-        [table @ .., "blocks", block] => {
-            (published(table), block.parse().unwrap_or(0), Part::Language)
-        }
-        path => (published(path), 0, Part::Language),
-    }
-}
-
-/// Every parameter of a module; `name` gives, by its path of fields, its name in files, its block
-/// and its part.
-pub fn walk<B: Backend>(
-    module: &impl Module<B>,
-    name: impl Fn(&[&str]) -> (String, usize, Part),
-) -> Vec<NamedParameter> {
-    struct Walk<N> {
-        path: Vec<String>,
-        name: N,
-        found: Vec<NamedParameter>,
-    }
-
-    impl<B: Backend, N: Fn(&[&str]) -> (String, usize, Part)> ModuleVisitor<B> for Walk<N> {
-        fn enter_module(&mut self, name: &str, container_type: &str) {
-            // Which kind of tower it is stands in no name.
-            if !container_type.starts_with("Enum:") {
-                self.path.push(name.to_owned());
-            }
-        }
-
-        fn exit_module(&mut self, _name: &str, container_type: &str) {
-            if !container_type.starts_with("Enum:") {
-                self.path.pop();
-            }
-        }
-
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
-            let (name, block, part) = (self.name)(&path);
-            self.found.push(NamedParameter {
-                id: param.id,
-                name,
-                block,
-                part,
-                shape: param.lazy_shape().to_vec(),
-            });
-        }
-    }
-
-    let mut walk = Walk {
-        path: Vec::new(),
-        name,
-        found: Vec::new(),
-    };
-    module.visit(&mut walk);
-    walk.found
+    parameters_of(model, &model.config().describe())
 }

@@ -1,6 +1,6 @@
 //! What learns in a stage of training, and at which rates.
 
-use bunny_core::{Bunny, checkpoint::Precision, model::flops::Learning};
+use bunny_core::{Bunny, checkpoint::Precision, model::Learning, nn::ParameterKind};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Tensor, backend::AutodiffBackend},
@@ -94,14 +94,16 @@ impl Trainable {
     /// The shape of a matrix within the layers or the projector: what takes vectors to vectors, and
     /// neither a table nor a factor of an adapter.
     pub fn matrix_of_layer(&self) -> Option<[usize; 2]> {
-        let NamedParameter { name, part, .. } = &self.parameter;
+        let NamedParameter {
+            part, kind, layer, ..
+        } = &self.parameter;
         let inside = match part {
             Part::Projector => true,
             Part::Lora => false,
-            Part::Language | Part::Tower => name.contains(".layers.") || name.contains(".blocks."),
+            Part::Language | Part::Tower => layer.is_some(),
         };
         let shape = self.parameter.shape.as_slice().try_into().ok();
-        shape.filter(|_| inside)
+        shape.filter(|_| inside && *kind == ParameterKind::Product)
     }
 
     /// How many numbers it has.
@@ -173,7 +175,7 @@ pub fn unfreeze<B: AutodiffBackend, M: Module<B>>(
     let trainables: Vec<Trainable> = parameters
         .into_iter()
         .map(|parameter| Trainable {
-            decayed: parameter.shape.len() > 1,
+            decayed: !parameter.kind.is_vector(),
             parameter,
         })
         .collect();
@@ -191,14 +193,14 @@ struct Unfreeze<'a> {
 
 impl Unfreeze<'_> {
     /// The type a parameter that learns is held in, if not that in which it is.
-    fn dtype(&self, trainable: &Trainable, dimensions: usize) -> Option<DType> {
+    fn dtype(&self, trainable: &Trainable) -> Option<DType> {
         let Precision {
             weights, compute, ..
         } = self.precision;
-        // A norm's weight and bias are vectors held in f32 whatever the model's type is.
-        let is_vector = dimensions == 1;
-        let is_bf16_product = weights == DType::BF16 && !trainable.parameter.is_token_table();
-        (!is_vector && !is_bf16_product).then_some(compute)
+        let kind = trainable.parameter.kind;
+        // A norm's weight and bias are held in f32 whatever the model's type is.
+        let is_bf16_product = weights == DType::BF16 && kind == ParameterKind::Product;
+        (!kind.is_vector() && !is_bf16_product).then_some(compute)
     }
 }
 
@@ -211,7 +213,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Unfreeze<'_> {
         let learns = trainable.is_some();
         let id = param.id;
         let value = param.into_value().inner();
-        let value = match trainable.and_then(|trainable| self.dtype(trainable, D)) {
+        let value = match trainable.and_then(|trainable| self.dtype(trainable)) {
             Some(dtype) => value.cast(dtype),
             None => value,
         };
@@ -228,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::recipe::PhiSizes;
-    use crate::trainable::decoder_parameters;
+    use crate::trainable::parameters_of;
 
     type B = Autodiff<Flex>;
 
@@ -258,7 +260,7 @@ mod tests {
         let model: Decoder<B> = Builder::random(1, names, precision, &device, |builder| {
             Decoder::new(&config, builder)
         });
-        let parameters = decoder_parameters(&model, names);
+        let parameters = parameters_of(&model, &config.describe(names));
         let (model, trainables) = unfreeze(model, parameters, precision);
         let mut held = Held(&trainables, Vec::new());
         model.visit(&mut held);

@@ -1,54 +1,63 @@
 //! StableLM-2: sequential blocks under LayerNorms with biases, gated SiLU MLP, a quarter rotated.
 
-use serde_json::Value;
-
+use super::{Definition, fields::*};
 use crate::{
     config::{
-        ConfigError, Fields,
-        decoder::{DecoderConfig, common_fields, probability, rope_number},
+        decoder::DecoderConfig,
+        table::{Field, field},
     },
+    input::conversation::Template,
     nn::NameTable,
 };
 
-/// Reads both spellings: of the hub's present configurations, and of the older StableLMEpoch code
-/// that the reference vendors.
-pub(super) fn decoder_config(fields: &Fields) -> Result<DecoderConfig, ConfigError> {
-    for feature in ["qk_layernorm", "use_parallel_residual"] {
-        if fields.boolean(feature, false)? {
-            return Err(ConfigError::NotSupported {
-                file: fields.file().into(),
-                feature: format!("`{feature}`"),
-            });
-        }
-    }
-    let config = common_fields(fields, DecoderConfig::stablelm_2_1_6b())?;
-    let rotary = fields.number("rope_pct", 0.25)?;
-    Ok(DecoderConfig {
-        norm_eps: fields.number("layer_norm_eps", fields.number("norm_eps", 1e-5)?)?,
-        rotary_dim: (rope_number(fields, "partial_rotary_factor", rotary)? * config.head_dim as f64)
-            as usize,
-        qkv_bias: fields.boolean("use_qkv_bias", true)?,
-        residual_dropout: probability(fields, "hidden_dropout", 0.0)?,
-        attention_dropout: probability(fields, "attention_dropout", 0.0)?,
-        ..config
-    })
-}
-
-/// Each setting in both spellings.
-pub(super) fn own_fields(config: &DecoderConfig) -> Vec<(&'static str, Value)> {
-    vec![
-        ("use_qkv_bias", config.qkv_bias.into()),
-        ("hidden_dropout", config.residual_dropout.into()),
-        ("norm_eps", config.norm_eps.into()),
-        (
-            "rope_pct",
-            (config.rotary_dim as f64 / config.head_dim as f64).into(),
-        ),
-    ]
-}
-
-pub(super) static NAMES: NameTable = NameTable {
-    renames: &[],
-    fused: &[],
-    unused: &["*.rotary_emb.inv_freq"],
+/// Reads and writes both spellings: of the hub's present configurations, and of the older
+/// StableLMEpoch code that the reference vendors.
+pub(super) static STABLELM: Definition = Definition {
+    model_types: &["stablelm", "stablelm_epoch"],
+    bunny: ["bunny-stablelm", "BunnyStableLMForCausalLM"],
+    base: ["stablelm", "StableLmForCausalLM"],
+    template: Template::Bunny,
+    defaults: DecoderConfig::stablelm_2_1_6b,
+    fields: &[
+        VOCAB_SIZE,
+        HIDDEN_SIZE,
+        INTERMEDIATE_SIZE,
+        NUM_HIDDEN_LAYERS,
+        NUM_ATTENTION_HEADS,
+        NUM_KEY_VALUE_HEADS,
+        HIDDEN_ACT,
+        MAX_POSITION_EMBEDDINGS,
+        Field {
+            name: "layer_norm_eps",
+            read: Some(|fields, config| {
+                let older = fields.number("norm_eps", config.norm_eps)?;
+                config.norm_eps = fields.number("layer_norm_eps", older)?;
+                Ok(())
+            }),
+            write: |config| config.norm_eps.into(),
+        },
+        ROPE_THETA,
+        Field {
+            name: "partial_rotary_factor",
+            read: Some(|fields, config| {
+                let older = fields.number("rope_pct", 0.25)?;
+                read_rotary_share(fields, config, older)
+            }),
+            write: |config| rotary_share(config).into(),
+        },
+        TIE_WORD_EMBEDDINGS,
+        ATTENTION_DROPOUT,
+    ],
+    own_fields: &[
+        field!("use_qkv_bias" => qkv_bias, flag),
+        field!("hidden_dropout" => residual_dropout, share),
+        field!("norm_eps" says |config| config.norm_eps.into()),
+        field!("rope_pct" says |config| rotary_share(config).into()),
+    ],
+    refused: &["qk_layernorm", "use_parallel_residual", "rope_scaling"],
+    names: NameTable {
+        renames: &[],
+        fused: &[],
+        unused: &["*.rotary_emb.inv_freq"],
+    },
 };

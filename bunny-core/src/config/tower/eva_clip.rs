@@ -1,6 +1,11 @@
 //! The sizes of an EVA02-CLIP tower.
 
-use crate::config::{ConfigError, Fields};
+use serde_json::{Map, Value, json};
+
+use crate::config::{
+    ConfigError, Fields,
+    table::{self, Field, field},
+};
 
 /// The sizes of an EVA-CLIP tower (`vision_cfg` of EVA-CLIP's model configurations).
 #[derive(Debug, Clone, PartialEq)]
@@ -37,11 +42,10 @@ impl EvaClipConfig {
 
     /// Reads a model configuration in EVA-CLIP's own form.
     pub(super) fn of(fields: &Fields) -> Result<Self, ConfigError> {
-        let published = Self::eva02_l_14_336();
         let cfg = fields
             .object("vision_cfg")?
             .ok_or_else(|| fields.invalid("vision_cfg", "is missing"))?;
-        for needed in ["rope", "naiveswiglu", "subln"] {
+        for needed in NEEDED {
             if !cfg.boolean(needed, true)? {
                 return Err(ConfigError::NotSupported {
                     file: cfg.file().into(),
@@ -55,24 +59,11 @@ impl EvaClipConfig {
                 feature: "an EVA-CLIP tower with `postnorm`".into(),
             });
         }
-        let size = |field, default| cfg.count(field, default, 1 << 20);
-        let width = size("width", published.width)?;
-        let image_size = size("image_size", published.image_size)?;
-        let patch_size = size("patch_size", published.patch_size)?;
-        let grid = image_size / patch_size;
-        let config = Self {
-            width,
-            layers: cfg.count("layers", published.layers, 1024)?,
-            head_width: size("head_width", published.head_width)?,
-            intermediate_size: (cfg.number("mlp_ratio", 2.6667)? * width as f64) as usize,
-            image_size,
-            patch_size,
-            rope_grid: if cfg.boolean("intp_freq", true)? {
-                size("pt_hw_seq_len", published.rope_grid)?
-            } else {
-                grid
-            },
-        };
+        cfg.refuse_unknown_switches(|field| {
+            WITHOUT_EFFECT.contains(&field) || FIELDS.iter().any(|own| own.name == field)
+        })?;
+        let mut config = Self::eva02_l_14_336();
+        table::read(FIELDS, &cfg, &mut config)?;
         if config.patch_size > config.image_size {
             return Err(cfg.invalid("patch_size", "must not exceed image_size"));
         }
@@ -83,6 +74,13 @@ impl EvaClipConfig {
             return Err(cfg.invalid("head_width", "must divide width and be a multiple of 4"));
         }
         Ok(config)
+    }
+
+    /// The `config.json` of a tower's own folder.
+    pub(super) fn to_json(&self) -> Value {
+        let mut cfg = Map::new();
+        table::write(FIELDS, self, None, &mut cfg);
+        json!({ "vision_cfg": cfg })
     }
 
     /// Patches along one side.
@@ -100,3 +98,41 @@ impl EvaClipConfig {
         self.layers - 1
     }
 }
+
+/// What every tower of this kind has.
+const NEEDED: [&str; 3] = ["rope", "naiveswiglu", "subln"];
+
+/// Which implementation computes the same.
+const WITHOUT_EFFECT: [&str; 2] = ["xattn", "fusedLN"];
+
+static FIELDS: &[Field<EvaClipConfig>] = &[
+    field!("image_size" => image_size, count up to 1 << 20),
+    field!("layers" => layers, count up to 1024),
+    field!("width" => width, count up to 1 << 20),
+    field!("head_width" => head_width, count up to 1 << 20),
+    Field {
+        name: "mlp_ratio",
+        read: Some(|cfg, config| {
+            let ratio = cfg.number("mlp_ratio", 2.6667)?;
+            config.intermediate_size = (ratio * config.width as f64) as usize;
+            Ok(())
+        }),
+        write: |config| (config.intermediate_size as f64 / config.width as f64).into(),
+    },
+    field!("patch_size" => patch_size, count up to 1 << 20),
+    field!("rope" says |_| true.into()),
+    Field {
+        name: "pt_hw_seq_len",
+        read: Some(|cfg, config| {
+            config.rope_grid = match cfg.boolean("intp_freq", true)? {
+                true => cfg.count("pt_hw_seq_len", config.rope_grid, 1 << 20)?,
+                false => config.grid(),
+            };
+            Ok(())
+        }),
+        write: |config| config.rope_grid.into(),
+    },
+    field!("intp_freq" says |_| true.into()),
+    field!("naiveswiglu" says |_| true.into()),
+    field!("subln" says |_| true.into()),
+];

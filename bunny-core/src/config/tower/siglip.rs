@@ -1,7 +1,12 @@
 //! The sizes of a SigLIP tower.
 
+use serde_json::{Map, Value, json};
+
 use crate::{
-    config::{ConfigError, Fields},
+    config::{
+        ConfigError, Fields,
+        table::{self, Field, field},
+    },
     nn::Activation,
 };
 
@@ -61,25 +66,8 @@ impl SiglipConfig {
     /// # Errors
     /// When one is out of range, or they do not fit each other.
     pub fn of(fields: &Fields) -> Result<Self, ConfigError> {
-        let default = Self::base_patch16_224();
-        let size = |field, default| fields.count(field, default, 1 << 20);
-        if size("num_channels", 3)? != 3 {
-            return Err(fields.invalid("num_channels", "must be 3"));
-        }
-        let config = Self {
-            hidden_size: size("hidden_size", default.hidden_size)?,
-            intermediate_size: size("intermediate_size", default.intermediate_size)?,
-            num_hidden_layers: fields.count(
-                "num_hidden_layers",
-                default.num_hidden_layers,
-                1024,
-            )?,
-            num_attention_heads: size("num_attention_heads", default.num_attention_heads)?,
-            image_size: size("image_size", default.image_size)?,
-            patch_size: size("patch_size", default.patch_size)?,
-            layer_norm_eps: fields.number("layer_norm_eps", default.layer_norm_eps)?,
-            activation: fields.activation("hidden_act", default.activation)?,
-        };
+        let mut config = Self::base_patch16_224();
+        table::read(FIELDS, fields, &mut config)?;
         if !config
             .hidden_size
             .is_multiple_of(config.num_attention_heads)
@@ -98,6 +86,15 @@ impl SiglipConfig {
         Ok(config)
     }
 
+    /// The `config.json` of a tower's own folder.
+    pub(super) fn to_json(&self) -> Value {
+        let mut json = Map::new();
+        json.insert("model_type".into(), "siglip_vision_model".into());
+        json.insert("architectures".into(), json!(["SiglipVisionModel"]));
+        table::write(FIELDS, self, None, &mut json);
+        json.into()
+    }
+
     /// Patches of a picture, which is also the number of features.
     pub fn tokens(&self) -> usize {
         let side = self.image_size / self.patch_size;
@@ -109,3 +106,36 @@ impl SiglipConfig {
         self.num_hidden_layers - 1
     }
 }
+
+static FIELDS: &[Field<SiglipConfig>] = &[
+    field!("hidden_size" => hidden_size, count up to 1 << 20),
+    field!("intermediate_size" => intermediate_size, count up to 1 << 20),
+    field!("num_hidden_layers" => num_hidden_layers, count up to 1024),
+    field!("num_attention_heads" => num_attention_heads, count up to 1 << 20),
+    Field {
+        name: "num_channels",
+        read: Some(
+            |fields, _| match fields.count("num_channels", 3, 1 << 20)? {
+                3 => Ok(()),
+                _ => Err(fields.invalid("num_channels", "must be 3")),
+            },
+        ),
+        write: |_| 3.into(),
+    },
+    field!("image_size" => image_size, count up to 1 << 20),
+    field!("patch_size" => patch_size, count up to 1 << 20),
+    Field {
+        name: "hidden_act",
+        read: Some(|fields, config| {
+            config.activation = fields.activation("hidden_act", config.activation)?;
+            Ok(())
+        }),
+        write: |config| match config.activation {
+            // As `transformers` calls it in towers.
+            Activation::GeluTanh => "gelu_pytorch_tanh".into(),
+            other => other.name().into(),
+        },
+    },
+    field!("layer_norm_eps" => layer_norm_eps, number),
+    field!("attention_dropout" says |_| 0.0.into()),
+];

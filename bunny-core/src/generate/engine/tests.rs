@@ -358,7 +358,7 @@ macro_rules! on_backend {
     };
 }
 
-on_backend!(flex, Flex);
+on_backend!(flex, burn_flex::Flex);
 #[cfg(feature = "ndarray")]
 on_backend!(ndarray, burn_ndarray::NdArray);
 #[cfg(feature = "wgpu")]

@@ -13,6 +13,7 @@ const SYSTEM: &str = "A chat between a curious user and an artificial intelligen
 /// All but [`Plain`](Template::Plain) read `{system} USER: … ASSISTANT: …{end}USER: …`, with
 /// nothing between an answer's end of text and the next `USER`. They differ in that end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Template {
     /// Phi-1.5, Phi-2, StableLM-2, Qwen1.5: answers end in `<|endoftext|>`.
     #[default]
@@ -45,6 +46,15 @@ impl Template {
             Template::MiniCpm => "minicpm",
             Template::Llama => "llama",
             Template::Plain => "plain",
+        }
+    }
+
+    /// Whether a prompt begins with the tokenizer's beginning of sequence; `None` where both will do.
+    pub fn begins_with_bos(self) -> Option<bool> {
+        match self {
+            Template::Bunny => Some(false),
+            Template::MiniCpm | Template::Llama => Some(true),
+            Template::Phi3 | Template::Plain => None,
         }
     }
 

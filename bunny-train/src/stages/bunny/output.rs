@@ -2,22 +2,26 @@
 
 use std::path::Path;
 
-use bunny_base::write_atomic;
-use bunny_core::{Bunny, checkpoint::OpenModel};
+use bunny_core::{
+    Bunny,
+    checkpoint::OpenModel,
+    nn::{self, stored_as},
+};
 use bunny_weights::{
-    StoredDtype,
+    ModelFolder, StoredDtype,
     adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
     convert::f32_bytes,
+    folder::CONFIG,
     writer::{MAX_SHARD_SIZE, PlannedTensor, write_file},
 };
 use burn::{
     module::AutodiffModule,
     tensor::{
-        DType, Tensor,
+        Tensor,
         backend::{AutodiffBackend, Backend},
     },
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     error::TrainError,
@@ -48,7 +52,6 @@ pub fn write<B: AutodiffBackend>(
     start: &OpenModel,
 ) -> Result<(), TrainError> {
     let parts = recipe.trainable_parts();
-    let mut config = config_json.clone();
     let is_lora = |trainable: &Trainable| trainable.parameter.part == Part::Lora;
     if parts.lora {
         let lora = Masters::of(trainables, optimizer, |trainable| {
@@ -75,33 +78,15 @@ pub fn write<B: AutodiffBackend>(
     } else if parts == TrainableParts::PRETRAIN {
         Masters::new(trainables, optimizer).write(&folder.join(PROJECTOR_WEIGHTS))?;
     } else {
-        let dtype = match model.precision().weights {
-            DType::F16 => StoredDtype::F16,
-            DType::BF16 => StoredDtype::BF16,
-            _ => StoredDtype::F32,
-        };
-        model.valid().save(
-            folder,
-            dtype,
-            MAX_SHARD_SIZE,
-            start.tokenizer_folder.as_deref(),
-            &start.image_processor,
-        )?;
-        // What the saved model says of itself goes before what training started from.
-        let path = folder.join("config.json");
-        let text = std::fs::read(&path).map_err(TrainError::io(&path, "read"))?;
-        let saved: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(|error| TrainError::State {
-                path,
-                problem: error.to_string(),
-            })?;
-        if let Value::Object(all) = &mut config {
-            all.extend(saved);
-        }
+        let dtype = stored_as(model.precision().weights).unwrap_or(StoredDtype::F32);
+        let (beside, processor) = (&start.beside, &start.image_processor);
+        model
+            .valid()
+            .save(folder, dtype, MAX_SHARD_SIZE, beside, processor)?;
+        return Ok(());
     }
-    write_atomic(folder.join("config.json"), |file| {
-        writeln!(file, "{config:#}")
-    })?;
+    let config = ModelFolder::new().with_json(CONFIG, config_json.clone());
+    config.write_files(folder)?;
     Ok(())
 }
 
@@ -114,7 +99,7 @@ fn frozen_projector<B: Backend>(
         return Vec::new();
     }
     let parameters = model.named_parameters().into_iter();
-    let projector = parameters.filter(|one| one.name.starts_with("model.mm_projector."));
+    let projector = parameters.filter(|one| one.name.starts_with(nn::Part::Projector.prefix()));
     let numbers = |pieces: &[Tensor<B, 1>]| {
         let pieces = pieces.iter().map(|piece| piece.to_data());
         pieces

@@ -1,14 +1,20 @@
 //! Where a stage starts: the parts of the model, and what its `config.json` will say.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bunny_core::{
     Bunny, BunnyConfig, ConfigError, Fields,
     checkpoint::{OpenModel, Parts, Precision, open_projector},
-    config::{Family, ProjectorKind},
+    config::Family,
     input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
+    nn::Part,
 };
-use bunny_weights::{TensorFiles, adapter::Adapter, convert::f32_bytes};
+use bunny_weights::{
+    StoredDtype, StoredTensor, TensorFiles, adapter::Adapter, convert::f32_bytes, folder::CONFIG,
+};
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
@@ -17,8 +23,6 @@ use crate::{
     recipe::BunnyRecipe,
     trainable::{lora, uniform},
 };
-
-const CONFIG_FILE: &str = "config.json";
 
 /// The folders and files that a recipe's names stand for.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +62,7 @@ impl SetupConfig {
         model: &Path,
         vision_tower: Option<&Path>,
     ) -> Result<Self, TrainError> {
-        let file = model.join(CONFIG_FILE);
+        let file = model.join(CONFIG);
         let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
             file: file.clone(),
             source,
@@ -127,8 +131,9 @@ impl BunnySetup {
             learnt.push(open_projector(file)?);
         }
         let own = TensorFiles::open_folder(&paths.model)?;
+        let prefix = Part::Projector.prefix();
         let holds_projector =
-            |files: &TensorFiles| files.names().any(|name| name.contains("mm_projector."));
+            |files: &TensorFiles| files.names().any(|name| name.starts_with(prefix));
         let has_new_projector = !learnt.iter().chain([&own]).any(holds_projector);
         if has_new_projector {
             if recipe.freeze_mm_mlp_adapter {
@@ -142,7 +147,7 @@ impl BunnySetup {
             learnt,
         };
         let described = setup.config_json.to_string();
-        let mut open = parts.open(&Fields::parse(paths.model.join(CONFIG_FILE), &described)?)?;
+        let mut open = parts.open(&Fields::parse(paths.model.join(CONFIG), &described)?)?;
         open.image_processor = open.image_processor.with_aspect(recipe.aspect());
         Ok(Self {
             open,
@@ -202,12 +207,10 @@ fn describe(json: &mut Value, family: Family, recipe: &BunnyRecipe) {
 
 /// A template counts on a beginning of sequence, or on none.
 fn check_tokenizer(template: Template, adds_bos: bool) -> Result<(), TrainError> {
-    let fits = match template {
-        Template::Bunny => !adds_bos,
-        Template::MiniCpm | Template::Llama => adds_bos,
-        Template::Phi3 | Template::Plain => true,
-    };
-    match fits {
+    match template
+        .begins_with_bos()
+        .is_none_or(|begins| begins == adds_bos)
+    {
         true => Ok(()),
         false => Err(TrainError::BeginningOfSequence { template, adds_bos }),
     }
@@ -216,42 +219,24 @@ fn check_tokenizer(template: Template, adds_bos: bool) -> Result<(), TrainError>
 /// A projector that has not learnt yet, drawn as torch draws its linear layers: weights and biases
 /// uniform within `1/√in`.
 fn new_projector(config: &BunnyConfig, seed: u64) -> Result<TensorFiles, TrainError> {
-    let projector = &config.projector;
-    let layers: Vec<String> = match projector.kind {
-        ProjectorKind::Identity => return Ok(TensorFiles::default()),
-        ProjectorKind::Linear => vec!["model.mm_projector".into()],
-        ProjectorKind::Mlp { depth } => (0..depth)
-            .map(|at| format!("model.mm_projector.{}", 2 * at))
-            .collect(),
-    };
-    let mut tensors = Vec::new();
-    for (at, layer) in layers.iter().enumerate() {
-        let input = if at == 0 {
-            projector.input
-        } else {
-            projector.output
-        };
-        let bound = (input as f32).sqrt().recip();
-        for (part, shape) in [
-            ("weight", vec![projector.output, input]),
-            ("bias", vec![projector.output]),
-        ] {
-            let name = format!("{layer}.{part}");
-            let values = uniform(seed, &name, shape.iter().product(), bound);
-            tensors.push((name, shape, f32_bytes(&values)));
-        }
-    }
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view =
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
-        (
-            name.as_str(),
-            view.expect("the bytes were made for the shape"),
-        )
-    });
-    let file = safetensors::serialize(views, None).expect("every name is its own");
-    Ok(TensorFiles::from_bytes(
-        "a new projector.safetensors",
-        file.into(),
-    )?)
+    let file: Arc<Path> = Path::new("a new projector").into();
+    let specs = config.describe().into_iter();
+    let mut bound = 0.0;
+    let tensors = specs
+        .filter(|spec| spec.part == Part::Projector)
+        .map(|spec| {
+            // A layer's bias comes behind its weight, and has the same bound.
+            if let [_, input] = spec.shape[..] {
+                bound = (input as f32).sqrt().recip();
+            }
+            let values = uniform(seed, &spec.published, spec.count() as usize, bound);
+            StoredTensor {
+                name: spec.published,
+                dtype: StoredDtype::F32,
+                shape: spec.shape,
+                bytes: f32_bytes(&values).into(),
+                file: file.clone(),
+            }
+        });
+    Ok(TensorFiles::from_tensors(tensors)?)
 }

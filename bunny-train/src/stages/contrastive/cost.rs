@@ -1,47 +1,23 @@
-//! What a pair of towers costs: parameters, and operations of a step.
+//! What a step of a pair of towers costs.
 
-use bunny_core::{
-    config::{SiglipConfig, VisionConfig},
-    model::flops::layers_forward,
-    nn::{NameTable, count, describe},
-};
+use bunny_core::config::{SiglipConfig, VisionConfig};
 
-use super::SiglipPair;
 use crate::recipe::ContrastiveRecipe;
 
-/// How many parameters both towers have together, at a vocabulary of `vocab_size`.
-pub fn pair_parameters(
-    recipe: &ContrastiveRecipe,
-    vision: &SiglipConfig,
-    vocab_size: usize,
-) -> u64 {
-    count(&describe(&NameTable::SAME, |builder| {
-        SiglipPair::new(recipe, vision, vocab_size, builder)
-    }))
-}
-
-/// Operations of so many pairs' forward pass and of its way back ([`bunny_core::model::flops`] says
-/// what is counted): both towers, all of which learn, what makes one vector of each, and the products
-/// of all pictures with all captions.
+/// Operations of so many pairs' forward pass and of its way back ([`bunny_core::model::ModelFlops`]
+/// says what is counted): both towers, all of which learn, what makes one vector of each, and the
+/// products of all pictures with all captions.
 pub fn pair_flops(recipe: &ContrastiveRecipe, vision: &SiglipConfig, pairs: usize) -> u64 {
-    let layers = |config: &SiglipConfig, positions: usize, layers: usize| {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let weights = layers * (4 * hidden * hidden + 2 * hidden * wide);
-        layers_forward(positions, weights as u64, layers * hidden)
-    };
     let (hidden, wide) = (vision.hidden_size as u64, vision.intermediate_size as u64);
-    let text = &recipe.text;
+    let (patches, text) = (vision.tokens() as u64, &recipe.text);
     // A tower in a Bunny leaves out its last layer; here all of them take part.
-    let last = layers(vision, vision.tokens(), 1);
+    let last = vision.layer_flops(vision.tokens());
     // One query over all patches, then an MLP.
-    let patches = vision.tokens() as u64;
     let head =
         2 * hidden * hidden * (2 + 2 * patches) + 4 * patches * hidden + 2 * 2 * hidden * wide;
-    let caption = layers(
-        &text.layers(vision.layer_norm_eps),
-        text.max_position_embeddings,
-        text.num_hidden_layers,
-    ) + 2 * text.hidden_size as u64 * hidden;
+    let layers = text.layers(vision.layer_norm_eps);
+    let caption = text.num_hidden_layers as u64 * layers.layer_flops(text.max_position_embeddings)
+        + 2 * text.hidden_size as u64 * hidden;
     let tower = VisionConfig::Siglip(vision.clone()).flops();
     let pairs = pairs as u64;
     let products = 2 * pairs * pairs * hidden;

@@ -4,7 +4,10 @@ use bunny_core::{
     checkpoint::Precision,
     config::SiglipConfig,
     model::tower::{Siglip, SiglipLayer, SiglipMlp},
-    nn::{AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, attention},
+    nn::{
+        AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, ParameterSpec, Part,
+        attention, describe,
+    },
     ops,
 };
 use burn::{
@@ -13,10 +16,7 @@ use burn::{
 };
 
 use super::loss::sigmoid_loss;
-use crate::{
-    recipe::ContrastiveRecipe,
-    trainable::{NamedParameter, Part, reinitialize, walk},
-};
+use crate::{recipe::ContrastiveRecipe, trainable::reinitialize};
 
 /// Pictures and captions to vectors in one space.
 #[derive(Module, Debug)]
@@ -99,6 +99,17 @@ pub struct TextEncoder<B: Backend> {
 const INITIAL_SCALE: f32 = std::f32::consts::LN_10;
 const INITIAL_BIAS: f32 = -10.0;
 
+/// Every parameter of both towers, in their order.
+pub fn describe_pair(
+    recipe: &ContrastiveRecipe,
+    vision: &SiglipConfig,
+    vocab_size: usize,
+) -> Vec<ParameterSpec> {
+    describe(&NameTable::SAME, |builder| {
+        SiglipPair::new(recipe, vision, vocab_size, &builder.of(Part::VisionTower))
+    })
+}
+
 impl<B: Backend> SiglipPair<B> {
     /// Towers that have not learnt yet, weights drawn with LeCun's deviation, `1/√inputs`, which is
     /// transformers' for tables and patches and close to its Glorot's for products.
@@ -171,18 +182,6 @@ impl<B: Backend> SiglipPair<B> {
     pub fn captions(&self, ids: &[i32]) -> Tensor<B, 2> {
         self.text_model.forward(ids)
     }
-
-    /// Every parameter by its name in files.
-    pub fn parameters(&self) -> Vec<NamedParameter> {
-        walk(self, |path| {
-            let name = match path {
-                ["tower", rest @ ..] => rest.join("."),
-                ["head", rest @ ..] => format!("vision_model.head.{}", rest.join(".")),
-                path => path.join("."),
-            };
-            (name, 0, Part::Tower)
-        })
-    }
 }
 
 impl<B: Backend> PoolingHead<B> {
@@ -197,11 +196,7 @@ impl<B: Backend> PoolingHead<B> {
                     [3 * hidden, hidden],
                     Initial::Normal(0.02),
                 ),
-                in_proj_bias: attention.addend(
-                    "in_proj_bias",
-                    [3 * hidden],
-                    Initial::Constant(0.0),
-                ),
+                in_proj_bias: attention.bias("in_proj_bias", 3 * hidden),
                 out_proj: Linear::new(&attention.child("out_proj"), hidden, hidden, true),
                 heads: config.num_attention_heads,
             },
@@ -281,7 +276,7 @@ impl<B: Backend> TextTower<B> {
             },
             encoder: TextEncoder {
                 layers: (0..text.num_hidden_layers)
-                    .map(|layer| SiglipLayer::new(&config, &layers.child(layer)))
+                    .map(|layer| SiglipLayer::new(&config, &layers.layer(layer)))
                     .collect(),
             },
             final_layer_norm: Norm::layer_norm(
