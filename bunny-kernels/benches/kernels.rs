@@ -1,4 +1,4 @@
-//! The CPU kernels on the shapes of Phi-2 and SigLIP, beside the `gemm` crate and plain loops.
+//! The CPU kernels on the shapes of Phi-2 and SigLIP, beside plain loops.
 //!
 //! `cargo bench -p bunny-kernels --bench kernels [stream] [many] [pairs] [elements] [attention]`
 //!
@@ -86,34 +86,6 @@ fn naive_linear(x: &[f32], w: &[f32], y: &mut [f32], inner: usize) {
     }
 }
 
-fn gemm_linear(x: &[f32], w: &[f32], y: &mut [f32], (m, k, n): (usize, usize, usize)) {
-    assert!(x.len() == m * k && w.len() == n * k && y.len() == m * n);
-    // SAFETY: the three matrices are as large as they are said to be.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            y.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            x.as_ptr(),
-            1,
-            k as isize,
-            w.as_ptr(),
-            k as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::Rayon(0),
-        );
-    }
-}
-
 struct Weights {
     single: Vec<f32>,
     half: Vec<f16>,
@@ -139,26 +111,24 @@ fn stream() {
         let w = Weights::new(k * n);
         for m in [1, 2, 4, 8] {
             let x = noise(m * k, 2);
-            let [mut y1, mut y2, mut y3, mut y4] = [(); 4].map(|()| vec![0.0; m * n]);
-            let [single, half, brain, gemm] = race(
+            let [mut y1, mut y2, mut y3] = [(); 3].map(|()| vec![0.0; m * n]);
+            let [single, half, brain] = race(
                 20,
                 [
                     &mut || linear(&x, WeightRef::F32(&w.single), None, &mut y1, m, k, n),
                     &mut || linear(&x, WeightRef::F16(&w.half), None, &mut y2, m, k, n),
                     &mut || linear(&x, WeightRef::Bf16(&w.brain), None, &mut y3, m, k, n),
-                    &mut || gemm_linear(&x, &w.single, &mut y4, (m, k, n)),
                 ],
             );
             let gigabytes = (k * n) as f64 * 1e-9;
             println!(
-                "{m} x {k} x {n}: f32 {:.2} ms {:.1} GB/s, f16 {:.2} ms {:.1} GB/s, bf16 {:.2} ms {:.1} GB/s; gemm crate f32 {:.2} ms",
+                "{m} x {k} x {n}: f32 {:.2} ms {:.1} GB/s, f16 {:.2} ms {:.1} GB/s, bf16 {:.2} ms {:.1} GB/s",
                 single * 1e3,
                 4.0 * gigabytes / single,
                 half * 1e3,
                 2.0 * gigabytes / half,
                 brain * 1e3,
                 2.0 * gigabytes / brain,
-                gemm * 1e3,
             );
         }
     }
@@ -174,7 +144,7 @@ fn many() {
         (768, 10240, 2560),
     ] {
         let (w, x) = (Weights::new(k * n), noise(m * k, 2));
-        let [mut y1, mut y2, mut y3, mut y4, mut y5] = [(); 5].map(|()| vec![0.0; m * n]);
+        let [mut y1, mut y2, mut y3, mut y4] = [(); 4].map(|()| vec![0.0; m * n]);
         let times = race(
             5,
             [
@@ -182,7 +152,6 @@ fn many() {
                 &mut || linear(&x, WeightRef::F16(&w.half), None, &mut y2, m, k, n),
                 &mut || linear(&x, WeightRef::Bf16(&w.brain), None, &mut y3, m, k, n),
                 &mut || linear_bf16_dot(&x, WeightRef::Bf16(&w.brain), None, &mut y4, m, k, n),
-                &mut || gemm_linear(&x, &w.single, &mut y5, (m, k, n)),
             ],
         );
         let (dy, mut dx, mut dw) = (noise(m * n, 3), vec![0.0; m * k], vec![0.0; n * k]);
@@ -199,10 +168,10 @@ fn many() {
             [&mut || naive_linear(&x[..4 * k], &w.single, &mut y1[..4 * n], k)],
         );
         let rate = |seconds: f64| 2e-9 * (m * k * n) as f64 / seconds;
-        let [single, half, brain, dot, gemm] = times.map(rate);
+        let [single, half, brain, dot] = times.map(rate);
         let [input, weight] = backward.map(rate);
         println!(
-            "{m} x {k} x {n}, GFLOP/s: f32 {single:.0}, f16 {half:.0}, bf16 {brain:.0}, bf16 dot{} {dot:.0}, for input {input:.0}, for weight {weight:.0}; gemm crate f32 {gemm:.0}, plain loop {:.1}",
+            "{m} x {k} x {n}, GFLOP/s: f32 {single:.0}, f16 {half:.0}, bf16 {brain:.0}, bf16 dot{} {dot:.0}, for input {input:.0}, for weight {weight:.0}; plain loop {:.1}",
             if has_bf16_dot() { "" } else { " (in software)" },
             rate(naive * m as f64 / 4.0),
         );

@@ -19,9 +19,10 @@
 mod activation;
 mod adamw;
 #[cfg(target_arch = "x86_64")]
-pub mod amx;
+mod amx;
 mod attention;
 mod cross_entropy;
+pub mod exact;
 mod linear;
 mod math;
 mod norm;
@@ -30,6 +31,7 @@ mod parallel;
 mod product;
 mod register_tile;
 mod rope;
+pub mod rough;
 mod scratch;
 mod simd;
 #[cfg(test)]
@@ -45,7 +47,7 @@ pub use attention::{
 };
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{
-    WeightRef, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
+    WeightRef, add_product, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
     linear_backward_input_bf16_dot, linear_backward_weight, linear_backward_weight_bf16_dot,
     linear_bf16_dot,
 };

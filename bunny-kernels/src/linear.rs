@@ -3,8 +3,9 @@
 use crate::parallel;
 use crate::product::stream::stream;
 use crate::product::{Layout, Product, Start};
+use crate::rough::Arithmetic;
 use crate::scratch::Shared;
-use crate::simd::{Kernel, Simd, dispatch, has_pairs};
+use crate::simd::{Kernel, Simd, dispatch};
 use half::{bf16, f16};
 
 /// Up to this many rows the weight is streamed as it is; beyond, packing it pays.
@@ -85,10 +86,10 @@ pub(crate) fn forward<'a, E>(
     }
 }
 
-/// Whether this processor has instructions that [`linear_bf16_dot`] is for: AVX512-BF16, or AMX
-/// beside it.
+/// Whether [`linear_bf16_dot`] and its gradients pay on this processor: see
+/// [`Arithmetic::fastest`](crate::rough::Arithmetic::fastest).
 pub fn has_bf16_dot() -> bool {
-    has_pairs()
+    Arithmetic::fastest() != Arithmetic::Float32
 }
 
 /// [`linear`] with input and weight rounded to `bf16` and sums in `f32`. Where [`has_bf16_dot`], it is
@@ -215,6 +216,24 @@ pub(crate) fn backward_weight<'a>(
             Start::Zero
         },
     }
+}
+
+/// Adds `a [rows, inner] · b [inner, out]` to `y [rows, out]`, in `f32`.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` and `out`.
+pub fn add_product(a: &[f32], b: &[f32], y: &mut [f32], rows: usize, inner: usize, out: usize) {
+    let product = Product {
+        m: rows,
+        n: out,
+        k: inner,
+        a,
+        a_layout: Layout::AlongDepth,
+        b,
+        b_layout: Layout::AcrossDepth,
+        start: Start::Present,
+    };
+    product.compute::<false>(y);
 }
 
 /// Rows that one task of [`linear_backward_bias`] sums. Fixed, for the order of the sum.
@@ -423,6 +442,28 @@ mod tests {
                     TOLERANCE,
                     &format!("twice {rows} {inner} {out}"),
                 );
+            }
+        });
+    }
+
+    #[test]
+    fn a_product_is_added_to_what_is_there() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (a, b) = (noise(rows * inner, 1), noise(inner * out, 2));
+                let mut y = noise(rows * out, 3);
+                let products = product(
+                    (rows, inner, out),
+                    |i, p| a[i * inner + p],
+                    |p, j| b[p * out + j],
+                );
+                let expected: Vec<f64> = products
+                    .iter()
+                    .zip(&y)
+                    .map(|(product, y)| product + f64::from(*y))
+                    .collect();
+                add_product(&a, &b, &mut y, rows, inner, out);
+                assert_close(&y, &expected, TOLERANCE, &format!("{rows} {inner} {out}"));
             }
         });
     }

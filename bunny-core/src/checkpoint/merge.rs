@@ -1,7 +1,7 @@
 //! LoRA adapters merged into the weights they belong to.
 
+use bunny_kernels::add_product;
 use bunny_weights::{CheckpointError, StoredTensor, adapter::Adapter, convert};
-use gemm::{Parallelism, gemm};
 
 use super::weights::float_type;
 
@@ -36,32 +36,9 @@ pub(super) fn add_adapter(
         let dtype = float_type(stored)?;
         Ok(convert::to_f32(&stored.bytes, dtype).expect("the type is a float"))
     };
-    let (a, b) = (widened(&a)?, widened(&b)?);
-    assert_eq!(weight.len(), output * input);
-    // SAFETY: three whole row-major matrices: `weight` is [output, input], asserted here; `b` and
-    // `a` have the shapes checked above.
-    unsafe {
-        gemm(
-            output,
-            input,
-            rank,
-            weight.as_mut_ptr(),
-            1,
-            input as isize,
-            true,
-            b.as_ptr(),
-            1,
-            rank as isize,
-            a.as_ptr(),
-            1,
-            input as isize,
-            1.0,
-            adapter.config().scale() as f32,
-            false,
-            false,
-            false,
-            Parallelism::Rayon(0),
-        );
-    }
+    let (a, mut b) = (widened(&a)?, widened(&b)?);
+    let scale = adapter.config().scale() as f32;
+    b.iter_mut().for_each(|b| *b *= scale);
+    add_product(&b, &a, weight, output, rank, input);
     Ok(())
 }

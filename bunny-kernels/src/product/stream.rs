@@ -46,7 +46,7 @@ struct Stream<'a, E> {
     x: &'a [f32],
     w: &'a [E],
     bias: Option<&'a [f32]>,
-    y: Shared<f32>,
+    y: Shared<'a, f32>,
     rows: usize,
     inner: usize,
     out: usize,
