@@ -1,6 +1,6 @@
 //! The CPU kernels on the shapes of Phi-2 and SigLIP, beside plain loops.
 //!
-//! `cargo bench -p bunny-kernels --bench kernels [stream] [many] [pairs] [elements] [attention]`
+//! `cargo bench -p bunny-kernels --bench kernels [stream] [decoding] [many] [pairs] [elements] [attention]`
 //!
 //! Every figure is the least of several runs, and what is compared takes turns. On a busy machine `CPU_TIME=1
 //! RAYON_NUM_THREADS=1` reports the time of one core instead of the clock's, which other programs disturb less.
@@ -26,6 +26,7 @@ fn main() {
     );
     for (name, group) in [
         ("stream", stream as fn()),
+        ("decoding", decoding),
         ("many", many),
         ("pairs", pairs),
         ("elements", elements),
@@ -132,6 +133,151 @@ fn stream() {
             );
         }
     }
+}
+
+/// One token through layers of Phi-2: products one by one and at once, and attention behind 800
+/// positions by the type that keys and values are kept in.
+fn decoding() {
+    const LAYERS: usize = 6;
+    const WIDTH: usize = 2560;
+    const WIDE: usize = 4 * WIDTH;
+    // Of q, k, v and fc1, which share their input, and of the output and fc2: rows of the weight and
+    // their length.
+    const PRODUCTS: [(usize, usize); 6] = [
+        (WIDTH, WIDTH),
+        (WIDTH, WIDTH),
+        (WIDTH, WIDTH),
+        (WIDE, WIDTH),
+        (WIDTH, WIDTH),
+        (WIDTH, WIDE),
+    ];
+    let of_a_layer: usize = PRODUCTS.iter().map(|(out, inner)| out * inner).sum();
+    let weights: Vec<bf16> = noise(of_a_layer, 1)
+        .into_iter()
+        .map(bf16::from_f32)
+        .collect();
+    // Layers of their own, so that no cache has them.
+    let weights: Vec<Vec<bf16>> = (0..LAYERS).map(|_| weights.clone()).collect();
+    for rows in [1, 4] {
+        let x = noise(rows * WIDE, 2);
+        let [mut a, mut b] = [(); 2].map(|()| PRODUCTS.map(|(out, _)| vec![0.0; rows * out]));
+        let layer = |weights: &[bf16], ys: &mut [Vec<f32>; 6], at_once: bool| {
+            let mut rest = weights;
+            let mut products: Vec<Linear<'_>> = PRODUCTS
+                .iter()
+                .zip(ys)
+                .map(|(&(out, inner), y)| {
+                    let (w, after) = rest.split_at(out * inner);
+                    rest = after;
+                    let (x, w) = (&x[..rows * inner], WeightRef::Bf16(w));
+                    Linear {
+                        x,
+                        w,
+                        bias: None,
+                        y,
+                        inner,
+                        out,
+                    }
+                })
+                .collect();
+            if at_once {
+                linear_many(rows, &mut products[..4]);
+                linear_many(rows, &mut products[4..]);
+            } else {
+                products
+                    .chunks_mut(1)
+                    .for_each(|product| linear_many(rows, product));
+            }
+        };
+        let [single, together] = race(
+            20,
+            [
+                &mut || {
+                    weights
+                        .iter()
+                        .for_each(|weights| layer(weights, &mut a, false))
+                },
+                &mut || {
+                    weights
+                        .iter()
+                        .for_each(|weights| layer(weights, &mut b, true))
+                },
+            ],
+        );
+        let gigabytes = 2e-9 * (LAYERS * of_a_layer) as f64;
+        println!(
+            "decoding {rows} rows, {LAYERS} layers of Phi-2 in bf16: products one by one {:.2} ms {:.1} GB/s, at once {:.2} ms {:.1} GB/s",
+            single * 1e3,
+            gigabytes / single,
+            together * 1e3,
+            gigabytes / together,
+        );
+    }
+
+    let heads = AttentionHeads {
+        query_heads: 32,
+        kv_heads: 32,
+        head_dim: 80,
+    };
+    let positions = 800;
+    let of_a_layer = heads.kv_heads * positions * heads.head_dim;
+    let query = noise(heads.query_heads * heads.head_dim, 3);
+    // As many layers as Phi-2 has.
+    let single: Vec<Vec<f32>> = (0..64).map(|layer| noise(of_a_layer, layer)).collect();
+    let brain: Vec<Vec<bf16>> = single
+        .iter()
+        .map(|layer| layer.iter().copied().map(bf16::from_f32).collect())
+        .collect();
+    let mut out = vec![0.0; query.len()];
+    let mut other = out.clone();
+    let attend = |keys: WeightRef<'_>, values: WeightRef<'_>, out: &mut [f32]| {
+        let rows = |data| KvRows {
+            data,
+            head: positions * heads.head_dim,
+            row: heads.head_dim,
+        };
+        let segments = [KvSegment {
+            keys: rows(keys),
+            values: rows(values),
+            len: positions,
+        }];
+        let row = DecodingRow {
+            query: &query,
+            segments: &segments,
+        };
+        decode_attention(&[row], out, heads, 0.1);
+    };
+    let [in_f32, in_bf16] = race(
+        20,
+        [
+            &mut || {
+                single.chunks_exact(2).for_each(|layer| {
+                    attend(
+                        WeightRef::F32(&layer[0]),
+                        WeightRef::F32(&layer[1]),
+                        &mut out,
+                    );
+                })
+            },
+            &mut || {
+                brain.chunks_exact(2).for_each(|layer| {
+                    attend(
+                        WeightRef::Bf16(&layer[0]),
+                        WeightRef::Bf16(&layer[1]),
+                        &mut other,
+                    );
+                })
+            },
+        ],
+    );
+    let numbers = 1e-9 * (64 * of_a_layer) as f64;
+    println!(
+        "decoding behind {positions} positions, attention of 32 layers: keys and values in f32 {:.2} ms {:.1} GB/s, in bf16 {:.2} ms {:.1} GB/s",
+        in_f32 * 1e3,
+        4.0 * numbers / in_f32,
+        in_bf16 * 1e3,
+        2.0 * numbers / in_bf16,
+    );
 }
 
 /// Many rows: a matter of arithmetic.

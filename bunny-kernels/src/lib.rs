@@ -36,6 +36,7 @@ mod scratch;
 mod simd;
 #[cfg(test)]
 mod testing;
+mod weight;
 
 pub use activation::{
     gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, silu, silu_backward, silu_mul,
@@ -43,14 +44,16 @@ pub use activation::{
 };
 pub use adamw::{AdamStep, adamw};
 pub use attention::{
-    AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention,
+    AttentionGradient, AttentionHeads, AttentionMask, AttentionShape, AttentionStrides,
+    AttentionView, DecodingRow, KvRows, KvSegment, attention, decode_attention,
 };
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{
-    WeightRef, add_product, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
+    Linear, add_product, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
     linear_backward_input_bf16_dot, linear_backward_weight, linear_backward_weight_bf16_dot,
-    linear_bf16_dot,
+    linear_bf16_dot, linear_many,
 };
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use orthogonal::{NewtonSchulz, orthogonal};
 pub use rope::{RopeShape, Rotation, rope, rope_interleaved};
+pub use weight::WeightRef;

@@ -165,6 +165,19 @@ fn pair_mul_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
     s.get(&sums, 0)
 }
 
+/// Asks for the line of memory at `at`, which may be anywhere, into the second cache.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it is no access, and every x86-64 has the instruction.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// What a weight may be stored as; computed with as `f32`.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     const ZERO: Self;
@@ -181,6 +194,20 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
         unsafe {
             core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), n);
             Self::load(s, lanes.as_ptr())
+        }
+    }
+
+    /// The lanes at `at` of a slice; zeros beyond its end, where `at` must not lie.
+    #[inline(always)]
+    fn get<S: Simd>(s: S, from: &[Self], at: usize) -> S::V {
+        let from = &from[at..];
+        // SAFETY: as many elements remain.
+        unsafe {
+            if from.len() >= S::LANES {
+                Self::load(s, from.as_ptr())
+            } else {
+                Self::load_head(s, from.as_ptr(), from.len())
+            }
         }
     }
 }
@@ -305,6 +332,7 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         match Level::current() {
             // SAFETY: `Level::detect` found these features.
             Level::Avx512 | Level::Pairs | Level::Tiles => return unsafe { avx512(kernel) },
+            // SAFETY: as above.
             Level::Avx2 => return unsafe { avx2(kernel) },
             Level::Plain => {}
         }

@@ -573,3 +573,199 @@ fn rounded_attention_is_the_same_bits_on_any_number_of_threads() {
     };
     assert_eq!(run(1), run(5));
 }
+
+/// Keys and values of one sequence, `[kv_heads, capacity, head_dim]`, in a type.
+struct Cache<T> {
+    keys: Vec<T>,
+    values: Vec<T>,
+    capacity: usize,
+    heads: AttentionHeads,
+}
+
+impl<T> Cache<T> {
+    fn new(len: usize, seed: u64, heads: AttentionHeads, stored: impl Fn(f32) -> T + Copy) -> Self {
+        let capacity = len + 5;
+        let numbers = |seed| noise(heads.kv_heads * capacity * heads.head_dim, seed);
+        let made = |seed| numbers(seed).into_iter().map(|x| stored(2.0 * x)).collect();
+        Self {
+            keys: made(seed),
+            values: made(seed + 1),
+            capacity,
+            heads,
+        }
+    }
+
+    /// Some positions.
+    fn segment<'a>(
+        &'a self,
+        positions: core::ops::Range<usize>,
+        of: impl Fn(&'a [T]) -> WeightRef<'a>,
+    ) -> KvSegment<'a> {
+        let rows = |data: &'a [T]| KvRows {
+            data: of(&data[positions.start * self.heads.head_dim..]),
+            head: self.capacity * self.heads.head_dim,
+            row: self.heads.head_dim,
+        };
+        KvSegment {
+            keys: rows(&self.keys),
+            values: rows(&self.values),
+            len: positions.len(),
+        }
+    }
+
+    /// Attention by the definition, `[query_heads, head_dim]`.
+    fn expected(&self, q: &[f32], len: usize, scale: f32, number: impl Fn(&T) -> f64) -> Vec<f64> {
+        let AttentionHeads {
+            query_heads,
+            kv_heads,
+            head_dim,
+        } = self.heads;
+        let mut out = vec![0.0; query_heads * head_dim];
+        for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+            let q = &q[head * head_dim..][..head_dim];
+            let kv_head = head / (query_heads / kv_heads);
+            let row = |of: &[T], at: usize| -> Vec<f64> {
+                let from = (kv_head * self.capacity + at) * head_dim;
+                of[from..from + head_dim].iter().map(&number).collect()
+            };
+            let weights: Vec<f64> = (0..len)
+                .map(|at| {
+                    let key = row(&self.keys, at);
+                    let dot: f64 = q.iter().zip(key).map(|(q, k)| f64::from(*q) * k).sum();
+                    (dot * f64::from(scale)).exp()
+                })
+                .collect();
+            let sum: f64 = weights.iter().sum();
+            for (at, weight) in weights.iter().enumerate() {
+                for (out, value) in out.iter_mut().zip(row(&self.values, at)) {
+                    *out += weight / sum * value;
+                }
+            }
+        }
+        out
+    }
+}
+
+const HEADS: [AttentionHeads; 5] = [
+    heads(4, 4, 80),
+    heads(8, 2, 128),
+    heads(3, 1, 72),
+    heads(2, 2, 17),
+    heads(1, 1, 3),
+];
+
+const fn heads(query_heads: usize, kv_heads: usize, head_dim: usize) -> AttentionHeads {
+    AttentionHeads {
+        query_heads,
+        kv_heads,
+        head_dim,
+    }
+}
+
+/// What a row's attention is, alone.
+fn decoded(q: &[f32], segments: &[KvSegment<'_>], heads: AttentionHeads) -> Vec<f32> {
+    let mut out = vec![f32::NAN; q.len()];
+    let row = DecodingRow { query: q, segments };
+    let scale = 1.0 / (heads.head_dim as f32).sqrt();
+    decode_attention(&[row], &mut out, heads, scale);
+    out
+}
+
+#[test]
+fn decoding_reads_keys_and_values_of_any_type() {
+    at_every_level(2, || {
+        for heads in HEADS {
+            for len in [1, 16, 255, 256, 257, 700] {
+                let q = noise(heads.query_heads * heads.head_dim, 1);
+                let scale = 1.0 / (heads.head_dim as f32).sqrt();
+                let check = |out: Vec<f32>, expected: Vec<f64>, name: &str| {
+                    assert_close(&out, &expected, 1e-5, &format!("{name} {heads:?} {len}"));
+                };
+                let single = Cache::new(len, 2, heads, |x| x);
+                let segments = [single.segment(0..len, WeightRef::F32)];
+                let expected = single.expected(&q, len, scale, |x| f64::from(*x));
+                check(decoded(&q, &segments, heads), expected, "f32");
+                let half = Cache::new(len, 2, heads, half::f16::from_f32);
+                let segments = [half.segment(0..len, WeightRef::F16)];
+                let expected = half.expected(&q, len, scale, |x| x.to_f64());
+                check(decoded(&q, &segments, heads), expected, "f16");
+                let brain = Cache::new(len, 2, heads, half::bf16::from_f32);
+                let segments = [brain.segment(0..len, WeightRef::Bf16)];
+                let expected = brain.expected(&q, len, scale, |x| x.to_f64());
+                check(decoded(&q, &segments, heads), expected, "bf16");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_decoding_row_is_the_same_bits_alone_among_others_and_cut_into_segments() {
+    let run = |threads| {
+        at_every_level(threads, || {
+            let mut all = Vec::new();
+            for heads in HEADS {
+                let width = heads.query_heads * heads.head_dim;
+                let lens = [700, 1, 300, 0, 513];
+                let caches =
+                    lens.map(|len| Cache::new(len, len as u64, heads, half::bf16::from_f32));
+                let q = noise(lens.len() * width, 1);
+                let alone: Vec<Vec<f32>> = caches
+                    .iter()
+                    .zip(lens)
+                    .zip(q.chunks_exact(width))
+                    .map(|((cache, len), q)| {
+                        decoded(q, &[cache.segment(0..len, WeightRef::Bf16)], heads)
+                    })
+                    .collect();
+                assert!(alone[3].iter().all(|x| *x == 0.0), "no key gives zeros");
+                // Among others, and each cut elsewhere.
+                let cut: Vec<[KvSegment<'_>; 3]> = caches
+                    .iter()
+                    .zip(lens)
+                    .map(|(cache, len)| {
+                        let (a, b) = (len / 3, len - len / 5);
+                        [0..a, a..b, b..len].map(|part| cache.segment(part, WeightRef::Bf16))
+                    })
+                    .collect();
+                let rows: Vec<DecodingRow<'_>> = cut
+                    .iter()
+                    .zip(q.chunks_exact(width))
+                    .map(|(segments, query)| DecodingRow { query, segments })
+                    .collect();
+                let mut together = vec![f32::NAN; q.len()];
+                let scale = 1.0 / (heads.head_dim as f32).sqrt();
+                decode_attention(&rows, &mut together, heads, scale);
+                assert_eq!(together, alone.concat(), "{heads:?}");
+                all.push(together);
+            }
+            all
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn padding_before_a_sequence_changes_no_bit_of_its_decoding() {
+    at_every_level(2, || {
+        let case = Case::new(1, (4, 2), (1, 600), 80);
+        let (whole, lse) = case.run(AttentionMask::None);
+        // The same keys and values behind 70 that are hidden.
+        let mut padded = Case::new(1, (4, 2), (1, 670), 80);
+        padded.q.copy_from_slice(&case.q);
+        for head in 0..2 {
+            for position in 0..600 {
+                let from = case.k_strides.at(0, head, position);
+                let to = padded.k_strides.at(0, head, position + 70);
+                padded.k[to..to + 80].copy_from_slice(&case.k[from..from + 80]);
+                let from = case.v_strides.at(0, head, position);
+                let to = padded.v_strides.at(0, head, position + 70);
+                padded.v[to..to + 80].copy_from_slice(&case.v[from..from + 80]);
+            }
+        }
+        let starts = [70];
+        let mask = AttentionMask::Causal {
+            starts: Some(&starts),
+        };
+        assert_eq!(padded.run(mask), (whole, lse));
+    });
+}
