@@ -135,8 +135,7 @@ fn stream() {
     }
 }
 
-/// One token through layers of Phi-2: products one by one and at once, and attention behind 800
-/// positions by the type that keys and values are kept in.
+/// A token, or a few, through the products of layers of Phi-2, one by one and at once.
 fn decoding() {
     const LAYERS: usize = 6;
     const WIDTH: usize = 2560;
@@ -181,12 +180,12 @@ fn decoding() {
                 })
                 .collect();
             if at_once {
-                linear_many(rows, &mut products[..4]);
-                linear_many(rows, &mut products[4..]);
+                stream_many(rows, &mut products[..4]);
+                stream_many(rows, &mut products[4..]);
             } else {
                 products
                     .chunks_mut(1)
-                    .for_each(|product| linear_many(rows, product));
+                    .for_each(|product| stream_many(rows, product));
             }
         };
         let [single, together] = race(
@@ -213,71 +212,6 @@ fn decoding() {
             gigabytes / together,
         );
     }
-
-    let heads = AttentionHeads {
-        query_heads: 32,
-        kv_heads: 32,
-        head_dim: 80,
-    };
-    let positions = 800;
-    let of_a_layer = heads.kv_heads * positions * heads.head_dim;
-    let query = noise(heads.query_heads * heads.head_dim, 3);
-    // As many layers as Phi-2 has.
-    let single: Vec<Vec<f32>> = (0..64).map(|layer| noise(of_a_layer, layer)).collect();
-    let brain: Vec<Vec<bf16>> = single
-        .iter()
-        .map(|layer| layer.iter().copied().map(bf16::from_f32).collect())
-        .collect();
-    let mut out = vec![0.0; query.len()];
-    let mut other = out.clone();
-    let attend = |keys: WeightRef<'_>, values: WeightRef<'_>, out: &mut [f32]| {
-        let rows = |data| KvRows {
-            data,
-            head: positions * heads.head_dim,
-            row: heads.head_dim,
-        };
-        let segments = [KvSegment {
-            keys: rows(keys),
-            values: rows(values),
-            len: positions,
-        }];
-        let row = DecodingRow {
-            query: &query,
-            segments: &segments,
-        };
-        decode_attention(&[row], out, heads, 0.1);
-    };
-    let [in_f32, in_bf16] = race(
-        20,
-        [
-            &mut || {
-                single.chunks_exact(2).for_each(|layer| {
-                    attend(
-                        WeightRef::F32(&layer[0]),
-                        WeightRef::F32(&layer[1]),
-                        &mut out,
-                    );
-                })
-            },
-            &mut || {
-                brain.chunks_exact(2).for_each(|layer| {
-                    attend(
-                        WeightRef::Bf16(&layer[0]),
-                        WeightRef::Bf16(&layer[1]),
-                        &mut other,
-                    );
-                })
-            },
-        ],
-    );
-    let numbers = 1e-9 * (64 * of_a_layer) as f64;
-    println!(
-        "decoding behind {positions} positions, attention of 32 layers: keys and values in f32 {:.2} ms {:.1} GB/s, in bf16 {:.2} ms {:.1} GB/s",
-        in_f32 * 1e3,
-        4.0 * numbers / in_f32,
-        in_bf16 * 1e3,
-        2.0 * numbers / in_bf16,
-    );
 }
 
 /// Many rows: a matter of arithmetic.

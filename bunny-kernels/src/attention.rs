@@ -11,10 +11,8 @@ mod tests;
 
 use crate::parallel;
 use crate::scratch::Shared;
-use crate::weight::WeightRef;
 
 pub use backward::AttentionGradient;
-pub use decode::{AttentionHeads, DecodingRow, KvRows, KvSegment, decode_attention};
 
 /// Sizes of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,57 +302,10 @@ pub fn attention(
     // Elsewhere nothing is won by rounding.
     let _ = rounds;
     if shape.query_len == 1 {
-        decode(&call)
+        decode::attend(&call)
     } else {
         forward::attend(&call)
     }
-}
-
-/// One query a sequence.
-fn decode<'a>(call: &Call<'a>) {
-    let AttentionShape {
-        batch,
-        query_heads,
-        kv_heads,
-        head_dim,
-        ..
-    } = call.shape;
-    let segments: Vec<KvSegment<'_>> = (0..batch)
-        .map(|b| {
-            let Span { start, end } = call.spans[b];
-            let rows = |view: AttentionView<'a>| {
-                let at = view.strides.at(b, 0, start);
-                KvRows {
-                    data: WeightRef::F32(view.data.get(at..).unwrap_or(&[])),
-                    head: view.strides.head,
-                    row: view.strides.row,
-                }
-            };
-            KvSegment {
-                keys: rows(call.k),
-                values: rows(call.v),
-                len: end.saturating_sub(start),
-            }
-        })
-        .collect();
-    let queries: Vec<decode::Query<'_>> = segments
-        .chunks(1)
-        .enumerate()
-        .map(|(b, segments)| decode::Query {
-            q: &call.q.data[call.q.strides.at(b, 0, 0)..],
-            q_head: call.q.strides.head,
-            segments,
-            out_at: call.out_strides.at(b, 0, 0),
-            out_head: call.out_strides.head,
-        })
-        .collect();
-    let heads = AttentionHeads {
-        query_heads,
-        kv_heads,
-        head_dim,
-    };
-    // SAFETY: the call is checked: rows of the result do not lie over one another.
-    unsafe { decode::attend(&queries, call.out, call.lse, heads, call.scale) };
 }
 
 /// Some queries of one head: what a task computes.

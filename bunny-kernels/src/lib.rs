@@ -44,14 +44,13 @@ pub use activation::{
 };
 pub use adamw::{AdamStep, adamw};
 pub use attention::{
-    AttentionGradient, AttentionHeads, AttentionMask, AttentionShape, AttentionStrides,
-    AttentionView, DecodingRow, KvRows, KvSegment, attention, decode_attention,
+    AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention,
 };
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{
     Linear, add_product, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
     linear_backward_input_bf16_dot, linear_backward_weight, linear_backward_weight_bf16_dot,
-    linear_bf16_dot, linear_many,
+    linear_bf16_dot, stream_many,
 };
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use orthogonal::{NewtonSchulz, orthogonal};

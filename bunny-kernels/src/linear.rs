@@ -25,7 +25,7 @@ pub fn linear(
     out: usize,
 ) {
     if rows <= STREAMED_ROWS {
-        return stream_all(
+        return stream_many(
             rows,
             &mut [Linear {
                 x,
@@ -40,7 +40,7 @@ pub fn linear(
     with_elements!(w, w => forward(x, w, bias, rows, inner, out).compute::<false>(y));
 }
 
-/// One of the products that [`linear_many`] computes.
+/// One of several products with as many rows each: `y = x · Wᵀ + bias`.
 #[derive(Debug)]
 pub struct Linear<'a> {
     /// `[rows, inner]`.
@@ -57,29 +57,13 @@ pub struct Linear<'a> {
     pub out: usize,
 }
 
-/// [`linear`] for several products with as many rows each: the same numbers, and where rows are few,
-/// as in decoding, sooner: threads meet once for all of them instead of once for each.
+/// The products of rows that are decoded: as [`linear`] computes few rows, however many there are, so
+/// that a row's result is the same bits alone and among any others. Threads meet once for all products
+/// instead of once for each.
 ///
 /// # Panics
 /// When the lengths of a product do not agree with `rows`, and its `inner` and `out`.
-pub fn linear_many(rows: usize, products: &mut [Linear<'_>]) {
-    if rows <= STREAMED_ROWS {
-        return stream_all(rows, products);
-    }
-    for Linear {
-        x,
-        w,
-        bias,
-        y,
-        inner,
-        out,
-    } in products
-    {
-        linear(x, *w, *bias, y, rows, *inner, *out);
-    }
-}
-
-fn stream_all(rows: usize, products: &mut [Linear<'_>]) {
+pub fn stream_many(rows: usize, products: &mut [Linear<'_>]) {
     let streamed = products.iter_mut().map(|product| {
         let Linear {
             x,
@@ -600,27 +584,49 @@ mod tests {
         at_every_level(2, || {
             // Long and short rows of the weight: with as many side by side as there can be, and fewer.
             for (inner, out) in [(77, 21), (4200, 19), (30_000, 9)] {
-                let (x, w) = (noise(STREAMED_ROWS * inner, 1), noise(out * inner, 2));
-                for_each_type(&w, |weight, _, name| {
-                    let mut alone = vec![0.0; STREAMED_ROWS * out];
+                const ROWS: usize = STREAMED_ROWS + 3;
+                let (x, w) = (noise(ROWS * inner, 1), noise(out * inner, 2));
+                for_each_type(&w, |w, _, name| {
+                    let mut alone = vec![0.0; ROWS * out];
                     for (x, y) in x.chunks_exact(inner).zip(alone.chunks_exact_mut(out)) {
-                        linear(x, weight, None, y, 1, inner, out);
+                        linear(x, w, None, y, 1, inner, out);
                     }
-                    for rows in 2..=STREAMED_ROWS {
-                        let mut together = vec![0.0; rows * out];
+                    for rows in 2..=ROWS {
+                        let mut y = vec![0.0; rows * out];
                         let x = &x[..rows * inner];
-                        linear(x, weight, None, &mut together, rows, inner, out);
-                        assert_eq!(together, alone[..rows * out], "{name} {rows} {inner}");
+                        if rows <= STREAMED_ROWS {
+                            linear(x, w, None, &mut y, rows, inner, out);
+                        } else {
+                            stream_many(rows, &mut [whole(x, w, &mut y, inner, out)]);
+                        }
+                        assert_eq!(y, alone[..rows * out], "{name} {rows} {inner}");
                     }
                 });
             }
         });
     }
 
+    fn whole<'a>(
+        x: &'a [f32],
+        w: WeightRef<'a>,
+        y: &'a mut [f32],
+        inner: usize,
+        out: usize,
+    ) -> Linear<'a> {
+        Linear {
+            x,
+            w,
+            bias: None,
+            y,
+            inner,
+            out,
+        }
+    }
+
     #[test]
     fn several_products_at_once_are_the_products_one_by_one() {
         at_every_level(2, || {
-            for rows in [1, 2, 7, STREAMED_ROWS, STREAMED_ROWS + 1] {
+            for rows in [1, 2, 7, STREAMED_ROWS] {
                 // Two share their input; the third has another.
                 let (x, z) = (noise(rows * 300, 1), noise(rows * 70, 2));
                 let (a, c) = (noise(900 * 300, 3), noise(33 * 70, 4));
@@ -649,7 +655,7 @@ mod tests {
                         out,
                     })
                     .collect();
-                linear_many(rows, &mut products);
+                stream_many(rows, &mut products);
                 assert_eq!(at_once, one_by_one, "{rows}");
             }
         });

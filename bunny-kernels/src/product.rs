@@ -301,7 +301,7 @@ impl<E: Element, const PAIRS: bool> Chunk<'_, E, PAIRS> {
                     depth: MR,
                 };
                 let tile = [[s.zero(); NV]; MR];
-                let tile = multiply::<S, _, MR, NV, false, PAIRS>(s, depth, left, right, 0, tile);
+                let tile = multiply::<S, MR, NV, false, PAIRS>(s, depth, left, right, 0, tile);
                 let to = self.out.get().add((self.first + panel * MR) * n + column);
                 let plus = match start {
                     Start::Bias(bias) if k0 == 0 => Some((bias.as_ptr().add(column), 0)),

@@ -1,6 +1,6 @@
 //! The register tile that every product is made of.
 
-use crate::simd::{Element, Simd};
+use crate::simd::Simd;
 
 /// The left operand of a tile: element (row `i`, depth `p`) lies at `from + i * row + p * depth`.
 #[derive(Clone, Copy, Debug)]
@@ -12,8 +12,8 @@ pub(crate) struct Left {
 
 /// The right operand of a tile: the columns of depth `p` lie side by side at `from + p * depth`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Right<E = f32> {
-    pub(crate) from: *const E,
+pub(crate) struct Right {
+    pub(crate) from: *const f32,
     pub(crate) depth: usize,
 }
 
@@ -28,7 +28,6 @@ pub(crate) type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV
 #[inline(always)]
 pub(crate) unsafe fn multiply<
     S: Simd,
-    E: Element,
     const MR: usize,
     const NV: usize,
     const TAIL: bool,
@@ -37,7 +36,7 @@ pub(crate) unsafe fn multiply<
     s: S,
     depth: usize,
     left: Left,
-    right: Right<E>,
+    right: Right,
     tail: usize,
     mut tile: Tile<S, MR, NV>,
 ) -> Tile<S, MR, NV> {
@@ -48,9 +47,9 @@ pub(crate) unsafe fn multiply<
             columns[j] = unsafe {
                 let from = right.from.add(p * right.depth + j * S::LANES);
                 if TAIL && j == NV - 1 {
-                    E::load_head(s, from, tail)
+                    s.load_head(from, tail)
                 } else {
-                    E::load(s, from)
+                    s.load(from)
                 }
             };
         }
@@ -148,7 +147,7 @@ unsafe fn columns<S: Simd, const MR: usize, const NV: usize, const TAIL: bool>(
                 tile[i][j] = factor.map_or(here, |factor| s.mul(factor, here));
             }
         }
-        let tile = multiply::<S, _, MR, NV, TAIL, false>(s, depth, left, right, tail, tile);
+        let tile = multiply::<S, MR, NV, TAIL, false>(s, depth, left, right, tail, tile);
         for i in 0..MR {
             for j in 0..NV {
                 let to = to.add(i * to_row + j * S::LANES);

@@ -196,20 +196,6 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
             Self::load(s, lanes.as_ptr())
         }
     }
-
-    /// The lanes at `at` of a slice; zeros beyond its end, where `at` must not lie.
-    #[inline(always)]
-    fn get<S: Simd>(s: S, from: &[Self], at: usize) -> S::V {
-        let from = &from[at..];
-        // SAFETY: as many elements remain.
-        unsafe {
-            if from.len() >= S::LANES {
-                Self::load(s, from.as_ptr())
-            } else {
-                Self::load_head(s, from.as_ptr(), from.len())
-            }
-        }
-    }
 }
 
 impl Element for f32 {

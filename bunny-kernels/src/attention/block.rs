@@ -74,14 +74,8 @@ pub(super) unsafe fn products<S: Simd, const MR: usize, const NV: usize>(
                 from: keys.from.add(key * keys.row),
                 ..keys
             };
-            let tile = multiply::<S, _, MR, NV, false, false>(
-                s,
-                d,
-                keys,
-                queries,
-                0,
-                [[s.zero(); NV]; MR],
-            );
+            let tile =
+                multiply::<S, MR, NV, false, false>(s, d, keys, queries, 0, [[s.zero(); NV]; MR]);
             for i in 0..MR {
                 for j in 0..NV {
                     s.store(to.add((key + i) * width + j * S::LANES), tile[i][j]);
@@ -95,7 +89,7 @@ pub(super) unsafe fn products<S: Simd, const MR: usize, const NV: usize>(
                 ..keys
             };
             let [tile] =
-                multiply::<S, _, 1, NV, false, false>(s, d, keys, queries, 0, [[s.zero(); NV]]);
+                multiply::<S, 1, NV, false, false>(s, d, keys, queries, 0, [[s.zero(); NV]]);
             for j in 0..NV {
                 s.store(to.add(key * width + j * S::LANES), tile[j]);
             }

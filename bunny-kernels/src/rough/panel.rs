@@ -88,7 +88,7 @@ impl<const PAIRS: bool> Panel<'_, PAIRS> {
                         depth: WIDTH,
                     };
                     let zeros = [[s.zero(); NV]; R];
-                    register_tile::multiply::<S, _, R, NV, false, PAIRS>(
+                    register_tile::multiply::<S, R, NV, false, PAIRS>(
                         s, words, left, right, 0, zeros,
                     )
                 };
