@@ -25,19 +25,34 @@ pub fn linear(
     out: usize,
 ) {
     if rows <= STREAMED_ROWS {
-        return stream_many(
-            rows,
-            &mut [Linear {
-                x,
-                w,
-                bias,
-                y,
-                inner,
-                out,
-            }],
-        );
+        return linear_streamed(x, w, bias, y, rows, inner, out);
     }
     with_elements!(w, w => forward(x, w, bias, rows, inner, out).compute::<false>(y));
+}
+
+/// [`linear`] in the order of its sums that a single row has, however many rows there are: a row's
+/// result is the same to the bit, whatever stands beside it.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_streamed(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    let product = Linear {
+        x,
+        w,
+        bias,
+        y,
+        inner,
+        out,
+    };
+    stream_many(rows, &mut [product]);
 }
 
 /// One of several products with as many rows each: `y = x · Wᵀ + bias`.
@@ -57,9 +72,8 @@ pub struct Linear<'a> {
     pub out: usize,
 }
 
-/// The products of rows that are decoded: as [`linear`] computes few rows, however many there are, so
-/// that a row's result is the same bits alone and among any others. Threads meet once for all products
-/// instead of once for each.
+/// [`linear_streamed`] for several products: the same numbers sooner, as threads meet once for all of
+/// them instead of once for each.
 ///
 /// # Panics
 /// When the lengths of a product do not agree with `rows`, and its `inner` and `out`.
@@ -89,6 +103,28 @@ pub fn stream_many(rows: usize, products: &mut [Linear<'_>]) {
     let streamed: Vec<Streamed<'_>> = streamed.collect();
     // SAFETY: the lengths were looked at, and results are held exclusively.
     unsafe { stream(rows, &streamed) };
+}
+
+/// [`linear`] in the order of its sums that many rows have, however few there are: a row's result is
+/// the same to the bit, whatever stands beside it. `rounds` as in [`linear_bf16_dot`].
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_packed(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    (rows, inner, out): (usize, usize, usize),
+    rounds: bool,
+) {
+    with_elements!(w, w => {
+        let product = forward(x, w, bias, rows, inner, out);
+        match rounds {
+            true => product.compute::<true>(y),
+            false => product.compute::<false>(y),
+        }
+    });
 }
 
 pub(crate) fn forward<'a, E>(
@@ -372,6 +408,45 @@ mod tests {
     }
 
     #[test]
+    fn a_rows_product_is_the_same_bits_in_any_company() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (x, w, bias) = (noise(rows * inner, 1), noise(out * inner, 2), noise(out, 3));
+                for_each_type(&w, |w, rounded, kind| {
+                    let place = format!("{rows} {inner} {out} {kind}");
+                    let expected = product(
+                        (rows, inner, out),
+                        |i, p| x[i * inner + p],
+                        |p, j| rounded[j * inner + p],
+                    );
+                    let expected: Vec<f64> = expected
+                        .iter()
+                        .enumerate()
+                        .map(|(at, sum)| sum + f64::from(bias[at % out]))
+                        .collect();
+                    let of_rows = |x: &[f32], packed: bool| {
+                        let (rows, bias) = (x.len() / inner, Some(&bias[..]));
+                        let mut y = vec![f32::NAN; rows * out];
+                        match packed {
+                            true => linear_packed(x, w, bias, &mut y, (rows, inner, out), false),
+                            false => linear_streamed(x, w, bias, &mut y, rows, inner, out),
+                        }
+                        y
+                    };
+                    for packed in [false, true] {
+                        let together = of_rows(&x, packed);
+                        assert_close(&together, &expected, TOLERANCE, &place);
+                        for some in [1, 13] {
+                            let apart = x.chunks(some * inner).flat_map(|x| of_rows(x, packed));
+                            assert!(together.iter().copied().eq(apart), "{place} {some}");
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
     fn the_gradient_of_a_bias_is_the_sum_of_rows() {
         at_every_level(2, || {
             for (rows, out) in [(1, 1), (3, 16), (255, 5), (256, 33), (1000, 130)] {
@@ -597,30 +672,13 @@ mod tests {
                         if rows <= STREAMED_ROWS {
                             linear(x, w, None, &mut y, rows, inner, out);
                         } else {
-                            stream_many(rows, &mut [whole(x, w, &mut y, inner, out)]);
+                            linear_streamed(x, w, None, &mut y, rows, inner, out);
                         }
                         assert_eq!(y, alone[..rows * out], "{name} {rows} {inner}");
                     }
                 });
             }
         });
-    }
-
-    fn whole<'a>(
-        x: &'a [f32],
-        w: WeightRef<'a>,
-        y: &'a mut [f32],
-        inner: usize,
-        out: usize,
-    ) -> Linear<'a> {
-        Linear {
-            x,
-            w,
-            bias: None,
-            y,
-            inner,
-            out,
-        }
     }
 
     #[test]

@@ -150,14 +150,6 @@ impl VisionConfig {
             Self::EvaClip(config) => config.tokens(),
         }
     }
-
-    /// How many parameters take part.
-    pub fn parameters(&self) -> u64 {
-        match self {
-            Self::Siglip(config) => config.parameters(),
-            Self::EvaClip(config) => config.parameters(),
-        }
-    }
 }
 
 #[cfg(test)]

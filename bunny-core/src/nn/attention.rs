@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use burn::tensor::{Bool, DType, Tensor, TensorData, backend::Backend};
 
-use super::kernel;
+use super::{KvPass, LayerCache, Phase, kernel};
 
 /// What a query may look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,4 +122,22 @@ pub fn attention<B: Backend>(
 ) -> Tensor<B, 3> {
     let scale = (query.dims()[3] as f64).powf(-0.5);
     kernel::attention(query, key, value, mask, scale, weights == DType::BF16)
+}
+
+/// Attention of the rows of a pass to what a cache holds of their sequences, after their own keys and
+/// values were written there: every row looks at its own position and all before it. `weights` as in
+/// [`attention`].
+///
+/// # Shapes
+/// queries `[1, heads, rows, head_dim]`, keys and values `[1, kv_heads, rows, head_dim]` →
+/// `[1, rows, heads * head_dim]`
+pub(crate) fn cached_attention<B: Backend>(
+    heads: [Tensor<B, 4>; 3],
+    layer: &mut LayerCache<B>,
+    pass: &KvPass<B>,
+    phase: Phase,
+    weights: DType,
+) -> Tensor<B, 3> {
+    let scale = (heads[0].dims()[3] as f64).powf(-0.5);
+    kernel::cached_attention(heads, layer, pass, phase, scale, weights == DType::BF16)
 }

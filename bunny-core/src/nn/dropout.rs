@@ -44,6 +44,7 @@ pub(super) fn dropout_key(mode: &Mode, place: u64) -> u64 {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use crate::nn::Phase;
     use burn_flex::Flex;
 
     /// The factors of `count` elements.
@@ -59,6 +60,7 @@ mod tests {
         step: 3,
         micro: 0,
         rank: 0,
+        phase: Phase::Whole,
     };
 
     #[test]

@@ -8,7 +8,7 @@ use burn::{
     tensor::{DType, Int, Tensor, TensorData, backend::Backend},
 };
 
-use super::{Builder, Initial, kernel};
+use super::{Builder, Initial, Phase, kernel};
 
 /// A table with one row per token, in blocks of rows.
 #[derive(Module, Debug)]
@@ -57,12 +57,11 @@ impl<B: Backend> TokenTable<B> {
     }
 
     /// The product with every row, `[rows, hidden]` → `[rows, vocab]` in f32.
-    fn scores(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        let mut parts: Vec<_> = self
-            .blocks
-            .iter()
-            .map(|block| kernel::linear(hidden.clone(), block.val(), None).cast(DType::F32))
-            .collect();
+    fn scores(&self, hidden: Tensor<B, 2>, phase: Phase) -> Tensor<B, 2> {
+        let part = |block: &Param<Tensor<B, 2>>| {
+            kernel::linear_in(phase, hidden.clone(), block.val(), None).cast(DType::F32)
+        };
+        let mut parts: Vec<_> = self.blocks.iter().map(part).collect();
         match parts.len() {
             1 => parts.remove(0),
             _ => Tensor::cat(parts, 1),
@@ -97,8 +96,8 @@ impl<B: Backend> Embedding<B> {
     ///
     /// # Shapes
     /// `[rows, hidden]` → `[rows, vocab]`, f32
-    pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.weight.scores(hidden)
+    pub fn logits(&self, hidden: Tensor<B, 2>, phase: Phase) -> Tensor<B, 2> {
+        self.weight.scores(hidden, phase)
     }
 }
 
@@ -121,7 +120,7 @@ impl<B: Backend> LmHead<B> {
     ///
     /// # Shapes
     /// `[rows, hidden]` → `[rows, vocab]`, f32
-    pub fn forward(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.weight.scores(hidden)
+    pub fn forward(&self, hidden: Tensor<B, 2>, phase: Phase) -> Tensor<B, 2> {
+        self.weight.scores(hidden, phase)
     }
 }

@@ -39,7 +39,7 @@ impl<B: Backend> Linear<B> {
     pub fn new(builder: &Builder<'_, B>, input: usize, output: usize, bias: bool) -> Self {
         Self {
             weight: builder.weight("weight", [output, input], Initial::Normal(0.02)),
-            bias: bias.then(|| builder.addend("bias", [output], Initial::Constant(0.0))),
+            bias: bias.then(|| builder.bias("bias", output)),
             lora: None,
         }
     }
@@ -55,10 +55,14 @@ impl<B: Backend> Linear<B> {
         let input = input.reshape([rows, channels]); // [rows, in]
         let bias = self.bias.as_ref().map(Param::val);
         let output = match &self.lora {
-            Some(lora) => {
-                kernel::adapted_linear(input, self.weight.val(), bias, lora.adapter(mode))
-            }
-            None => kernel::linear(input, self.weight.val(), bias),
+            Some(lora) => kernel::adapted_linear(
+                mode.phase,
+                input,
+                self.weight.val(),
+                bias,
+                lora.adapter(mode),
+            ),
+            None => kernel::linear_in(mode.phase, input, self.weight.val(), bias),
         };
         shape[D - 1] = output.dims()[1];
         output.reshape(shape)

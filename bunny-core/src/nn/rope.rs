@@ -20,21 +20,9 @@ impl Positions {
         }
     }
 
-    /// Positions that start at 0 behind each row's left padding, and are 0 within it.
-    pub fn after_padding(starts: &[usize], first: usize, count: usize) -> Self {
-        if starts.is_empty() {
-            return Self::consecutive(first, count);
-        }
-        let values = starts
-            .iter()
-            .flat_map(|&start| {
-                (first..first + count).map(move |at| at.saturating_sub(start) as u32)
-            })
-            .collect();
-        Self {
-            rows: starts.len(),
-            values,
-        }
+    /// The positions of one row, one by one.
+    pub fn listed(values: Vec<u32>) -> Self {
+        Self { rows: 1, values }
     }
 
     /// Positions that count from 0 in each packed segment, `ids` giving the segments of each row.

@@ -49,7 +49,7 @@ const POSITIONS: f32 = 2.0;
 ///
 /// # Shapes
 /// `[pictures, 3, size, size]`
-pub fn prepare<B: Backend>(mut tower: Siglip<B>, pixels: Tensor<B, 4>) -> Siglip<B> {
+pub fn warm_start<B: Backend>(mut tower: Siglip<B>, pixels: Tensor<B, 4>) -> Siglip<B> {
     let model = &mut tower.vision_model;
     let embeddings = &mut model.embeddings;
     embeddings.patch_embedding = whiten(embeddings.patch_embedding.clone(), pixels);

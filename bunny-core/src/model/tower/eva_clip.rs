@@ -5,7 +5,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, TensorData, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 
 use super::patches::PatchEmbedding;
@@ -74,7 +74,7 @@ impl<B: Backend> EvaClip<B> {
                     ),
                 },
                 blocks: (0..config.layers_used())
-                    .map(|block| EvaBlock::new(config, &builder.child("blocks").child(block)))
+                    .map(|block| EvaBlock::new(config, &builder.child("blocks").layer(block)))
                     .collect(),
                 cos,
                 sin,
@@ -153,12 +153,18 @@ impl<B: Backend> EvaBlock<B> {
         let (width, wide) = (config.width, config.intermediate_size);
         let attn = builder.child("attn");
         let mlp = builder.child("mlp");
+        // Files keep the biases of queries and values beside the projections, not in them.
+        let biased = |name: &str, bias: &str| {
+            let mut linear = Linear::new(&attn.child(name), width, width, false);
+            linear.bias = Some(attn.bias(bias, width));
+            linear
+        };
         Self {
             norm1: Norm::layer_norm(&builder.child("norm1"), width, EPSILON),
             attn: EvaAttention {
-                q_proj: Linear::new(&attn.child("q_proj"), width, width, true),
+                q_proj: biased("q_proj", "q_bias"),
                 k_proj: Linear::new(&attn.child("k_proj"), width, width, false),
-                v_proj: Linear::new(&attn.child("v_proj"), width, width, true),
+                v_proj: biased("v_proj", "v_bias"),
                 inner_attn_ln: Norm::layer_norm(&attn.child("inner_attn_ln"), width, EPSILON),
                 proj: Linear::new(&attn.child("proj"), width, width, true),
                 head_width: config.head_width,
@@ -257,12 +263,8 @@ fn rotary_tables<B: Backend>(
         })
     });
     let class = std::iter::repeat_n(0f32, config.head_width);
-    let (sin, cos): (Vec<f32>, Vec<f32>) = class.chain(angles).map(f32::sin_cos).unzip();
+    let angles = class.chain(angles);
     let shape = [1, 1, 1 + config.tokens(), config.head_width];
-    [cos, sin].map(|table| {
-        Tensor::from_data(
-            TensorData::new(table, shape),
-            (builder.device(), builder.precision().compute),
-        )
-    })
+    [f32::cos, f32::sin]
+        .map(|function| builder.constant(shape, || angles.clone().map(function).collect()))
 }

@@ -10,7 +10,7 @@ use burn::tensor::{Bytes, DType, Tensor, backend::Backend, bf16, f16};
 use burn_flex::{FlexTensor, Layout};
 
 use super::{primitive, tracked::Pairing};
-use crate::nn::{Activation, Mask};
+use crate::nn::{Activation, Mask, Phase};
 
 /// Whether `B` is the flex backend.
 fn is_flex<B: Backend>() -> bool {
@@ -67,6 +67,7 @@ pub fn linear<B: Backend>(
     input: &Tensor<B, 2>,
     weight: &Tensor<B, 2>,
     bias: Option<&Tensor<B, 1>>,
+    phase: Phase,
 ) -> Option<Tensor<B, 2>> {
     if !is_flex::<B>() || input.dtype() != DType::F32 {
         return None;
@@ -78,20 +79,17 @@ pub fn linear<B: Backend>(
     let bias = bias.map(|bias| contiguous(lower(bias.clone())));
     let mut output = vec![0f32; rows * out];
     let bias = bias.as_ref().map(floats);
-    let product = if rounds_input(&elements) {
-        cpu::linear_bf16_dot
-    } else {
-        cpu::linear
-    };
-    product(
-        floats(&input),
-        elements,
-        bias,
-        &mut output,
-        rows,
-        inner,
-        out,
-    );
+    let (x, rounds) = (floats(&input), rounds_input(&elements));
+    match phase {
+        Phase::Whole if rounds => {
+            cpu::linear_bf16_dot(x, elements, bias, &mut output, rows, inner, out);
+        }
+        Phase::Whole => cpu::linear(x, elements, bias, &mut output, rows, inner, out),
+        Phase::Prefill => {
+            cpu::linear_packed(x, elements, bias, &mut output, (rows, inner, out), rounds);
+        }
+        Phase::Decode => cpu::linear_streamed(x, elements, bias, &mut output, rows, inner, out),
+    }
     Some(raise(output, [rows, out]))
 }
 
@@ -229,7 +227,7 @@ fn strides(tensor: &FlexTensor) -> Option<AttentionStrides> {
     }
 }
 
-/// Heads where they lie.
+/// Heads where they lie; `None` when the numbers of a row do not lie side by side.
 pub(super) fn heads(tensor: &FlexTensor) -> Option<AttentionView<'_>> {
     Some(AttentionView {
         strides: strides(tensor)?,
@@ -299,48 +297,6 @@ pub(super) fn rope<B: Backend>(
             }
         }
     })
-}
-
-/// Writes `rows` into a cache from row `from` on, where nobody else holds the cache.
-///
-/// burn-flex's own `slice_assign` copies the whole tensor first: it holds it twice itself.
-///
-/// # Errors
-/// Gives both back where burn's operations serve better.
-pub(super) fn write_rows<B: Backend>(
-    cache: Tensor<B, 4>,
-    rows: Tensor<B, 4>,
-    from: usize,
-) -> Result<Tensor<B, 4>, (Tensor<B, 4>, Tensor<B, 4>)> {
-    if !is_flex::<B>()
-        || [&cache, &rows]
-            .iter()
-            .any(|part| part.dtype() != DType::F32)
-    {
-        return Err((cache, rows));
-    }
-    let ([batch, heads_each, room, width], count) = (cache.dims(), rows.dims()[2]);
-    let mut cache = lower(cache);
-    if cache.layout().start_offset() != 0 || !cache.is_contiguous() {
-        cache = cache.to_contiguous();
-    }
-    let mut rows = lower(rows);
-    if strides(&rows).is_none() {
-        rows = rows.to_contiguous();
-    }
-    let from_rows = heads(&rows).expect("a contiguous tensor has its rows in one piece");
-    let into = cache.storage_mut::<f32>();
-    for (batch, head) in (0..batch).flat_map(|batch| (0..heads_each).map(move |head| (batch, head)))
-    {
-        let first = ((batch * heads_each + head) * room + from) * width;
-        let into = into[first..][..count * width].chunks_exact_mut(width);
-        for (row, into) in into.enumerate() {
-            let AttentionView { data, strides } = from_rows;
-            let place = batch * strides.batch + head * strides.head + row * strides.row;
-            into.copy_from_slice(&data[place..][..width]);
-        }
-    }
-    Ok(primitive::raise(cache))
 }
 
 /// The kernels' form of a mask; `segments` is where packed texts' ids are laid end to end.

@@ -5,6 +5,7 @@
 //! `primitive` finds out whether one of them is at hand: on flex those of [`bunny_kernels`], which
 //! `dispatch` calls and to which `tracked` gives gradients; on CubeCL's backends those of `gpu`.
 
+mod cached_attention;
 #[cfg(feature = "flex")]
 mod dispatch;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -20,10 +21,11 @@ use burn::tensor::{Tensor, backend::Backend};
 #[cfg(feature = "flex")]
 use bunny_kernels::Rotation;
 pub use bunny_kernels::{AdamStep, NewtonSchulz};
+pub use cached_attention::{cached_attention, kv_blocks, narrows_cache};
 
 #[cfg(feature = "flex")]
 use self::tracked::Pairing;
-use super::{Activation, AttentionMask};
+use super::{Activation, AttentionMask, Phase};
 
 /// `y = x Wᵀ + b`; the weight may be held in another type than the activations.
 ///
@@ -34,8 +36,23 @@ pub fn linear<B: Backend>(
     weight: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
+    linear_in(Phase::Whole, input, weight, bias)
+}
+
+/// [`linear`] with the sums of a phase's rows.
+///
+/// # Shapes
+/// `[rows, in]`, `[out, in]`, `[out]` → `[rows, out]`
+pub fn linear_in<B: Backend>(
+    phase: Phase,
+    input: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 2> {
+    // What other backends compute with hangs on the tensors alone.
+    let _ = phase;
     #[cfg(feature = "flex")]
-    if let Some(output) = dispatch::linear(&input, &weight, bias.as_ref())
+    if let Some(output) = dispatch::linear(&input, &weight, bias.as_ref(), phase)
         .or_else(|| tracked::linear(&input, &weight, bias.as_ref()))
     {
         return output;
@@ -65,6 +82,7 @@ pub struct Adapter<B: Backend> {
 /// # Shapes
 /// `[rows, in]`, `[out, in]`, `[out]` → `[rows, out]`
 pub fn adapted_linear<B: Backend>(
+    phase: Phase,
     input: Tensor<B, 2>,
     weight: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
@@ -75,15 +93,15 @@ pub fn adapted_linear<B: Backend>(
         return output;
     }
     let dtype = input.dtype();
-    let output = linear(input.clone(), weight, bias);
+    let output = linear_in(phase, input.clone(), weight, bias);
     let input = match adapter.dropout {
         Some((probability, key)) => dropout(input, probability, key),
         None => input,
     };
-    let low = linear(input, adapter.lora_a.cast(dtype), None); // [rows, rank]
+    let low = linear_in(phase, input, adapter.lora_a.cast(dtype), None); // [rows, rank]
     // Scaled where there is least of it.
     let low = low.mul_scalar(adapter.scale);
-    output + linear(low, adapter.lora_b.cast(dtype), None)
+    output + linear_in(phase, low, adapter.lora_b.cast(dtype), None)
 }
 
 /// Applies a nonlinearity to every element.
@@ -130,23 +148,6 @@ pub fn attention<B: Backend>(
         return output;
     }
     plain::attention(query, key, value, mask, scale)
-}
-
-/// Writes `rows` into a cache from row `from` on; in place where nobody else holds the cache.
-///
-/// # Shapes
-/// `[batch, heads, room, head_dim]`, `[batch, heads, rows, head_dim]`
-pub fn write_rows<B: Backend>(
-    cache: Tensor<B, 4>,
-    rows: Tensor<B, 4>,
-    from: usize,
-) -> Tensor<B, 4> {
-    #[cfg(feature = "flex")]
-    let (cache, rows) = match dispatch::write_rows(cache, rows, from) {
-        Ok(cache) => return cache,
-        Err(both) => both,
-    };
-    plain::write_rows(cache, rows, from)
 }
 
 /// Takes mean and variance out of each row, in f32, then scales and shifts it; what comes out is of

@@ -4,7 +4,7 @@
 use bunny_base::random::mix32;
 use bunny_kernels::{AdamStep, NewtonSchulz};
 use burn::tensor::{
-    DType, ElementConversion, Int, Tensor, TensorData, activation, backend::Backend,
+    Bool, DType, ElementConversion, Int, Tensor, TensorData, activation, backend::Backend,
 };
 use rayon::prelude::*;
 
@@ -128,6 +128,17 @@ pub fn attention<B: Backend>(
     mask: &AttentionMask<B>,
     scale: f64,
 ) -> Tensor<B, 3> {
+    attention_hiding(query, key, value, mask.hidden(), scale)
+}
+
+/// [`attention`] to all keys but those that are `hidden`, `[batch | 1, 1, q, kv]`.
+pub fn attention_hiding<B: Backend>(
+    query: Tensor<B, 4>,
+    key: Tensor<B, 4>,
+    value: Tensor<B, 4>,
+    hidden: Option<Tensor<B, 4, Bool>>,
+    scale: f64,
+) -> Tensor<B, 3> {
     let dtype = query.dtype();
     let [batch, heads, queries, head_dim] = query.dims();
     let [_, kv_heads, keys, _] = key.dims();
@@ -148,8 +159,8 @@ pub fn attention<B: Backend>(
         let mut scores = query
             .matmul(key.clone())
             .reshape([batch, heads, count, keys]);
-        if let Some(hidden) = mask.hidden() {
-            let hidden = hidden.narrow(2, first, count);
+        if let Some(hidden) = &hidden {
+            let hidden = hidden.clone().narrow(2, first, count);
             scores = scores.mask_fill(hidden.expand([batch, heads, count, keys]), f32::MIN);
         }
         activation::softmax(scores, 3)
@@ -162,16 +173,6 @@ pub fn attention<B: Backend>(
         .swap_dims(1, 2)
         .reshape([batch, queries, heads * head_dim])
         .cast(dtype)
-}
-
-/// Writes rows into a cache.
-pub fn write_rows<B: Backend>(
-    cache: Tensor<B, 4>,
-    rows: Tensor<B, 4>,
-    from: usize,
-) -> Tensor<B, 4> {
-    let [batch, heads, count, width] = rows.dims();
-    cache.slice_assign([0..batch, 0..heads, from..from + count, 0..width], rows)
 }
 
 /// The sum over rows of `ln Σ e^scores - scores[target]`.

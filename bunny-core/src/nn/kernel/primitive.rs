@@ -5,6 +5,8 @@
 
 use std::any::{Any, TypeId};
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use burn::tensor::Int;
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 
 /// Whether the float tensors of `B` are `P`.
@@ -23,6 +25,15 @@ pub(super) fn lower<B: Backend, P: 'static, const D: usize>(tensor: &Tensor<B, D
 /// When the tensors of `B` are none.
 pub(super) fn take<B: Backend, P: 'static, const D: usize>(tensor: Tensor<B, D>) -> P {
     convert(tensor.into_primitive().tensor())
+}
+
+/// The primitive of whole numbers, which are a `P` as those of floats are.
+///
+/// # Panics
+/// When the tensors of `B` are none.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) fn take_int<B: Backend, P: 'static, const D: usize>(tensor: Tensor<B, D, Int>) -> P {
+    convert(tensor.into_primitive())
 }
 
 /// The tensor that a primitive of `B` is.

@@ -14,7 +14,7 @@ use burn::{
 use super::loss::sigmoid_loss;
 use crate::{
     recipe::ContrastiveRecipe,
-    trainable::{NamedParameter, Part, redraw, walk},
+    trainable::{NamedParameter, Part, reinitialize, walk},
 };
 
 /// Pictures and captions to vectors in one space.
@@ -94,12 +94,6 @@ pub struct TextEncoder<B: Backend> {
     pub layers: Vec<SiglipLayer<B>>,
 }
 
-/// SigLIP's tensors are published under the names they have here.
-static NAMES: NameTable = NameTable {
-    renames: &[],
-    unused: &[],
-};
-
 /// The paper's first `t'` and `b`: most pairs are wrong ones, so that all are thought so at first.
 const INITIAL_SCALE: f32 = std::f32::consts::LN_10;
 const INITIAL_BIAS: f32 = -10.0;
@@ -115,10 +109,10 @@ impl<B: Backend> SiglipPair<B> {
         device: &B::Device,
     ) -> Self {
         let seed = recipe.training.seed;
-        let drawn = Builder::random(seed, &NAMES, precision, device, |builder| {
+        let drawn = Builder::random(seed, &NameTable::SAME, precision, device, |builder| {
             Self::new(recipe, vision, vocab_size, builder)
         });
-        redraw(drawn, |shape| {
+        reinitialize(drawn, |shape| {
             let inputs: usize = shape[1..].iter().product();
             (inputs as f32).sqrt().recip()
         })

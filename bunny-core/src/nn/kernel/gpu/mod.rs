@@ -11,6 +11,7 @@ mod activation;
 mod adamw;
 mod adapted;
 mod attention;
+mod cached;
 mod cross_entropy;
 mod dropout;
 #[cfg(feature = "cuda")]
@@ -40,7 +41,7 @@ use burn_cubecl::{CubeBackend, CubeRuntime, tensor::CubeTensor};
 
 use self::{product::Finish, softmax::Reach};
 use super::{AdamStep, Adapter, primitive};
-use crate::nn::{Activation, AttentionMask};
+use crate::nn::{Activation, AttentionMask, KvPass, LayerCache};
 
 /// A backend of CubeCL's.
 pub(super) trait Gpu:
@@ -232,6 +233,31 @@ pub(super) fn attention<B: Backend>(
         key,
         value,
         mask.mask(),
+        scale as f32
+    ))
+}
+
+/// Writes the rows of a pass to a layer's cache; whether it could.
+pub(super) fn keep_rows<B: Backend>(
+    layer: &mut LayerCache<B>,
+    pass: &KvPass<B>,
+    rows: [&Tensor<B, 4>; 2],
+) -> bool {
+    let mut keep = || on_gpu!(cached::keep_rows::<B>(layer, pass, rows));
+    keep().is_some()
+}
+
+/// Attention of one query a sequence to a layer's cache.
+pub(super) fn decode_attention<B: Backend>(
+    query: &Tensor<B, 4>,
+    layer: &mut LayerCache<B>,
+    pass: &KvPass<B>,
+    scale: f64,
+) -> Option<Tensor<B, 3>> {
+    on_gpu!(cached::decode_attention::<B>(
+        query,
+        layer,
+        pass,
         scale as f32
     ))
 }

@@ -11,7 +11,7 @@ use burn_cubecl::CubeBackend;
 use burn_flex::Flex;
 
 use super::super::{self as kernel, AdamStep, NewtonSchulz, plain};
-use crate::nn::{Activation, AttentionMask, Mask};
+use crate::nn::{Activation, AttentionMask, Mask, Phase};
 
 /// Numbers that look random, between -2 and 2.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -379,7 +379,7 @@ fn adapters_in_sixteen_bits_agree_on_cuda() {
                 dropout: Some(dropout),
             };
             let input = x.clone().cast(DType::BF16);
-            kernel::adapted_linear(input, weight, Some(bias), adapter).cast(DType::F32)
+            kernel::adapted_linear(Phase::Whole, input, weight, Some(bias), adapter).cast(DType::F32)
         });
         let expected = run!(Flex, [x: 2 = [rows, inner], a: 2 = [rank, inner], b: 2 = [outer, rank]], 2, {
             let weight = input::<B, 2>(60, [outer, inner]);

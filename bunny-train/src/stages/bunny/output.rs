@@ -7,12 +7,13 @@ use bunny_core::{Bunny, checkpoint::OpenModel};
 use bunny_weights::{
     StoredDtype,
     adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
+    convert::f32_bytes,
     writer::{MAX_SHARD_SIZE, PlannedTensor, write_file},
 };
 use burn::{
     module::AutodiffModule,
     tensor::{
-        Tensor,
+        DType, Tensor,
         backend::{AutodiffBackend, Backend},
     },
 };
@@ -20,10 +21,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::TrainError,
-    optimizer::Optimizer,
-    recipe::StageRecipe,
-    stored::le_bytes,
-    trainable::{Learner, Learns, Part},
+    optimizer::{Masters, Optimizer},
+    recipe::BunnyRecipe,
+    trainable::{Part, Trainable, TrainableParts},
 };
 
 /// The projector alone, as pre-training leaves it.
@@ -42,42 +42,42 @@ pub fn write<B: AutodiffBackend>(
     folder: &Path,
     model: &Bunny<B>,
     optimizer: &Optimizer<B::InnerBackend>,
-    learners: &[Learner],
-    recipe: &StageRecipe,
+    trainables: &[Trainable],
+    recipe: &BunnyRecipe,
     config_json: &Value,
     start: &OpenModel,
 ) -> Result<(), TrainError> {
-    let learns = recipe.learns();
+    let parts = recipe.trainable_parts();
     let mut config = config_json.clone();
-    let is_lora = |learner: &Learner| learner.parameter.part == Part::Lora;
-    if learns.lora {
-        let lora = Masters::of(learners, optimizer, |learner| {
-            is_lora(learner).then(|| learner.parameter.name.clone())
+    let is_lora = |trainable: &Trainable| trainable.parameter.part == Part::Lora;
+    if parts.lora {
+        let lora = Masters::of(trainables, optimizer, |trainable| {
+            is_lora(trainable).then(|| trainable.parameter.name.clone())
         });
         lora.write(&folder.join(ADAPTER_WEIGHTS))?;
-        let others = Masters::of(learners, optimizer, |learner| {
-            (!is_lora(learner)).then(|| non_lora_name(&learner.parameter.name))
+        let others = Masters::of(trainables, optimizer, |trainable| {
+            (!is_lora(trainable)).then(|| non_lora_name(&trainable.parameter.name))
         });
         // A projector that stayed as it was given is in no other file of this run or of its base.
-        let projector = frozen_projector(model, learns);
+        let projector = frozen_projector(model, parts);
         let mut plan = others.plan();
         plan.extend(projector.iter().map(|(planned, _)| planned.clone()));
         let path = folder.join(NON_LORA_WEIGHTS);
         write_file(&path, &plan, |planned| {
             let given = projector.iter().find(|(one, _)| one.name == planned.name);
             Ok::<_, TrainError>(match given {
-                Some((_, values)) => le_bytes(values),
+                Some((_, values)) => f32_bytes(values),
                 None => others.bytes(planned),
             })
         })?;
         let base = Some(recipe.model_name_or_path.clone());
         recipe.lora().to_adapter_config(model, base).write(folder)?;
-    } else if learns == Learns::PRETRAIN {
-        Masters::new(learners, optimizer).write(&folder.join(PROJECTOR_WEIGHTS))?;
+    } else if parts == TrainableParts::PRETRAIN {
+        Masters::new(trainables, optimizer).write(&folder.join(PROJECTOR_WEIGHTS))?;
     } else {
         let dtype = match model.precision().weights {
-            burn::tensor::DType::F16 => StoredDtype::F16,
-            burn::tensor::DType::BF16 => StoredDtype::BF16,
+            DType::F16 => StoredDtype::F16,
+            DType::BF16 => StoredDtype::BF16,
             _ => StoredDtype::F32,
         };
         model.valid().save(
@@ -90,7 +90,11 @@ pub fn write<B: AutodiffBackend>(
         // What the saved model says of itself goes before what training started from.
         let path = folder.join("config.json");
         let text = std::fs::read(&path).map_err(TrainError::io(&path, "read"))?;
-        let saved: Map<String, Value> = serde_json::from_slice(&text).unwrap_or_default();
+        let saved: Map<String, Value> =
+            serde_json::from_slice(&text).map_err(|error| TrainError::State {
+                path,
+                problem: error.to_string(),
+            })?;
         if let Value::Object(all) = &mut config {
             all.extend(saved);
         }
@@ -104,9 +108,9 @@ pub fn write<B: AutodiffBackend>(
 /// The projector's tensors and their numbers, if it does not learn.
 fn frozen_projector<B: Backend>(
     model: &Bunny<B>,
-    learns: Learns,
+    parts: TrainableParts,
 ) -> Vec<(PlannedTensor, Vec<f32>)> {
-    if learns.projector {
+    if parts.projector {
         return Vec::new();
     }
     let parameters = model.named_parameters().into_iter();
@@ -127,69 +131,4 @@ fn frozen_projector<B: Backend>(
             (planned, numbers(&one.pieces))
         })
         .collect()
-}
-
-/// The f32 masters of some learners, by their names in a file; blocks of one table are one tensor
-/// again.
-pub(crate) struct Masters<'a, B: Backend> {
-    tensors: Vec<(String, &'a Learner, &'a Tensor<B, 1>)>,
-}
-
-impl<'a, B: Backend> Masters<'a, B> {
-    /// Those of all learners, by their published names.
-    pub fn new(learners: &'a [Learner], optimizer: &'a Optimizer<B>) -> Self {
-        Self::of(learners, optimizer, |learner| {
-            Some(learner.parameter.name.clone())
-        })
-    }
-
-    /// Those of the learners that `name` gives a name.
-    pub fn of(
-        learners: &'a [Learner],
-        optimizer: &'a Optimizer<B>,
-        name: impl Fn(&Learner) -> Option<String>,
-    ) -> Self {
-        let states = learners.iter().zip(optimizer.states());
-        let tensors = states
-            .filter_map(|(learner, state)| Some((name(learner)?, learner, &state.master)))
-            .collect();
-        Self { tensors }
-    }
-
-    /// What is going to be written.
-    pub fn plan(&self) -> Vec<PlannedTensor> {
-        let mut plan: Vec<PlannedTensor> = Vec::new();
-        for (name, learner, _) in &self.tensors {
-            let shape = &learner.parameter.shape;
-            match plan.last_mut().filter(|last| last.name == *name) {
-                Some(table) => table.shape[0] += shape[0],
-                None => plan.push(PlannedTensor {
-                    name: name.clone(),
-                    dtype: StoredDtype::F32,
-                    shape: shape.clone(),
-                }),
-            }
-        }
-        plan
-    }
-
-    /// The numbers of one tensor of the plan.
-    pub fn bytes(&self, planned: &PlannedTensor) -> Vec<u8> {
-        let blocks = self.tensors.iter();
-        let values: Vec<f32> = blocks
-            .filter(|(name, _, _)| *name == planned.name)
-            .flat_map(|(_, _, tensor)| tensor.to_data().iter::<f32>().collect::<Vec<_>>())
-            .collect();
-        le_bytes(&values)
-    }
-
-    /// Writes them all to a file.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), TrainError> {
-        write_file(path, &self.plan(), |planned| {
-            Ok::<_, TrainError>(self.bytes(planned))
-        })
-    }
 }

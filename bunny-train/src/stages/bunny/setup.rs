@@ -8,17 +8,17 @@ use bunny_core::{
     config::{Family, ProjectorKind},
     input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
 };
-use bunny_weights::{TensorFiles, adapter::Adapter};
+use bunny_weights::{TensorFiles, adapter::Adapter, convert::f32_bytes};
 use burn::tensor::backend::Backend;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::{draw, error::TrainError, recipe::StageRecipe, stored::le_bytes, trainable::lora};
+use crate::{draw, error::TrainError, recipe::BunnyRecipe, trainable::lora};
 
 const CONFIG_FILE: &str = "config.json";
 
 /// The folders and files that a recipe's names stand for.
 #[derive(Debug, Clone, Default)]
-pub struct Places {
+pub struct ModelPaths {
     /// The language model, or a whole Bunny.
     pub model: PathBuf,
     /// The vision tower.
@@ -32,7 +32,7 @@ pub struct Places {
 
 /// What a stage makes of a model, before its weights are looked at.
 #[derive(Debug)]
-pub struct Outline {
+pub struct SetupConfig {
     /// Sizes and choices.
     pub config: BunnyConfig,
     /// Turns text to ids.
@@ -43,15 +43,14 @@ pub struct Outline {
     pub config_json: Value,
 }
 
-impl Outline {
+impl SetupConfig {
     /// What `recipe` makes of the model in the folder `model`; a tower that is not in it describes
     /// itself in `vision_tower`.
     ///
     /// # Errors
-    /// When a file is missing, parts do not fit each other, or the recipe names a template that
-    /// there is not.
+    /// When a file is missing, or parts do not fit each other.
     pub fn read(
-        recipe: &StageRecipe,
+        recipe: &BunnyRecipe,
         model: &Path,
         vision_tower: Option<&Path>,
     ) -> Result<Self, TrainError> {
@@ -59,34 +58,25 @@ impl Outline {
         let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
             file: file.clone(),
             source,
-        });
-        let text = text.map_err(bunny_core::Error::from)?;
-        let parse = |text: &str| Fields::parse(&file, text).map_err(bunny_core::Error::from);
-        let family = Family::of(&parse(&text)?).map_err(bunny_core::Error::from)?;
-        let template = match &recipe.version {
-            Some(name) => name
-                .parse()
-                .map_err(|source| TrainError::Template { source })?,
-            None => family.template(),
-        };
-        let fields: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
-        let mut json = Value::Object(fields);
+        })?;
+        let family = Family::of(&Fields::parse(&file, &text)?)?;
+        let template = recipe.version.unwrap_or_else(|| family.template());
+        let mut json: Value = serde_json::from_str(&text).map_err(|source| ConfigError::Json {
+            file: file.clone(),
+            source,
+        })?;
         describe(&mut json, family, recipe);
         let parts = Parts {
             language_model: model.to_path_buf(),
             vision_tower: vision_tower.map(Path::to_path_buf),
             learnt: Vec::new(),
         };
-        let (config, tokenizer) = parts.configuration(&parse(&json.to_string())?)?;
-        check_tokenizer(
-            template,
-            tokenizer.adds_bos().map_err(bunny_core::Error::from)?,
-        )?;
+        let described = Fields::parse(&file, &json.to_string())?;
+        let (config, tokenizer) = parts.configuration(&described)?;
+        check_tokenizer(template, tokenizer.adds_bos()?)?;
         if config.decoder.attention_dropout > 0.0 {
             let feature = "`attention_dropout` in training".into();
-            return Err(
-                bunny_core::Error::from(ConfigError::NotSupported { file, feature }).into(),
-            );
+            return Err(ConfigError::NotSupported { file, feature }.into());
         }
         json["mm_hidden_size"] = json!(config.vision.hidden_size());
         json["vocab_size"] = json!(config.decoder.vocab_size);
@@ -101,7 +91,7 @@ impl Outline {
 
 /// A model that is ready to be loaded for a stage.
 #[derive(Debug)]
-pub struct Start {
+pub struct BunnySetup {
     /// Its files.
     pub open: OpenModel,
     /// How conversations are rendered.
@@ -114,25 +104,25 @@ pub struct Start {
     pub config_json: Value,
 }
 
-impl Start {
+impl BunnySetup {
     /// Opens what a stage starts from.
     ///
     /// # Errors
-    /// When a file is missing or damaged, parts do not fit each other, the recipe names a template or
-    /// an aspect that there is not, or wants a projector left as it is and nothing given holds one.
-    pub fn open(recipe: &StageRecipe, places: &Places) -> Result<Self, TrainError> {
-        let outline = Outline::read(recipe, &places.model, places.vision_tower.as_deref())?;
-        let mut adapter = places.adapter.as_ref().map(Adapter::open).transpose()?;
+    /// When a file is missing or damaged, parts do not fit each other, or the recipe wants a projector
+    /// left as it is and nothing given holds one.
+    pub fn open(recipe: &BunnyRecipe, paths: &ModelPaths) -> Result<Self, TrainError> {
+        let setup = SetupConfig::read(recipe, &paths.model, paths.vision_tower.as_deref())?;
+        let mut adapter = paths.adapter.as_ref().map(Adapter::open).transpose()?;
         if let Some(adapter) = &adapter {
             lora::check(adapter.config(), recipe.lora())?;
         }
         // What learnt beside an adapter belongs to it, and goes before a projector from elsewhere.
         let beside = adapter.as_mut().and_then(Adapter::take_others);
         let mut learnt: Vec<TensorFiles> = beside.into_iter().collect();
-        if let Some(file) = &places.projector {
+        if let Some(file) = &paths.projector {
             learnt.push(open_projector(file)?);
         }
-        let own = TensorFiles::open_folder(&places.model)?;
+        let own = TensorFiles::open_folder(&paths.model)?;
         let holds_projector =
             |files: &TensorFiles| files.names().any(|name| name.contains("mm_projector."));
         let has_new_projector = !learnt.iter().chain([&own]).any(holds_projector);
@@ -140,28 +130,22 @@ impl Start {
             if recipe.freeze_mm_mlp_adapter {
                 return Err(TrainError::NoProjector);
             }
-            learnt.push(new_projector(&outline.config, recipe.training.seed)?);
+            learnt.push(new_projector(&setup.config, recipe.training.seed)?);
         }
         let parts = Parts {
-            language_model: places.model.clone(),
-            vision_tower: places.vision_tower.clone(),
+            language_model: paths.model.clone(),
+            vision_tower: paths.vision_tower.clone(),
             learnt,
         };
-        let described = outline.config_json.to_string();
-        let described = Fields::parse(places.model.join(CONFIG_FILE), &described)
-            .map_err(bunny_core::Error::from)?;
-        let mut open = parts.open(&described)?;
-        let aspect = recipe.image_aspect_ratio.as_deref().map(str::parse);
-        let aspect = aspect.transpose().map_err(bunny_core::Error::from)?;
-        open.image_processor = open
-            .image_processor
-            .with_aspect(aspect.unwrap_or(Aspect::Square));
+        let described = setup.config_json.to_string();
+        let mut open = parts.open(&Fields::parse(paths.model.join(CONFIG_FILE), &described)?)?;
+        open.image_processor = open.image_processor.with_aspect(recipe.aspect());
         Ok(Self {
             open,
-            template: outline.template,
+            template: setup.template,
             adapter,
             has_new_projector,
-            config_json: outline.config_json,
+            config_json: setup.config_json,
         })
     }
 
@@ -171,7 +155,7 @@ impl Start {
     /// When weights are missing or misshapen, or the adapter to start from does not fit.
     pub fn load<B: Backend>(
         &self,
-        recipe: &StageRecipe,
+        recipe: &BunnyRecipe,
         precision: Precision,
         device: &B::Device,
     ) -> Result<Bunny<B>, TrainError> {
@@ -188,7 +172,7 @@ impl Start {
 }
 
 /// Writes what training decides into a model's `config.json`.
-fn describe(json: &mut Value, family: Family, recipe: &StageRecipe) {
+fn describe(json: &mut Value, family: Family, recipe: &BunnyRecipe) {
     json["model_type"] = json!(family.model_type());
     json["architectures"] = json!([family.architecture()]);
     // As transformers says which model this one was made from.
@@ -206,7 +190,7 @@ fn describe(json: &mut Value, family: Family, recipe: &StageRecipe) {
     json["tune_mm_mlp_adapter"] = json!(recipe.tune_mm_mlp_adapter);
     json["freeze_mm_mlp_adapter"] = json!(recipe.freeze_mm_mlp_adapter);
     json["unfreeze_vision_tower"] = json!(recipe.unfreeze_vision_tower);
-    json["image_aspect_ratio"] = json!(recipe.image_aspect_ratio);
+    json["image_aspect_ratio"] = json!(recipe.image_aspect_ratio.map(Aspect::name));
     json["tokenizer_model_max_length"] = json!(recipe.model_max_length);
     json["tokenizer_padding_side"] = json!("right");
     json["use_s2"] = json!(false);
@@ -250,7 +234,7 @@ fn new_projector(config: &BunnyConfig, seed: u64) -> Result<TensorFiles, TrainEr
         ] {
             let name = format!("{layer}.{part}");
             let values = draw::uniform(seed, &name, shape.iter().product(), bound);
-            tensors.push((name, shape, le_bytes(&values)));
+            tensors.push((name, shape, f32_bytes(&values)));
         }
     }
     let views = tensors.iter().map(|(name, shape, bytes)| {
