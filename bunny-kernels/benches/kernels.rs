@@ -135,7 +135,8 @@ fn stream() {
     }
 }
 
-/// A token, or a few, through the products of layers of Phi-2, one by one and at once.
+/// A token, or a few, through the products of layers of Phi-2, one by one and at once, and attention
+/// behind 800 positions by the type that keys and values are kept in.
 fn decoding() {
     const LAYERS: usize = 6;
     const WIDTH: usize = 2560;
@@ -212,6 +213,72 @@ fn decoding() {
             gigabytes / together,
         );
     }
+
+    const POSITIONS: usize = 800;
+    let shape = CachedShape {
+        query_heads: 32,
+        kv_heads: 32,
+        head_dim: 80,
+        positions: CachedShape::GRAIN,
+    };
+    // Of every layer, keys and values of as many blocks as there must be.
+    let blocks = POSITIONS.div_ceil(shape.positions);
+    let numbers = shape.kv_heads * shape.positions * shape.head_dim;
+    let single: Vec<[Vec<f32>; 2]> = (0..32 * blocks as u64)
+        .map(|block| [noise(numbers, block), noise(numbers, block)])
+        .collect();
+    let brain: Vec<[Vec<bf16>; 2]> = single
+        .iter()
+        .map(|pair| {
+            pair.each_ref()
+                .map(|block| block.iter().copied().map(bf16::from_f32).collect())
+        })
+        .collect();
+    let single: Vec<[&[f32]; 2]> = single
+        .iter()
+        .map(|pair| pair.each_ref().map(|b| &b[..]))
+        .collect();
+    let brain: Vec<[&[bf16]; 2]> = brain
+        .iter()
+        .map(|pair| pair.each_ref().map(|b| &b[..]))
+        .collect();
+    let query = noise(WIDTH, 3);
+    let q = AttentionView {
+        data: &query,
+        strides: AttentionStrides::rows_first(32, 1, 80),
+    };
+    let sequence = [CachedSequence {
+        first_block: 0,
+        len: POSITIONS,
+        first_row: 0,
+        queries: 1,
+    }];
+    let [mut a, mut b] = [(); 2].map(|()| vec![0.0; WIDTH]);
+    let [in_f32, in_bf16] = race(
+        20,
+        [
+            &mut || {
+                for layer in single.chunks_exact(blocks) {
+                    let layer = CachedBlocks::F32(layer);
+                    decode_attention(q, layer, &sequence, &mut a, shape, 0.1);
+                }
+            },
+            &mut || {
+                for layer in brain.chunks_exact(blocks) {
+                    let layer = CachedBlocks::Bf16(layer);
+                    decode_attention(q, layer, &sequence, &mut b, shape, 0.1);
+                }
+            },
+        ],
+    );
+    let numbers = 2e-9 * (32 * WIDTH * POSITIONS) as f64;
+    println!(
+        "decoding behind {POSITIONS} positions, attention of 32 layers: keys and values in f32 {:.2} ms {:.1} GB/s, in bf16 {:.2} ms {:.1} GB/s",
+        in_f32 * 1e3,
+        4.0 * numbers / in_f32,
+        in_bf16 * 1e3,
+        2.0 * numbers / in_bf16,
+    );
 }
 
 /// Many rows: a matter of arithmetic.
