@@ -276,7 +276,7 @@ fn print(
 
 /// The most memory that was held so far: of the GPU, or else by this process, where the system tells.
 fn peak_memory<B: Backend>(device: &B::Device) -> Option<u64> {
-    if let Some(held) = bunny_core::nn::kernel::device_memory::<B>(device) {
+    if let Some(held) = bunny_core::ops::device_memory::<B>(device) {
         return Some(held);
     }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -75,7 +75,8 @@
 //! | [`checkpoint`] | reading and writing models: safetensors, torch's pickles, LoRA, the hub |
 //! | [`model`] | the model and its parts: [`tower`](model::tower), projector, [`decoder`](model::decoder) |
 //! | [`input`] | pictures and words on their way in: [`image`](input::image), [`tokenizer`](input::tokenizer), [`conversation`](input::conversation) |
-//! | [`nn`] | the layers, and the kernels behind them |
+//! | [`nn`] | the layers |
+//! | [`ops`] | what the layers compute, and the kernels behind it |
 //! | [`config`] | what `config.json` says; the published sizes ([`presets`](config::presets)) |
 //!
 //! # Backends
@@ -93,6 +94,7 @@ pub mod generate;
 pub mod input;
 pub mod model;
 pub mod nn;
+pub mod ops;
 
 pub use config::{BunnyConfig, ConfigError, Fields};
 pub use error::Error;

@@ -3,7 +3,7 @@
 //! ## Inside
 //!
 //! A record becomes a [`Sample`](data::Sample), samples a [`Batch`](data::Batch); a
-//! [`ForwardBackward`](step::Pass) takes a batch through the model and back, and leaves
+//! [`ForwardBackward`](step::ForwardBackward) takes a batch through the model and back, and leaves
 //! [`Gradients`](step::Gradients) of what learns.
 #![recursion_limit = "256"]
 

@@ -11,10 +11,8 @@ use crate::{
     config::BunnyConfig,
     input::{image::Pixels, tokenizer::Token},
     model::{decoder::Decoder, projector::Projector, tower::VisionTower},
-    nn::{
-        Builder, KvCache, KvPass, KvSequence, Mask, Mode, Part, Positions, Precision, Weights,
-        kernel,
-    },
+    nn::{Builder, KvCache, KvPass, KvSequence, Mask, Mode, Part, Positions, Precision, Weights},
+    ops,
 };
 
 /// A Bunny: vision tower, projector and decoder.
@@ -93,13 +91,13 @@ impl<B: Backend> Bunny<B> {
         let Precision {
             weights, compute, ..
         } = self.precision;
-        let narrows = kernel::narrows_cache::<B>() && weights.size() < compute.size();
+        let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
         KvCache::new(
             self.config.decoder.num_hidden_layers,
             self.config.decoder.num_key_value_heads,
             self.config.decoder.head_dim,
             if narrows { weights } else { compute },
-            kernel::kv_blocks::<B>(),
+            ops::kv_blocks::<B>(),
             device,
         )
     }

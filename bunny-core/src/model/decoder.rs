@@ -339,8 +339,9 @@ impl<B: Backend> Mlp<B> {
         let wide = match &self.gate_proj {
             None => self.activation.apply(self.up_proj.forward(input, mode)),
             Some(gate) => {
-                let gate = self.activation.apply(gate.forward(input.clone(), mode));
-                gate * self.up_proj.forward(input, mode)
+                let gate = gate.forward(input.clone(), mode);
+                let up = self.up_proj.forward(input, mode);
+                self.activation.gate(gate, up)
             }
         };
         self.down_proj.forward(wide, mode)

@@ -4,10 +4,11 @@
 //! cannot be saved; here every draw is a hash of the [`Mode`] and the place, so that a block that is
 //! recomputed, and a run that is resumed, drop the same elements.
 
+use bunny_base::random::mix;
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Mode, kernel};
-use bunny_base::random::mix;
+use super::Mode;
+use crate::ops;
 
 /// Sets a share `probability` of the elements to zero and scales the others by
 /// `1 / (1 - probability)`, in training; otherwise gives `input` back.
@@ -25,7 +26,7 @@ pub fn dropout<B: Backend, const D: usize>(
     if !mode.training || probability == 0.0 {
         return input;
     }
-    kernel::dropout(input, probability, dropout_key(mode, place))
+    ops::dropout(input, probability, dropout_key(mode, place))
 }
 
 /// The seed of one dropout in one forward pass.

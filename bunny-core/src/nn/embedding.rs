@@ -8,7 +8,8 @@ use burn::{
     tensor::{DType, Int, Tensor, TensorData, backend::Backend},
 };
 
-use super::{Builder, Initial, Phase, kernel};
+use super::{Builder, Initial, Phase};
+use crate::ops;
 
 /// A table with one row per token, in blocks of rows.
 #[derive(Module, Debug)]
@@ -27,7 +28,7 @@ impl<B: Backend> TokenTable<B> {
     /// The rows of `ids`, `[ids, hidden]`.
     fn rows(&self, ids: &[i32]) -> Tensor<B, 2> {
         if let [whole] = &self.blocks[..] {
-            return kernel::token_rows(whole.val(), ids);
+            return ops::token_rows(whole.val(), ids);
         }
         let device = self.blocks[0].lazy_device();
         let ids = TensorData::new(ids.to_vec(), [ids.len()]);
@@ -59,7 +60,7 @@ impl<B: Backend> TokenTable<B> {
     /// The product with every row, `[rows, hidden]` → `[rows, vocab]` in f32.
     fn scores(&self, hidden: Tensor<B, 2>, phase: Phase) -> Tensor<B, 2> {
         let part = |block: &Param<Tensor<B, 2>>| {
-            kernel::linear_in(phase, hidden.clone(), block.val(), None).cast(DType::F32)
+            ops::linear(phase, hidden.clone(), block.val(), None).cast(DType::F32)
         };
         let mut parts: Vec<_> = self.blocks.iter().map(part).collect();
         match parts.len() {

@@ -5,7 +5,8 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use super::{Builder, Initial, Mode, dropout_key, kernel};
+use super::{Builder, Initial, Mode, dropout_key};
+use crate::ops;
 
 /// `y = x Wᵀ + b`, the weight kept as published: `[out, in]`, which is also the layout in which
 /// one row of activations reads it fastest.
@@ -55,14 +56,11 @@ impl<B: Backend> Linear<B> {
         let input = input.reshape([rows, channels]); // [rows, in]
         let bias = self.bias.as_ref().map(Param::val);
         let output = match &self.lora {
-            Some(lora) => kernel::adapted_linear(
-                mode.phase,
-                input,
-                self.weight.val(),
-                bias,
-                lora.adapter(mode),
-            ),
-            None => kernel::linear_in(mode.phase, input, self.weight.val(), bias),
+            Some(lora) => {
+                let adapter = lora.adapter(mode);
+                ops::adapted_linear(mode.phase, input, self.weight.val(), bias, adapter)
+            }
+            None => ops::linear(mode.phase, input, self.weight.val(), bias),
         };
         shape[D - 1] = output.dims()[1];
         output.reshape(shape)
@@ -71,9 +69,9 @@ impl<B: Backend> Linear<B> {
 
 impl<B: Backend> Lora<B> {
     /// The adapter as it is in this pass.
-    fn adapter(&self, mode: &Mode) -> kernel::Adapter<B> {
+    fn adapter(&self, mode: &Mode) -> ops::Adapter<B> {
         let drops = mode.training && self.dropout > 0.0;
-        kernel::Adapter {
+        ops::Adapter {
             lora_a: self.lora_a.val(),
             lora_b: self.lora_b.val(),
             scale: self.scale,

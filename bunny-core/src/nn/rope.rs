@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-use super::kernel;
+use crate::ops;
 
 /// The position of every token of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,19 +80,6 @@ impl<B: Backend> Rope<B> {
     /// # Shapes
     /// `[batch, heads, seq, head_dim]` → the same
     pub fn apply(&self, input: Tensor<B, 4>) -> Tensor<B, 4> {
-        kernel::rotate(input, self.cos.clone(), self.sin.clone())
+        ops::rotate(input, &self.cos, &self.sin)
     }
-}
-
-/// Rotates adjacent channels `(2i, 2i + 1)` of every head by tables that hold each angle twice: the
-/// form of EVA-CLIP.
-///
-/// # Shapes
-/// `[batch, heads, seq, head_dim]`, tables `[1, 1, seq, head_dim]` → `[batch, heads, seq, head_dim]`
-pub fn rotate_pairs<B: Backend>(
-    input: Tensor<B, 4>,
-    cos: &Tensor<B, 4>,
-    sin: &Tensor<B, 4>,
-) -> Tensor<B, 4> {
-    kernel::rotate_pairs(input, cos.clone(), sin.clone())
 }

@@ -1,7 +1,7 @@
 //! AdamW's rule (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019), as
 //! `torch.optim.AdamW` has it.
 
-use bunny_core::nn::kernel::{self, AdamStep};
+use bunny_core::ops::{self, AdamStep};
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Moments, State, Step};
@@ -59,7 +59,7 @@ impl<B: Backend> State<B> {
             epsilon: config.epsilon,
         };
         let master = self.master.clone();
-        let [first, second, master] = kernel::adamw(step, gradient, first, second, master);
+        let [first, second, master] = ops::adamw(step, gradient, first, second, master);
         self.master = master;
         self.moments = Some(Moments {
             first,

@@ -5,7 +5,7 @@
 //! along each singular vector as along any other. Steps have the size of AdamW's (Liu et al., "Muon is
 //! Scalable for LLM Training", 2025), so that one learning rate serves for both.
 
-use bunny_core::nn::kernel::{self, NewtonSchulz};
+use bunny_core::ops::{self, NewtonSchulz};
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Moments, Rule, State, Step};
@@ -91,7 +91,7 @@ fn cost([rows, columns]: [usize; 2]) -> usize {
 /// # Shapes
 /// `[rows, columns]`, f32 → the same
 fn direction<B: Backend>(momentum: Tensor<B, 2>, rounds: bool) -> Tensor<B, 2> {
-    kernel::orthogonal(momentum, NewtonSchulz::JORDAN, rounds)
+    ops::orthogonal(momentum, NewtonSchulz::JORDAN, rounds)
 }
 
 impl<B: Backend> State<B> {

@@ -12,7 +12,7 @@ use cudarc::{
     nccl::{Comm, ReduceOp, sys},
 };
 
-use burn::tensor::backend::{Backend, DeviceOps};
+use burn::tensor::backend::{Backend, Device as _};
 
 use super::{InProcess, Reduce, in_process::Brought};
 use crate::error::ReduceError;

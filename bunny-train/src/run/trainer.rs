@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use bunny_core::nn::{Mode, kernel::device_memory};
+use bunny_core::{nn::Mode, ops::device_memory};
 use burn::{
     module::AutodiffModule,
     tensor::{ElementConversion, backend::AutodiffBackend},

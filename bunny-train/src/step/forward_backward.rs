@@ -12,7 +12,8 @@ use bunny_core::{
     Bunny,
     input::image::Pixels,
     model::decoder::Decoder,
-    nn::{Mask, Mode, Positions, kernel},
+    nn::{Mask, Mode, Positions},
+    ops,
 };
 use burn::{
     module::AutodiffModule,
@@ -266,7 +267,7 @@ fn embed<B: Backend>(
         Some(features) => Tensor::cat(vec![words, features.flatten(0, 1)], 0),
         None => words,
     };
-    kernel::pick_rows(all, &from).reshape([batch.rows.len(), batch.width, hidden])
+    ops::pick_rows(all, &from).reshape([batch.rows.len(), batch.width, hidden])
 }
 
 /// Pictures as one tensor, `[pictures, 3, height, width]`.

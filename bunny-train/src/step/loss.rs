@@ -3,7 +3,7 @@
 //! Scores are formed for answer positions alone and in chunks, in f32: all scores of a batch of
 //! 8 × 2,048 positions over Phi-2's 50,295 tokens would take 3.3 GB, several times over.
 
-use bunny_core::{model::decoder::Decoder, nn::kernel};
+use bunny_core::{model::decoder::Decoder, ops};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -44,7 +44,7 @@ pub fn answer_loss<B: AutodiffBackend>(
     let mut own_rows = Vec::new();
     let mut mean: Option<Tensor<B::InnerBackend, 1>> = None;
     for answers in answers.chunks(chunk_rows(decoder)) {
-        let asked = kernel::pick_rows(rows.clone(), &positions(answers));
+        let asked = ops::pick_rows(rows.clone(), &positions(answers));
         let leaf = Tensor::<B, 2>::from_inner(asked);
         let leaf = leaf.require_grad();
         let loss = chunk_loss(decoder, leaf.clone(), answers, share);
@@ -75,7 +75,7 @@ pub fn answer_loss<B: AutodiffBackend>(
     }
     let gradient = match own_rows.is_empty() {
         true => rows.zeros_like(),
-        false => kernel::pick_rows(Tensor::cat(own_rows, 0), &from),
+        false => ops::pick_rows(Tensor::cat(own_rows, 0), &from),
     };
     AnswerLoss {
         mean: mean.unwrap_or_else(|| Tensor::zeros([1], &device)),
@@ -101,7 +101,7 @@ pub fn mean_loss<B: Backend>(
     let rows = hidden.reshape([batch * seq, width]);
     let share = 1.0 / answers.len() as f64;
     let parts = answers.chunks(chunk_rows(decoder)).map(|answers| {
-        let rows = kernel::pick_rows(rows.clone(), &positions(answers));
+        let rows = ops::pick_rows(rows.clone(), &positions(answers));
         chunk_loss(decoder, rows, answers, share)
     });
     Tensor::cat(parts.collect(), 0).sum()
@@ -116,7 +116,7 @@ fn chunk_loss<B: Backend>(
 ) -> Tensor<B, 1> {
     let ids: Vec<u32> = answers.iter().map(|answer| answer.id).collect();
     let scores = decoder.logits(decoder.model.norm.forward(rows)); // [answers, vocab]
-    kernel::cross_entropy(scores, &ids).mul_scalar(share)
+    ops::cross_entropy(scores, &ids).mul_scalar(share)
 }
 
 /// Where answers are predicted: at a position each, since the token behind it is one.

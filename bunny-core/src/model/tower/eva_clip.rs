@@ -11,10 +11,8 @@ use burn::{
 use super::patches::PatchEmbedding;
 use crate::{
     config::EvaClipConfig,
-    nn::{
-        Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, attention,
-        rotate_pairs,
-    },
+    nn::{Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, attention},
+    ops::rotate_pairs,
 };
 
 /// Added to the variance in every norm.
@@ -232,8 +230,8 @@ impl<B: Backend> EvaMlp<B> {
     /// `[pictures, 1 + patches, width]` → the same
     fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
         let mode = Mode::INFERENCE;
-        let gate = Activation::Silu.apply(self.w1.forward(input.clone(), &mode));
-        let wide = gate * self.w2.forward(input, &mode);
+        let gate = self.w1.forward(input.clone(), &mode);
+        let wide = Activation::Silu.gate(gate, self.w2.forward(input, &mode));
         self.w3.forward(self.ffn_ln.forward(wide), &mode)
     }
 }

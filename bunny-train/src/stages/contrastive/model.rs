@@ -4,7 +4,8 @@ use bunny_core::{
     checkpoint::Precision,
     config::SiglipConfig,
     model::tower::{Siglip, SiglipLayer, SiglipMlp},
-    nn::{AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, attention, kernel},
+    nn::{AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, attention},
+    ops,
 };
 use burn::{
     module::{Module, Param, ParamId},
@@ -302,7 +303,7 @@ impl<B: Backend> TextTower<B> {
     fn forward(&self, ids: &[i32]) -> Tensor<B, 2> {
         let positions = self.embeddings.position_embedding.weight.val();
         let [places, hidden] = positions.dims();
-        let words = kernel::token_rows(self.embeddings.token_embedding.weight.val(), ids);
+        let words = ops::token_rows(self.embeddings.token_embedding.weight.val(), ids);
         let captions = words.dims()[0] / places;
         let device = words.device();
         let mask = AttentionMask::new(Mask::Full, captions, places, places, &device);
