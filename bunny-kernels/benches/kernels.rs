@@ -1,6 +1,6 @@
-//! The CPU kernels on the shapes of Phi-2 and SigLIP, beside the `gemm` crate and plain loops.
+//! The CPU kernels on the shapes of Phi-2 and SigLIP, beside plain loops.
 //!
-//! `cargo bench -p bunny-kernels --bench kernels [stream] [many] [pairs] [elements] [attention]`
+//! `cargo bench -p bunny-kernels --bench kernels [stream] [decoding] [many] [pairs] [elements] [attention]`
 //!
 //! Every figure is the least of several runs, and what is compared takes turns. On a busy machine `CPU_TIME=1
 //! RAYON_NUM_THREADS=1` reports the time of one core instead of the clock's, which other programs disturb less.
@@ -26,6 +26,7 @@ fn main() {
     );
     for (name, group) in [
         ("stream", stream as fn()),
+        ("decoding", decoding),
         ("many", many),
         ("pairs", pairs),
         ("elements", elements),
@@ -86,34 +87,6 @@ fn naive_linear(x: &[f32], w: &[f32], y: &mut [f32], inner: usize) {
     }
 }
 
-fn gemm_linear(x: &[f32], w: &[f32], y: &mut [f32], (m, k, n): (usize, usize, usize)) {
-    assert!(x.len() == m * k && w.len() == n * k && y.len() == m * n);
-    // SAFETY: the three matrices are as large as they are said to be.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            y.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            x.as_ptr(),
-            1,
-            k as isize,
-            w.as_ptr(),
-            k as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::Rayon(0),
-        );
-    }
-}
-
 struct Weights {
     single: Vec<f32>,
     half: Vec<f16>,
@@ -139,29 +112,184 @@ fn stream() {
         let w = Weights::new(k * n);
         for m in [1, 2, 4, 8] {
             let x = noise(m * k, 2);
-            let [mut y1, mut y2, mut y3, mut y4] = [(); 4].map(|()| vec![0.0; m * n]);
-            let [single, half, brain, gemm] = race(
+            let [mut y1, mut y2, mut y3] = [(); 3].map(|()| vec![0.0; m * n]);
+            let [single, half, brain] = race(
                 20,
                 [
                     &mut || linear(&x, WeightRef::F32(&w.single), None, &mut y1, m, k, n),
                     &mut || linear(&x, WeightRef::F16(&w.half), None, &mut y2, m, k, n),
                     &mut || linear(&x, WeightRef::Bf16(&w.brain), None, &mut y3, m, k, n),
-                    &mut || gemm_linear(&x, &w.single, &mut y4, (m, k, n)),
                 ],
             );
             let gigabytes = (k * n) as f64 * 1e-9;
             println!(
-                "{m} x {k} x {n}: f32 {:.2} ms {:.1} GB/s, f16 {:.2} ms {:.1} GB/s, bf16 {:.2} ms {:.1} GB/s; gemm crate f32 {:.2} ms",
+                "{m} x {k} x {n}: f32 {:.2} ms {:.1} GB/s, f16 {:.2} ms {:.1} GB/s, bf16 {:.2} ms {:.1} GB/s",
                 single * 1e3,
                 4.0 * gigabytes / single,
                 half * 1e3,
                 2.0 * gigabytes / half,
                 brain * 1e3,
                 2.0 * gigabytes / brain,
-                gemm * 1e3,
             );
         }
     }
+}
+
+/// A token, or a few, through the products of layers of Phi-2, one by one and at once, and attention
+/// behind 800 positions by the type that keys and values are kept in.
+fn decoding() {
+    const LAYERS: usize = 6;
+    const WIDTH: usize = 2560;
+    const WIDE: usize = 4 * WIDTH;
+    // Of q, k, v and fc1, which share their input, and of the output and fc2: rows of the weight and
+    // their length.
+    const PRODUCTS: [(usize, usize); 6] = [
+        (WIDTH, WIDTH),
+        (WIDTH, WIDTH),
+        (WIDTH, WIDTH),
+        (WIDE, WIDTH),
+        (WIDTH, WIDTH),
+        (WIDTH, WIDE),
+    ];
+    let of_a_layer: usize = PRODUCTS.iter().map(|(out, inner)| out * inner).sum();
+    let weights: Vec<bf16> = noise(of_a_layer, 1)
+        .into_iter()
+        .map(bf16::from_f32)
+        .collect();
+    // Layers of their own, so that no cache has them.
+    let weights: Vec<Vec<bf16>> = (0..LAYERS).map(|_| weights.clone()).collect();
+    for rows in [1, 4] {
+        let x = noise(rows * WIDE, 2);
+        let [mut a, mut b, mut c] =
+            [(); 3].map(|()| PRODUCTS.map(|(out, _)| vec![0.0; rows * out]));
+        let layer = |weights: &[bf16], ys: &mut [Vec<f32>; 6], at_once: bool| {
+            let mut rest = weights;
+            let mut products: Vec<Linear<'_>> = PRODUCTS
+                .iter()
+                .zip(ys)
+                .map(|(&(out, inner), y)| {
+                    let (w, after) = rest.split_at(out * inner);
+                    rest = after;
+                    let (x, w) = (&x[..rows * inner], WeightRef::Bf16(w));
+                    Linear {
+                        x,
+                        w,
+                        bias: None,
+                        y,
+                        inner,
+                        out,
+                    }
+                })
+                .collect();
+            if at_once {
+                stream_many(rows, &mut products[..4]);
+                stream_many(rows, &mut products[4..]);
+            } else {
+                products
+                    .chunks_mut(1)
+                    .for_each(|product| stream_many(rows, product));
+            }
+        };
+        let [single, together, within] = race(
+            20,
+            [
+                &mut || {
+                    weights
+                        .iter()
+                        .for_each(|weights| layer(weights, &mut a, false))
+                },
+                &mut || {
+                    weights
+                        .iter()
+                        .for_each(|weights| layer(weights, &mut b, true))
+                },
+                // A thread of the pool waits for no other to wake it.
+                &mut || {
+                    rayon::scope(|_| {
+                        weights
+                            .iter()
+                            .for_each(|weights| layer(weights, &mut c, true))
+                    });
+                },
+            ],
+        );
+        let gigabytes = 2e-9 * (LAYERS * of_a_layer) as f64;
+        println!(
+            "decoding {rows} rows, {LAYERS} layers of Phi-2 in bf16: products one by one {:.2} ms {:.1} GB/s, at once {:.2} ms {:.1} GB/s, from within the pool {:.2} ms {:.1} GB/s",
+            single * 1e3,
+            gigabytes / single,
+            together * 1e3,
+            gigabytes / together,
+            within * 1e3,
+            gigabytes / within,
+        );
+    }
+
+    const POSITIONS: usize = 800;
+    let shape = CachedShape {
+        query_heads: 32,
+        kv_heads: 32,
+        head_dim: 80,
+        positions: CachedShape::GRAIN,
+    };
+    // Of every layer, keys and values of as many blocks as there must be.
+    let blocks = POSITIONS.div_ceil(shape.positions);
+    let numbers = shape.kv_heads * shape.positions * shape.head_dim;
+    let single: Vec<[Vec<f32>; 2]> = (0..32 * blocks as u64)
+        .map(|block| [noise(numbers, block), noise(numbers, block)])
+        .collect();
+    let brain: Vec<[Vec<bf16>; 2]> = single
+        .iter()
+        .map(|pair| {
+            pair.each_ref()
+                .map(|block| block.iter().copied().map(bf16::from_f32).collect())
+        })
+        .collect();
+    let single: Vec<[&[f32]; 2]> = single
+        .iter()
+        .map(|pair| pair.each_ref().map(|b| &b[..]))
+        .collect();
+    let brain: Vec<[&[bf16]; 2]> = brain
+        .iter()
+        .map(|pair| pair.each_ref().map(|b| &b[..]))
+        .collect();
+    let query = noise(WIDTH, 3);
+    let q = AttentionView {
+        data: &query,
+        strides: AttentionStrides::rows_first(32, 1, 80),
+    };
+    let sequence = [CachedSequence {
+        first_block: 0,
+        len: POSITIONS,
+        first_row: 0,
+        queries: 1,
+    }];
+    let [mut a, mut b] = [(); 2].map(|()| vec![0.0; WIDTH]);
+    let [in_f32, in_bf16] = race(
+        20,
+        [
+            &mut || {
+                for layer in single.chunks_exact(blocks) {
+                    let layer = CachedBlocks::F32(layer);
+                    decode_attention(q, layer, &sequence, &mut a, shape, 0.1);
+                }
+            },
+            &mut || {
+                for layer in brain.chunks_exact(blocks) {
+                    let layer = CachedBlocks::Bf16(layer);
+                    decode_attention(q, layer, &sequence, &mut b, shape, 0.1);
+                }
+            },
+        ],
+    );
+    let numbers = 2e-9 * (32 * WIDTH * POSITIONS) as f64;
+    println!(
+        "decoding behind {POSITIONS} positions, attention of 32 layers: keys and values in f32 {:.2} ms {:.1} GB/s, in bf16 {:.2} ms {:.1} GB/s",
+        in_f32 * 1e3,
+        4.0 * numbers / in_f32,
+        in_bf16 * 1e3,
+        2.0 * numbers / in_bf16,
+    );
 }
 
 /// Many rows: a matter of arithmetic.
@@ -174,7 +302,7 @@ fn many() {
         (768, 10240, 2560),
     ] {
         let (w, x) = (Weights::new(k * n), noise(m * k, 2));
-        let [mut y1, mut y2, mut y3, mut y4, mut y5] = [(); 5].map(|()| vec![0.0; m * n]);
+        let [mut y1, mut y2, mut y3, mut y4] = [(); 4].map(|()| vec![0.0; m * n]);
         let times = race(
             5,
             [
@@ -182,7 +310,6 @@ fn many() {
                 &mut || linear(&x, WeightRef::F16(&w.half), None, &mut y2, m, k, n),
                 &mut || linear(&x, WeightRef::Bf16(&w.brain), None, &mut y3, m, k, n),
                 &mut || linear_bf16_dot(&x, WeightRef::Bf16(&w.brain), None, &mut y4, m, k, n),
-                &mut || gemm_linear(&x, &w.single, &mut y5, (m, k, n)),
             ],
         );
         let (dy, mut dx, mut dw) = (noise(m * n, 3), vec![0.0; m * k], vec![0.0; n * k]);
@@ -199,10 +326,10 @@ fn many() {
             [&mut || naive_linear(&x[..4 * k], &w.single, &mut y1[..4 * n], k)],
         );
         let rate = |seconds: f64| 2e-9 * (m * k * n) as f64 / seconds;
-        let [single, half, brain, dot, gemm] = times.map(rate);
+        let [single, half, brain, dot] = times.map(rate);
         let [input, weight] = backward.map(rate);
         println!(
-            "{m} x {k} x {n}, GFLOP/s: f32 {single:.0}, f16 {half:.0}, bf16 {brain:.0}, bf16 dot{} {dot:.0}, for input {input:.0}, for weight {weight:.0}; gemm crate f32 {gemm:.0}, plain loop {:.1}",
+            "{m} x {k} x {n}, GFLOP/s: f32 {single:.0}, f16 {half:.0}, bf16 {brain:.0}, bf16 dot{} {dot:.0}, for input {input:.0}, for weight {weight:.0}; plain loop {:.1}",
             if has_bf16_dot() { "" } else { " (in software)" },
             rate(naive * m as f64 / 4.0),
         );

@@ -1,42 +1,23 @@
 //! AMX: eight registers of sixteen rows by 64 bytes, and products of two of them, on Linux.
 //!
 //! Rust has no stable functions for these instructions yet, so that they stand here as assembly.
-//!
-//! ```
-//! # #[cfg(target_arch = "x86_64")] {
-//! use bunny_kernels::amx::{SQUARE, Tiles, is_available};
-//!
-//! // 32 rows by 32 columns, the sum over 32 products: a square each of rows and columns, twice.
-//! let ones = vec![f32::from_bits(0x3f80_3f80); 2 * SQUARE]; // two bf16 a word
-//! let halves = |operand: &[f32]| [0, SQUARE].map(|at| operand[at..].as_ptr());
-//! let bias = [0.5_f32; 32];
-//! let mut sums = [0.0_f32; 32 * 32];
-//! if is_available() {
-//!     // SAFETY: the registers are there, and one square is behind every pointer.
-//!     unsafe {
-//!         let tiles = Tiles::take();
-//!         let to = (sums.as_mut_ptr(), 32);
-//!         tiles.multiply(1, halves(&ones), halves(&ones), (bias.as_ptr(), 0), to);
-//!     }
-//!     assert_eq!(sums, [32.5; 32 * 32]);
-//! }
-//! # }
-//! ```
+
 pub(crate) mod squares;
 
 use core::{
     arch::{asm, x86_64::__cpuid_count},
+    cell::Cell,
     marker::PhantomData,
 };
 
 /// Rows of a tile, and words of a row.
-pub const SIDE: usize = 16;
+pub(crate) const SIDE: usize = 16;
 /// Words of a tile.
-pub const SQUARE: usize = SIDE * SIDE;
+pub(crate) const SQUARE: usize = SIDE * SIDE;
 
 /// Whether the processor multiplies tiles of `bf16`, and the system lets this process do it. Asks the
 /// system: to be called once, and remembered.
-pub fn is_available() -> bool {
+pub(crate) fn is_available() -> bool {
     // Leaf 7, EDX: bit 22 is AMX-BF16, bit 24 AMX-TILE.
     const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
     let has_leaf = __cpuid_count(0, 0).eax >= 7;
@@ -63,17 +44,25 @@ fn is_permitted() -> bool {
     false
 }
 
+thread_local! {
+    /// Whether this thread has its tile registers.
+    static TAKEN: Cell<bool> = const { Cell::new(false) };
+}
+
 /// This thread's tile registers, all of full size. They are given back when it is dropped: a thread
 /// that holds some costs more to switch.
 #[derive(Debug)]
-pub struct Tiles(PhantomData<*mut ()>);
+pub(crate) struct Tiles(PhantomData<*mut ()>);
 
 impl Tiles {
-    /// Takes them; nobody else on this thread may hold them.
+    /// Takes them.
+    ///
+    /// # Panics
+    /// When somebody on this thread holds them: the first to be dropped would give them back.
     ///
     /// # Safety
     /// [`is_available`].
-    pub unsafe fn take() -> Self {
+    pub(crate) unsafe fn take() -> Self {
         /// Palette 1: of each of the eight registers, bytes a row and rows.
         #[repr(C, align(64))]
         struct Configuration {
@@ -92,7 +81,11 @@ impl Tiles {
         };
         configuration.bytes[..8].fill(64);
         configuration.rows[..8].fill(SIDE as u8);
-        // SAFETY: reads 64 bytes; nobody else on this thread uses tiles.
+        assert!(
+            !TAKEN.replace(true),
+            "this thread's tile registers are taken"
+        );
+        // SAFETY: reads 64 bytes; nobody else on this thread uses tiles, as just asserted.
         unsafe {
             asm!("ldtilecfg [{at}]", at = in(reg) &configuration, options(nostack, readonly));
         }
@@ -107,7 +100,7 @@ impl Tiles {
     /// # Safety
     /// `depth`, one at least, squares are readable at each operand; all rows at `from`, writable at `to`.
     #[inline(always)]
-    pub unsafe fn multiply(
+    pub(crate) unsafe fn multiply(
         &self,
         depth: usize,
         left: [*const f32; 2],
@@ -163,8 +156,9 @@ impl Tiles {
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: nobody else on this thread uses tiles.
+        // SAFETY: nobody else on this thread uses tiles: they were taken once.
         unsafe { asm!("tilerelease", options(nomem, nostack)) }
+        TAKEN.set(false);
     }
 }
 
@@ -176,6 +170,39 @@ mod tests {
     fn pair(low: i32, high: i32) -> f32 {
         let bits = |x: i32| (x as f32).to_bits() >> 16;
         f32::from_bits(bits(high) << 16 | bits(low))
+    }
+
+    #[test]
+    fn one_row_is_added_to_every_row() {
+        if !is_available() {
+            eprintln!("not tried: no tile registers here");
+            return;
+        }
+        // 32 rows by 32 columns, the sum over 32 products.
+        let ones = vec![pair(1, 1); 2 * SQUARE];
+        let halves = [0, SQUARE].map(|at| ones[at..].as_ptr());
+        let bias = [0.5_f32; 32];
+        let mut sums = [0.0_f32; 32 * 32];
+        // SAFETY: the registers are there, one square behind every pointer, and 32 rows at the last.
+        unsafe {
+            let to = (sums.as_mut_ptr(), 32);
+            Tiles::take().multiply(1, halves, halves, (bias.as_ptr(), 0), to);
+        }
+        assert_eq!(sums, [32.5; 32 * 32]);
+    }
+
+    #[test]
+    fn a_thread_takes_its_tile_registers_once() {
+        if !is_available() {
+            eprintln!("not tried: no tile registers here");
+            return;
+        }
+        // SAFETY: the registers are there.
+        let take = || unsafe { Tiles::take() };
+        let held = take();
+        assert!(std::panic::catch_unwind(take).is_err());
+        drop(held);
+        drop(take());
     }
 
     #[test]

@@ -358,10 +358,10 @@ struct Call<'a> {
     q: AttentionView<'a>,
     k: AttentionView<'a>,
     v: AttentionView<'a>,
-    out: Shared<f32>,
+    out: Shared<'a, f32>,
     out_strides: AttentionStrides,
     shape: AttentionShape,
     scale: f32,
     spans: &'a [Span],
-    lse: Option<Shared<f32>>,
+    lse: Option<Shared<'a, f32>>,
 }

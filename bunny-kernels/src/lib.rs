@@ -19,9 +19,10 @@
 mod activation;
 mod adamw;
 #[cfg(target_arch = "x86_64")]
-pub mod amx;
+mod amx;
 mod attention;
 mod cross_entropy;
+pub mod exact;
 mod linear;
 mod math;
 mod norm;
@@ -30,10 +31,12 @@ mod parallel;
 mod product;
 mod register_tile;
 mod rope;
+pub mod rough;
 mod scratch;
 mod simd;
 #[cfg(test)]
 mod testing;
+mod weight;
 
 pub use activation::{
     gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward, silu, silu_backward, silu_mul,
@@ -47,10 +50,11 @@ pub use attention::{
 };
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{
-    WeightRef, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
+    Linear, add_product, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
     linear_backward_input_bf16_dot, linear_backward_weight, linear_backward_weight_bf16_dot,
-    linear_bf16_dot, linear_packed, linear_streamed,
+    linear_bf16_dot, linear_packed, linear_streamed, stream_many,
 };
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use orthogonal::{NewtonSchulz, orthogonal};
 pub use rope::{RopeShape, Rotation, rope, rope_interleaved};
+pub use weight::WeightRef;

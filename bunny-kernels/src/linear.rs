@@ -1,48 +1,15 @@
 //! Products with a weight stored as published: `[out, in]`, in `f32`, `f16` or `bf16`.
 
 use crate::parallel;
-use crate::product::stream::stream;
+use crate::product::stream::{Streamed, stream};
 use crate::product::{Layout, Product, Start};
+use crate::rough::Arithmetic;
 use crate::scratch::Shared;
-use crate::simd::{Kernel, Simd, dispatch, has_pairs};
-use half::{bf16, f16};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::weight::{WeightRef, with_elements};
 
 /// Up to this many rows the weight is streamed as it is; beyond, packing it pays.
 const STREAMED_ROWS: usize = 12;
-
-/// A weight's elements, in whatever type they are stored.
-#[derive(Clone, Copy, Debug)]
-pub enum WeightRef<'a> {
-    /// Single precision.
-    F32(&'a [f32]),
-    /// Half precision.
-    F16(&'a [f16]),
-    /// The upper half of single precision.
-    Bf16(&'a [bf16]),
-}
-
-/// Runs `$body` with `$slice` bound to the elements, whatever their type.
-macro_rules! with_elements {
-    ($weight:expr, $slice:ident => $body:expr) => {
-        match $weight {
-            WeightRef::F32($slice) => $body,
-            WeightRef::F16($slice) => $body,
-            WeightRef::Bf16($slice) => $body,
-        }
-    };
-}
-
-impl WeightRef<'_> {
-    /// The number of elements.
-    pub fn len(&self) -> usize {
-        with_elements!(self, w => w.len())
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// `y [rows, out] = x [rows, in] · Wᵀ + bias` for `w [out, in]`, summed in `f32`.
 ///
@@ -57,12 +24,10 @@ pub fn linear(
     inner: usize,
     out: usize,
 ) {
-    with_elements!(w, w => {
-            if rows <= STREAMED_ROWS {
-                return stream(x, w, bias, y, rows, inner, out);
-            }
-    forward(x, w, bias, rows, inner, out).compute::<false>(y);
-        });
+    if rows <= STREAMED_ROWS {
+        return linear_streamed(x, w, bias, y, rows, inner, out);
+    }
+    with_elements!(w, w => forward(x, w, bias, rows, inner, out).compute::<false>(y));
 }
 
 /// [`linear`] in the order of its sums that a single row has, however many rows there are: a row's
@@ -79,7 +44,65 @@ pub fn linear_streamed(
     inner: usize,
     out: usize,
 ) {
-    with_elements!(w, w => stream(x, w, bias, y, rows, inner, out));
+    let product = Linear {
+        x,
+        w,
+        bias,
+        y,
+        inner,
+        out,
+    };
+    stream_many(rows, &mut [product]);
+}
+
+/// One of several products with as many rows each: `y = x · Wᵀ + bias`.
+#[derive(Debug)]
+pub struct Linear<'a> {
+    /// `[rows, inner]`.
+    pub x: &'a [f32],
+    /// `[out, inner]`.
+    pub w: WeightRef<'a>,
+    /// `[out]`.
+    pub bias: Option<&'a [f32]>,
+    /// `[rows, out]`.
+    pub y: &'a mut [f32],
+    /// Numbers in a row of the input.
+    pub inner: usize,
+    /// Numbers in a row of the result.
+    pub out: usize,
+}
+
+/// [`linear_streamed`] for several products: the same numbers sooner, as threads meet once for all of
+/// them instead of once for each.
+///
+/// # Panics
+/// When the lengths of a product do not agree with `rows`, and its `inner` and `out`.
+pub fn stream_many(rows: usize, products: &mut [Linear<'_>]) {
+    let streamed = products.iter_mut().map(|product| {
+        let Linear {
+            x,
+            w,
+            bias,
+            y,
+            inner,
+            out,
+        } = product;
+        assert_eq!(x.len(), rows * *inner, "input");
+        assert_eq!(w.len(), *out * *inner, "weight");
+        assert_eq!(y.len(), rows * *out, "result");
+        assert!(bias.is_none_or(|bias| bias.len() == *out), "bias");
+        Streamed {
+            x,
+            weight: *w,
+            bias: *bias,
+            y: Shared::new(y),
+            inner: *inner,
+            out: *out,
+        }
+    });
+    let streamed: Vec<Streamed<'_>> = streamed.collect();
+    // SAFETY: the lengths were looked at, and results are held exclusively.
+    unsafe { stream(rows, &streamed) };
 }
 
 /// [`linear`] in the order of its sums that many rows have, however few there are: a row's result is
@@ -124,10 +147,10 @@ pub(crate) fn forward<'a, E>(
     }
 }
 
-/// Whether this processor has instructions that [`linear_bf16_dot`] is for: AVX512-BF16, or AMX
-/// beside it.
+/// Whether [`linear_bf16_dot`] and its gradients pay on this processor: see
+/// [`Arithmetic::fastest`](crate::rough::Arithmetic::fastest).
 pub fn has_bf16_dot() -> bool {
-    has_pairs()
+    Arithmetic::fastest() != Arithmetic::Float32
 }
 
 /// [`linear`] with input and weight rounded to `bf16` and sums in `f32`. Where [`has_bf16_dot`], it is
@@ -256,6 +279,24 @@ pub(crate) fn backward_weight<'a>(
     }
 }
 
+/// Adds `a [rows, inner] · b [inner, out]` to `y [rows, out]`, in `f32`.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` and `out`.
+pub fn add_product(a: &[f32], b: &[f32], y: &mut [f32], rows: usize, inner: usize, out: usize) {
+    let product = Product {
+        m: rows,
+        n: out,
+        k: inner,
+        a,
+        a_layout: Layout::AlongDepth,
+        b,
+        b_layout: Layout::AcrossDepth,
+        start: Start::Present,
+    };
+    product.compute::<false>(y);
+}
+
 /// Rows that one task of [`linear_backward_bias`] sums. Fixed, for the order of the sum.
 const BIAS_ROWS: usize = 256;
 
@@ -309,6 +350,7 @@ mod tests {
     use super::*;
     use crate::simd::testing::at_every_level;
     use crate::testing::{assert_close, noise};
+    use half::{bf16, f16};
 
     /// `rows`, `inner`, `out`: single rows, tails of every kind, more than one block, panel and chunk.
     const SHAPES: [(usize, usize, usize); 15] = [
@@ -506,6 +548,28 @@ mod tests {
     }
 
     #[test]
+    fn a_product_is_added_to_what_is_there() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (a, b) = (noise(rows * inner, 1), noise(inner * out, 2));
+                let mut y = noise(rows * out, 3);
+                let products = product(
+                    (rows, inner, out),
+                    |i, p| a[i * inner + p],
+                    |p, j| b[p * out + j],
+                );
+                let expected: Vec<f64> = products
+                    .iter()
+                    .zip(&y)
+                    .map(|(product, y)| product + f64::from(*y))
+                    .collect();
+                add_product(&a, &b, &mut y, rows, inner, out);
+                assert_close(&y, &expected, TOLERANCE, &format!("{rows} {inner} {out}"));
+            }
+        });
+    }
+
+    #[test]
     fn the_bf16_products_equal_plain_products_of_rounded_numbers() {
         let rounded =
             |x: &[f32]| -> Vec<f32> { x.iter().map(|x| bf16::from_f32(*x).to_f32()).collect() };
@@ -593,22 +657,64 @@ mod tests {
     #[test]
     fn a_streamed_row_is_the_same_alone_and_among_others() {
         at_every_level(2, || {
-            let (rows, inner, out) = (STREAMED_ROWS, 77, 21);
-            let (x, w) = (noise(rows * inner, 1), noise(out * inner, 2));
-            let mut together = vec![0.0; rows * out];
-            linear(
-                &x,
-                WeightRef::F32(&w),
-                None,
-                &mut together,
-                rows,
-                inner,
-                out,
-            );
-            for (x, together) in x.chunks_exact(inner).zip(together.chunks_exact(out)) {
-                let mut alone = vec![0.0; out];
-                linear(x, WeightRef::F32(&w), None, &mut alone, 1, inner, out);
-                assert_eq!(alone, together);
+            // Long and short rows of the weight: with as many side by side as there can be, and fewer.
+            for (inner, out) in [(77, 21), (4200, 19), (30_000, 9)] {
+                const ROWS: usize = STREAMED_ROWS + 3;
+                let (x, w) = (noise(ROWS * inner, 1), noise(out * inner, 2));
+                for_each_type(&w, |w, _, name| {
+                    let mut alone = vec![0.0; ROWS * out];
+                    for (x, y) in x.chunks_exact(inner).zip(alone.chunks_exact_mut(out)) {
+                        linear(x, w, None, y, 1, inner, out);
+                    }
+                    for rows in 2..=ROWS {
+                        let mut y = vec![0.0; rows * out];
+                        let x = &x[..rows * inner];
+                        if rows <= STREAMED_ROWS {
+                            linear(x, w, None, &mut y, rows, inner, out);
+                        } else {
+                            linear_streamed(x, w, None, &mut y, rows, inner, out);
+                        }
+                        assert_eq!(y, alone[..rows * out], "{name} {rows} {inner}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn several_products_at_once_are_the_products_one_by_one() {
+        at_every_level(2, || {
+            for rows in [1, 2, 7, STREAMED_ROWS] {
+                // Two share their input; the third has another.
+                let (x, z) = (noise(rows * 300, 1), noise(rows * 70, 2));
+                let (a, c) = (noise(900 * 300, 3), noise(33 * 70, 4));
+                let b: Vec<bf16> = noise(5 * 300, 5).into_iter().map(bf16::from_f32).collect();
+                let bias = noise(5, 6);
+                let cases = [
+                    (&x, WeightRef::F32(&a), None, 300, 900),
+                    (&x, WeightRef::Bf16(&b), Some(&bias[..]), 300, 5),
+                    (&z, WeightRef::F32(&c), None, 70, 33),
+                ];
+                let one_by_one = cases.map(|(x, w, bias, inner, out)| {
+                    let mut y = vec![f32::NAN; rows * out];
+                    linear(x, w, bias, &mut y, rows, inner, out);
+                    y
+                });
+                let mut at_once = cases.map(|(.., out)| vec![f32::NAN; rows * out]);
+                let mut products: Vec<Linear<'_>> = cases
+                    .iter()
+                    .zip(&mut at_once)
+                    .map(|(&(x, w, bias, inner, out), y)| Linear {
+                        x,
+                        w,
+                        bias,
+                        y,
+                        inner,
+                        out,
+                    })
+                    .collect();
+                stream_many(rows, &mut products);
+                assert_eq!(at_once, one_by_one, "{rows}");
             }
         });
     }

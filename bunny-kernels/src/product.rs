@@ -66,7 +66,7 @@ fn tile_rows(level: Level) -> usize {
 fn tile_columns(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Tiles => 48,
+        Level::Avx512 | Level::Pairs | Level::Tiles => 48,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => 24,
         Level::Plain => 12,
@@ -176,7 +176,7 @@ struct Panel<'a, const PAIRS: bool> {
     panels: usize,
     words: usize,
     /// `[block][panel][word][mr]`.
-    left: Shared<f32>,
+    left: Shared<'a, f32>,
 }
 
 impl<const PAIRS: bool> Kernel for Panel<'_, PAIRS> {
@@ -209,7 +209,7 @@ struct Chunk<'a, E, const PAIRS: bool> {
     first: usize,
     rows: usize,
     columns: std::ops::Range<usize>,
-    out: Shared<f32>,
+    out: Shared<'a, f32>,
 }
 
 impl<E: Element, const PAIRS: bool> Kernel for Chunk<'_, E, PAIRS> {

@@ -1,5 +1,7 @@
 //! Working memory of the kernels, and outputs that several tasks write at once.
 
+use core::marker::PhantomData;
+
 /// One cache line, so that aligned vectors never straddle two.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -57,16 +59,27 @@ impl Unset {
 }
 
 /// A pointer into an output of which every task writes a part of its own.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<T>(*mut T);
+///
+/// It holds the output for as long as it lives, as a `&mut` would.
+#[derive(Debug)]
+pub(crate) struct Shared<'a, T>(*mut T, PhantomData<&'a mut [T]>);
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
 
 // SAFETY: it is only a pointer; who dereferences it promises that tasks keep to disjoint parts.
-unsafe impl<T: Send> Send for Shared<T> {}
-unsafe impl<T: Send> Sync for Shared<T> {}
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-impl<T> Shared<T> {
-    pub(crate) fn new(slice: &mut [T]) -> Self {
-        Self(slice.as_mut_ptr())
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self(slice.as_mut_ptr(), PhantomData)
     }
 
     pub(crate) fn get(self) -> *mut T {
@@ -77,7 +90,7 @@ impl<T> Shared<T> {
     ///
     /// # Safety
     /// They exist, and nobody else holds them meanwhile.
-    pub(crate) unsafe fn part<'a>(self, at: usize, n: usize) -> &'a mut [T] {
+    pub(crate) unsafe fn part(self, at: usize, n: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { core::slice::from_raw_parts_mut(self.0.add(at), n) }
     }

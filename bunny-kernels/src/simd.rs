@@ -7,6 +7,16 @@
 //! Everything a kernel calls must be `#[inline(always)]`: only what is inlined into [`dispatch`]'s entry points is
 //! compiled for their instruction set.
 
+/// Calls functions of an instruction set.
+#[cfg(target_arch = "x86_64")]
+macro_rules! proven {
+    ($($body:tt)*) => {
+        // SAFETY: whoever holds the token, a value of the module's type, is on a processor that has the
+        // instructions.
+        unsafe { $($body)* }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -46,6 +56,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn pow2(self, n: Self::V) -> Self::V;
     /// `if a < b { x } else { y }`, lane by lane.
     fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// Whether `a >= floor` in any lane. NaN reaches nothing.
+    fn any_reaches(self, a: Self::V, floor: Self::V) -> bool;
     /// The sum of the lanes, in a fixed order.
     fn sum(self, a: Self::V) -> f32;
     /// The greatest lane.
@@ -79,29 +91,29 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// The first `n < LANES` lanes.
     unsafe fn store_head(self, to: *mut f32, n: usize, a: Self::V);
 
-    /// The lanes at `at` of a slice; zeros beyond its end.
+    /// The lanes at `at` of a slice; zeros beyond its end, where `at` must not lie.
     #[inline(always)]
     fn get(self, from: &[f32], at: usize) -> Self::V {
-        let n = from.len() - at;
-        // SAFETY: `n` elements remain.
+        let from = &from[at..];
+        // SAFETY: as many elements remain.
         unsafe {
-            if n >= Self::LANES {
-                self.load(from.as_ptr().add(at))
+            if from.len() >= Self::LANES {
+                self.load(from.as_ptr())
             } else {
-                self.load_head(from.as_ptr().add(at), n)
+                self.load_head(from.as_ptr(), from.len())
             }
         }
     }
     /// Writes the lanes at `at` of a slice; those beyond its end are dropped.
     #[inline(always)]
     fn set(self, to: &mut [f32], at: usize, a: Self::V) {
-        let n = to.len() - at;
-        // SAFETY: `n` elements remain.
+        let to = &mut to[at..];
+        // SAFETY: as many elements remain.
         unsafe {
-            if n >= Self::LANES {
-                self.store(to.as_mut_ptr().add(at), a);
+            if to.len() >= Self::LANES {
+                self.store(to.as_mut_ptr(), a);
             } else {
-                self.store_head(to.as_mut_ptr().add(at), n, a);
+                self.store_head(to.as_mut_ptr(), to.len(), a);
             }
         }
     }
@@ -153,6 +165,19 @@ fn pair_mul_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
     s.get(&sums, 0)
 }
 
+/// Asks for the line of memory at `at`, which may be anywhere, into the second cache.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it is no access, and every x86-64 has the instruction.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// What a weight may be stored as; computed with as `f32`.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     const ZERO: Self;
@@ -177,10 +202,12 @@ impl Element for f32 {
     const ZERO: Self = 0.0;
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        // SAFETY: the caller's promise.
         unsafe { s.load(from) }
     }
     #[inline(always)]
     unsafe fn load_head<S: Simd>(s: S, from: *const Self, n: usize) -> S::V {
+        // SAFETY: the caller's promise.
         unsafe { s.load_head(from, n) }
     }
 }
@@ -189,6 +216,7 @@ impl Element for f16 {
     const ZERO: Self = f16::ZERO;
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        // SAFETY: the caller's promise.
         unsafe { s.load_f16(from) }
     }
 }
@@ -197,6 +225,7 @@ impl Element for bf16 {
     const ZERO: Self = bf16::ZERO;
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        // SAFETY: the caller's promise.
         unsafe { s.load_bf16(from) }
     }
 }
@@ -215,14 +244,17 @@ pub(crate) enum Level {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// AVX-512 with BF16, and AMX for products of `bf16`.
+    /// AVX-512 with BF16, which multiplies pairs of `bf16`.
+    #[cfg(target_arch = "x86_64")]
+    Pairs,
+    /// The same, and AMX for products of `bf16`.
     #[cfg(target_arch = "x86_64")]
     Tiles,
 }
 
 impl Level {
     /// The widest that this processor has.
-    fn detect() -> Self {
+    pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2")
@@ -234,10 +266,11 @@ impl Level {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl");
                 let pairs = wide && is_x86_feature_detected!("avx512bf16");
-                return match wide {
-                    true if pairs && crate::amx::is_available() => Self::Tiles,
-                    true => Self::Avx512,
-                    false => Self::Avx2,
+                return match (wide, pairs) {
+                    (true, true) if crate::amx::is_available() => Self::Tiles,
+                    (true, true) => Self::Pairs,
+                    (true, false) => Self::Avx512,
+                    (false, _) => Self::Avx2,
                 };
             }
         }
@@ -251,7 +284,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2::Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 | Self::Tiles => avx512::Avx512::<false>::LANES,
+            Self::Avx512 | Self::Pairs | Self::Tiles => avx512::Avx512::<false>::LANES,
         }
     }
 
@@ -284,24 +317,13 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         }
         match Level::current() {
             // SAFETY: `Level::detect` found these features.
-            Level::Avx512 | Level::Tiles => return unsafe { avx512(kernel) },
+            Level::Avx512 | Level::Pairs | Level::Tiles => return unsafe { avx512(kernel) },
+            // SAFETY: as above.
             Level::Avx2 => return unsafe { avx2(kernel) },
             Level::Plain => {}
         }
     }
     kernel.run(Plain)
-}
-
-/// Whether this processor multiplies pairs of `bf16` (AVX512-BF16).
-pub(crate) fn has_pairs() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        Level::current() >= Level::Avx512 && is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
 }
 
 /// [`dispatch`] for a kernel of [`Simd::pair_mul_add`]: with the instruction for it where there is one.
@@ -314,8 +336,8 @@ pub(crate) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: this function's own features.
             kernel.run(unsafe { avx512::Avx512::<true>::new() })
         }
-        if has_pairs() {
-            // SAFETY: just detected.
+        if Level::current() >= Level::Pairs {
+            // SAFETY: `Level::detect` found these features.
             return unsafe { avx512(kernel) };
         }
     }
@@ -344,6 +366,8 @@ pub(crate) mod testing {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512,
             #[cfg(target_arch = "x86_64")]
+            Level::Pairs,
+            #[cfg(target_arch = "x86_64")]
             Level::Tiles,
         ];
         levels
@@ -358,5 +382,84 @@ pub(crate) mod testing {
                     .install(&test)
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::at_every_level;
+    use super::*;
+
+    /// The lanes of the registers that a kernel is given.
+    struct Lanes;
+
+    impl Kernel for Lanes {
+        type Output = usize;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            S::LANES
+        }
+    }
+
+    #[test]
+    fn every_level_that_the_processor_has_is_tried() {
+        let tried = at_every_level(1, || {
+            let level = Level::current();
+            assert_eq!(dispatch(Lanes), level.lanes(), "{level:?}");
+            level
+        });
+        println!("tried: {tried:?}");
+        assert_eq!(tried[0], Level::Plain);
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        {
+            // As the system lists them: levels are chosen by other means.
+            let processor = std::fs::read_to_string("/proc/cpuinfo").expect("/proc/cpuinfo");
+            let flags = processor.lines().find(|line| line.starts_with("flags"));
+            let flags: Vec<&str> = flags.expect("flags").split_whitespace().collect();
+            for (level, needs) in [
+                (Level::Avx2, "avx2 fma f16c"),
+                (Level::Avx512, "avx512f avx512bw avx512dq avx512vl"),
+                (
+                    Level::Pairs,
+                    "avx512f avx512bw avx512dq avx512vl avx512_bf16",
+                ),
+                (Level::Tiles, "amx_tile amx_bf16"),
+            ] {
+                let is_here = needs.split(' ').all(|flag| flags.contains(&flag));
+                assert_eq!(tried.contains(&level), is_here, "{level:?}, of {needs}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_beyond_a_slice_is_neither_read_nor_written() {
+        struct Beyond;
+        impl Kernel for Beyond {
+            type Output = ();
+
+            #[inline(always)]
+            fn run<S: Simd>(self, s: S) {
+                let mut three = [1.0, 2.0, 3.0];
+                assert_eq!(s.sum(s.get(&three, 1)), 5.0);
+                assert_eq!(s.sum(s.get(&three, 3)), 0.0);
+                s.set(&mut three, 2, s.splat(7.0));
+                s.set(&mut three, 3, s.splat(9.0));
+                assert_eq!(three, [1.0, 2.0, 7.0]);
+            }
+        }
+        struct Outside;
+        impl Kernel for Outside {
+            type Output = f32;
+
+            #[inline(always)]
+            fn run<S: Simd>(self, s: S) -> f32 {
+                s.first(s.get(&[1.0, 2.0, 3.0], 4))
+            }
+        }
+        at_every_level(1, || {
+            dispatch(Beyond);
+            assert!(std::panic::catch_unwind(|| dispatch(Outside)).is_err());
+        });
     }
 }

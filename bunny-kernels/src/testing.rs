@@ -26,3 +26,14 @@ pub(crate) fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: 
         );
     }
 }
+
+/// The bits of a pair of numbers, well mixed (the end of SplitMix64 over both).
+pub(crate) fn mix(seed: u64, i: u64) -> u64 {
+    let step = |x: u64| {
+        let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ x >> 31
+    };
+    step(step(seed) ^ i)
+}

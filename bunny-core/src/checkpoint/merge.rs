@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use bunny_kernels::add_product;
 use bunny_weights::{CheckpointError, StoredTensor, adapter::Adapter, convert};
-use gemm::{Parallelism, gemm};
 
 use super::weights::float_type;
 
@@ -42,32 +42,11 @@ pub(super) fn add_adapter(
         Ok(convert::to_f32(&stored.bytes, dtype).expect("the type is a float"))
     };
     let (a, b) = (widened(&a)?, widened(&b)?);
-    let b = &b[rows.start * rank..rows.end * rank];
-    assert_eq!(weight.len(), rows.len() * input);
-    // SAFETY: three whole row-major matrices: `weight` is [rows, input], asserted here; `b` is
-    // [rows, rank], as it was just cut, and `a` has the shape checked above.
-    unsafe {
-        gemm(
-            rows.len(),
-            input,
-            rank,
-            weight.as_mut_ptr(),
-            1,
-            input as isize,
-            true,
-            b.as_ptr(),
-            1,
-            rank as isize,
-            a.as_ptr(),
-            1,
-            input as isize,
-            1.0,
-            adapter.config().scale() as f32,
-            false,
-            false,
-            false,
-            Parallelism::Rayon(0),
-        );
-    }
+    let scale = adapter.config().scale() as f32;
+    let b: Vec<f32> = b[rows.start * rank..rows.end * rank]
+        .iter()
+        .map(|b| b * scale)
+        .collect();
+    add_product(&b, &a, weight, rows.len(), rank, input);
     Ok(())
 }

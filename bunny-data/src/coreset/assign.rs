@@ -6,13 +6,12 @@
 //! vectors less the centroids' mean: where all embeddings point into one cone, what they share would
 //! only make scores rougher.
 
+use bunny_kernels::rough::{Arithmetic, Extent, RowPanels, VectorTiles};
 use rayon::prelude::*;
 
 use super::centroids::Centroids;
 use super::numeric::dot;
 use super::options::Geometry;
-use super::product::{Extent, Kernel};
-use super::tiles::{RowPanels, Tiles};
 
 /// Rows that can be read as float32.
 pub(crate) trait Rows: Sync {
@@ -70,7 +69,7 @@ impl Default for TileSize {
 pub(crate) struct Nearest {
     /// `[count, dims]`: the centroids, of unit length in spherical geometry.
     vectors: Vec<f32>,
-    tiles: Tiles,
+    tiles: VectorTiles,
     /// `-‖c‖² / 2` (Euclidean) or 0: added to `x · c`, the nearest centroid scores highest.
     offsets: Vec<f64>,
     dims: usize,
@@ -118,10 +117,10 @@ impl Best {
 
 impl Nearest {
     pub(crate) fn new(centroids: &Centroids, tile: TileSize) -> Self {
-        Self::with(Kernel::best(), centroids, tile)
+        Self::with(Arithmetic::fastest(), centroids, tile)
     }
 
-    fn with(kernel: Kernel, centroids: &Centroids, tile: TileSize) -> Self {
+    fn with(arithmetic: Arithmetic, centroids: &Centroids, tile: TileSize) -> Self {
         let dims = centroids.dims();
         let mut vectors = centroids.values().to_vec();
         let offsets: Vec<f64> = match centroids.geometry() {
@@ -146,7 +145,7 @@ impl Nearest {
         let highest = biases.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         biases.iter_mut().for_each(|bias| *bias -= highest);
         Self {
-            tiles: Tiles::centred(kernel, &vectors, mean, tile.columns)
+            tiles: VectorTiles::centred(arithmetic, &vectors, mean, tile.columns)
                 .with_biases(biases.into_iter().map(|bias| bias as f32)),
             vectors,
             offsets,
@@ -194,7 +193,7 @@ impl Nearest {
         for (extent, best) in panels.extents().iter().zip(best.iter_mut()) {
             best.reset(self.slack(*extent));
         }
-        for tile in 0..self.tiles.len() {
+        for tile in 0..self.tiles.tile_count() {
             let tile = self.tiles.range(tile);
             self.tiles.scan(tile, panels, |row, first, scores, floor| {
                 best[row].take(first, scores, floor);
@@ -230,7 +229,7 @@ impl Nearest {
         let mut scores = vec![0.0; self.tile.rows * all];
         for rows in rows.chunks(self.tile.rows * self.dims) {
             work.panels.fill(&self.tiles, rows);
-            for tile in 0..self.tiles.len() {
+            for tile in 0..self.tiles.tile_count() {
                 let tile = self.tiles.range(tile);
                 self.tiles
                     .scan(tile, &mut work.panels, |row, first, found, _| {
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_is_that_of_float64_for_every_kernel_tile_size_and_number_of_threads() {
+    fn the_nearest_is_that_of_float64_for_every_arithmetic_tile_size_and_number_of_threads() {
         let dims = 19;
         for geometry in [Geometry::Euclidean, Geometry::Spherical] {
             let mut values = vectors(1, 70, dims);
@@ -332,13 +331,13 @@ mod tests {
                 dims,
             };
             let tiles = [(1, 1), (7, 16), (128, 256), (33, 70)];
-            let kernels = Kernel::here().into_iter();
-            for (kernel, tile) in kernels.flat_map(|kernel| tiles.map(|tile| (kernel, tile))) {
+            let arithmetics = Arithmetic::here().into_iter();
+            for (arithmetic, tile) in arithmetics.flat_map(|one| tiles.map(|tile| (one, tile))) {
                 let tile = TileSize {
                     rows: tile.0,
                     columns: tile.1,
                 };
-                let nearest = Nearest::with(kernel, &centroids, tile);
+                let nearest = Nearest::with(arithmetic, &centroids, tile);
                 for threads in [1, 2, 7] {
                     let pool = rayon::ThreadPoolBuilder::new()
                         .num_threads(threads)

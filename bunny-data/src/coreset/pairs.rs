@@ -12,11 +12,10 @@
 //! left out: after each panel, the rest is sorted by its sets so far, and tiles whose rows are all
 //! of one set are skipped.
 
+use bunny_kernels::exact::product_error;
+use bunny_kernels::rough::{Extent, RowPanels, VectorTiles};
 use rayon::prelude::*;
 
-use super::numeric::product_error;
-use super::product::Extent;
-use super::tiles::{RowPanels, Tiles};
 use crate::engine::Worker;
 
 /// The distinct rows of a cluster.
@@ -62,7 +61,7 @@ pub(crate) fn for_each_similar(
     };
     // Rows and their layout, in a quarter of the memory.
     let most = (worker.memory as usize / 4 / (8 * dims)).max(FIRST_PANEL);
-    let mut tiles = Tiles::new(&[], dims, worker.tile.columns);
+    let mut tiles = VectorTiles::new(&[], dims, worker.tile.columns);
     let mut values = Vec::new();
     let mut rest = order;
     let mut length = FIRST_PANEL;
@@ -103,7 +102,7 @@ struct Verdict {
 
 impl<U: Units, S: Sink> Search<'_, U, S> {
     /// The pairs of a panel.
-    fn within(&self, panel: &[u32], values: &[f32], tiles: &Tiles, block: usize) {
+    fn within(&self, panel: &[u32], values: &[f32], tiles: &VectorTiles, block: usize) {
         (0..panel.len())
             .into_par_iter()
             .step_by(block)
@@ -111,7 +110,7 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
                 let rows = start..panel.len().min(start + block);
                 let values = &values[rows.start * self.dims..rows.end * self.dims];
                 let verdict = self.lay_out(work, tiles, values);
-                for tile in 0..tiles.len() {
+                for tile in 0..tiles.tile_count() {
                     let columns = tiles.range(tile);
                     if columns.start >= rows.end {
                         break;
@@ -134,8 +133,8 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
     }
 
     /// The pairs of a panel's rows with the rows after it.
-    fn against(&self, panel: &[u32], tiles: &Tiles, rest: &[u32], block: usize) {
-        let sets: Vec<Option<u32>> = (0..tiles.len())
+    fn against(&self, panel: &[u32], tiles: &VectorTiles, rest: &[u32], block: usize) {
+        let sets: Vec<Option<u32>> = (0..tiles.tile_count())
             .map(|tile| self.one_set(&panel[tiles.range(tile)]))
             .collect();
         rest.par_chunks(block).for_each_init(
@@ -143,7 +142,7 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
             |(work, values), rows| {
                 let set = self.one_set(rows);
                 let known = |tile: usize| set.is_some() && sets[tile] == set;
-                if (0..tiles.len()).all(known) {
+                if (0..tiles.tile_count()).all(known) {
                     return;
                 }
                 values.resize(rows.len() * self.dims, 0.0);
@@ -151,7 +150,7 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
                     self.units.load(*row, values);
                 }
                 let verdict = self.lay_out(work, tiles, values);
-                for tile in (0..tiles.len()).filter(|tile| !known(*tile)) {
+                for tile in (0..tiles.tile_count()).filter(|tile| !known(*tile)) {
                     tiles.scan(tiles.range(tile), work, |row, first, scores, _| {
                         for (i, product) in scores.iter().enumerate() {
                             self.pair(panel[first + i], rows[row], *product, verdict);
@@ -163,7 +162,7 @@ impl<U: Units, S: Sink> Search<'_, U, S> {
     }
 
     /// Lays out rows for products with `tiles`, and says what these will mean.
-    fn lay_out(&self, rows: &mut RowPanels, tiles: &Tiles, values: &[f32]) -> Verdict {
+    fn lay_out(&self, rows: &mut RowPanels, tiles: &VectorTiles, values: &[f32]) -> Verdict {
         rows.fill(tiles, values);
         let extents = rows.extents().iter().copied();
         let error = self.loading + tiles.error(extents.fold(Extent::default(), Extent::max));

@@ -104,9 +104,9 @@ pub(super) struct Head<'a> {
     pub(super) kv_head: usize,
     /// Of all queries of all sequences.
     pub(super) spans: &'a [Span],
-    pub(super) dq: Shared<f32>,
-    pub(super) dk: Shared<f32>,
-    pub(super) dv: Shared<f32>,
+    pub(super) dq: Shared<'a, f32>,
+    pub(super) dk: Shared<'a, f32>,
+    pub(super) dv: Shared<'a, f32>,
 }
 
 impl Kernel for Head<'_> {

@@ -9,7 +9,7 @@ use super::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, Call
 use crate::math::exp;
 use crate::parallel;
 use crate::scratch::Shared;
-use crate::simd::{Element, Kernel, Simd, dispatch};
+use crate::simd::{Element, Kernel, Simd, dispatch, prefetch};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -435,6 +435,8 @@ fn decode<E: Element>(
         let ((at, part), kv_head) = (parts[task / kv_heads], task % kv_heads);
         let sequence = sequences[at];
         for head in kv_head * group..(kv_head + 1) * group {
+            // The others of the group find all of it in the cache.
+            let is_first = head == kv_head * group;
             let place = firsts[at] + head * parts_of(&sequence) + part;
             let from = q.strides.at(0, head, sequence.first_row);
             dispatch(Part {
@@ -443,6 +445,7 @@ fn decode<E: Element>(
                 kv_head,
                 start: part * KEYS,
                 end: sequence.len.min((part + 1) * KEYS),
+                is_first,
                 shape,
                 scale,
                 // SAFETY: this task's own record.
@@ -488,6 +491,8 @@ struct Part<'a, E> {
     kv_head: usize,
     start: usize,
     end: usize,
+    /// Whether it is the first to read these keys.
+    is_first: bool,
     shape: CachedShape,
     scale: f32,
     record: &'a mut [f32],
@@ -505,6 +510,20 @@ impl<E: Element> Part<'_, E> {
         let numbers = &block[first..][..count * self.shape.head_dim];
         (count, numbers.as_ptr())
     }
+
+    /// What is read next: the values, while the keys from `at` on go by, or while the values do, the
+    /// keys of the next head.
+    #[inline(always)]
+    fn next(&self, at: usize, which: usize) -> Option<*const E> {
+        let positions = self.shape.positions;
+        let block = self.blocks[at / positions];
+        let first = self.shape.at(self.kv_head, at % positions);
+        let next = match which {
+            0 => block[1].as_ptr().wrapping_add(first),
+            _ => block[0].as_ptr().wrapping_add(first + self.shape.at(1, 0)),
+        };
+        self.is_first.then_some(next)
+    }
 }
 
 impl<E: Element> Kernel for Part<'_, E> {
@@ -516,9 +535,10 @@ impl<E: Element> Kernel for Part<'_, E> {
         let mut at = self.start;
         while at < self.end {
             let (count, keys) = Part::run(&self, at, 0);
+            let next = self.next(at, 0);
             let scores = &mut scores[at - self.start..][..count];
             // SAFETY: as many keys, each as long as the query.
-            unsafe { score(s, self.query, keys, self.scale, scores) };
+            unsafe { score(s, self.query, keys, self.scale, scores, next) };
             at += count;
         }
         let count = self.end - self.start;
@@ -538,15 +558,25 @@ impl<E: Element> Kernel for Part<'_, E> {
         let mut at = self.start;
         while at < self.end {
             let (count, values) = Part::run(&self, at, 1);
+            let next = self.next(at, 1);
             let weights = &scores[at - self.start..][..count];
             // SAFETY: as many values, each as long as the sums.
-            unsafe { weigh(s, weights, values, &mut self.record[2..]) };
+            unsafe { weigh(s, weights, values, &mut self.record[2..], next) };
             at += count;
         }
     }
 }
 
-/// The products of a query with some keys, times `scale`.
+/// Asks for so many numbers.
+#[inline(always)]
+fn fetch<E>(from: *const E, count: usize) {
+    const LINE: usize = 64;
+    for at in (0..count).step_by(LINE / size_of::<E>()) {
+        prefetch(from.wrapping_add(at));
+    }
+}
+
+/// The products of a query with some keys, times `scale`, while what is read next is fetched.
 ///
 /// # Safety
 /// There are as many keys as scores, one after the other.
@@ -557,12 +587,16 @@ unsafe fn score<S: Simd, E: Element>(
     keys: *const E,
     scale: f32,
     scores: &mut [f32],
+    next: Option<*const E>,
 ) {
     const AT_ONCE: usize = 4;
     let mut key = 0;
     // SAFETY: keys below the number of scores.
     unsafe {
         while key + AT_ONCE <= scores.len() {
+            if let Some(next) = next {
+                fetch(next.wrapping_add(key * query.len()), AT_ONCE * query.len());
+            }
             let sums = products::<S, E, AT_ONCE>(s, query, keys.add(key * query.len()));
             for i in 0..AT_ONCE {
                 scores[key + i] = scale * s.sum(sums[i]);
@@ -610,12 +644,18 @@ unsafe fn products<S: Simd, E: Element, const N: usize>(
     sums
 }
 
-/// Adds the values, each times its weight.
+/// Adds the values, each times its weight, while what is read next is fetched.
 ///
 /// # Safety
 /// There are as many values as weights, one after the other, each as long as `sums`.
 #[inline(always)]
-unsafe fn weigh<S: Simd, E: Element>(s: S, weights: &[f32], values: *const E, sums: &mut [f32]) {
+unsafe fn weigh<S: Simd, E: Element>(
+    s: S,
+    weights: &[f32],
+    values: *const E,
+    sums: &mut [f32],
+    mut next: Option<*const E>,
+) {
     let d = sums.len();
     let mut column = 0;
     // SAFETY: whole vectors within the values, and the head of one for what is left.
@@ -634,13 +674,14 @@ unsafe fn weigh<S: Simd, E: Element>(s: S, weights: &[f32], values: *const E, su
                     s.store_head(to, left, sum);
                     left
                 }
-                1 => columns::<S, E, 1>(s, weights, from, d, to),
-                2 => columns::<S, E, 2>(s, weights, from, d, to),
-                3 => columns::<S, E, 3>(s, weights, from, d, to),
-                4 => columns::<S, E, 4>(s, weights, from, d, to),
-                5 => columns::<S, E, 5>(s, weights, from, d, to),
-                _ => columns::<S, E, 6>(s, weights, from, d, to),
+                1 => columns::<S, E, 1>(s, weights, from, d, to, next),
+                2 => columns::<S, E, 2>(s, weights, from, d, to, next),
+                3 => columns::<S, E, 3>(s, weights, from, d, to, next),
+                4 => columns::<S, E, 4>(s, weights, from, d, to, next),
+                5 => columns::<S, E, 5>(s, weights, from, d, to, next),
+                _ => columns::<S, E, 6>(s, weights, from, d, to, next),
             };
+            next = None;
         }
     }
 }
@@ -656,6 +697,7 @@ unsafe fn columns<S: Simd, E: Element, const NV: usize>(
     values: *const E,
     step: usize,
     to: *mut f32,
+    next: Option<*const E>,
 ) -> usize {
     let mut sums = [s.zero(); NV];
     // SAFETY: as the caller promises.
@@ -664,6 +706,9 @@ unsafe fn columns<S: Simd, E: Element, const NV: usize>(
             sums[j] = s.load(to.add(j * S::LANES));
         }
         for (i, weight) in weights.iter().enumerate() {
+            if let Some(next) = next {
+                fetch(next.wrapping_add(i * step), step);
+            }
             let weight = s.splat(*weight);
             for j in 0..NV {
                 let value = E::load(s, values.add(i * step + j * S::LANES));

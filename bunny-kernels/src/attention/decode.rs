@@ -79,6 +79,7 @@ fn join(call: &Call<'_>, batch: usize, head: usize, records: &[f32], record: usi
         out.iter_mut().for_each(|out| *out /= sum);
     }
     if let Some(lse) = call.lse {
+        // SAFETY: as above.
         let lse = unsafe { lse.part(batch * call.shape.query_heads + head, 1) };
         lse[0] = if sum == 0.0 {
             f32::INFINITY

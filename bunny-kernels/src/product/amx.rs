@@ -125,7 +125,7 @@ struct Task<'a, E> {
     /// The first row of the result of those that are packed, and how many are.
     first: usize,
     rows: usize,
-    out: Shared<f32>,
+    out: Shared<'a, f32>,
 }
 
 impl<E: Element> Kernel for Task<'_, E> {

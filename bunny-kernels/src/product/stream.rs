@@ -1,44 +1,81 @@
-//! Products with few rows, as in decoding: the weight streams through once, at the speed of memory.
+//! Products with few rows, as in decoding: weights stream through once, at the speed of memory.
+
+use std::ops::Range;
 
 use crate::parallel;
 use crate::scratch::Shared;
-use crate::simd::{Element, Kernel, Simd, dispatch};
+use crate::simd::{Element, Kernel, Simd, dispatch, prefetch};
+use crate::weight::{WeightRef, with_elements};
 
 /// Bytes of weight that one task streams.
 const TASK_BYTES: usize = 256 << 10;
-/// Rows of the weight that stream side by side, for one row of input or two: enough to keep the prefetchers of a core
-/// busy. More rows leave registers for [`FEW_STREAMS`].
-const STREAMS: usize = 8;
-const FEW_STREAMS: usize = 4;
+/// Rows of the weight that are multiplied side by side, for one row of input or two: their sums are
+/// apart, so that none waits for another. More rows leave registers for [`FEW_SIDE_BY_SIDE`].
+const SIDE_BY_SIDE: usize = 8;
+const FEW_SIDE_BY_SIDE: usize = 4;
+/// Bytes of weight that are fetched ahead, at most: the rows after those at hand. Prefetchers of the
+/// processor end at pages; rows side by side lie in several, each of which they find out anew.
+const AHEAD: usize = 96 << 10;
+/// Bytes that memory gives at a time.
+const LINE: usize = 64;
 
-/// `y [rows, out] = x [rows, in] · Wᵀ + bias` for `W [out, in]`.
-pub(crate) fn stream<E: Element>(
-    x: &[f32],
-    w: &[E],
-    bias: Option<&[f32]>,
-    y: &mut [f32],
-    rows: usize,
-    inner: usize,
-    out: usize,
-) {
-    assert_eq!(x.len(), rows * inner, "input");
-    assert_eq!(w.len(), out * inner, "weight");
-    assert_eq!(y.len(), rows * out, "result");
-    assert!(bias.is_none_or(|bias| bias.len() == out), "bias");
-    let columns = (TASK_BYTES / size_of::<E>() / inner.max(1)).next_multiple_of(STREAMS);
-    let result = Shared::new(y);
-    parallel::for_each(out.div_ceil(columns), |task| {
-        let columns = task * columns..out.min((task + 1) * columns);
-        dispatch(Stream {
-            x,
-            w,
-            bias,
-            y: result,
-            rows,
-            inner,
-            out,
-            columns,
-        });
+/// One of the products that are computed together: `y [rows, out] = x [rows, inner] · Wᵀ + bias`.
+#[derive(Clone, Copy)]
+pub(crate) struct Streamed<'a> {
+    pub(crate) x: &'a [f32],
+    /// `[out, inner]`.
+    pub(crate) weight: WeightRef<'a>,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) y: Shared<'a, f32>,
+    pub(crate) inner: usize,
+    pub(crate) out: usize,
+}
+
+impl Streamed<'_> {
+    /// Rows of the weight that a task streams.
+    fn columns(&self) -> usize {
+        let row = self.weight.element_bytes() * self.inner.max(1);
+        (TASK_BYTES / row).next_multiple_of(SIDE_BY_SIDE)
+    }
+
+    fn tasks(&self) -> usize {
+        self.out.div_ceil(self.columns())
+    }
+}
+
+/// Computes all products, for so many rows of input each, whose slices have been looked at.
+///
+/// # Safety
+/// Every `y` holds `[rows, out]`, which nobody else reads or writes meanwhile.
+pub(crate) unsafe fn stream(rows: usize, products: &[Streamed<'_>]) {
+    let tasks = products.iter().map(Streamed::tasks).sum();
+    parallel::for_each(tasks, |mut task| {
+        for product in products {
+            if task >= product.tasks() {
+                task -= product.tasks();
+                continue;
+            }
+            let Streamed {
+                x,
+                weight,
+                bias,
+                y,
+                inner,
+                out,
+            } = *product;
+            let columns = product.columns();
+            let columns = task * columns..out.min((task + 1) * columns);
+            return with_elements!(weight, w => dispatch(Stream {
+                x,
+                w,
+                bias,
+                y,
+                rows,
+                inner,
+                out,
+                columns,
+            }));
+        }
     });
 }
 
@@ -46,11 +83,11 @@ struct Stream<'a, E> {
     x: &'a [f32],
     w: &'a [E],
     bias: Option<&'a [f32]>,
-    y: Shared<f32>,
+    y: Shared<'a, f32>,
     rows: usize,
     inner: usize,
     out: usize,
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
 }
 
 impl<E: Element> Kernel for Stream<'_, E> {
@@ -58,16 +95,17 @@ impl<E: Element> Kernel for Stream<'_, E> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let row = size_of::<E>() * self.inner;
         let mut column = self.columns.start;
-        if self.rows <= 2 {
-            while column + STREAMS <= self.columns.end {
-                self.all_rows::<S, STREAMS>(s, column);
-                column += STREAMS;
+        if self.rows <= 2 && SIDE_BY_SIDE * row <= AHEAD {
+            while column + SIDE_BY_SIDE <= self.columns.end {
+                self.all_rows::<S, SIDE_BY_SIDE>(s, column);
+                column += SIDE_BY_SIDE;
             }
         }
-        while column + FEW_STREAMS <= self.columns.end {
-            self.all_rows::<S, FEW_STREAMS>(s, column);
-            column += FEW_STREAMS;
+        while column + FEW_SIDE_BY_SIDE <= self.columns.end {
+            self.all_rows::<S, FEW_SIDE_BY_SIDE>(s, column);
+            column += FEW_SIDE_BY_SIDE;
         }
         while column < self.columns.end {
             self.all_rows::<S, 1>(s, column);
@@ -101,6 +139,9 @@ impl<E: Element> Stream<'_, E> {
 
     /// `C` columns by `R` rows. The order of each sum is the same for any `C` and `R`.
     ///
+    /// While the first rows go by, the `C` rows of the weight after these are fetched, in the order of
+    /// memory.
+    ///
     /// # Safety
     /// Columns `column..column + C` and rows `row..row + R` exist, and nobody else writes them.
     #[inline(always)]
@@ -111,23 +152,27 @@ impl<E: Element> Stream<'_, E> {
         row: usize,
     ) {
         let inner = self.inner;
+        let of_a_line = LINE / size_of::<E>();
         let mut sums = [[s.zero(); R]; C];
         // SAFETY: `C` whole rows of W and `R` of x, `inner` long each.
         unsafe {
             let w = self.w.as_ptr().add(column * inner);
             let x = self.x.as_ptr().add(row * inner);
+            let ahead = w.wrapping_add(C * inner);
             let mut k = 0;
-            while k + S::LANES <= inner {
-                let mut input = [s.zero(); R];
-                for r in 0..R {
-                    input[r] = s.load(x.add(r * inner + k));
-                }
-                for c in 0..C {
-                    let weight = E::load(s, w.add(c * inner + k));
-                    for r in 0..R {
-                        sums[c][r] = s.mul_add(weight, input[r], sums[c][r]);
+            while k + of_a_line <= inner {
+                if row == 0 {
+                    for line in 0..C {
+                        prefetch(ahead.wrapping_add(C * k + line * of_a_line));
                     }
                 }
+                for step in (0..of_a_line).step_by(S::LANES) {
+                    sums = self.step(s, w.add(k + step), x.add(k + step), sums);
+                }
+                k += of_a_line;
+            }
+            while k + S::LANES <= inner {
+                sums = self.step(s, w.add(k), x.add(k), sums);
                 k += S::LANES;
             }
             if k < inner {
@@ -146,5 +191,33 @@ impl<E: Element> Stream<'_, E> {
                 }
             }
         }
+    }
+
+    /// Adds the products of a register of each row of the weight with one of each row of the input.
+    ///
+    /// # Safety
+    /// As many numbers at `w`, `C` times with steps of a row, and `R` times at `x`.
+    #[inline(always)]
+    unsafe fn step<S: Simd, const C: usize, const R: usize>(
+        &self,
+        s: S,
+        w: *const E,
+        x: *const f32,
+        mut sums: [[S::V; R]; C],
+    ) -> [[S::V; R]; C] {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let mut input = [s.zero(); R];
+            for r in 0..R {
+                input[r] = s.load(x.add(r * self.inner));
+            }
+            for c in 0..C {
+                let weight = E::load(s, w.add(c * self.inner));
+                for r in 0..R {
+                    sums[c][r] = s.mul_add(weight, input[r], sums[c][r]);
+                }
+            }
+        }
+        sums
     }
 }

@@ -25,61 +25,66 @@ fn head(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(ONES.as_ptr().add(8 - n).cast()) }
 }
 
-// SAFETY of every block below: the token proves the features; pointers are the caller's promise.
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
-        unsafe { _mm256_set1_ps(x) }
+        proven!(_mm256_set1_ps(x))
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_add_ps(a, b) }
+        proven!(_mm256_add_ps(a, b))
     }
     #[inline(always)]
     fn sub(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_sub_ps(a, b) }
+        proven!(_mm256_sub_ps(a, b))
     }
     #[inline(always)]
     fn mul(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_mul_ps(a, b) }
+        proven!(_mm256_mul_ps(a, b))
     }
     #[inline(always)]
     fn div(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_div_ps(a, b) }
+        proven!(_mm256_div_ps(a, b))
     }
     #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        unsafe { _mm256_fmadd_ps(a, b, c) }
+        proven!(_mm256_fmadd_ps(a, b, c))
     }
     #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_max_ps(a, b) }
+        proven!(_mm256_max_ps(a, b))
     }
     #[inline(always)]
     fn min(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_min_ps(a, b) }
+        proven!(_mm256_min_ps(a, b))
     }
     #[inline(always)]
     fn round(self, a: __m256) -> __m256 {
-        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+        proven!(_mm256_round_ps::<
+            { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
+        >(a))
     }
     #[inline(always)]
     fn pow2(self, n: __m256) -> __m256 {
-        unsafe {
+        proven! {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
         }
     }
     #[inline(always)]
     fn select_lt(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
-        unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+        proven!(_mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
+    }
+    #[inline(always)]
+    fn any_reaches(self, a: __m256, floor: __m256) -> bool {
+        proven!(_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a, floor)) != 0)
     }
     #[inline(always)]
     fn sum(self, a: __m256) -> f32 {
-        unsafe {
+        proven! {
             let quad = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));
             _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
@@ -87,7 +92,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn greatest(self, a: __m256) -> f32 {
-        unsafe {
+        proven! {
             let quad = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let pair = _mm_max_ps(quad, _mm_movehl_ps(quad, quad));
             _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)))
@@ -96,13 +101,13 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn first(self, a: __m256) -> f32 {
-        unsafe { _mm256_cvtss_f32(a) }
+        proven!(_mm256_cvtss_f32(a))
     }
 
     #[inline(always)]
     fn transpose(self, rows: &mut [__m256]) {
         let rows: &mut [__m256; 8] = rows.try_into().expect("eight rows");
-        unsafe {
+        proven! {
             let mut t = [_mm256_setzero_ps(); 8];
             for i in 0..4 {
                 t[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
@@ -125,18 +130,22 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m256 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm256_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn load_head(self, from: *const f32, n: usize) -> __m256 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm256_maskload_ps(from, head(n)) }
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> __m256 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> __m256 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
@@ -144,10 +153,12 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, a: __m256) {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm256_storeu_ps(to, a) }
     }
     #[inline(always)]
     unsafe fn store_head(self, to: *mut f32, n: usize, a: __m256) {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm256_maskstore_ps(to, head(n), a) }
     }
 }

@@ -23,70 +23,77 @@ fn head(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
-// SAFETY of every block below: the token proves the features; pointers are the caller's promise.
 impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const LANES: usize = 16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
-        unsafe { _mm512_set1_ps(x) }
+        proven!(_mm512_set1_ps(x))
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_add_ps(a, b) }
+        proven!(_mm512_add_ps(a, b))
     }
     #[inline(always)]
     fn sub(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_sub_ps(a, b) }
+        proven!(_mm512_sub_ps(a, b))
     }
     #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_mul_ps(a, b) }
+        proven!(_mm512_mul_ps(a, b))
     }
     #[inline(always)]
     fn div(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_div_ps(a, b) }
+        proven!(_mm512_div_ps(a, b))
     }
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
+        proven!(_mm512_fmadd_ps(a, b, c))
     }
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_max_ps(a, b) }
+        proven!(_mm512_max_ps(a, b))
     }
     #[inline(always)]
     fn min(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_min_ps(a, b) }
+        proven!(_mm512_min_ps(a, b))
     }
     #[inline(always)]
     fn round(self, a: __m512) -> __m512 {
-        unsafe { _mm512_roundscale_ps::<0>(a) }
+        proven!(_mm512_roundscale_ps::<0>(a))
     }
     #[inline(always)]
     fn pow2(self, n: __m512) -> __m512 {
-        unsafe {
+        proven! {
             let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
         }
     }
     #[inline(always)]
     fn select_lt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
-        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x) }
+        proven!(_mm512_mask_blend_ps(
+            _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b),
+            y,
+            x
+        ))
+    }
+    #[inline(always)]
+    fn any_reaches(self, a: __m512, floor: __m512) -> bool {
+        proven!(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, floor) != 0)
     }
     #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
-        unsafe { _mm512_reduce_add_ps(a) }
+        proven!(_mm512_reduce_add_ps(a))
     }
     #[inline(always)]
     fn greatest(self, a: __m512) -> f32 {
-        unsafe { _mm512_reduce_max_ps(a) }
+        proven!(_mm512_reduce_max_ps(a))
     }
 
     #[inline(always)]
     fn first(self, a: __m512) -> f32 {
-        unsafe { _mm512_cvtss_f32(a) }
+        proven!(_mm512_cvtss_f32(a))
     }
 
     #[inline(always)]
@@ -94,7 +101,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         if !BF16 {
             return super::pair(self, low, high);
         }
-        unsafe {
+        proven! {
             let [low, high] = [_mm512_cvtneps_pbh(low), _mm512_cvtneps_pbh(high)];
             let low = _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(low));
             let high = _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(high));
@@ -106,14 +113,16 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         if !BF16 {
             return super::words(self, first, second);
         }
-        unsafe { transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+        proven!(transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(
+            second, first
+        )))
     }
     #[inline(always)]
     fn pair_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         if !BF16 {
             return super::pair_mul_add(self, a, b, c);
         }
-        unsafe {
+        proven! {
             _mm512_dpbf16_ps(
                 c,
                 transmute::<__m512, __m512bh>(a),
@@ -125,7 +134,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     fn transpose(self, rows: &mut [__m512]) {
         let rows: &mut [__m512; 16] = rows.try_into().expect("sixteen rows");
-        unsafe {
+        proven! {
             // Pairs of rows, then of pairs, within 128-bit quarters; then the quarters change places.
             let mut t = [_mm512_setzero_ps(); 16];
             for i in 0..8 {
@@ -157,18 +166,22 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm512_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn load_head(self, from: *const f32, n: usize) -> __m512 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm512_maskz_loadu_ps(head(n), from) }
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> __m512 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> __m512 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
@@ -176,10 +189,12 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, a: __m512) {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm512_storeu_ps(to, a) }
     }
     #[inline(always)]
     unsafe fn store_head(self, to: *mut f32, n: usize, a: __m512) {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
         unsafe { _mm512_mask_storeu_ps(to, head(n), a) }
     }
 }

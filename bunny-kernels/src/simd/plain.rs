@@ -81,6 +81,10 @@ impl Simd for Plain {
         out
     }
     #[inline(always)]
+    fn any_reaches(self, a: V, floor: V) -> bool {
+        (0..4).any(|i| a[i] >= floor[i])
+    }
+    #[inline(always)]
     fn sum(self, a: V) -> f32 {
         (a[0] + a[2]) + (a[1] + a[3])
     }
@@ -104,28 +108,34 @@ impl Simd for Plain {
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> V {
+        // SAFETY: the caller promises the memory.
         unsafe { from.cast::<V>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn load_head(self, from: *const f32, n: usize) -> V {
         let mut lanes = [0.0; 4];
+        // SAFETY: the caller promises the memory.
         unsafe { core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), n) };
         lanes
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> V {
+        // SAFETY: the caller promises the memory.
         unsafe { from.cast::<[f16; 4]>().read_unaligned() }.map(f16::to_f32)
     }
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> V {
+        // SAFETY: the caller promises the memory.
         unsafe { from.cast::<[bf16; 4]>().read_unaligned() }.map(bf16::to_f32)
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, a: V) {
+        // SAFETY: the caller promises the memory.
         unsafe { to.cast::<V>().write_unaligned(a) }
     }
     #[inline(always)]
     unsafe fn store_head(self, to: *mut f32, n: usize, a: V) {
+        // SAFETY: the caller promises the memory.
         unsafe { core::ptr::copy_nonoverlapping(a.as_ptr(), to, n) }
     }
 }

@@ -76,7 +76,7 @@ impl<'a> Head<'a> {
 
     /// Writes the gradients of keys or values, summed as blocks of `[channels, keys]`.
     #[inline(always)]
-    fn write<S: Simd>(&self, s: S, sums: &Scratch, to: Shared<f32>, wide: usize, deep: usize) {
+    fn write<S: Simd>(&self, s: S, sums: &Scratch, to: Shared<'_, f32>, wide: usize, deep: usize) {
         let shape = self.call.shape;
         let d = shape.head_dim;
         let strides = AttentionStrides::rows_first(shape.kv_heads, shape.kv_len, d);

@@ -29,7 +29,7 @@ pub(super) fn interleave<const N: usize>(vectors: &[u32], words: usize, panel: &
 /// What is missing to 32 rows is zero.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn squares(rows: &[u32], words: usize, panel: &mut [u32]) {
-    use bunny_kernels::amx::{SIDE, SQUARE};
+    use crate::amx::{SIDE, SQUARE};
     if rows.len() < panel.len() {
         panel.fill(0);
     }

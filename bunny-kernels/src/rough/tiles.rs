@@ -1,18 +1,19 @@
-//! Products in tiles: vectors are laid out once, and a tile of them stays in the second cache of
-//! the core that multiplies it with many rows. Scores are read where they arise and never stored.
+//! Products in tiles that fit a cache: vectors are laid out once, and a tile of them stays in the
+//! second cache of the core that multiplies it with many rows. Scores are read where they arise and
+//! never stored.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::product::{Extent, HEIGHT, Kernel, Scores, WIDTH};
+use super::{Arithmetic, Extent, HEIGHT, Scores, WIDTH};
 
 /// Vectors laid out for products, in panels of 32.
 ///
-/// Scores are those of the kernel, which are rough: [`error`](Self::error) says how much.
+/// Scores are those of an arithmetic, which are rough: [`error`](Self::error) says how much.
 #[derive(Clone, Debug)]
-pub(crate) struct Tiles {
-    kernel: Kernel,
+pub struct VectorTiles {
+    arithmetic: Arithmetic,
     /// `[panels, 32 * words]`; what is missing to a full panel is zero.
     data: Vec<u32>,
     /// Added to a vector's products; minus infinity for vectors that are none.
@@ -28,17 +29,17 @@ pub(crate) struct Tiles {
     count: usize,
 }
 
-impl Tiles {
+impl VectorTiles {
     /// Lays out `vectors` (`[count, dims]`), in tiles of `width` of them, rounded up to panels.
-    pub(crate) fn new(vectors: &[f32], dims: usize, width: usize) -> Self {
-        Self::centred(Kernel::best(), vectors, vec![0.0; dims], width)
+    pub fn new(vectors: &[f32], dims: usize, width: usize) -> Self {
+        Self::centred(Arithmetic::fastest(), vectors, vec![0.0; dims], width)
     }
 
-    /// The same for a kernel, of what the vectors are less `shift`: scores are
+    /// The same for an arithmetic, of what the vectors are less `shift`: scores are
     /// `(row − shift) · (vector − shift)`. Rough scores of short vectors are less rough.
-    pub(crate) fn centred(kernel: Kernel, vectors: &[f32], shift: Vec<f32>, width: usize) -> Self {
+    pub fn centred(arithmetic: Arithmetic, vectors: &[f32], shift: Vec<f32>, width: usize) -> Self {
         let mut tiles = Self {
-            kernel,
+            arithmetic,
             data: Vec::new(),
             biases: Vec::new(),
             shift,
@@ -52,12 +53,12 @@ impl Tiles {
     }
 
     /// Replaces the vectors, without biases; the memory is kept.
-    pub(crate) fn fill(&mut self, vectors: &[f32]) {
+    pub fn fill(&mut self, vectors: &[f32]) {
         let dims = self.shift.len();
         self.count = vectors.len() / dims;
         let panels = self.count.div_ceil(WIDTH);
-        let (kernel, shift) = (self.kernel, &self.shift);
-        let size = WIDTH * kernel.words(dims);
+        let (arithmetic, shift) = (self.arithmetic, &self.shift);
+        let size = WIDTH * arithmetic.words(dims);
         self.data.resize(panels * size, 0);
         let extents = self
             .data
@@ -67,7 +68,7 @@ impl Tiles {
                 Default::default,
                 |(rounded, extents): &mut (Vec<u32>, Vec<Extent>), (panel, vectors)| {
                     extents.clear();
-                    kernel.lay_vectors(vectors, shift, rounded, extents, panel);
+                    arithmetic.lay_vectors(vectors, shift, rounded, extents, panel);
                     extents.iter().copied().fold(Extent::default(), Extent::max)
                 },
             );
@@ -81,7 +82,7 @@ impl Tiles {
     }
 
     /// Adds a number to all scores of each vector.
-    pub(crate) fn with_biases(mut self, biases: impl IntoIterator<Item = f32>) -> Self {
+    pub fn with_biases(mut self, biases: impl IntoIterator<Item = f32>) -> Self {
         for (to, bias) in self.biases.as_flattened_mut().iter_mut().zip(biases) {
             *to = bias;
             self.bias = self.bias.max(f64::from(bias.abs()));
@@ -90,34 +91,37 @@ impl Tiles {
     }
 
     /// Number of tiles.
-    pub(crate) fn len(&self) -> usize {
+    pub fn tile_count(&self) -> usize {
         self.biases.len().div_ceil(self.panels)
     }
 
     /// The vectors of one tile.
-    pub(crate) fn range(&self, tile: usize) -> Range<usize> {
+    pub fn range(&self, tile: usize) -> Range<usize> {
         let width = self.panels * WIDTH;
         tile * width..self.count.min((tile + 1) * width)
     }
 
     /// How far a score of a row of this extent can be from the exact one.
-    pub(crate) fn error(&self, row: Extent) -> f64 {
-        self.kernel
+    pub fn error(&self, row: Extent) -> f64 {
+        self.arithmetic
             .error(self.shift.len(), row, self.extent, self.bias)
     }
 
     /// Multiplies rows with some vectors, those of a tile or the first of them, and calls
     /// `found(row, first, scores, floor)` wherever a score of up to 32 vectors, from `first` on,
     /// reaches the row's floor; `found` may raise it.
-    pub(crate) fn scan(
+    pub fn scan(
         &self,
         vectors: Range<usize>,
         rows: &mut RowPanels,
         mut found: impl FnMut(usize, usize, &[f32], &mut f32),
     ) {
-        let (height, words) = (self.kernel.height(), self.kernel.words(self.shift.len()));
+        let (height, words) = (
+            self.arithmetic.height(),
+            self.arithmetic.words(self.shift.len()),
+        );
         let mut scores: Scores = [[0.0; WIDTH]; HEIGHT];
-        let multiplier = self.kernel.start();
+        let multiplier = self.arithmetic.start();
         let panels = vectors.start / WIDTH..vectors.end.div_ceil(WIDTH);
         for (row_panel, (rows, floors)) in rows
             .data
@@ -149,7 +153,7 @@ impl Tiles {
 /// Rows laid out for products with tiles, each with the floor below which its scores are of no
 /// interest.
 #[derive(Debug, Default)]
-pub(crate) struct RowPanels {
+pub struct RowPanels {
     /// `[panels, height * words]`; what is missing to a full panel is zero.
     data: Vec<u32>,
     /// Infinite for rows that are none.
@@ -159,18 +163,18 @@ pub(crate) struct RowPanels {
 }
 
 impl RowPanels {
-    /// Replaces the rows (`[n, dims]`), for products with `tiles`, all of interest; the memory is
+    /// Replaces the rows (`[n, dims]`), for products with `vectors`, all of interest; the memory is
     /// kept.
-    pub(crate) fn fill(&mut self, tiles: &Tiles, rows: &[f32]) {
-        let (kernel, dims) = (tiles.kernel, tiles.shift.len());
-        let (count, height) = (rows.len() / dims, kernel.height());
-        let size = height * kernel.words(dims);
+    pub fn fill(&mut self, vectors: &VectorTiles, rows: &[f32]) {
+        let (arithmetic, dims) = (vectors.arithmetic, vectors.shift.len());
+        let (count, height) = (rows.len() / dims, arithmetic.height());
+        let size = height * arithmetic.words(dims);
         self.extents.clear();
         self.data.resize(count.div_ceil(height) * size, 0);
         let panels = self.data.chunks_exact_mut(size);
         for (panel, rows) in panels.zip(rows.chunks(height * dims)) {
             let (rounded, extents) = (&mut self.rounded, &mut self.extents);
-            kernel.lay_rows(rows, &tiles.shift, rounded, extents, panel);
+            arithmetic.lay_rows(rows, &vectors.shift, rounded, extents, panel);
         }
         self.floors.clear();
         self.floors.resize(count, f32::NEG_INFINITY);
@@ -179,12 +183,12 @@ impl RowPanels {
     }
 
     /// Makes scores below `floor` uninteresting, for all rows.
-    pub(crate) fn set_floors(&mut self, floor: f32) {
+    pub fn set_floors(&mut self, floor: f32) {
         self.floors[..self.extents.len()].fill(floor);
     }
 
     /// Of each row.
-    pub(crate) fn extents(&self) -> &[Extent] {
+    pub fn extents(&self) -> &[Extent] {
         &self.extents
     }
 }
@@ -192,21 +196,21 @@ impl RowPanels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::mix;
 
     #[test]
     fn scores_are_the_products_of_the_rows_whatever_the_width() {
-        let value =
-            |seed: u64, i: usize| (crate::hash::mix_all(&[seed, i as u64]) % 17) as f32 - 8.0;
+        let value = |seed: u64, i: usize| (mix(seed, i as u64) % 17) as f32 - 8.0;
         for (count, n, dims, width) in [(5, 3, 2, 4), (80, 33, 37, 33), (64, 12, 1, 256)] {
             let vectors: Vec<f32> = (0..count * dims).map(|i| value(1, i)).collect();
             let rows: Vec<f32> = (0..n * dims).map(|i| value(2, i)).collect();
             let biases: Vec<f32> = (0..count).map(|i| value(3, i)).collect();
-            let tiles = Tiles::new(&vectors, dims, width).with_biases(biases.iter().copied());
+            let tiles = VectorTiles::new(&vectors, dims, width).with_biases(biases.iter().copied());
             let mut panels = RowPanels::default();
             panels.fill(&tiles, &rows);
             let mut found = vec![f32::NAN; n * count];
             let mut seen = 0;
-            for tile in 0..tiles.len() {
+            for tile in 0..tiles.tile_count() {
                 assert_eq!(tiles.range(tile).start, seen);
                 seen = tiles.range(tile).end;
                 tiles.scan(tiles.range(tile), &mut panels, |row, first, scores, _| {
@@ -230,12 +234,12 @@ mod tests {
     fn a_raised_floor_silences_what_comes_after() {
         // One row of 1; vectors that score 0 to 99.
         let vectors: Vec<f32> = (0..100).map(|i| i as f32).collect();
-        let tiles = Tiles::new(&vectors, 1, 64);
+        let tiles = VectorTiles::new(&vectors, 1, 64);
         let mut rows = RowPanels::default();
         rows.fill(&tiles, &[1.0]);
         rows.set_floors(20.0);
         let mut firsts = Vec::new();
-        for tile in 0..tiles.len() {
+        for tile in 0..tiles.tile_count() {
             tiles.scan(tiles.range(tile), &mut rows, |row, first, _, floor| {
                 assert_eq!(row, 0);
                 firsts.push(first);
@@ -247,22 +251,21 @@ mod tests {
 
     #[test]
     fn no_score_is_further_off_than_is_said() {
-        let value = |seed: u64, i: usize| {
-            (crate::hash::mix_all(&[seed, i as u64]) >> 40) as f32 / (1 << 23) as f32 - 1.0
-        };
+        let value =
+            |seed: u64, i: usize| (mix(seed, i as u64) >> 40) as f32 / (1 << 23) as f32 - 1.0;
         let dims = 300;
         let vectors: Vec<f32> = (0..50 * dims).map(|i| value(1, i)).collect();
         let rows: Vec<f32> = (0..40 * dims).map(|i| 0.1 * value(2, i) + 0.3).collect();
         let shift: Vec<f32> = (0..dims).map(|i| 0.3 + 0.01 * value(3, i)).collect();
         let biases: Vec<f32> = (0..50).map(|i| 2.0 * value(4, i)).collect();
-        for kernel in Kernel::here() {
-            let tiles =
-                Tiles::centred(kernel, &vectors, shift.clone(), 64).with_biases(biases.clone());
+        for arithmetic in Arithmetic::here() {
+            let tiles = VectorTiles::centred(arithmetic, &vectors, shift.clone(), 64)
+                .with_biases(biases.clone());
             let mut panels = RowPanels::default();
             panels.fill(&tiles, &rows);
             let extents = panels.extents().to_vec();
             let (mut seen, mut worst) = (0, 0.0_f64);
-            for tile in 0..tiles.len() {
+            for tile in 0..tiles.tile_count() {
                 tiles.scan(tiles.range(tile), &mut panels, |row, first, scores, _| {
                     for (score, vector) in scores.iter().zip(first..) {
                         let less = |of: &[f32], at: usize, k: usize| {
@@ -273,7 +276,7 @@ mod tests {
                             .sum::<f64>()
                             + f64::from(biases[vector]);
                         let off = (f64::from(*score) - exact).abs() / tiles.error(extents[row]);
-                        assert!(off <= 1.0, "{kernel:?}: {off}");
+                        assert!(off <= 1.0, "{arithmetic:?}: {off}");
                         worst = worst.max(off);
                         seen += 1;
                     }
@@ -281,7 +284,7 @@ mod tests {
             }
             assert_eq!(seen, 2000);
             // A bound that says nothing would hold too.
-            assert!(worst > 1e-3, "{kernel:?}: {worst}");
+            assert!(worst > 1e-3, "{arithmetic:?}: {worst}");
         }
     }
 }
