@@ -9,9 +9,6 @@ use std::{
 /// The crates whose rooms are looked at.
 const CRATES: [&str; 2] = ["bunny-core", "bunny-weights"];
 
-/// A file that still looks the wrong way, and the room it looks at.
-const LEFT: [(&str, &str); 1] = [("kv_cache.rs", "config")];
-
 /// Which rooms each room uses, and in which file.
 type Uses = BTreeMap<String, BTreeMap<String, PathBuf>>;
 
@@ -121,10 +118,7 @@ fn uses(source: &Path) -> Uses {
         let code = code(&fs::read_to_string(&file).unwrap());
         for name in taken_from_root(&code, modules.len()) {
             let other = reexports.get(&name).cloned().unwrap_or(name);
-            let is_left = LEFT
-                .iter()
-                .any(|(end, room)| file.ends_with(end) && *room == other);
-            if other != room && !is_left && root.contains(&format!("mod {other};")) {
+            if other != room && root.contains(&format!("mod {other};")) {
                 let of_room = uses.entry(room.clone()).or_default();
                 of_room.entry(other).or_insert_with(|| file.clone());
             }

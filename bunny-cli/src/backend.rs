@@ -1,11 +1,8 @@
 //! The one place where a backend is picked.
 
 use anyhow::{Result, bail};
-use bunny_core::checkpoint::Precision;
-use burn::tensor::{
-    DType,
-    backend::{Backend, Device},
-};
+use bunny_core::nn::{Precision, WeightFormat};
+use burn::tensor::backend::{Backend, Device};
 
 use crate::args::{BackendArgs, BackendName, DtypeName};
 
@@ -28,26 +25,28 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// The number types for weights that are stored in type `stored`.
+    /// The number types for weights that are stored in format `stored`.
     ///
     /// # Errors
     /// When the backend has no such type.
-    pub fn precision<B: Backend>(self, device: &B::Device, stored: DType) -> Result<Precision> {
+    pub fn precision<B: Backend>(
+        self,
+        device: &B::Device,
+        stored: WeightFormat,
+    ) -> Result<Precision> {
         let wanted = match (self.wanted, self.backend) {
-            (DtypeName::F32, _) => DType::F32,
-            (DtypeName::F16, _) => DType::F16,
-            (DtypeName::Bf16, _) => DType::BF16,
-            (DtypeName::Auto, BackendName::Cpu) => match stored {
-                DType::F16 | DType::BF16 => stored,
-                _ => DType::F32,
-            },
-            (DtypeName::Auto, BackendName::Cuda) => DType::BF16,
-            (DtypeName::Auto, BackendName::Ndarray | BackendName::Wgpu) => DType::F32,
+            (DtypeName::F32, _) => WeightFormat::F32,
+            (DtypeName::F16, _) => WeightFormat::F16,
+            (DtypeName::Bf16, _) => WeightFormat::Bf16,
+            (DtypeName::Auto, BackendName::Cpu) => stored,
+            (DtypeName::Auto, BackendName::Cuda) => WeightFormat::Bf16,
+            (DtypeName::Auto, BackendName::Ndarray | BackendName::Wgpu) => WeightFormat::F32,
         };
-        if !B::supports_dtype(device, wanted) {
+        if !B::supports_dtype(device, wanted.dtype()) {
             bail!(
-                "backend `{}` has no {wanted:?} numbers on this device: take another --dtype",
-                self.backend.name()
+                "backend `{}` has no {:?} numbers on this device: take another --dtype",
+                self.backend.name(),
+                wanted.dtype()
             );
         }
         Ok(match self.backend {

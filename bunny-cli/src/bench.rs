@@ -125,7 +125,7 @@ impl Work for Measuring {
             Some(model) => {
                 let open = ModelArgs::named(model).open()?;
                 args.check(&open.config)?;
-                let precision = numbers.precision::<B>(&device, open.weights.stored_type())?;
+                let precision = numbers.precision::<B>(&device, open.weights.stored_format())?;
                 let model = Pipeline::<B>::from_open(open, precision, device.clone())?.model;
                 (model, precision)
             }
@@ -221,7 +221,7 @@ fn print(
     let (prefill, slowest_prefill) = extremes(|run| run.prefill);
     let (decode, slowest_decode) = extremes(|run| run.decode);
     let (prompt, answer) = (args.prompt as f64, args.decode as f64);
-    let dtype = format!("{:?}", precision.weights).to_lowercase();
+    let dtype = precision.weights.name();
     let threads = rayon::current_num_threads();
     let report = json!({
         "format_version": 1,

@@ -3,6 +3,7 @@
 mod bunny;
 pub mod decoder;
 mod described;
+mod init;
 mod projector;
 pub mod tower;
 

@@ -91,6 +91,7 @@ impl<B: Backend> Bunny<B> {
         let Precision {
             weights, compute, ..
         } = self.precision;
+        let weights = weights.dtype();
         let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
         KvCache::new(
             self.config.decoder.num_hidden_layers,

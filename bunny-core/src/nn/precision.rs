@@ -5,15 +5,15 @@ use std::fmt;
 use bunny_weights::StoredDtype;
 use burn::tensor::DType;
 
-use super::ParameterKind;
+use super::{ParameterKind, WeightFormat};
 
 /// The number types of a model's weights and of its activations.
 ///
 /// Norms, softmax, rotary angles, logits and losses are f32 whatever is chosen here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Precision {
-    /// The type in which the weights of products and embeddings are held.
-    pub weights: DType,
+    /// The format in which the weights of products and embeddings are held.
+    pub weights: WeightFormat,
     /// The type of the activations between them.
     pub compute: DType,
     /// The largest block of a token table, in bytes: tables are split into blocks of rows that
@@ -24,33 +24,33 @@ pub struct Precision {
 impl Precision {
     /// f32 throughout: the type of every agreement with the reference.
     pub const F32: Self = Self {
-        weights: DType::F32,
+        weights: WeightFormat::F32,
         compute: DType::F32,
         table_limit: usize::MAX,
     };
 
-    /// Weights in `dtype`, activations in f32: what CPUs do best, since they read half the bytes
-    /// and multiply in full precision.
-    pub const fn weights_only(dtype: DType) -> Self {
+    /// Weights in `format`, activations in f32: what CPUs do best, since they read fewer bytes and
+    /// multiply in full precision.
+    pub const fn weights_only(format: WeightFormat) -> Self {
         Self {
-            weights: dtype,
+            weights: format,
             ..Self::F32
         }
     }
 
-    /// Weights and activations in `dtype`: what GPUs do best.
-    pub const fn uniform(dtype: DType) -> Self {
+    /// Weights in `format`, activations in its float type: what GPUs do best.
+    pub const fn uniform(format: WeightFormat) -> Self {
         Self {
-            weights: dtype,
-            compute: dtype,
+            weights: format,
+            compute: format.dtype(),
             ..Self::F32
         }
     }
 
-    /// The type in which parameters of this kind are held.
+    /// The float type of parameters of this kind.
     pub fn of(self, kind: ParameterKind) -> DType {
         match kind {
-            ParameterKind::Product | ParameterKind::Table => self.weights,
+            ParameterKind::Product | ParameterKind::Table => self.weights.dtype(),
             ParameterKind::Addend | ParameterKind::Bias => self.compute,
             ParameterKind::Norm => DType::F32,
         }

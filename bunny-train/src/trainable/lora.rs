@@ -66,7 +66,7 @@ pub fn attach_new<B: Backend>(
     let dtype = model.precision().compute;
     let LoraConfig { rank, dropout, .. } = config;
     for (place, (name, linear)) in products_mut(model).into_iter().enumerate() {
-        let [output, input] = linear.weight.val().dims();
+        let [output, input] = linear.weight.dims();
         let bound = (input as f32).sqrt().recip();
         let a = draw::uniform(seed, &name, rank * input, bound);
         linear.lora = Some(Lora {
@@ -122,7 +122,7 @@ pub fn attach<B: Backend>(
             });
         };
         left.retain(|target| *target != name);
-        let [output, input] = linear.weight.val().dims();
+        let [output, input] = linear.weight.dims();
         let rank = config.rank;
         linear.lora = Some(Lora {
             lora_a: parameter(numbers(&a, [rank, input])?, [rank, input], dtype, device),

@@ -1,6 +1,6 @@
 //! What learns in a stage of training, and at which rates.
 
-use bunny_core::{Bunny, checkpoint::Precision, config::Learning};
+use bunny_core::{Bunny, checkpoint::Precision, config::Learning, nn::WeightFormat};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Tensor, backend::AutodiffBackend},
@@ -197,7 +197,8 @@ impl Unfreeze<'_> {
         } = self.precision;
         // A norm's weight and bias are vectors held in f32 whatever the model's type is.
         let is_vector = dimensions == 1;
-        let is_bf16_product = weights == DType::BF16 && !trainable.parameter.is_token_table();
+        let is_bf16_product =
+            weights == WeightFormat::Bf16 && !trainable.parameter.is_token_table();
         (!is_vector && !is_bf16_product).then_some(compute)
     }
 }
@@ -268,7 +269,7 @@ mod tests {
 
     #[test]
     fn products_of_a_bf16_model_stay_so_and_nothing_else_does() {
-        for (name, dtype) in held(Precision::weights_only(DType::BF16)) {
+        for (name, dtype) in held(Precision::weights_only(WeightFormat::Bf16)) {
             let is_product =
                 name.contains("_proj") || name.contains("dense") || name.contains("fc");
             let expected = match is_product && name.ends_with("weight") {
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_learns_of_an_f16_model_is_held_in_the_type_of_activations() {
-        for (name, dtype) in held(Precision::weights_only(DType::F16)) {
+        for (name, dtype) in held(Precision::weights_only(WeightFormat::F16)) {
             assert_eq!(dtype, DType::F32, "{name}");
         }
     }

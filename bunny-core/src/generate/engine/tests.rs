@@ -297,8 +297,8 @@ fn what_is_no_number_is_an_error<B: Backend>() {
         let mut model = Arc::unwrap_or_clone(model::<B>());
         let table = &mut model.language_model.model.embed_tokens.weight.blocks[0];
         let row = Tensor::<B, 2>::full([1, 160], poison, &device);
-        let spoiled = table.val().slice_assign([7..8, 0..160], row);
-        *table = Param::from_tensor(spoiled);
+        let spoiled = table.floats().slice_assign([7..8, 0..160], row);
+        *table = Param::from_tensor(spoiled).into();
         let mut engine = engine(&Arc::new(model), 2, 512);
         let mut admit = |first| {
             let tokens: Vec<Token> = [first, 8, 9].map(Token::Text).to_vec();

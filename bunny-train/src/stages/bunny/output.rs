@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bunny_base::write_atomic;
-use bunny_core::{Bunny, checkpoint::OpenModel};
+use bunny_core::{Bunny, checkpoint::OpenModel, nn::WeightFormat};
 use bunny_weights::{
     StoredDtype,
     adapter::{ADAPTER_WEIGHTS, NON_LORA_WEIGHTS, non_lora_name},
@@ -13,7 +13,7 @@ use bunny_weights::{
 use burn::{
     module::AutodiffModule,
     tensor::{
-        DType, Tensor,
+        Tensor,
         backend::{AutodiffBackend, Backend},
     },
 };
@@ -76,8 +76,8 @@ pub fn write<B: AutodiffBackend>(
         Masters::new(trainables, optimizer).write(&folder.join(PROJECTOR_WEIGHTS))?;
     } else {
         let dtype = match model.precision().weights {
-            DType::F16 => StoredDtype::F16,
-            DType::BF16 => StoredDtype::BF16,
+            WeightFormat::F16 => StoredDtype::F16,
+            WeightFormat::Bf16 => StoredDtype::BF16,
             _ => StoredDtype::F32,
         };
         model.valid().save(
