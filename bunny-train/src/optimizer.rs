@@ -70,7 +70,7 @@ impl Rule {
 #[derive(Debug, Clone)]
 pub struct Optimizer<B: Backend> {
     config: AdamWConfig,
-    /// Muon multiplies in bf16.
+    /// Those of Muon's products.
     operands: Operands,
     /// In the order of the trainables.
     states: Vec<State<B>>,

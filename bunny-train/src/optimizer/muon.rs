@@ -32,8 +32,7 @@ pub struct Turn<B: Backend> {
 }
 
 /// The directions of all matrices, by their slots. Each is found by one rank, so that all have as much
-/// to do, and told to the others. `operands` are those of its products: bf16
-/// as torch's are, or f32.
+/// to do, and told to the others. `operands` are those of its products: bf16, as torch's are, or f32.
 ///
 /// # Errors
 /// When another rank is gone.
