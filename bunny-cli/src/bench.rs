@@ -18,8 +18,9 @@ use bunny_core::{
         Update,
     },
     input::{image::Pixels, tokenizer::Token},
+    nn::WeightFormat,
 };
-use burn::tensor::{DType, backend::Backend};
+use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::{
@@ -137,7 +138,7 @@ impl Work for Measuring {
                     })?
                     .config();
                 args.check(&config)?;
-                let precision = numbers.precision::<B>(&device, DType::F32)?;
+                let precision = numbers.precision::<B>(&device, WeightFormat::F32)?;
                 {
                     let model = Bunny::random(&config, 0, precision, &device);
                     (Arc::new(model), precision)

@@ -247,7 +247,7 @@ mod tests {
     fn kernel(dtype: DType) -> Weight<Flex, 4> {
         let numbers: Vec<f32> = (0..12).map(|at| at as f32).collect();
         let data = TensorData::new(numbers, [2, 3, 1, 2]);
-        let tensor = Tensor::from_data(data, (&Default::default(), DType::F32));
+        let tensor: Tensor<Flex, 4> = Tensor::from_data(data, (&Default::default(), DType::F32));
         Param::from_tensor(tensor.cast(dtype)).into()
     }
 
