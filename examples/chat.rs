@@ -56,7 +56,7 @@ fn main() -> Result<()> {
         None => builtin::open()?,
     };
     let precision = match args.model {
-        Some(_) => Precision::suited::<Flex>(&Default::default(), open.weights.stored_type()),
+        Some(_) => Precision::suited::<Flex>(&Default::default(), open.weights.stored_format()),
         None => Precision::F32,
     };
     let pipeline = Pipeline::<Flex>::from_open(open, precision, Default::default())?;

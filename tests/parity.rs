@@ -17,7 +17,7 @@ use bunny_core::{
         image::{DecodeOptions, decode_file},
         tokenizer::Token,
     },
-    nn::{KvSequence, Mask, Mode, Positions},
+    nn::{KvSequence, Mask, Mode, Positions, WeightFormat},
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
 use safetensors::SafeTensors;
@@ -234,22 +234,26 @@ fn compare_parts<B: Backend>(
 /// f32 in that type, all numbers of a part together; it may err by twice as much, since it is not
 /// rounded in the same places. This alone holds where activations are kept in bf16: there the largest
 /// error hangs on one token, and the reference's own moves threefold with the places of roundings.
-fn sixteen_bits_err_by_their_rounding<B: Backend>(backend: &str, of: fn(DType) -> Precision) {
+fn sixteen_bits_err_by_their_rounding<B: Backend>(
+    backend: &str,
+    of: fn(WeightFormat) -> Precision,
+) {
     let own = std::fs::read(fixtures().join("sixteen_bits.json")).unwrap();
     let own: Value = serde_json::from_slice(&own).unwrap();
-    for (dtype, key, rounding) in [
-        (DType::F16, "f16", 2f32.powi(-11)),
-        (DType::BF16, "bf16", 2f32.powi(-8)),
+    for (format, rounding) in [
+        (WeightFormat::F16, 2f32.powi(-11)),
+        (WeightFormat::Bf16, 2f32.powi(-8)),
     ] {
+        let (dtype, key) = (format.dtype(), format.name());
         if !B::supports_dtype(&B::Device::default(), dtype) {
             println!("{backend} has no {dtype:?}");
             continue;
         }
-        let rounded_twice = dtype == DType::BF16 || of(dtype).compute == dtype;
-        let kept_in_bf16 = of(dtype).compute == DType::BF16;
+        let rounded_twice = dtype == DType::BF16 || of(format).compute == dtype;
+        let kept_in_bf16 = of(format).compute == DType::BF16;
         let tolerance = rounding * if rounded_twice { 16.0 } else { 8.0 };
         let errors = CASES.map(|case| {
-            compare_parts::<B>(case, of(dtype), |part, found, expected| {
+            compare_parts::<B>(case, of(format), |part, found, expected| {
                 if !kept_in_bf16 {
                     assert_near(&format!("{case}: {part}"), found, expected, tolerance);
                 }

@@ -1,11 +1,8 @@
 //! The one place where a backend is picked.
 
 use anyhow::{Result, bail};
-use bunny_core::checkpoint::Precision;
-use burn::tensor::{
-    DType,
-    backend::{Backend, Device},
-};
+use bunny_core::nn::{Precision, WeightFormat};
+use burn::tensor::backend::{Backend, Device};
 
 use crate::args::{BackendArgs, BackendName, DtypeName};
 
@@ -26,21 +23,25 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// The number types for weights that are stored in type `stored`.
+    /// The number types for weights that are stored in format `stored`.
     ///
     /// # Errors
     /// When the backend has no such type.
-    pub fn precision<B: Backend>(self, device: &B::Device, stored: DType) -> Result<Precision> {
-        let holding = |dtype| Precision::holding::<B>(device, dtype);
+    pub fn precision<B: Backend>(
+        self,
+        device: &B::Device,
+        stored: WeightFormat,
+    ) -> Result<Precision> {
+        let holding = |format| Precision::holding::<B>(device, format);
         let precision = match self.wanted {
             DtypeName::Auto => Precision::suited::<B>(device, stored),
-            DtypeName::F32 => holding(DType::F32),
-            DtypeName::F16 => holding(DType::F16),
-            DtypeName::Bf16 => holding(DType::BF16),
+            DtypeName::F32 => holding(WeightFormat::F32),
+            DtypeName::F16 => holding(WeightFormat::F16),
+            DtypeName::Bf16 => holding(WeightFormat::Bf16),
         };
-        if !B::supports_dtype(device, precision.weights) {
+        if !B::supports_dtype(device, precision.weights.dtype()) {
             bail!(
-                "backend `{}` has no {:?} numbers on this device: take another --dtype",
+                "backend `{}` has no {} numbers on this device: take another --dtype",
                 self.backend.name(),
                 precision.weights
             );

@@ -18,9 +18,10 @@ use bunny_core::{
         Update,
     },
     input::{image::Pixels, tokenizer::Token},
+    nn::WeightFormat,
 };
 use bunny_train::run::memory::most_held;
-use burn::tensor::{DType, backend::Backend};
+use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::{
@@ -126,7 +127,7 @@ impl Work for Measuring {
             Some(model) => {
                 let open = ModelArgs::named(model).open()?;
                 args.check(&open.config)?;
-                let precision = numbers.precision::<B>(&device, open.weights.stored_type())?;
+                let precision = numbers.precision::<B>(&device, open.weights.stored_format())?;
                 let model = Pipeline::<B>::from_open(open, precision, device.clone())?.model;
                 (model, precision)
             }
@@ -138,7 +139,7 @@ impl Work for Measuring {
                     })?
                     .config();
                 args.check(&config)?;
-                let precision = numbers.precision::<B>(&device, DType::F32)?;
+                let precision = numbers.precision::<B>(&device, WeightFormat::F32)?;
                 {
                     let model = Bunny::random(&config, 0, precision, &device);
                     (Arc::new(model), precision)
@@ -222,7 +223,7 @@ fn print(
     let (prefill, slowest_prefill) = extremes(|run| run.prefill);
     let (decode, slowest_decode) = extremes(|run| run.decode);
     let (prompt, answer) = (args.prompt as f64, args.decode as f64);
-    let dtype = format!("{:?}", precision.weights).to_lowercase();
+    let dtype = precision.weights.name();
     let threads = rayon::current_num_threads();
     let report = json!({
         "format_version": 1,

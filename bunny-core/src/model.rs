@@ -4,6 +4,7 @@ mod bunny;
 pub mod decoder;
 mod described;
 mod flops;
+mod init;
 mod projector;
 pub mod tower;
 

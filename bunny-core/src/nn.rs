@@ -14,9 +14,10 @@ mod nothing;
 mod precision;
 mod rope;
 mod spec;
+mod weight;
 
-pub use attention::attention;
 pub(crate) use attention::cached_attention;
+pub use attention::{attention, split_heads};
 pub use build::{Builder, Initial, Weights, describe};
 pub use dropout::dropout;
 use dropout::dropout_key;
@@ -24,12 +25,14 @@ pub use embedding::{Embedding, LmHead, TokenTable};
 pub use linear::{Linear, Lora};
 pub use mode::Mode;
 pub use names::{FusedRows, NameTable};
-pub use norm::Norm;
+pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use nothing::{Blank, Nothing};
 pub use precision::{Precision, held_as, stored_as};
 pub use rope::{Positions, Rope};
 pub use spec::{ParameterKind, ParameterSpec, Part, Visited, count, visit_parameters};
+pub use weight::{Weight, WeightFormat};
 
 pub use crate::ops::{
-    Activation, AttentionMask, KvBlocks, KvCache, KvPass, KvSequence, LayerCache, Mask, Phase,
+    Activation, AttentionMask, KvBlocks, KvCache, KvPass, KvSequence, LayerCache, Mask, Operands,
+    Phase,
 };

@@ -6,7 +6,7 @@ pub mod muon;
 
 use std::collections::HashMap;
 
-use bunny_core::checkpoint::Precision;
+use bunny_core::{checkpoint::Precision, ops::Operands};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{
@@ -70,8 +70,8 @@ impl Rule {
 #[derive(Debug, Clone)]
 pub struct Optimizer<B: Backend> {
     config: AdamWConfig,
-    /// Muon multiplies in bf16.
-    rounds: bool,
+    /// Those of Muon's products.
+    operands: Operands,
     /// In the order of the trainables.
     states: Vec<State<B>>,
 }
@@ -127,7 +127,7 @@ impl<B: Backend> Optimizer<B> {
             });
         Self {
             config,
-            rounds: precision.weights == DType::BF16,
+            operands: precision.weights.operands(),
             states: states.collect(),
         }
     }
@@ -179,7 +179,7 @@ impl<B: Backend> Optimizer<B> {
                 (Rule::Muon(_), None) => {}
             }
         }
-        for (slot, change) in muon::directions(turns, self.rounds, reduce)? {
+        for (slot, change) in muon::directions(turns, self.operands, reduce)? {
             self.states[slot].move_along(change, steps[slot]);
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::Path};
 
 use bunny_core::{
     checkpoint::{Precision, WeightSet},
-    nn::{Builder, NameTable, count},
+    nn::{Builder, NameTable, WeightFormat, count},
 };
 use bunny_train::{
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
@@ -112,7 +112,7 @@ fn loss<B: Backend>(folder: &Path, model: &SiglipPair<B>, dtype: DType) -> Tenso
 #[test]
 fn loss_in_bf16_is_near() {
     let folder = fixtures().join("contrastive");
-    let model = towers::<Flex>(&folder, Precision::uniform(DType::BF16));
+    let model = towers::<Flex>(&folder, Precision::uniform(WeightFormat::Bf16));
     let loss: f32 = loss(&folder, &model, DType::BF16).into_scalar();
     let wanted = expected(&folder)["loss"].as_f64().unwrap() as f32;
     // Both vectors' cosine is known to some units of 2^-8, and multiplied with ten at first.

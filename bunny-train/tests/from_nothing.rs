@@ -15,6 +15,7 @@ use bunny_core::{
     Bunny,
     checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
+    nn::WeightFormat,
 };
 use bunny_train::{
     TrainError, merge,
@@ -23,7 +24,7 @@ use bunny_train::{
     stages::{BunnySetup, BunnyStage, ContrastiveStage, LanguageStage, ModelPaths},
 };
 use bunny_weights::StoredDtype;
-use burn::{backend::Autodiff, tensor::DType};
+use burn::backend::Autodiff;
 use burn_flex::Flex;
 use common::read_tensors;
 use image::{Rgb, RgbImage};
@@ -355,7 +356,7 @@ fn a_run_over_other_texts_does_not_go_on_and_keeps_its_tokenizer() {
     assert!(kept == tokenizer, "the tokenizer was trained anew");
 
     write_data(data.path());
-    let error = go_on(&job, Precision::weights_only(DType::BF16));
+    let error = go_on(&job, Precision::weights_only(WeightFormat::Bf16));
     let said = "dtype was f32 and is bf16 weights, f32 activations";
     assert!(error.contains(said), "{error}");
     job.stage.recipe.training.save_steps = 1;

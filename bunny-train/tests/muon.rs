@@ -5,7 +5,7 @@ mod common;
 
 use std::{path::Path, sync::atomic::Ordering};
 
-use bunny_core::{checkpoint::Precision, nn::ParameterKind};
+use bunny_core::nn::{ParameterKind, Precision, WeightFormat};
 use bunny_kernels::has_bf16_dot;
 use bunny_train::{
     optimizer::{AdamWConfig, Optimizer},
@@ -107,7 +107,7 @@ fn products_of_bf16_serve() {
         sum / a.len() as f32
     };
     let precision = Precision {
-        weights: DType::BF16,
+        weights: WeightFormat::Bf16,
         ..Precision::F32
     };
     for name in NAMES {

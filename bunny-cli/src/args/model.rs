@@ -82,7 +82,7 @@ impl ModelArgs {
     /// When files are missing or damaged, or do not fit each other.
     pub fn load<B: Backend>(&self, device: B::Device, numbers: Numbers) -> Result<Pipeline<B>> {
         let open = self.open()?;
-        let stored = open.weights.stored_type();
+        let stored = open.weights.stored_format();
         let precision = numbers.precision::<B>(&device, stored)?;
         Ok(Pipeline::from_open(open, precision, device)?)
     }

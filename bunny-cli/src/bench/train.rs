@@ -8,7 +8,7 @@ use bunny_core::{
     config::presets::{PRESETS, Preset},
     input::{image::Pixels, tokenizer::Token},
     model::Workload,
-    nn::Mode,
+    nn::{Mode, WeightFormat},
 };
 use bunny_train::{
     data::{Batch, Layout, Sample},
@@ -21,7 +21,7 @@ use bunny_train::{
 };
 use burn::{
     backend::Autodiff,
-    tensor::{DType, ElementConversion, backend::Backend},
+    tensor::{ElementConversion, backend::Backend},
 };
 use clap::ValueEnum;
 use serde_json::json;
@@ -126,7 +126,7 @@ impl Work for Measuring {
         let names = || PRESETS.map(|preset| preset.name).join(", ");
         let preset = Preset::named(&args.arch)
             .with_context(|| format!("no model `{}`; there are {}", args.arch, names()))?;
-        let precision = numbers.precision::<B>(&device, DType::F32)?;
+        let precision = numbers.precision::<B>(&device, WeightFormat::F32)?;
         let config = preset.config();
         args.check(&config)?;
         let mut model = Bunny::<Autodiff<B>>::random(&config, 0, precision, &device);
@@ -238,7 +238,7 @@ struct Measured {
     memory: Option<u64>,
 }
 
-fn print(args: &BenchTrainArgs, numbers: Numbers, weights: DType, measured: &Measured) {
+fn print(args: &BenchTrainArgs, numbers: Numbers, weights: WeightFormat, measured: &Measured) {
     let Measured {
         ref seconds,
         loss,
@@ -251,7 +251,7 @@ fn print(args: &BenchTrainArgs, numbers: Numbers, weights: DType, measured: &Mea
     let tokens = (args.batch.get() * args.positions) as f64;
     let flops = measured.flops as f64;
     let utilisation = args.peak_tflops.map(|peak| flops / best / (peak * 1e12));
-    let dtype = format!("{weights:?}").to_lowercase();
+    let dtype = weights.name();
     if args.format == Format::Json {
         let report = json!({
             "format_version": 1,

@@ -148,7 +148,7 @@ impl<S: Described> Work for OnBackend<'_, S> {
             true => job.preview()?,
             false => job.setup()?,
         };
-        let stored = job.stage.stored_type(&setup);
+        let stored = job.stage.stored_format(&setup);
         let precision = || numbers.precision::<B>(&device, stored);
         if options.dry_run {
             S::describe(job, &setup, precision, options.ranks)?;

@@ -14,7 +14,7 @@ use bunny_weights::{
 use burn::tensor::{AllocationProperty, Bytes, DType};
 
 use super::merge::add_adapter;
-use crate::nn::{NameTable, Weights, held_as, stored_as};
+use crate::nn::{NameTable, WeightFormat, Weights, held_as, stored_as};
 
 /// The tensors of one model under their published names, from one or several sets of files.
 #[derive(Debug)]
@@ -61,13 +61,13 @@ impl WeightSet {
         self
     }
 
-    /// The number type of most of a model's weights: that of its token table.
-    pub fn stored_type(&self) -> DType {
+    /// The format of most of a model's weights: that of its token table.
+    pub fn stored_format(&self) -> WeightFormat {
         let table = "model.embed_tokens.weight";
         let stored = self.parts.iter().find_map(|part| part.get(table));
         stored
-            .and_then(|stored| held_as(stored.dtype))
-            .unwrap_or(DType::F32)
+            .and_then(|stored| WeightFormat::of_floats(held_as(stored.dtype)?))
+            .unwrap_or(WeightFormat::F32)
     }
 
     fn taken(&self) -> MutexGuard<'_, BTreeSet<String>> {

@@ -103,6 +103,7 @@ impl<B: Backend> Bunny<B> {
             head_dim,
             ..
         } = self.config.decoder;
+        let weights = weights.dtype();
         let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
         let dtype = if narrows { weights } else { compute };
         let mut blocks = ops::kv_blocks::<B>();

@@ -11,7 +11,8 @@ use crate::{
     config::{BlockOrder, DecoderConfig, MlpKind, NormKind},
     nn::{
         Activation, AttentionMask, Builder, Embedding, KvCache, KvPass, LayerCache, Linear, LmHead,
-        Mask, Mode, Norm, Phase, Positions, Rope, attention, cached_attention, dropout,
+        Mask, Mode, Norm, Operands, Phase, Positions, Rope, attention, cached_attention, dropout,
+        split_heads,
     },
 };
 
@@ -262,6 +263,8 @@ pub struct SelfAttention<B: Backend> {
     /// Back to the residual stream, `[hidden, heads * head_dim]`.
     pub o_proj: Linear<B>,
     head_dim: usize,
+    #[module(skip)]
+    operands: Operands,
 }
 
 impl<B: Backend> SelfAttention<B> {
@@ -280,6 +283,7 @@ impl<B: Backend> SelfAttention<B> {
                 config.output_bias,
             ),
             head_dim: config.head_dim,
+            operands: builder.operands(),
         }
     }
 
@@ -291,25 +295,18 @@ impl<B: Backend> SelfAttention<B> {
         cached: Option<CachedLayer<'_, B>>,
         context: &ForwardContext<'_, B>,
     ) -> Tensor<B, 3> {
-        let [batch, seq, _] = input.dims();
         let mode = context.mode;
-        let heads = |projected: Tensor<B, 3>| {
-            let count = projected.dims()[2] / self.head_dim;
-            projected
-                .reshape([batch, seq, count, self.head_dim])
-                .swap_dims(1, 2) // [batch, heads, seq, head_dim]
-        };
+        let heads = |projected| split_heads(projected, self.head_dim);
         let query = heads(self.q_proj.forward(input.clone(), mode));
         let key = heads(self.k_proj.forward(input.clone(), mode));
         let value = heads(self.v_proj.forward(input, mode));
         let query = context.rope.apply(query);
         let key = context.rope.apply(key);
-        let weights = self.q_proj.weight.dtype();
         let attended = match cached {
             Some(CachedLayer { layer, pass }) => {
-                cached_attention([query, key, value], layer, pass, mode.phase, weights)
+                cached_attention([query, key, value], layer, pass, mode.phase, self.operands)
             }
-            None => attention(query, key, value, &context.mask, weights),
+            None => attention(query, key, value, &context.mask, self.operands),
         }; // [batch, seq, heads * head_dim]
         self.o_proj.forward(attended, mode)
     }

@@ -1,15 +1,25 @@
 //! Attention over heads.
 
-use burn::tensor::{DType, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
-use super::{AttentionMask, KvPass, LayerCache, Phase};
+use super::{AttentionMask, KvPass, LayerCache, Operands, Phase};
 use crate::ops;
+
+/// What a projection gives for all heads, head by head.
+///
+/// # Shapes
+/// `[batch, seq, heads * head_dim]` → `[batch, heads, seq, head_dim]`
+pub fn split_heads<B: Backend>(projected: Tensor<B, 3>, head_dim: usize) -> Tensor<B, 4> {
+    let [batch, seq, channels] = projected.dims();
+    projected
+        .reshape([batch, seq, channels / head_dim, head_dim])
+        .swap_dims(1, 2)
+}
 
 /// Attention of every query to the keys its mask shows.
 ///
-/// A query that may look at nothing (padding) gets numbers without meaning. `weights` is the type in
-/// which the layer's projections are kept: where it is bf16, a processor that multiplies such numbers
-/// may round what it multiplies to it here too, as it does in those projections.
+/// A query that may look at nothing (padding) gets numbers without meaning. `operands` are
+/// those of the layer's projections: what may be rounded there may be rounded here.
 ///
 /// # Shapes
 /// queries `[batch, heads, q, head_dim]`, keys and values `[batch, kv_heads, kv, head_dim]` →
@@ -19,15 +29,14 @@ pub fn attention<B: Backend>(
     key: Tensor<B, 4>,
     value: Tensor<B, 4>,
     mask: &AttentionMask<B>,
-    weights: DType,
+    operands: Operands,
 ) -> Tensor<B, 3> {
     let scale = (query.dims()[3] as f64).powf(-0.5);
-    ops::attention(query, key, value, mask, scale, weights == DType::BF16)
+    ops::attention(query, key, value, mask, scale, operands)
 }
 
 /// Attention of the rows of a pass to what a cache holds of their sequences, after their own keys and
-/// values were written there: every row looks at its own position and all before it. `weights` as in
-/// [`attention`].
+/// values were written there: every row looks at its own position and all before it.
 ///
 /// # Shapes
 /// queries `[1, heads, rows, head_dim]`, keys and values `[1, kv_heads, rows, head_dim]` →
@@ -37,8 +46,8 @@ pub(crate) fn cached_attention<B: Backend>(
     layer: &mut LayerCache<B>,
     pass: &KvPass<B>,
     phase: Phase,
-    weights: DType,
+    operands: Operands,
 ) -> Tensor<B, 3> {
     let scale = (heads[0].dims()[3] as f64).powf(-0.5);
-    ops::cached_attention(heads, layer, pass, phase, scale, weights == DType::BF16)
+    ops::cached_attention(heads, layer, pass, phase, scale, operands)
 }

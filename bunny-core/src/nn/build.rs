@@ -21,7 +21,7 @@ use bunny_base::random::mix;
 use bunny_weights::{CheckpointError, StoredTensor, convert};
 
 use super::{
-    NameTable, Precision,
+    NameTable, Operands, Precision, Weight,
     nothing::{Blank, Nothing},
     precision::stored_as,
     spec::{ParameterKind, ParameterSpec, Part},
@@ -230,29 +230,30 @@ impl<'a, B: Backend> Builder<'a, B> {
         self.shared.precision
     }
 
-    /// A weight of a product or a kernel, in the type of the weights.
+    /// How what is multiplied with the weights, and with what comes of them, may be rounded.
+    pub fn operands(&self) -> Operands {
+        self.shared.precision.weights.operands()
+    }
+
+    /// A weight of a product or a kernel, in the format of the weights.
     pub fn weight<const D: usize>(
         &self,
         name: &str,
         shape: [usize; D],
         initial: Initial,
-    ) -> Param<Tensor<B, D>> {
-        self.whole(name, shape, ParameterKind::Product, initial)
+    ) -> Weight<B, D> {
+        Weight::Float(self.whole(name, shape, ParameterKind::Product, initial))
     }
 
     /// As [`Builder::weight`] for a table with one row per token, in blocks of rows that the
     /// device's buffers take. A stored table with more rows is cut, as the reference resizes
     /// embeddings to the tokenizer's length.
-    pub fn table(
-        &self,
-        name: &str,
-        shape: [usize; 2],
-        initial: Initial,
-    ) -> Vec<Param<Tensor<B, 2>>> {
+    pub fn table(&self, name: &str, shape: [usize; 2], initial: Initial) -> Vec<Weight<B>> {
         let [rows, columns] = shape;
         let spec = self.spec(name, &shape, ParameterKind::Table);
-        let dtype = self.shared.precision.of(spec.kind);
-        let block = (self.shared.precision.table_limit / (columns * dtype.size())).clamp(1, rows);
+        let precision = self.shared.precision;
+        let block = precision.table_limit / precision.weights.bytes(1, columns);
+        let block = block.clamp(1, rows);
         let found = self.find(&spec);
         (0..rows)
             .step_by(block)
@@ -262,7 +263,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 let data = found
                     .as_ref()
                     .and_then(|found| self.materialise(found, range, &spec, initial));
-                self.parameter(data, shape, dtype)
+                Weight::Float(self.parameter(data, shape, precision.of(spec.kind)))
             })
             .collect()
     }

@@ -4,18 +4,17 @@
 //! A device may not take one that large, so a table is held as blocks of rows; files never see it.
 
 use burn::{
-    module::{Module, Param},
-    tensor::{DType, Int, Tensor, TensorData, backend::Backend},
+    module::Module,
+    tensor::{Bool, DType, Tensor, TensorData, backend::Backend},
 };
 
-use super::{Builder, Initial, Phase};
-use crate::ops;
+use super::{Builder, Initial, Phase, Weight};
 
 /// A table with one row per token, in blocks of rows.
 #[derive(Module, Debug)]
 pub struct TokenTable<B: Backend> {
     /// Each `[rows, hidden]`; all but the last have the same number of rows.
-    pub blocks: Vec<Param<Tensor<B, 2>>>,
+    pub blocks: Vec<Weight<B>>,
 }
 
 impl<B: Backend> TokenTable<B> {
@@ -25,29 +24,28 @@ impl<B: Backend> TokenTable<B> {
         }
     }
 
+    /// How many tokens it has a row for.
+    pub fn vocab_size(&self) -> usize {
+        self.blocks.iter().map(Weight::rows).sum()
+    }
+
     /// The rows of `ids`, `[ids, hidden]`.
     fn rows(&self, ids: &[i32]) -> Tensor<B, 2> {
         if let [whole] = &self.blocks[..] {
-            return ops::token_rows(whole.val(), ids);
+            return whole.token_rows(ids);
         }
-        let device = self.blocks[0].lazy_device();
-        let ids = TensorData::new(ids.to_vec(), [ids.len()]);
-        let ids: Tensor<B, 1, Int> = Tensor::from_data(ids, &device);
         let mut first = 0;
         let mut sum: Option<Tensor<B, 2>> = None;
         for block in &self.blocks {
-            let block = block.val();
-            let [rows, hidden] = block.dims();
+            let rows = block.rows() as i32;
             // A row lies in exactly one block; in the others its place is filled with zeros.
-            let local = ids.clone().sub_scalar(first as i64);
-            let elsewhere = local
-                .clone()
-                .lower_elem(0)
-                .bool_or(local.clone().greater_equal_elem(rows as i64));
-            let seq = elsewhere.dims()[0];
-            let found = block
-                .select(0, local.clamp(0, rows as i64 - 1))
-                .mask_fill(elsewhere.unsqueeze_dim::<2>(1).expand([seq, hidden]), 0.0);
+            let local: Vec<i32> = ids.iter().map(|id| id - first).collect();
+            let elsewhere: Vec<bool> = local.iter().map(|id| !(0..rows).contains(id)).collect();
+            let clamped: Vec<i32> = local.iter().map(|id| (*id).clamp(0, rows - 1)).collect();
+            let found = block.token_rows(&clamped);
+            let elsewhere = TensorData::new(elsewhere, [ids.len(), 1]);
+            let elsewhere = Tensor::<B, 2, Bool>::from_data(elsewhere, &found.device());
+            let found = found.clone().mask_fill(elsewhere.expand(found.dims()), 0.0);
             sum = Some(match sum {
                 Some(sum) => sum + found,
                 None => found,
@@ -59,8 +57,9 @@ impl<B: Backend> TokenTable<B> {
 
     /// The product with every row, `[rows, hidden]` → `[rows, vocab]` in f32.
     fn scores(&self, hidden: Tensor<B, 2>, phase: Phase) -> Tensor<B, 2> {
-        let part = |block: &Param<Tensor<B, 2>>| {
-            ops::linear(phase, hidden.clone(), block.val(), None).cast(DType::F32)
+        let part = |block: &Weight<B>| {
+            let scores = block.linear(phase, hidden.clone(), None);
+            scores.cast(DType::F32)
         };
         let mut parts: Vec<_> = self.blocks.iter().map(part).collect();
         match parts.len() {

@@ -5,7 +5,7 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use super::{Builder, Initial, Mode, dropout_key};
+use super::{Builder, Initial, Mode, Weight, dropout_key};
 use crate::ops;
 
 /// `y = x Wᵀ + b`, the weight kept as published: `[out, in]`, which is also the layout in which
@@ -13,7 +13,7 @@ use crate::ops;
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
     /// `[out, in]`.
-    pub weight: Param<Tensor<B, 2>>,
+    pub weight: Weight<B>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<B, 1>>>,
     /// An adapter that learns beside the weight.
@@ -50,20 +50,14 @@ impl<B: Backend> Linear<B> {
     /// # Shapes
     /// `[..., in]` → `[..., out]`
     pub fn forward<const D: usize>(&self, input: Tensor<B, D>, mode: &Mode) -> Tensor<B, D> {
-        let mut shape = input.dims();
-        let channels = shape[D - 1];
-        let rows: usize = shape[..D - 1].iter().product();
-        let input = input.reshape([rows, channels]); // [rows, in]
         let bias = self.bias.as_ref().map(Param::val);
-        let output = match &self.lora {
+        match &self.lora {
             Some(lora) => {
                 let adapter = lora.adapter(mode);
-                ops::adapted_linear(mode.phase, input, self.weight.val(), bias, adapter)
+                self.weight.adapted_linear(mode.phase, input, bias, adapter)
             }
-            None => ops::linear(mode.phase, input, self.weight.val(), bias),
-        };
-        shape[D - 1] = output.dims()[1];
-        output.reshape(shape)
+            None => self.weight.linear(mode.phase, input, bias),
+        }
     }
 }
 

@@ -8,32 +8,65 @@ use burn::{
 use super::{Builder, Initial};
 use crate::ops;
 
-/// Normalises each row, then scales it and, for LayerNorm, shifts it.
+/// Normalises each row of channels.
 #[derive(Module, Debug)]
-pub struct Norm<B: Backend> {
+#[non_exhaustive]
+pub enum Norm<B: Backend> {
+    /// Mean and variance taken out.
+    Layer(LayerNorm<B>),
+    /// The root mean square taken out.
+    Rms(RmsNorm<B>),
+}
+
+/// Takes mean and variance out of each row, then scales it and, with a bias, shifts it.
+#[derive(Module, Debug)]
+pub struct LayerNorm<B: Backend> {
     /// `[channels]`.
     pub weight: Param<Tensor<B, 1>>,
-    /// `[channels]`; a norm with a bias is a LayerNorm, one without an RMSNorm.
+    /// `[channels]`.
     pub bias: Option<Param<Tensor<B, 1>>>,
-    /// Added to the variance (or mean square).
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+/// Takes the root mean square out of each row, then scales it.
+#[derive(Module, Debug)]
+pub struct RmsNorm<B: Backend> {
+    /// `[channels]`.
+    pub weight: Param<Tensor<B, 1>>,
+    /// Added to the mean square.
     pub epsilon: f64,
 }
 
 impl<B: Backend> Norm<B> {
-    /// Mean and variance taken out, weight and bias put in.
+    /// A LayerNorm with a bias, whose parameters are those below `builder`.
     pub fn layer_norm(builder: &Builder<'_, B>, channels: usize, epsilon: f64) -> Self {
-        Self {
-            weight: builder.norm("weight", channels, Initial::Constant(1.0)),
-            bias: Some(builder.norm("bias", channels, Initial::Constant(0.0))),
-            epsilon,
-        }
+        Self::Layer(LayerNorm::new(builder, channels, epsilon, true))
     }
 
-    /// Root mean square taken out, weight put in.
+    /// An RMSNorm, whose parameter is the one below `builder`.
     pub fn rms_norm(builder: &Builder<'_, B>, channels: usize, epsilon: f64) -> Self {
+        Self::Rms(RmsNorm::new(builder, channels, epsilon))
+    }
+
+    /// Normalises the last dimension.
+    ///
+    /// # Shapes
+    /// `[..., channels]` → `[..., channels]`
+    pub fn forward<const D: usize>(&self, input: Tensor<B, D>) -> Tensor<B, D> {
+        match self {
+            Self::Layer(norm) => norm.forward(input),
+            Self::Rms(norm) => norm.forward(input),
+        }
+    }
+}
+
+impl<B: Backend> LayerNorm<B> {
+    /// A norm whose parameters are those below `builder`; new ones change nothing.
+    pub fn new(builder: &Builder<'_, B>, channels: usize, epsilon: f64, bias: bool) -> Self {
         Self {
             weight: builder.norm("weight", channels, Initial::Constant(1.0)),
-            bias: None,
+            bias: bias.then(|| builder.norm("bias", channels, Initial::Constant(0.0))),
             epsilon,
         }
     }
@@ -43,10 +76,25 @@ impl<B: Backend> Norm<B> {
     /// # Shapes
     /// `[..., channels]` → `[..., channels]`
     pub fn forward<const D: usize>(&self, input: Tensor<B, D>) -> Tensor<B, D> {
-        let weight = self.weight.val();
-        match &self.bias {
-            Some(bias) => ops::layer_norm(input, weight, Some(bias.val()), self.epsilon),
-            None => ops::rms_norm(input, weight, self.epsilon),
+        let bias = self.bias.as_ref().map(Param::val);
+        ops::layer_norm(input, self.weight.val(), bias, self.epsilon)
+    }
+}
+
+impl<B: Backend> RmsNorm<B> {
+    /// A norm whose parameter is the one below `builder`; a new one changes nothing.
+    pub fn new(builder: &Builder<'_, B>, channels: usize, epsilon: f64) -> Self {
+        Self {
+            weight: builder.norm("weight", channels, Initial::Constant(1.0)),
+            epsilon,
         }
+    }
+
+    /// Normalises the last dimension.
+    ///
+    /// # Shapes
+    /// `[..., channels]` → `[..., channels]`
+    pub fn forward<const D: usize>(&self, input: Tensor<B, D>) -> Tensor<B, D> {
+        ops::rms_norm(input, self.weight.val(), self.epsilon)
     }
 }

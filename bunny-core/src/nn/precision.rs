@@ -5,7 +5,7 @@ use std::fmt;
 use bunny_weights::StoredDtype;
 use burn::tensor::{DType, backend::Backend};
 
-use super::ParameterKind;
+use super::{ParameterKind, WeightFormat};
 use crate::ops::Hardware;
 
 /// The number types of a model's weights and of its activations.
@@ -13,8 +13,8 @@ use crate::ops::Hardware;
 /// Norms, softmax, rotary angles, logits and losses are f32 whatever is chosen here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Precision {
-    /// The type in which the weights of products and embeddings are held.
-    pub weights: DType,
+    /// The format in which the weights of products and embeddings are held.
+    pub weights: WeightFormat,
     /// The type of the activations between them.
     pub compute: DType,
     /// The largest block of a token table, in bytes: tables are split into blocks of rows that
@@ -25,67 +25,67 @@ pub struct Precision {
 impl Precision {
     /// f32 throughout: the type of every agreement with the reference.
     pub const F32: Self = Self {
-        weights: DType::F32,
+        weights: WeightFormat::F32,
         compute: DType::F32,
         table_limit: usize::MAX,
     };
 
-    /// Weights in `dtype`, activations in f32: what CPUs do best, since they read half the bytes
-    /// and multiply in full precision.
-    pub const fn weights_only(dtype: DType) -> Self {
+    /// Weights in `format`, activations in f32: what CPUs do best, since they read fewer bytes and
+    /// multiply in full precision.
+    pub const fn weights_only(format: WeightFormat) -> Self {
         Self {
-            weights: dtype,
+            weights: format,
             ..Self::F32
         }
     }
 
-    /// Weights and activations in `dtype`: what GPUs do best.
-    pub const fn uniform(dtype: DType) -> Self {
+    /// Weights in `format`, activations in its float type: what GPUs do best.
+    pub const fn uniform(format: WeightFormat) -> Self {
         Self {
-            weights: dtype,
-            compute: dtype,
+            weights: format,
+            compute: format.dtype(),
             ..Self::F32
         }
     }
 
-    /// What suits a device and weights that are stored in type `stored`: on the processor, through
-    /// burn-flex, 16-bit weights stay as they are and are multiplied in f32; CUDA computes in bf16;
-    /// all else in f32.
+    /// What suits a device and weights that are stored in format `stored`: on the processor, through
+    /// burn-flex, weights of fewer than 32 bits stay as they are and are multiplied in f32; CUDA
+    /// computes in bf16; all else in f32.
     ///
     /// # Panics
     /// As burn does where wgpu finds no adapter.
-    pub fn suited<B: Backend>(device: &B::Device, stored: DType) -> Self {
-        let weights = match (Hardware::of::<B>(device), stored) {
+    pub fn suited<B: Backend>(device: &B::Device, stored: WeightFormat) -> Self {
+        let weights = match Hardware::of::<B>(device) {
             #[cfg(feature = "flex")]
-            (Hardware::Processor, DType::F16 | DType::BF16) => stored,
+            Hardware::Processor => stored,
             #[cfg(feature = "cuda")]
-            (Hardware::Cuda, _) => DType::BF16,
-            _ => DType::F32,
+            Hardware::Cuda => WeightFormat::Bf16,
+            _ => WeightFormat::F32,
         };
         Self::holding::<B>(device, weights)
     }
 
-    /// Weights in `dtype`, and what else suits a device: GPUs compute in the type of the weights,
+    /// Weights in `format`, and what else suits a device: GPUs compute in the type of the weights,
     /// processors in f32; token tables are split where a device's buffers are too small for them.
     ///
     /// # Panics
     /// As burn does where wgpu finds no adapter.
-    pub fn holding<B: Backend>(device: &B::Device, dtype: DType) -> Self {
+    pub fn holding<B: Backend>(device: &B::Device, format: WeightFormat) -> Self {
         match Hardware::of::<B>(device) {
             #[cfg(feature = "cuda")]
-            Hardware::Cuda => Self::uniform(dtype),
+            Hardware::Cuda => Self::uniform(format),
             #[cfg(feature = "wgpu")]
             Hardware::Wgpu { largest_buffer } => {
-                Self::uniform(dtype).with_table_limit(largest_buffer)
+                Self::uniform(format).with_table_limit(largest_buffer)
             }
-            _ => Self::weights_only(dtype),
+            _ => Self::weights_only(format),
         }
     }
 
-    /// The type in which parameters of this kind are held.
+    /// The float type of parameters of this kind.
     pub fn of(self, kind: ParameterKind) -> DType {
         match kind {
-            ParameterKind::Product | ParameterKind::Table => self.weights,
+            ParameterKind::Product | ParameterKind::Table => self.weights.dtype(),
             ParameterKind::Addend | ParameterKind::Bias => self.compute,
             ParameterKind::Norm => DType::F32,
         }
@@ -142,15 +142,10 @@ mod tests {
 
     #[test]
     fn a_processor_keeps_16_bit_weights_and_computes_in_f32() {
-        for (stored, weights) in [
-            (DType::F16, DType::F16),
-            (DType::BF16, DType::BF16),
-            (DType::F32, DType::F32),
-            (DType::F64, DType::F32),
-        ] {
+        for stored in [WeightFormat::F16, WeightFormat::Bf16, WeightFormat::F32] {
             let device = Default::default();
             let suited = Precision::suited::<Flex>(&device, stored);
-            assert_eq!(suited, Precision::weights_only(weights));
+            assert_eq!(suited, Precision::weights_only(stored));
             let learning = Precision::suited::<Autodiff<Flex>>(&device, stored);
             assert_eq!(learning, suited);
         }
@@ -161,7 +156,7 @@ mod tests {
     fn ndarray_computes_in_f32() {
         use burn_ndarray::NdArray;
 
-        let suited = Precision::suited::<NdArray>(&Default::default(), DType::BF16);
+        let suited = Precision::suited::<NdArray>(&Default::default(), WeightFormat::Bf16);
         assert_eq!(suited, Precision::F32);
     }
 }

@@ -11,10 +11,9 @@ use burn::tensor::{Bool, DType, Tensor, activation, backend::Backend};
 
 use self::autodiff::AttentionKernel;
 pub use self::mask::{AttentionMask, Mask};
-use super::place::at_place;
+use super::{Operands, place::at_place};
 
-/// Softmax of scaled scores, times the values; scores and softmax in f32. `rounds` lets factors be
-/// rounded to bf16 where that is much faster.
+/// Softmax of scaled scores, times the values; scores and softmax in f32.
 ///
 /// # Shapes
 /// queries `[batch, heads, q, head_dim]`, keys and values `[batch, kv_heads, kv, head_dim]` →
@@ -25,18 +24,18 @@ pub fn attention<B: Backend>(
     value: Tensor<B, 4>,
     mask: &AttentionMask<B>,
     scale: f64,
-    rounds: bool,
+    operands: Operands,
 ) -> Tensor<B, 3> {
     let types = [query.dtype(), key.dtype(), value.dtype()];
     at_place!(B;
         plain<K> if K::takes(types) => {
             let inputs = [query, key, value].map(lower);
-            raise(K::forward(inputs, mask.mask(), scale as f32, rounds))
+            raise(K::forward(inputs, mask.mask(), scale as f32, operands))
         },
         autodiff<K> if K::takes(types) => {
             let [query, key, value] = [query, key, value].map(lower);
             let inputs = [&query, &key, &value];
-            raise(autodiff::attention::<K>(inputs, mask.mask(), scale as f32, rounds))
+            raise(autodiff::attention::<K>(inputs, mask.mask(), scale as f32, operands))
         },
         else => plain(query, key, value, mask, scale),
     )

@@ -14,7 +14,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use self::kv_cache::{BlockStore, Run, Span};
 pub use self::kv_cache::{KvBlocks, KvCache, KvPass, KvSequence, LayerCache};
 use super::{
-    AttentionMask, Mask, Phase,
+    AttentionMask, Mask, Operands, Phase,
     attention::{attention, plain_hiding},
     place::on_gpu,
 };
@@ -42,7 +42,7 @@ pub fn narrows_cache<B: Backend>() -> bool {
 }
 
 /// Writes the keys and values of a pass to a layer's cache, and gives what its queries see: softmax of
-/// scaled scores, times the values. `rounds` as in [`attention`].
+/// scaled scores, times the values.
 ///
 /// # Shapes
 /// queries `[1, heads, rows, head_dim]`, keys and values `[1, kv_heads, rows, head_dim]` →
@@ -53,15 +53,16 @@ pub fn cached_attention<B: Backend>(
     pass: &KvPass<B>,
     phase: Phase,
     scale: f64,
-    rounds: bool,
+    operands: Operands,
 ) -> Tensor<B, 3> {
     #[cfg(feature = "flex")]
-    if let Some(output) = flex::attend([&query, &key, &value], layer, pass, phase, scale, rounds) {
+    if let Some(output) = flex::attend([&query, &key, &value], layer, pass, phase, scale, operands)
+    {
         return output;
     }
     keep_rows(layer, pass, [&key, &value]);
     if phase != Phase::Decode {
-        return prefill([query, key, value], layer, pass, scale, rounds);
+        return prefill([query, key, value], layer, pass, scale, operands);
     }
     let by_kernel: Option<Tensor<B, 3>> = on_gpu!(B;
         plain<K> => cubecl::decode_attention::<B, K>(&query, layer, pass, scale as f32),
@@ -103,7 +104,7 @@ fn prefill<B: Backend>(
     layer: &mut LayerCache<B>,
     pass: &KvPass<B>,
     scale: f64,
-    rounds: bool,
+    operands: Operands,
 ) -> Tensor<B, 3> {
     let device = rows[0].device();
     let mut row = 0;
@@ -123,7 +124,7 @@ fn prefill<B: Backend>(
         };
         let keys = span.past + span.count;
         let mask = AttentionMask::new(Mask::CAUSAL, 1, span.count, keys, &device);
-        outputs.push(attention(query, key, value, &mask, scale, rounds));
+        outputs.push(attention(query, key, value, &mask, scale, operands));
         row += span.count;
     }
     match outputs.len() {

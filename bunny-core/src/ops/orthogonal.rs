@@ -3,33 +3,37 @@
 pub use bunny_kernels::NewtonSchulz;
 use burn::tensor::{DType, Tensor, backend::Backend};
 
-use super::{Phase, linear, place::Place};
+use super::{Operands, Phase, linear, place::Place};
 
 /// The matrix that a Newton-Schulz iteration makes of `matrix`: its singular vectors, with singular
-/// values near 1. With `rounds` the factors of products are bf16, where that is faster.
+/// values near 1. `operands` are those of its products.
 ///
 /// # Shapes
 /// `[rows, columns]`, f32 → the same
 pub fn orthogonal<B: Backend>(
     matrix: Tensor<B, 2>,
     steps: NewtonSchulz,
-    rounds: bool,
+    operands: Operands,
 ) -> Tensor<B, 2> {
     match Place::of::<B>() {
         #[cfg(feature = "flex")]
         Place::Flex if matrix.dtype() == DType::F32 => {
             use super::place::{lower, raise};
-            raise(flex(lower(matrix), steps, rounds))
+            raise(flex(lower(matrix), steps, operands))
         }
-        _ => plain(matrix, steps, rounds),
+        _ => plain(matrix, steps, operands),
     }
 }
 
 /// [`orthogonal`] in burn's operations.
-pub fn plain<B: Backend>(matrix: Tensor<B, 2>, steps: NewtonSchulz, rounds: bool) -> Tensor<B, 2> {
-    let factor = |x: &Tensor<B, 2>| match rounds {
-        true => x.clone().cast(DType::BF16),
-        false => x.clone(),
+pub fn plain<B: Backend>(
+    matrix: Tensor<B, 2>,
+    steps: NewtonSchulz,
+    operands: Operands,
+) -> Tensor<B, 2> {
+    let factor = |x: &Tensor<B, 2>| match operands {
+        Operands::Bf16 => x.clone().cast(DType::BF16),
+        Operands::F32 => x.clone(),
     };
     // `a bᵀ`.
     let product = |a: &Tensor<B, 2>, b: &Tensor<B, 2>| {
@@ -54,12 +58,16 @@ pub fn plain<B: Backend>(matrix: Tensor<B, 2>, steps: NewtonSchulz, rounds: bool
 }
 
 #[cfg(feature = "flex")]
-fn flex(matrix: burn_flex::FlexTensor, steps: NewtonSchulz, rounds: bool) -> burn_flex::FlexTensor {
+fn flex(
+    matrix: burn_flex::FlexTensor,
+    steps: NewtonSchulz,
+    operands: Operands,
+) -> burn_flex::FlexTensor {
     use super::flex::{contiguous, dims, floats, tensor};
 
     let [rows, columns] = dims(&matrix);
     let mut values = floats(&contiguous(matrix)).to_vec();
-    let rounds = rounds && bunny_kernels::has_bf16_dot();
+    let rounds = operands == Operands::Bf16 && bunny_kernels::has_bf16_dot();
     bunny_kernels::orthogonal(&mut values, rows, columns, steps, rounds);
     tensor(values, [rows, columns])
 }

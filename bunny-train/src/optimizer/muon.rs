@@ -5,7 +5,7 @@
 //! along each singular vector as along any other. Steps have the size of AdamW's (Liu et al., "Muon is
 //! Scalable for LLM Training", 2025), so that one learning rate serves for both.
 
-use bunny_core::ops::{self, NewtonSchulz};
+use bunny_core::ops::{self, NewtonSchulz, Operands};
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Moments, Rule, State, Step};
@@ -32,19 +32,19 @@ pub struct Turn<B: Backend> {
 }
 
 /// The directions of all matrices, by their slots. Each is found by one rank, so that all have as much
-/// to do, and told to the others. With `rounds` the factors of products are bf16, as torch's are.
+/// to do, and told to the others. `operands` are those of its products: bf16, as torch's are, or f32.
 ///
 /// # Errors
 /// When another rank is gone.
 pub fn directions<B: Backend>(
     turns: Vec<Turn<B>>,
-    rounds: bool,
+    operands: Operands,
     reduce: &dyn Reduce<B>,
 ) -> Result<Vec<(usize, Tensor<B, 1>)>, ReduceError> {
     let find = |turn: &Turn<B>| {
         let [rows, columns] = turn.shape;
         let momentum = turn.momentum.clone().reshape(turn.shape);
-        direction(momentum, rounds).reshape([rows * columns])
+        direction(momentum, operands).reshape([rows * columns])
     };
     let slots = turns.iter().map(|turn| turn.slot);
     if reduce.world() == 1 {
@@ -90,8 +90,8 @@ fn cost([rows, columns]: [usize; 2]) -> usize {
 ///
 /// # Shapes
 /// `[rows, columns]`, f32 → the same
-fn direction<B: Backend>(momentum: Tensor<B, 2>, rounds: bool) -> Tensor<B, 2> {
-    ops::orthogonal(momentum, NewtonSchulz::JORDAN, rounds)
+fn direction<B: Backend>(momentum: Tensor<B, 2>, operands: Operands) -> Tensor<B, 2> {
+    ops::orthogonal(momentum, NewtonSchulz::JORDAN, operands)
 }
 
 impl<B: Backend> State<B> {

@@ -4,9 +4,8 @@ use bunny_core::{
     BunnyConfig,
     checkpoint::Precision,
     config::{DecoderConfig, MlpKind, VisionConfig},
-    nn::ParameterSpec,
+    nn::{ParameterSpec, WeightFormat},
 };
-use burn::tensor::DType;
 use serde::Serialize;
 
 use crate::recipe::BunnyRecipe;
@@ -77,12 +76,12 @@ impl MemoryPlan {
     pub fn new(config: &BunnyConfig, recipe: &BunnyRecipe, precision: Precision) -> Self {
         let counts = LearnCounts::new(config, recipe);
         let (weight, number) = (
-            precision.weights.size() as u64,
+            precision.weights.bytes(1, 1) as u64,
             precision.compute.size() as u64,
         );
         // Products of a bf16 model learn in bf16, all else in the type of the activations.
         let held = match precision.weights {
-            DType::BF16 => weight,
+            WeightFormat::Bf16 => weight,
             _ => number,
         };
         let adapters = counts.lora;
@@ -189,7 +188,7 @@ mod tests {
             },
             ..BunnyRecipe::default()
         };
-        MemoryPlan::new(&config(), &recipe, Precision::uniform(DType::BF16))
+        MemoryPlan::new(&config(), &recipe, Precision::uniform(WeightFormat::Bf16))
     }
 
     fn config() -> BunnyConfig {
@@ -221,7 +220,7 @@ mod tests {
             ..BunnyRecipe::default()
         };
         let kept = |tower| {
-            let precision = Precision::uniform(DType::BF16);
+            let precision = Precision::uniform(WeightFormat::Bf16);
             MemoryPlan::new(&config(), &recipe(tower), precision).kept
         };
         let batch = TrainingArguments::default().per_device_train_batch_size as u64;
@@ -241,7 +240,7 @@ mod tests {
         let trainables = |precision| MemoryPlan::new(&config(), &recipe, precision).trainables;
         let counts = LearnCounts::new(&config(), &recipe).total();
         assert_eq!(
-            trainables(Precision::weights_only(DType::BF16)),
+            trainables(Precision::weights_only(WeightFormat::Bf16)),
             16 * counts
         );
         assert_eq!(trainables(Precision::F32), 12 * counts);

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use bunny_core::{checkpoint::Precision, nn::Mode};
+use bunny_core::{
+    checkpoint::Precision,
+    nn::{Mode, WeightFormat},
+};
 use burn::{
     module::AutodiffModule,
-    tensor::{DType, Tensor, backend::AutodiffBackend},
+    tensor::{Tensor, backend::AutodiffBackend},
 };
 use serde::Serialize;
 
@@ -64,9 +67,9 @@ pub trait Stage: std::fmt::Debug + Sync {
     /// When something is missing, damaged or contradictory.
     fn setup(&self, folder: &Path, goes_on: bool) -> Result<Self::Setup, TrainError>;
 
-    /// The type of the weights that it starts from.
-    fn stored_type(&self, _setup: &Self::Setup) -> DType {
-        DType::F32
+    /// The format of the weights that it starts from.
+    fn stored_format(&self, _setup: &Self::Setup) -> WeightFormat {
+        WeightFormat::F32
     }
 
     /// The records of `file`, as this stage learns them.

@@ -9,10 +9,10 @@ use bunny_core::{
     Bunny,
     checkpoint::Precision,
     model::{ModelFlops, Workload},
-    nn::Mode,
+    nn::{Mode, WeightFormat},
 };
 use bunny_data::record::RecordFile;
-use burn::tensor::{DType, backend::AutodiffBackend};
+use burn::tensor::backend::AutodiffBackend;
 
 use crate::{
     data::{Batch, InstructionDataset, Layout, Pictures, StepPlan},
@@ -68,8 +68,8 @@ impl Stage for BunnyStage {
         BunnySetup::open(&self.recipe, &self.paths)
     }
 
-    fn stored_type(&self, setup: &BunnySetup) -> DType {
-        setup.open.weights.stored_type()
+    fn stored_format(&self, setup: &BunnySetup) -> WeightFormat {
+        setup.open.weights.stored_format()
     }
 
     fn data<'s>(

@@ -137,5 +137,5 @@ fn vocab_size<B: Backend>(decoder: &Decoder<B>) -> usize {
         Some(head) => &head.weight,
         None => &decoder.model.embed_tokens.weight,
     };
-    table.blocks.iter().map(|block| block.lazy_shape()[0]).sum()
+    table.vocab_size()
 }

@@ -1,6 +1,11 @@
 //! What learns in a stage of training, and at which rates.
 
-use bunny_core::{Bunny, checkpoint::Precision, model::Learning, nn::ParameterKind};
+use bunny_core::{
+    Bunny,
+    checkpoint::Precision,
+    model::Learning,
+    nn::{ParameterKind, WeightFormat},
+};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Tensor, backend::AutodiffBackend},
@@ -199,7 +204,7 @@ impl Unfreeze<'_> {
         } = self.precision;
         let kind = trainable.parameter.kind;
         // A norm's weight and bias are held in f32 whatever the model's type is.
-        let is_bf16_product = weights == DType::BF16 && kind == ParameterKind::Product;
+        let is_bf16_product = weights == WeightFormat::Bf16 && kind == ParameterKind::Product;
         (!kind.is_vector() && !is_bf16_product).then_some(compute)
     }
 }
@@ -270,7 +275,7 @@ mod tests {
 
     #[test]
     fn products_of_a_bf16_model_stay_so_and_nothing_else_does() {
-        for (name, dtype) in held(Precision::weights_only(DType::BF16)) {
+        for (name, dtype) in held(Precision::weights_only(WeightFormat::Bf16)) {
             let is_product =
                 name.contains("_proj") || name.contains("dense") || name.contains("fc");
             let expected = match is_product && name.ends_with("weight") {
@@ -283,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_learns_of_an_f16_model_is_held_in_the_type_of_activations() {
-        for (name, dtype) in held(Precision::weights_only(DType::F16)) {
+        for (name, dtype) in held(Precision::weights_only(WeightFormat::F16)) {
             assert_eq!(dtype, DType::F32, "{name}");
         }
     }

@@ -63,7 +63,8 @@ pub fn warm_start<B: Backend>(mut tower: Siglip<B>, pixels: Tensor<B, 4>) -> Sig
     let share = (2.0 * model.encoder.layers.len() as f32).sqrt().recip();
     for layer in &mut model.encoder.layers {
         for last in [&mut layer.self_attn.out_proj, &mut layer.mlp.fc2] {
-            last.weight = replace(&last.weight, |weight| weight.mul_scalar(share));
+            let weight = last.weight.clone();
+            last.weight = weight.map_floats(|weight| weight.mul_scalar(share));
         }
     }
     tower
@@ -97,7 +98,7 @@ fn whiten<B: Backend>(embedding: PatchEmbedding<B>, pixels: Tensor<B, 4>) -> Pat
     // Drawn with variance 1 / inputs, a row gets what is left of the variances of all waves.
     let scale = (inputs as f32 / left).sqrt();
     let mut shift = None;
-    let weight = replace(&weight, |drawn: Tensor<B, 4>| {
+    let weight = weight.map_floats(|drawn| {
         let rows = drawn.reshape([hidden, inputs]) * gain.mul_scalar(scale);
         let rows = ops::linear(Phase::Whole, rows, transform.transpose(), None);
         shift = Some(
@@ -223,14 +224,14 @@ mod tests {
         let device = Default::default();
         let drawn = TensorData::new(drawn, [hidden, 3, SIDE, SIDE]);
         let embedding = PatchEmbedding::<Flex> {
-            weight: Param::from_tensor(Tensor::from_data(drawn, &device)),
+            weight: Param::from_tensor(Tensor::from_data(drawn, &device)).into(),
             bias: Param::from_tensor(Tensor::zeros([hidden], &device)),
         };
         let pixels = pictures(500);
         // How the largest direction of results compares with the mean of all, by power iteration on
         // their covariance; and their mean and variance.
         let spread = |embedding: &PatchEmbedding<Flex>| {
-            let weight = embedding.weight.val().reshape([hidden, INPUTS]);
+            let weight = embedding.weight.floats().reshape([hidden, INPUTS]);
             let seen: Tensor<Flex, 2> = patches(pixels.clone(), SIDE).flatten(0, 1);
             let results = seen.matmul(weight.transpose()) + embedding.bias.val().unsqueeze();
             let count = results.dims()[0] as f32;

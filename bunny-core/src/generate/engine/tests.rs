@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc};
 use bunny_base::random::mix_all;
 use burn::{
     module::Param,
-    tensor::{DType, Tensor, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 use burn_flex::Flex;
 
@@ -15,7 +15,7 @@ use crate::{
     config::{ProjectorConfig, SiglipConfig, VisionConfig, presets::Preset},
     generate::{FinishReason, GenerationOptions, Picture, Prompt, Reuse, Sequence},
     input::{image::Pixels, tokenizer::Token},
-    nn::Precision,
+    nn::{Precision, WeightFormat},
 };
 
 thread_local! {
@@ -270,16 +270,16 @@ fn in_company_scores_are_the_bits_that_they_are_alone() {
 
 #[test]
 fn weights_of_16_bits_have_keys_and_values_of_16_bits() {
-    let bytes = |dtype| {
-        let model = model_in::<Flex>(Precision::weights_only(dtype));
+    let bytes = |format| {
+        let model = model_in::<Flex>(Precision::weights_only(format));
         engine(&model, 1, 1).cache().bytes_per_position()
     };
-    assert_eq!(bytes(DType::F32), 2 * bytes(DType::BF16));
-    assert_eq!(bytes(DType::BF16), bytes(DType::F16));
+    assert_eq!(bytes(WeightFormat::F32), 2 * bytes(WeightFormat::Bf16));
+    assert_eq!(bytes(WeightFormat::Bf16), bytes(WeightFormat::F16));
     // Their sums are f32 as ever, and so in no other order.
-    in_company_scores_are_the_same_bits(Precision::weights_only(DType::F16), 7, 37);
+    in_company_scores_are_the_same_bits(Precision::weights_only(WeightFormat::F16), 7, 37);
     // Products of bf16 may round what they multiply, and with few rows they do not.
-    in_company_scores_are_near::<Flex>(Precision::weights_only(DType::BF16), 0.02);
+    in_company_scores_are_near::<Flex>(Precision::weights_only(WeightFormat::Bf16), 0.02);
 }
 
 /// Where sums hang on what stands beside them: scores, which are as large as 1 about, are near those on
@@ -311,8 +311,8 @@ fn what_is_no_number_is_an_error<B: Backend>() {
         let mut model = Arc::unwrap_or_clone(model::<B>());
         let table = &mut model.language_model.model.embed_tokens.weight.blocks[0];
         let row = Tensor::<B, 2>::full([1, 160], poison, &device);
-        let spoiled = table.val().slice_assign([7..8, 0..160], row);
-        *table = Param::from_tensor(spoiled);
+        let spoiled = table.floats().slice_assign([7..8, 0..160], row);
+        *table = Param::from_tensor(spoiled).into();
         let mut engine = engine(&Arc::new(model), 2, 512);
         let mut admit = |first| {
             let tokens: Vec<Token> = [first, 8, 9].map(Token::Text).to_vec();

@@ -11,7 +11,10 @@ use burn::{
 use super::patches::PatchEmbedding;
 use crate::{
     config::EvaClipConfig,
-    nn::{Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, attention},
+    nn::{
+        Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, Operands, attention,
+        split_heads,
+    },
     ops::rotate_pairs,
 };
 
@@ -131,6 +134,8 @@ pub struct EvaAttention<B: Backend> {
     /// Back to the residual stream.
     pub proj: Linear<B>,
     head_width: usize,
+    #[module(skip)]
+    operands: Operands,
 }
 
 /// `w3(norm(silu(w1 x) * w2 x))`.
@@ -166,6 +171,7 @@ impl<B: Backend> EvaBlock<B> {
                 inner_attn_ln: Norm::layer_norm(&attn.child("inner_attn_ln"), width, EPSILON),
                 proj: Linear::new(&attn.child("proj"), width, width, true),
                 head_width: config.head_width,
+                operands: builder.operands(),
             },
             norm2: Norm::layer_norm(&builder.child("norm2"), width, EPSILON),
             mlp: EvaMlp {
@@ -204,12 +210,8 @@ impl<B: Backend> EvaAttention<B> {
         sin: &Tensor<B, 4>,
     ) -> Tensor<B, 3> {
         let mode = Mode::PREFILL;
-        let [pictures, tokens, width] = input.dims();
-        let heads = |projected: Tensor<B, 3>| {
-            projected
-                .reshape([pictures, tokens, width / self.head_width, self.head_width])
-                .swap_dims(1, 2) // [pictures, heads, 1 + patches, head_width]
-        };
+        // [pictures, heads, 1 + patches, head_width]
+        let heads = |projected| split_heads(projected, self.head_width);
         let query = heads(self.q_proj.forward(input.clone(), &mode));
         let key = heads(self.k_proj.forward(input.clone(), &mode));
         let value = heads(self.v_proj.forward(input, &mode));
@@ -218,7 +220,7 @@ impl<B: Backend> EvaAttention<B> {
             rotate_pairs(key, cos, sin),
             value,
             mask,
-            self.q_proj.weight.dtype(),
+            self.operands,
         );
         self.proj
             .forward(self.inner_attn_ln.forward(attended), &mode)

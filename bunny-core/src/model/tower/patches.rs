@@ -1,18 +1,18 @@
 //! A picture cut into patches, and the first product over them.
 
 use burn::{
-    module::{Module, Param, ParamId},
+    module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
 
-use crate::nn::{Builder, Initial, Linear, Mode};
+use crate::nn::{Builder, Initial, Phase, Weight};
 
 /// Maps each patch of pixels to a vector: a convolution whose stride is its kernel, computed as a
 /// product over unfolded patches, which is faster and simpler on every backend.
 #[derive(Module, Debug)]
 pub struct PatchEmbedding<B: Backend> {
     /// The kernel as published, `[hidden, 3, patch, patch]`.
-    pub weight: Param<Tensor<B, 4>>,
+    pub weight: Weight<B, 4>,
     /// `[hidden]`.
     pub bias: Param<Tensor<B, 1>>,
 }
@@ -30,15 +30,10 @@ impl<B: Backend> PatchEmbedding<B> {
     /// # Shapes
     /// `[pictures, 3, height, width]` → `[pictures, rows * columns, hidden]`
     pub(super) fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
-        let weight = self.weight.val();
-        let [hidden, channels, patch, _] = weight.dims();
-        let pixels_per_patch = channels * patch * patch;
-        let product = Linear {
-            weight: Param::initialized(ParamId::new(), weight.reshape([hidden, pixels_per_patch])),
-            bias: Some(self.bias.clone()),
-            lora: None,
-        };
-        product.forward(patches(pixels, patch), &Mode::PREFILL)
+        let [_, _, patch, _] = self.weight.dims();
+        let bias = Some(self.bias.val());
+        let patches = patches(pixels, patch);
+        self.weight.linear(Phase::Prefill, patches, bias)
     }
 }
 

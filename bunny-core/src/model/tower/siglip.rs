@@ -11,7 +11,10 @@ use burn::{
 use super::patches::PatchEmbedding;
 use crate::{
     config::SiglipConfig,
-    nn::{Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, attention},
+    nn::{
+        Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, Operands, attention,
+        split_heads,
+    },
 };
 
 /// The tower; its fields are called as in published files.
@@ -135,6 +138,8 @@ pub struct SiglipAttention<B: Backend> {
     /// Back to the residual stream.
     pub out_proj: Linear<B>,
     heads: usize,
+    #[module(skip)]
+    operands: Operands,
 }
 
 /// Two products around a nonlinearity.
@@ -164,6 +169,7 @@ impl<B: Backend> SiglipLayer<B> {
                 v_proj: projection("v_proj"),
                 out_proj: projection("out_proj"),
                 heads: config.num_attention_heads,
+                operands: builder.operands(),
             },
             layer_norm2: norm("layer_norm2"),
             mlp: SiglipMlp::new(config, &builder.child("mlp")),
@@ -205,17 +211,12 @@ impl<B: Backend> SiglipAttention<B> {
     /// # Shapes
     /// `[pictures, patches, hidden]` → the same
     fn forward(&self, input: Tensor<B, 3>, mask: &AttentionMask<B>, mode: &Mode) -> Tensor<B, 3> {
-        let [pictures, tokens, hidden] = input.dims();
-        let heads = |projected: Tensor<B, 3>| {
-            projected
-                .reshape([pictures, tokens, self.heads, hidden / self.heads])
-                .swap_dims(1, 2) // [pictures, heads, patches, head_dim]
-        };
+        let head_dim = input.dims()[2] / self.heads;
+        let heads = |projected| split_heads(projected, head_dim); // [pictures, heads, patches, head_dim]
         let query = heads(self.q_proj.forward(input.clone(), mode));
         let key = heads(self.k_proj.forward(input.clone(), mode));
         let value = heads(self.v_proj.forward(input, mode));
-        let weights = self.q_proj.weight.dtype();
         self.out_proj
-            .forward(attention(query, key, value, mask, weights), mode)
+            .forward(attention(query, key, value, mask, self.operands), mode)
     }
 }

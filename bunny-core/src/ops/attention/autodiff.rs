@@ -12,7 +12,10 @@ use burn::{
 };
 
 use super::Mask;
-use crate::ops::autodiff::{Tracked, record};
+use crate::ops::{
+    Operands,
+    autodiff::{Tracked, record},
+};
 
 /// A backend's own attention. Inputs are queries, keys and values.
 pub trait AttentionKernel: Backend {
@@ -27,7 +30,7 @@ pub trait AttentionKernel: Backend {
         inputs: [FloatTensor<Self>; 3],
         mask: &Mask,
         scale: f32,
-        rounds: bool,
+        operands: Operands,
     ) -> FloatTensor<Self>;
 
     /// The same, and what the way back needs.
@@ -35,7 +38,7 @@ pub trait AttentionKernel: Backend {
         inputs: [FloatTensor<Self>; 3],
         mask: &Mask,
         scale: f32,
-        rounds: bool,
+        operands: Operands,
     ) -> (FloatTensor<Self>, Self::State);
 
     /// The gradients of the inputs, given that of the output.
@@ -47,10 +50,10 @@ pub fn attention<K: AttentionKernel>(
     inputs: [&Tracked<K>; 3],
     mask: &Mask,
     scale: f32,
-    rounds: bool,
+    operands: Operands,
 ) -> Tracked<K> {
     let primitives = inputs.map(|input| input.primitive.clone());
-    let (output, state) = K::forward_to_learn(primitives, mask, scale, rounds);
+    let (output, state) = K::forward_to_learn(primitives, mask, scale, operands);
     let parents = inputs.map(|input| input.node.clone());
     record::<K, _, 3>(AttentionStep.prepare(parents), || state, output)
 }

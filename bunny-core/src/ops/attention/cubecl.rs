@@ -16,6 +16,7 @@ use self::{
 };
 use super::{Mask, autodiff::AttentionKernel};
 use crate::ops::{
+    Operands,
     autodiff::{unwrap, wrap},
     gpu::{Gpu, product::product},
     linear::Factors,
@@ -34,7 +35,7 @@ impl<K: Gpu> AttentionKernel for K {
         inputs: [CubeTensor<K::Runtime>; 3],
         mask: &Mask,
         scale: f32,
-        _: bool,
+        _: Operands,
     ) -> CubeTensor<K::Runtime> {
         let [query, key, value] = &inputs;
         if let Some(output) = decode::<K>(query, key, value, mask, scale) {
@@ -53,7 +54,7 @@ impl<K: Gpu> AttentionKernel for K {
         inputs: [CubeTensor<K::Runtime>; 3],
         mask: &Mask,
         scale: f32,
-        _: bool,
+        _: Operands,
     ) -> (CubeTensor<K::Runtime>, State<K>) {
         let reach = Reach::new::<K>(mask, &inputs[0].device);
         if let Some(outputs) = K::attend(inputs.each_ref(), &reach, scale) {

@@ -8,6 +8,7 @@ use burn_flex::FlexTensor;
 
 use super::{Mask, autodiff::AttentionKernel};
 use crate::ops::{
+    Operands,
     autodiff::{unwrap, wrap},
     flex::{Flex, contiguous, dims, floats, heads, tensor, whole_rows},
 };
@@ -19,27 +20,27 @@ impl AttentionKernel for Flex {
         inputs == [DType::F32; 3]
     }
 
-    fn forward(inputs: [FlexTensor; 3], mask: &Mask, scale: f32, rounds: bool) -> FlexTensor {
-        compute(&inputs.map(whole_rows), mask, scale, rounds, None)
+    fn forward(inputs: [FlexTensor; 3], mask: &Mask, scale: f32, operands: Operands) -> FlexTensor {
+        compute(&inputs.map(whole_rows), mask, scale, operands, None)
     }
 
     fn forward_to_learn(
         inputs: [FlexTensor; 3],
         mask: &Mask,
         scale: f32,
-        rounds: bool,
+        operands: Operands,
     ) -> (FlexTensor, State) {
         let inputs = inputs.map(whole_rows);
         let [batch, query_heads, query_len, _] = dims(&inputs[0]);
         let mut lse = vec![0f32; batch * query_heads * query_len];
-        let output = compute(&inputs, mask, scale, rounds, Some(&mut lse));
+        let output = compute(&inputs, mask, scale, operands, Some(&mut lse));
         let state = State {
             inputs,
             output: output.clone(),
             lse,
             scale,
             mask: mask.clone(),
-            rounds,
+            operands,
         };
         (output, state)
     }
@@ -69,7 +70,7 @@ impl AttentionKernel for Flex {
             shape,
             scale: state.scale,
             mask: kernel_mask(&state.mask, &mut segments),
-            rounds: state.rounds,
+            rounds: state.operands == Operands::Bf16,
         };
         let shapes = [
             [batch, query_len, query_heads, head_dim],
@@ -97,14 +98,14 @@ pub struct State {
     lse: Vec<f32>,
     scale: f32,
     mask: Mask,
-    rounds: bool,
+    operands: Operands,
 }
 
 fn compute(
     inputs: &[FlexTensor; 3],
     mask: &Mask,
     scale: f32,
-    rounds: bool,
+    operands: Operands,
     lse: Option<&mut [f32]>,
 ) -> FlexTensor {
     let shape = shape(inputs);
@@ -121,7 +122,7 @@ fn compute(
         shape,
         scale,
         kernel_mask(mask, &mut segments),
-        rounds,
+        operands == Operands::Bf16,
         lse,
     );
     tensor(output, [shape.batch, queries, heads_each * head_dim])

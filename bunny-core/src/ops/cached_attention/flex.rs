@@ -9,7 +9,7 @@ use burn_flex::FlexTensor;
 
 use super::{KvBlocks, KvPass, LayerCache, kv_cache::BlockStore};
 use crate::ops::{
-    Phase,
+    Operands, Phase,
     flex::{heads, tensor, whole_rows},
     place::{Place, lower, raise, view},
 };
@@ -29,7 +29,7 @@ pub fn attend<B: Backend>(
     pass: &KvPass<B>,
     phase: Phase,
     scale: f64,
-    rounds: bool,
+    operands: Operands,
 ) -> Option<Tensor<B, 3>> {
     let own = kv_blocks::<B>()?;
     let KvBlocks {
@@ -59,7 +59,7 @@ pub fn attend<B: Backend>(
     let (out, scale) = (&mut output[..], scale as f32);
     with_blocks(dtype, &held, |blocks| match phase {
         Phase::Decode => cpu::decode_attention(query, blocks, &sequences, out, shape, scale),
-        _ if rounds && cpu::has_tiles() => {
+        _ if operands == Operands::Bf16 && cpu::has_tiles() => {
             for sequence in sequences {
                 prefill_on_tiles([query, key, value], blocks, sequence, out, shape, scale);
             }

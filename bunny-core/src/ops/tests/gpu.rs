@@ -11,8 +11,8 @@ use burn_cubecl::CubeBackend;
 use burn_flex::Flex;
 
 use crate::ops::{
-    self, Activation, AdamStep, AttentionMask, Mask, NewtonSchulz, Phase, adamw, attention,
-    cross_entropy,
+    self, Activation, AdamStep, AttentionMask, Mask, NewtonSchulz, Operands, Phase, adamw,
+    attention, cross_entropy,
     dropout::{self, Keep},
     linear, norm,
     place::served,
@@ -49,7 +49,7 @@ fn exact<B: Backend>(
     mask: &AttentionMask<B>,
     scale: f64,
 ) -> Tensor<B, 3> {
-    served(|| ops::attention(query, key, value, mask, scale, false))
+    served(|| ops::attention(query, key, value, mask, scale, Operands::F32))
 }
 
 /// Follows a computation on one backend, back from results weighted with numbers of their own.
@@ -294,8 +294,8 @@ macro_rules! tests {
             fn orthogonal() {
                 let steps = NewtonSchulz::JORDAN;
                 for shape in [[40, 17], [17, 40]] {
-                    let found = ops::orthogonal(input::<K, 2>(1, shape), steps, false);
-                    let expected = ops::orthogonal(input::<Flex, 2>(1, shape), steps, false);
+                    let found = ops::orthogonal(input::<K, 2>(1, shape), steps, Operands::F32);
+                    let expected = ops::orthogonal(input::<Flex, 2>(1, shape), steps, Operands::F32);
                     // A slope of 3.4, five times over, makes 3e-5 of a rounding of 6e-8.
                     assert_near("orthogonal", &values(found), &values(expected), 1e-3);
                 }

@@ -7,7 +7,7 @@ use burn::{
 };
 
 use crate::ops::{
-    self, Activation, AttentionMask, Mask, NewtonSchulz, Phase, attention, cross_entropy,
+    self, Activation, AttentionMask, Mask, NewtonSchulz, Operands, Phase, attention, cross_entropy,
     flex::Flex, linear, norm, orthogonal, place::served, rope,
 };
 
@@ -92,8 +92,8 @@ fn burns_operations_make_the_same_orthogonal_matrix() {
     let steps = NewtonSchulz::JORDAN;
     for shape in [[40, 17], [17, 40], [23, 23]] {
         let matrix = noise(1, shape).inner();
-        let ours = ops::orthogonal(matrix.clone(), steps, false);
-        let burns = orthogonal::plain(matrix, steps, false);
+        let ours = ops::orthogonal(matrix.clone(), steps, Operands::F32);
+        let burns = orthogonal::plain(matrix, steps, Operands::F32);
         let [ours, burns] = [ours, burns].map(|one| one.into_data().iter().collect());
         // A slope of 3.4, five times over, makes 3e-5 of a rounding of 6e-8.
         assert_within(1e-3, "orthogonal", &[ours], &[burns]);
@@ -280,7 +280,7 @@ fn attention_has_burns_gradients() {
         let shown = AttentionMask::new(mask.clone(), 2, 6, 6, &Default::default());
         let ours = run(&|[q, k, v]| {
             let [q, k, v] = [q, k, v].map(Clone::clone);
-            served(|| ops::attention(q, k, v, &shown, 0.3, false))
+            served(|| ops::attention(q, k, v, &shown, 0.3, Operands::F32))
         });
         let burns =
             run(&|[q, k, v]| attention::plain(q.clone(), k.clone(), v.clone(), &shown, 0.3));

@@ -78,7 +78,7 @@ pub fn write<B: AutodiffBackend>(
     } else if parts == TrainableParts::PRETRAIN {
         Masters::new(trainables, optimizer).write(&folder.join(PROJECTOR_WEIGHTS))?;
     } else {
-        let dtype = stored_as(model.precision().weights).unwrap_or(StoredDtype::F32);
+        let dtype = stored_as(model.precision().weights.dtype()).unwrap_or(StoredDtype::F32);
         let (beside, processor) = (&start.beside, &start.image_processor);
         model
             .valid()

@@ -5,13 +5,13 @@ use bunny_core::{
     config::SiglipConfig,
     model::tower::{Siglip, SiglipLayer, SiglipMlp},
     nn::{
-        AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, ParameterSpec, Part,
-        attention, describe,
+        AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, Operands,
+        ParameterSpec, Part, Phase, Weight, attention, describe, split_heads,
     },
     ops,
 };
 use burn::{
-    module::{Module, Param, ParamId},
+    module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
 
@@ -51,12 +51,14 @@ pub struct PoolingHead<B: Backend> {
 #[derive(Module, Debug)]
 pub struct PoolingAttention<B: Backend> {
     /// `[3 * hidden, hidden]`.
-    pub in_proj_weight: Param<Tensor<B, 2>>,
+    pub in_proj_weight: Weight<B>,
     /// `[3 * hidden]`.
     pub in_proj_bias: Param<Tensor<B, 1>>,
     /// Behind the attention.
     pub out_proj: Linear<B>,
     heads: usize,
+    #[module(skip)]
+    operands: Operands,
 }
 
 /// Words and positions, layers, and the last place to a vector.
@@ -199,6 +201,7 @@ impl<B: Backend> PoolingHead<B> {
                 in_proj_bias: attention.bias("in_proj_bias", 3 * hidden),
                 out_proj: Linear::new(&attention.child("out_proj"), hidden, hidden, true),
                 heads: config.num_attention_heads,
+                operands: builder.operands(),
             },
             layernorm: Norm::layer_norm(&builder.child("layernorm"), hidden, config.layer_norm_eps),
             mlp: SiglipMlp::new(config, &builder.child("mlp")),
@@ -222,22 +225,13 @@ impl<B: Backend> PoolingAttention<B> {
     fn forward(&self, query: Tensor<B, 3>, features: Tensor<B, 3>) -> Tensor<B, 3> {
         let [batch, queries, hidden] = query.dims();
         let keys = features.dims()[1];
-        let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
+        let bias = self.in_proj_bias.val();
         let project = |input: Tensor<B, 3>, part: usize| {
-            let from = part * hidden;
-            let linear = Linear {
-                weight: Param::initialized(ParamId::new(), weight.clone().narrow(0, from, hidden)),
-                bias: Some(Param::initialized(
-                    ParamId::new(),
-                    bias.clone().narrow(0, from, hidden),
-                )),
-                lora: None,
-            };
-            let [_, rows, _] = input.dims();
-            linear
-                .forward(input, &Mode::INFERENCE)
-                .reshape([batch, rows, self.heads, hidden / self.heads])
-                .swap_dims(1, 2) // [batch, heads, rows, head_dim]
+            let range = part * hidden..(part + 1) * hidden;
+            let bias = bias.clone().slice([range.clone()]);
+            let weight = &self.in_proj_weight;
+            let projected = weight.linear_rows(Phase::Whole, range, input, Some(bias));
+            split_heads(projected, hidden / self.heads)
         };
         let mask = AttentionMask::new(Mask::Full, batch, queries, keys, &features.device());
         let attended = attention(
@@ -245,7 +239,7 @@ impl<B: Backend> PoolingAttention<B> {
             project(features.clone(), 1),
             project(features, 2),
             &mask,
-            weight.dtype(),
+            self.operands,
         );
         self.out_proj.forward(attended, &Mode::INFERENCE)
     }
