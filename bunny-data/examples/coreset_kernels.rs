@@ -13,9 +13,10 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use bunny_data::DataError;
 use bunny_data::coreset::{
-    Centroids, ClusterOptions, CoresetError, DuplicateOptions, Geometry, Window, assign,
-    components, in_window, train_from,
+    Centroids, ClusterOptions, DuplicateOptions, Geometry, Window, assign, components, in_window,
+    train_from,
 };
 use bunny_data::embeddings::MatrixFile;
 use bytemuck::{Pod, cast_slice, pod_collect_to_vec};
@@ -49,7 +50,7 @@ fn timed<T>(repeats: usize, mut run: impl FnMut() -> T) -> (T, Vec<f64>) {
 
 /// The components of every cluster: large ones one after the other, each on all threads, the
 /// others side by side.
-fn duplicates(rows: &[f32], dims: usize, ends: &[u64]) -> Result<Vec<u32>, CoresetError> {
+fn duplicates(rows: &[f32], dims: usize, ends: &[u64]) -> Result<Vec<u32>, DataError> {
     const LARGE: usize = 4096;
     let options = DuplicateOptions::default();
     let starts = std::iter::once(0).chain(ends.iter().copied());

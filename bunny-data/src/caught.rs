@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::path::Path;
 use std::sync::Once;
+
+use crate::error::{DataError, ParquetFault};
 
 thread_local! {
     /// Whether a panic of this thread would be caught here.
@@ -14,7 +17,7 @@ static HOOK: Once = Once::new();
 /// What `call` returns; `None` where it panics. All other panics are reported as before.
 ///
 /// `call` must not wait for work that may panic on other threads.
-pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     HOOK.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |panic| {
@@ -27,6 +30,16 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(call));
     CATCHING.set(outer);
     done.ok()
+}
+
+/// Runs the Parquet reader on a file that may be anything; its panics become errors.
+pub(crate) fn guarded<T>(
+    path: &Path,
+    read: impl FnOnce() -> Result<T, ParquetFault>,
+) -> Result<T, DataError> {
+    caught(read)
+        .unwrap_or(Err(ParquetFault::Broken))
+        .map_err(DataError::parquet(path))
 }
 
 #[cfg(test)]

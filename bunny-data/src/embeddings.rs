@@ -24,7 +24,13 @@ use serde::{Deserialize, Serialize};
 pub use self::matrix::{Matrix, MatrixFile, Storage};
 pub use self::npy::{Dtype, NpyHeader};
 pub use self::npz::Archive;
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ArrayFault, ColumnFault, DataError, Result, SetFault};
+
+/// Rows shorter than this have no direction that float32 could tell.
+pub(crate) const SHORTEST: f64 = 1e-6;
+
+/// Rows longer than this are no embeddings; their products still fit float32 with room.
+pub(crate) const LONGEST: f64 = 1e6;
 
 /// Rows that are worked on as one part; a shard is never split.
 const PART_ROWS: u64 = 1 << 20;
@@ -99,21 +105,19 @@ impl EmbeddingSet {
         let (dims, dtype) = (first.dims, first.dtype);
         for shard in &shards {
             if shard.image.dtype != dtype {
-                return Err(CoresetError::format(
-                    &shard.image.path,
-                    format!(
-                        "{:?} numbers, but {} has {dtype:?}",
-                        shard.image.dtype,
-                        first.path.display()
-                    ),
-                ));
+                let fault = ArrayFault::OtherType {
+                    found: shard.image.dtype.name(),
+                    other: first.path.clone(),
+                    expected: dtype.name(),
+                };
+                return Err(DataError::array(&shard.image.path, fault));
             }
             for matrix in [Some(&shard.image), shard.text.as_ref()]
                 .into_iter()
                 .flatten()
             {
                 if matrix.dims != dims {
-                    return Err(CoresetError::Dims {
+                    return Err(DataError::Dims {
                         path: matrix.path.clone(),
                         dims: matrix.dims,
                         other: first.path.clone(),
@@ -121,7 +125,7 @@ impl EmbeddingSet {
                     });
                 }
                 if matrix.rows != shard.rows() {
-                    return Err(CoresetError::RowCount {
+                    return Err(DataError::RowCount {
                         path: matrix.path.clone(),
                         rows: matrix.rows,
                         other: shard.image.path.clone(),
@@ -141,7 +145,7 @@ impl EmbeddingSet {
         };
         set.check_metadata(options)?;
         if set.rows() == 0 {
-            return Err(CoresetError::layout(folder, "no rows in any of its files"));
+            return Err(DataError::set(folder, SetFault::Empty));
         }
         Ok(set)
     }
@@ -152,14 +156,10 @@ impl EmbeddingSet {
         let with = self.shards.iter().find_map(|shard| shard.metadata.as_ref());
         let without = self.shards.iter().find(|shard| shard.metadata.is_none());
         match (with, without) {
-            (Some(with), Some(without)) => Err(CoresetError::layout(
-                &without.image.path,
-                format!(
-                    "no .parquet file belongs to it, as {} does to its shard: all shards need \
-                     one, or none",
-                    with.display()
-                ),
-            )),
+            (Some(with), Some(without)) => {
+                let fault = SetFault::NoMetadata(with.clone());
+                Err(DataError::set(&without.image.path, fault))
+            }
             _ => Ok(()),
         }
     }
@@ -175,16 +175,16 @@ impl EmbeddingSet {
                     .as_ref()
                     .or(options.caption_column.as_ref());
                 if let Some(name) = asked.or(options.score_column.as_ref()) {
-                    return Err(CoresetError::layout(
+                    return Err(DataError::set(
                         &self.folder,
-                        format!("no metadata to take the column {name} from"),
+                        SetFault::NoColumns(name.clone()),
                     ));
                 }
                 continue;
             };
             let footer = columns::footer(path)?;
             if footer.rows != shard.rows() {
-                return Err(CoresetError::RowCount {
+                return Err(DataError::RowCount {
                     path: path.clone(),
                     rows: footer.rows,
                     other: shard.image.path.clone(),
@@ -203,13 +203,8 @@ impl EmbeddingSet {
                 self.caption_column =
                     first_of(&options.caption_column, &["caption", "text", "TEXT"]);
                 if self.key_column.is_none() {
-                    return Err(CoresetError::format(
-                        path,
-                        format!(
-                            "none of its columns ({}) is a usual key: name it with --key-column",
-                            footer.names()
-                        ),
-                    ));
+                    let names = footer.names();
+                    return Err(DataError::column(path, ColumnFault::NoKeys { names }));
                 }
             }
             for name in [&self.key_column, &self.caption_column, &self.score_column]
@@ -217,10 +212,7 @@ impl EmbeddingSet {
                 .flatten()
             {
                 if !footer.has(name) {
-                    return Err(CoresetError::format(
-                        path,
-                        format!("no column {name}; it has {}", footer.names()),
-                    ));
+                    return Err(columns::lacks(path, &footer.schema, name));
                 }
             }
         }

@@ -3,7 +3,6 @@
 mod caught;
 pub mod coreset;
 pub mod embeddings;
-pub mod engine;
 mod error;
 mod hash;
 mod html;
@@ -17,7 +16,10 @@ pub mod stats;
 pub mod validate;
 mod whole;
 
-pub use error::{CountDifference, DataError, Result};
+pub use error::{
+    ArchiveFault, ArrayFault, ColumnFault, CountDifference, DataError, OptionFault, ParquetFault,
+    Result, RowFault, SetFault, Unusable, WorkFault,
+};
 pub use whole::write_whole;
 
 /// Called by long work with what is done and what there is in all; a place for a progress bar.

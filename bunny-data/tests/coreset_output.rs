@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, StringArray};
+use bunny_data::DataError;
 use bunny_data::coreset::{
-    Centroids, CoresetError, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions,
+    Centroids, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions,
 };
 use bunny_data::record::RecordFile;
 use coreset_common::{Machine, fixture, options, run};
@@ -283,7 +284,7 @@ fn files_that_do_not_belong_together_are_named() {
     let text = set.join("text_emb/text_emb_8.npy");
     let kept = fs::read(&text).unwrap();
     fs::copy(set.join("text_emb/text_emb_10.npy"), &text).unwrap();
-    assert!(matches!(refused(), CoresetError::RowCount { path, rows: 130, .. } if path == text));
+    assert!(matches!(refused(), DataError::RowCount { path, rows: 130, .. } if path == text));
     fs::write(&text, &kept[..kept.len() - 1]).unwrap();
     let error = refused().to_string();
     assert!(
@@ -310,10 +311,7 @@ fn what_does_not_fit_the_memory_is_said_before_anything_is_written() {
         &outputs,
         machine,
     );
-    assert!(matches!(
-        error,
-        Err(CoresetError::Memory { budget: 1000, .. })
-    ));
+    assert!(matches!(error, Err(DataError::Memory { budget: 1000, .. })));
 }
 
 #[test]
@@ -332,7 +330,7 @@ fn what_each_row_of_the_sample_takes_counts_as_memory() {
     // A centroid is 128 bytes, and what counts its rows 8.
     let expected = 2 * (2 * 136 + 512 * 20);
     assert!(
-        matches!(error, CoresetError::Memory { need, budget: 10_000, .. } if need == expected),
+        matches!(error, DataError::Memory { need, budget: 10_000, .. } if need == expected),
         "{error}"
     );
 }

@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bunny_data::coreset::{ClusterOptions, PlanOptions, TileSize, calibrate, plan};
+use bunny_data::coreset::engine::{Engine, Local};
+use bunny_data::coreset::{ClusterOptions, PlanOptions, Silent, TileSize, Worker, calibrate, plan};
 use bunny_data::embeddings::Dtype;
-use bunny_data::engine::{Engine, Local, Silent, Worker};
 
 use super::choice::{bytes, choice, show_bytes};
 use super::coreset::memory;

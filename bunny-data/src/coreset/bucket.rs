@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use bytemuck::{Pod, Zeroable};
 use memmap2::Mmap;
 
-use super::error::{CoresetError, Result};
 use super::files::Resident;
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::{map_file, release, to_f32};
+use crate::error::{DataError, Result, WorkFault};
 use crate::whole::WholeFile;
 
 /// What is known of a row beside its numbers.
@@ -199,10 +199,9 @@ impl Bucket {
         };
         for part in 0..parts {
             let path = run_path(folder, part);
-            let file = File::open(&path).map_err(CoresetError::io(&path, "open"))?;
+            let file = File::open(&path).map_err(DataError::io(&path, "open"))?;
             let map = map_file(&file, &path)?;
-            let broken =
-                || CoresetError::format(&path, "a broken work file: remove the work folder");
+            let broken = || DataError::work(&path, WorkFault::Broken);
             let at = map
                 .len()
                 .checked_sub(size_of::<Trailer>())

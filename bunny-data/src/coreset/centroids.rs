@@ -4,10 +4,10 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::error::{CoresetError, Result};
 use super::numeric::dot;
 use super::options::Geometry;
-use crate::embeddings::{Dtype, MatrixFile, NpyHeader};
+use crate::embeddings::{Dtype, LONGEST, MatrixFile, NpyHeader};
+use crate::error::{ArrayFault, DataError, Result, RowFault};
 use crate::whole::WholeFile;
 
 /// The centres of clusters, and what "near" means to them.
@@ -44,14 +44,10 @@ impl Centroids {
         matrix.load(0..matrix.rows(), &mut values);
         let bad = values.par_chunks(dims).position_first(|row| {
             let length = dot(row, row).sqrt();
-            length.is_nan() || length > super::scan::LONGEST
+            length.is_nan() || length > LONGEST
         });
         if let Some(row) = bad {
-            return Err(CoresetError::row(
-                path,
-                row as u64,
-                "a centroid that is not finite, or longer than any embedding",
-            ));
+            return Err(DataError::row(path, row as u64, RowFault::Centroid));
         }
         Ok(Self::new(values, dims, geometry))
     }
@@ -60,19 +56,14 @@ impl Centroids {
     pub(crate) fn shape(path: &Path, dims: usize) -> Result<MatrixFile> {
         let file = MatrixFile::npy(path)?;
         if file.dims != dims {
-            return Err(CoresetError::format(
-                path,
-                format!(
-                    "centroids of {} numbers, and the rows have {dims}",
-                    file.dims
-                ),
-            ));
+            let fault = ArrayFault::CentroidWidth {
+                found: file.dims,
+                expected: dims,
+            };
+            return Err(DataError::array(path, fault));
         }
         if file.rows == 0 || file.rows > u64::from(u32::MAX) {
-            return Err(CoresetError::format(
-                path,
-                "between 1 and 2^32 - 1 centroids are needed",
-            ));
+            return Err(DataError::array(path, ArrayFault::CentroidCount));
         }
         Ok(file)
     }

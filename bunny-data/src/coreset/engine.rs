@@ -5,14 +5,15 @@
 //! everything large in it is a path. [`Local`] runs the parts one after the other, each on all
 //! threads of this machine, so that memory is bounded by one part at work.
 
+pub(crate) mod resumable;
+
 use std::num::NonZeroUsize;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::coreset::DiskUse;
-use crate::coreset::assign::TileSize;
-use crate::coreset::error::{CoresetError, Result};
+use super::worker::Worker;
+use crate::error::{DataError, Result};
 
 /// Work on one part that depends on the task and the part alone.
 pub trait Task: Serialize + DeserializeOwned + Sync {
@@ -27,48 +28,6 @@ pub trait Task: Serialize + DeserializeOwned + Sync {
     /// # Errors
     /// Those of the stage.
     fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Self::Output>;
-}
-
-/// What a task may use, and whom it tells how far it is. No result depends on it.
-#[derive(Clone, Copy)]
-pub struct Worker<'a> {
-    /// Bytes of memory.
-    pub memory: u64,
-    /// Sizes of the tiles of matrix products.
-    pub tile: TileSize,
-    /// Who is told of rows done.
-    pub progress: &'a dyn Progress,
-}
-
-impl std::fmt::Debug for Worker<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker")
-            .field("memory", &self.memory)
-            .field("tile", &self.tile)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Who is told how far a stage is.
-pub trait Progress: Sync {
-    /// The work is about to begin, and its files will take so much of the disk.
-    fn disk(&self, _disk: &DiskUse) {}
-
-    /// A stage begins: its name, and the units it will count.
-    fn begin(&self, stage: &str, total: u64);
-
-    /// Units done since the last call.
-    fn advance(&self, units: u64);
-}
-
-/// Tells nobody.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _stage: &str, _total: u64) {}
-
-    fn advance(&self, _units: u64) {}
 }
 
 /// Maps tasks over parts and merges what they hand back.
@@ -123,7 +82,7 @@ impl<'a> Local<'a> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.map_or(0, NonZeroUsize::get))
             .build()
-            .map_err(|error| CoresetError::option("--threads", error.to_string()))?;
+            .map_err(|error| DataError::option("--threads", error.into()))?;
         Ok(Self { pool, worker })
     }
 

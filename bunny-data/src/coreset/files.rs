@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytemuck::Pod;
 use memmap2::{Mmap, MmapMut};
 
-use super::error::{CoresetError, Result};
 use crate::embeddings::matrix::{map_file, release};
+use crate::error::{DataError, Result, WorkFault};
 use crate::whole::WholeFile;
 
 /// Writes records as they stand in memory.
@@ -28,16 +28,10 @@ pub(crate) struct Records<T> {
 impl<T: Pod> Records<T> {
     /// Maps a file of records.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(CoresetError::io(path, "open"))?;
-        let length = file
-            .metadata()
-            .map_err(CoresetError::io(path, "read"))?
-            .len();
+        let file = File::open(path).map_err(DataError::io(path, "open"))?;
+        let length = file.metadata().map_err(DataError::io(path, "read"))?.len();
         if length % size_of::<T>() as u64 != 0 {
-            return Err(CoresetError::format(
-                path,
-                "not a whole number of records: remove the work folder",
-            ));
+            return Err(DataError::work(path, WorkFault::CutShort));
         }
         // An empty file cannot be mapped.
         let map = (length > 0).then(|| map_file(&file, path)).transpose()?;
@@ -92,10 +86,10 @@ impl<T: Pod> Scratch<T> {
         if bytes <= in_memory {
             return Ok(Self::Memory(vec![T::zeroed(); len]));
         }
-        let file = tempfile::tempfile_in(folder).map_err(CoresetError::io(folder, "create"))?;
-        allocate(&file, bytes as u64).map_err(CoresetError::io(folder, "write"))?;
+        let file = tempfile::tempfile_in(folder).map_err(DataError::io(folder, "create"))?;
+        allocate(&file, bytes as u64).map_err(DataError::io(folder, "write"))?;
         // SAFETY: the file has no name, so no other process can change it.
-        let map = unsafe { MmapMut::map_mut(&file) }.map_err(CoresetError::io(folder, "map"))?;
+        let map = unsafe { MmapMut::map_mut(&file) }.map_err(DataError::io(folder, "map"))?;
         Ok(Self::Disk(map, len))
     }
 }
@@ -186,7 +180,7 @@ pub(crate) fn remove_file(file: &Path) -> Result<()> {
 fn removed(path: &Path, done: std::io::Result<()>) -> Result<()> {
     match done {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(CoresetError::io(path, "remove")(error))
+            Err(DataError::io(path, "remove")(error))
         }
         _ => Ok(()),
     }

@@ -4,16 +4,16 @@
 
 use rayon::prelude::*;
 
-use super::assign::{Nearest, Plain, TileSize};
 use super::centroids::Centroids;
-use super::error::{CoresetError, Result};
-use super::kmeans;
 use super::numeric::{dot, ordered, scale};
 use super::options::{ClusterOptions, DuplicateOptions, Order, Similarity, Window};
-use super::pairs::{Sink, Units, for_each_similar};
-use super::select::{Looking, Select};
-use super::union_find::UnionFind;
-use crate::engine::{Silent, Worker};
+use super::search::lloyd;
+use super::search::nearest::{Nearest, Plain};
+use super::search::pairs::{Units, for_each_similar};
+use super::search::ranks::{Looking, Select};
+use super::search::union_find::UnionFind;
+use super::worker::{Silent, TileSize, Worker};
+use crate::error::{DataError, OptionFault, Result, RowFault};
 
 /// Rows that one thread ranks at a time.
 const BLOCK: usize = 1 << 16;
@@ -38,12 +38,9 @@ pub fn train(rows: &[f32], dims: usize, options: &ClusterOptions, seed: u64) -> 
     let sample = Plain { values: rows, dims };
     let count = options.count.unwrap_or(0) as usize;
     if count == 0 || count > rows.len() / dims {
-        return Err(CoresetError::option(
-            "--clusters",
-            "has to be between 1 and the number of rows",
-        ));
+        return Err(DataError::option("--clusters", OptionFault::NotBelowRows));
     }
-    let start = kmeans::start(&sample, count, options.geometry, options.start, seed);
+    let start = lloyd::start(&sample, count, options.geometry, options.start, seed);
     Ok(train_from(rows, &start, options))
 }
 
@@ -56,7 +53,7 @@ pub fn train_from(rows: &[f32], start: &Centroids, options: &ClusterOptions) -> 
     };
     let mut centroids = start.clone();
     for _ in 0..options.iterations {
-        let next = kmeans::iterate(&sample, &centroids, TileSize::default());
+        let next = lloyd::iterate(&sample, &centroids, TileSize::default());
         if next == centroids {
             break;
         }
@@ -73,9 +70,9 @@ pub fn train_from(rows: &[f32], start: &Centroids, options: &ClusterOptions) -> 
 pub fn components(rows: &[f32], dims: usize, options: &DuplicateOptions) -> Result<Vec<u32>> {
     let count = rows.len() / dims;
     if count > u32::MAX as usize {
-        return Err(CoresetError::option(
+        return Err(DataError::option(
             "--clusters",
-            "2^32 rows in one cluster are too many",
+            OptionFault::OneLargeCluster,
         ));
     }
     let norms: Vec<f64> = rows.chunks(dims).map(|row| dot(row, row).sqrt()).collect();
@@ -84,7 +81,7 @@ pub fn components(rows: &[f32], dims: usize, options: &DuplicateOptions) -> Resu
         .iter()
         .position(|norm| !(*norm > 0.0 && norm.is_finite()))
     {
-        return Err(CoresetError::row("rows", row as u64, "it has no direction"));
+        return Err(DataError::row("rows", row as u64, RowFault::NoDirection));
     }
     let units = MemoryUnits {
         rows,
@@ -104,7 +101,7 @@ pub fn components(rows: &[f32], dims: usize, options: &DuplicateOptions) -> Resu
         tile: TileSize::default(),
         progress: &Silent,
     };
-    for_each_similar(&units, &Joined(&sets), &mut order, &worker);
+    for_each_similar(&units, &sets, &mut order, &worker);
     Ok((0..count as u32).map(|row| sets.find(row)).collect())
 }
 
@@ -207,23 +204,6 @@ impl Units for MemoryUnits<'_> {
     }
 }
 
-/// Joins similar rows.
-pub(crate) struct Joined<'a>(pub(crate) &'a UnionFind<'a>);
-
-impl Sink for Joined<'_> {
-    fn pair(&self, a: u32, b: u32) {
-        self.0.join(a, b);
-    }
-
-    fn known(&self, a: u32, b: u32) -> bool {
-        self.0.find(a) == self.0.find(b)
-    }
-
-    fn set(&self, unit: u32) -> Option<u32> {
-        Some(self.0.find(unit))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,7 +251,7 @@ mod tests {
         };
         let found = components(&rows, dims, &options).unwrap();
         let cosine = |a: usize, b: usize| {
-            super::super::numeric::cosine(
+            crate::coreset::numeric::cosine(
                 &rows[a * dims..(a + 1) * dims],
                 &rows[b * dims..(b + 1) * dims],
             )

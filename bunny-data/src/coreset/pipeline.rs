@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use super::bucket::Buckets;
 use super::centroids::Centroids;
-use super::divide::{Divide, Divided};
-use super::error::{CoresetError, Result};
-use super::files::{remove_file, remove_folder};
-use super::options::{CoresetOptions, Keep};
-use super::output::{self, OutputOptions, Pictured};
-use super::reduce::{Reduce, Reduced};
-use super::report::{Report, write_report};
-use super::resources;
-use super::scan::{Scan, Scanned};
-use super::stage::{
+use super::engine::Engine;
+use super::engine::resumable::{
     FORMAT_VERSION, MANIFEST, Resumable, file_fingerprint, fingerprint, read_manifest,
     stage_folder, write_manifest,
 };
-use super::train::Training;
+use super::files::{remove_file, remove_folder};
+use super::options::{CoresetOptions, Keep};
+use super::report::{Report, write_report};
+use super::resources;
+use super::stages::assign::{Assign, Assigned};
+use super::stages::duplicates::{Deduplicated, Duplicates};
+use super::stages::kmeans::Training;
+use super::stages::output::{self, OutputOptions, Pictured};
+use super::stages::scan::{Scan, Scanned};
 use crate::embeddings::{EmbeddingSet, Storage};
-use crate::engine::Engine;
+use crate::error::{DataError, Result, SetFault, WorkFault};
 
 /// Where a selection reads and writes, and what it keeps of its work.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub fn select(
         return Ok(report);
     }
 
-    std::fs::create_dir_all(&work).map_err(CoresetError::io(&work, "create"))?;
+    std::fs::create_dir_all(&work).map_err(DataError::io(&work, "create"))?;
     let run = Run {
         engine,
         work,
@@ -76,24 +76,18 @@ pub fn select(
     engine.drive(|worker| {
         let disk = resources::check(options, &set, &run.work, worker.memory)?;
         worker.progress.disk(&disk);
-        Ok::<_, CoresetError>(())
+        Ok::<_, DataError>(())
     })?;
     let set = run.unpack(set)?;
     let (scanned, scores) = run.scan(&set)?;
     let usable = scanned.rows - scanned.dropped;
     if usable == 0 {
-        return Err(CoresetError::layout(
-            &set.folder,
-            "no row of it can be used",
-        ));
+        return Err(DataError::set(&set.folder, SetFault::NothingUsable));
     }
     let (centroids, chain) = run.centroids(&set, &scanned, &scores)?;
     let (divided, runs, buckets, chain) = run.divide(&set, &scores, &centroids, &chain)?;
     if divided.rows != usable {
-        return Err(CoresetError::format(
-            &runs,
-            "rows were lost: remove the work folder",
-        ));
+        return Err(DataError::work(&runs, WorkFault::RowsLost));
     }
     let (reduced, folder, chain) = run.reduce(&set, &centroids, &runs, buckets, &chain)?;
     let ([score, centroid], chosen) = run.choose(&set, &folder, buckets, &chain)?;
@@ -182,7 +176,7 @@ fn identity(set: &EmbeddingSet) -> Result<Vec<(PathBuf, u64, u128)>> {
             .into_iter()
             .flatten()
         {
-            let metadata = std::fs::metadata(path).map_err(CoresetError::io(path, "read"))?;
+            let metadata = std::fs::metadata(path).map_err(DataError::io(path, "read"))?;
             let time = metadata
                 .modified()
                 .ok()
@@ -312,7 +306,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         scores: &Path,
         centroids: &Path,
         chain: &Chain,
-    ) -> Result<(Divided, PathBuf, Buckets, Chain)> {
+    ) -> Result<(Assigned, PathBuf, Buckets, Chain)> {
         let options = &self.options.clusters;
         let clusters = crate::embeddings::MatrixFile::npy(centroids)?.rows;
         let buckets = Buckets::new(clusters, set.rows() * set.row_bytes() as u64);
@@ -327,7 +321,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         ));
         let folder = stage_folder(&self.work, "assign", &word)?;
         let task = Resumable {
-            task: Divide {
+            task: Assign {
                 set: set.clone(),
                 centroids: centroids.to_owned(),
                 geometry: options.geometry,
@@ -342,7 +336,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         self.engine
             .drive(|worker| worker.progress.begin("assign", set.rows()));
         let parts = self.engine.map_files(&task, set.parts().len())?;
-        let merged = self.engine.merge(parts, Divided::merge);
+        let merged = self.engine.merge(parts, Assigned::merge);
         Ok((merged.unwrap_or_default(), folder, buckets, word))
     }
 
@@ -353,7 +347,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         runs: &Path,
         buckets: Buckets,
         chain: &Chain,
-    ) -> Result<(Reduced, PathBuf, Chain)> {
+    ) -> Result<(Deduplicated, PathBuf, Chain)> {
         let word = fingerprint(&(
             "duplicates",
             chain,
@@ -362,7 +356,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         ));
         let folder = stage_folder(&self.work, "duplicates", &word)?;
         let task = Resumable {
-            task: Reduce {
+            task: Duplicates {
                 runs: runs.to_owned(),
                 parts: set.parts().len(),
                 buckets,
@@ -380,7 +374,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         self.engine
             .drive(|worker| worker.progress.begin("duplicates", set.rows()));
         let parts = self.engine.map_buckets(&task, buckets.count as usize)?;
-        let merged = self.engine.merge(parts, Reduced::merge);
+        let merged = self.engine.merge(parts, Deduplicated::merge);
         Ok((merged.unwrap_or_default(), folder, word))
     }
 }

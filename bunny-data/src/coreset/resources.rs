@@ -2,46 +2,14 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::assign::Nearest;
 use super::centroids::Centroids;
-use super::error::{CoresetError, Result};
 use super::files::{folder_bytes, free_disk};
-use super::kept::Kept;
-use super::kmeans;
 use super::options::{CoresetOptions, Search};
+use super::search::lloyd;
+use super::search::nearest::Nearest;
+use super::worker::DiskUse;
 use crate::embeddings::EmbeddingSet;
-
-/// Bytes of disk that the work files of a set take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskUse {
-    /// Embeddings that have to be unpacked before they can be mapped.
-    pub unpacked: u64,
-    /// The sample that centroids are trained on, and the centroids.
-    pub training: u64,
-    /// The rows, sorted into buckets of clusters.
-    pub buckets: u64,
-    /// Scores and survivors, at most.
-    pub tables: u64,
-}
-
-impl DiskUse {
-    /// The work files of `rows` rows of so many bytes.
-    pub fn new(unpacked: u64, rows: u64, row_bytes: u64, sample: u64, centroids: u64) -> Self {
-        Self {
-            unpacked,
-            training: sample * row_bytes + 2 * centroids,
-            buckets: rows * (row_bytes + 24),
-            tables: rows * (8 + 2 * size_of::<Kept>() as u64),
-        }
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.unpacked + self.training + self.buckets + self.tables
-    }
-}
+use crate::error::{DataError, OptionFault, Result};
 
 /// Fails where the memory given or the disk of the work files cannot suffice; the disk they take.
 pub(crate) fn check(
@@ -52,10 +20,9 @@ pub(crate) fn check(
 ) -> Result<DiskUse> {
     let clusters = cluster_count(options, set)?;
     if clusters > set.rows() && options.clusters.centroids.is_none() {
-        return Err(CoresetError::option(
-            "--clusters",
-            format!("{clusters} clusters of {} rows", set.rows()),
-        ));
+        let rows = set.rows();
+        let fault = OptionFault::MoreClustersThanRows { clusters, rows };
+        return Err(DataError::option("--clusters", fault));
     }
     let sample = match options.clusters.centroids {
         Some(_) => 0,
@@ -72,7 +39,7 @@ pub(crate) fn check(
         searching,
         memory,
     )?;
-    let training = kmeans::bytes(sample, clusters, set.dims);
+    let training = lloyd::bytes(sample, clusters, set.dims);
     fits_half("k-means in half of the memory", training, memory)?;
     let disk = DiskUse::new(
         set.packed_bytes(),
@@ -83,7 +50,7 @@ pub(crate) fn check(
     );
     let left = disk.total().saturating_sub(folder_bytes(work));
     match free_disk(work) {
-        Some(free) if free < left => Err(CoresetError::Disk {
+        Some(free) if free < left => Err(DataError::Disk {
             path: work.to_owned(),
             need: left,
             free,
@@ -102,7 +69,7 @@ pub(crate) fn search_bytes(clusters: u64, dims: usize, is_two_level: bool) -> u6
 /// Mapped rows and what is done with them take the other half.
 fn fits_half(what: &'static str, need: u64, memory: u64) -> Result<()> {
     if need > memory / 2 {
-        return Err(CoresetError::Memory {
+        return Err(DataError::Memory {
             what,
             need: 2 * need,
             budget: memory,
@@ -119,10 +86,10 @@ pub(crate) fn cluster_count(options: &CoresetOptions, set: &EmbeddingSet) -> Res
     };
     let given = Centroids::shape(path, set.dims)?.rows;
     match clusters.count {
-        Some(count) if count != given => Err(CoresetError::option(
-            "--start-from",
-            format!("{given} centroids, and --clusters asks for {count}"),
-        )),
+        Some(asked) if asked != given => {
+            let fault = OptionFault::OtherCount { given, asked };
+            Err(DataError::option("--start-from", fault))
+        }
         _ => Ok(given),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::matrix::{MatrixFile, Storage};
 use super::{Archive, EmbeddingOptions, Shard, columns};
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ArchiveFault, ColumnFault, DataError, Result, SetFault};
 
 /// The shards of a folder, at least one, in order.
 pub(super) fn find(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shard>> {
@@ -23,11 +23,7 @@ pub(super) fn find(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shar
         }
     };
     if shards.is_empty() {
-        return Err(CoresetError::layout(
-            folder,
-            "no embeddings here: expected img_emb/*.npy with text_emb/ and metadata/, \
-             or *.npz with *.parquet, or *.parquet with embedding columns",
-        ));
+        return Err(DataError::set(folder, SetFault::NoEmbeddings));
     }
     let mut next = 0;
     for shard in &mut shards {
@@ -74,10 +70,7 @@ fn pair(images: &[PathBuf], others: &[PathBuf], folder: &Path) -> Result<()> {
                 return Err(extra(&others[place]));
             }
             (Some(image), _) => {
-                return Err(CoresetError::layout(
-                    folder,
-                    format!("no file that belongs to {}", image.display()),
-                ));
+                return Err(DataError::set(folder, SetFault::NoPartner(image.clone())));
             }
             (None, Some(other)) => return Err(extra(other)),
             (None, None) => {}
@@ -86,8 +79,8 @@ fn pair(images: &[PathBuf], others: &[PathBuf], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn extra(file: &Path) -> CoresetError {
-    CoresetError::layout(file, "no file in img_emb that it belongs to")
+fn extra(file: &Path) -> DataError {
+    DataError::set(file, SetFault::Extra)
 }
 
 /// Whether files of two folders hold the same rows, by their names: `img_emb_7.npy` and
@@ -112,26 +105,26 @@ fn own_name(path: &Path) -> String {
 
 fn archive_shard(path: PathBuf, options: &EmbeddingOptions) -> Result<Shard> {
     let archive = Archive::open(&path)?;
-    let names: Vec<&str> = archive.names().collect();
-    let pick = |asked: &Option<String>, usual: &str, suffixes: [&str; 2], flag| {
+    let names = || archive.names().map(str::to_owned).collect();
+    let pick = |asked: &Option<String>, usual: &str, suffixes: [&str; 2], option| {
         if let Some(name) = asked {
             return Ok(Some(name.clone()));
         }
-        if names.contains(&usual) {
+        if archive.names().any(|name| name == usual) {
             return Ok(Some(usual.to_owned()));
         }
-        let mut fitting = names
-            .iter()
+        let mut fitting = archive
+            .names()
             .filter(|name| suffixes.iter().any(|suffix| name.ends_with(suffix)));
         match (fitting.next(), fitting.next()) {
             (None, _) => Ok(None),
-            (Some(name), None) => Ok(Some((*name).to_owned())),
-            _ => Err(CoresetError::format(
+            (Some(name), None) => Ok(Some(name.to_owned())),
+            _ => Err(DataError::archive(
                 &path,
-                format!(
-                    "several arrays fit ({}): name one with {flag}",
-                    names.join(", ")
-                ),
+                ArchiveFault::Several {
+                    names: names(),
+                    option,
+                },
             )),
         }
     };
@@ -148,13 +141,8 @@ fn archive_shard(path: PathBuf, options: &EmbeddingOptions) -> Result<Shard> {
         "--text-array",
     )?;
     let Some(image) = image else {
-        return Err(CoresetError::format(
-            &path,
-            format!(
-                "none of its arrays ({}) is a usual image embedding: name it with --image-array",
-                names.join(", ")
-            ),
-        ));
+        let fault = ArchiveFault::NoImages { names: names() };
+        return Err(DataError::archive(&path, fault));
     };
     let metadata = path.with_extension("parquet");
     Ok(Shard {
@@ -179,14 +167,8 @@ fn parquet(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shard>> {
             let images = ["image_embedding", "img_emb", "image_emb", "embedding"];
             let texts = ["text_embedding", "text_emb", "txt_emb"];
             let Some(image) = pick(&footer, &options.image_array, &images) else {
-                return Err(CoresetError::format(
-                    &path,
-                    format!(
-                        "none of its columns ({}) is a usual image embedding: name it with \
-                         --image-array",
-                        footer.names()
-                    ),
-                ));
+                let names = footer.names();
+                return Err(DataError::column(&path, ColumnFault::NoImages { names }));
             };
             let text = pick(&footer, &options.text_array, &texts);
             Ok(Shard {
@@ -200,18 +182,16 @@ fn parquet(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shard>> {
 }
 
 fn column(path: &Path, footer: &columns::Footer, name: String) -> Result<MatrixFile> {
-    let kind = footer.columns.iter().find(|(column, _)| *column == name);
-    let dtype = kind.and_then(|(_, kind)| columns::embedding_type(kind));
-    let Some(dtype) = dtype else {
-        return Err(CoresetError::format(
-            path,
-            match kind {
-                Some((_, kind)) => {
-                    format!("column {name} is {kind}, not lists of float16 or float32")
-                }
-                None => format!("no column {name}; it has {}", footer.names()),
-            },
-        ));
+    let Ok(field) = footer.schema.field_with_name(&name) else {
+        return Err(columns::lacks(path, &footer.schema, &name));
+    };
+    let Some(dtype) = columns::embedding_type(field.data_type()) else {
+        let fault = ColumnFault::Type {
+            name,
+            found: field.data_type().clone(),
+            wanted: "lists of float16 or float32",
+        };
+        return Err(DataError::column(path, fault));
     };
     Ok(MatrixFile {
         path: path.to_owned(),
@@ -224,10 +204,10 @@ fn column(path: &Path, footer: &columns::Footer, name: String) -> Result<MatrixF
 
 /// The files of a folder with this extension, in order; two of the same number are an error.
 fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(CoresetError::io(folder, "open"))?;
+    let entries = std::fs::read_dir(folder).map_err(DataError::io(folder, "open"))?;
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(CoresetError::io(folder, "read"))?.path();
+        let path = entry.map_err(DataError::io(folder, "read"))?.path();
         let hidden = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with('.'));
@@ -239,9 +219,9 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     for pair in found.windows(2) {
         let (a, b) = (order(&pair[0]), order(&pair[1]));
         if a.1.is_some() && (&a.0, a.1) == (&b.0, b.1) {
-            return Err(CoresetError::layout(
+            return Err(DataError::set(
                 &pair[1],
-                format!("the same number as {}", pair[0].display()),
+                SetFault::SameNumber(pair[0].clone()),
             ));
         }
     }

@@ -11,7 +11,7 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use super::npy::{Dtype, NpyHeader};
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ArrayFault, DataError, Result};
 
 const _: () = assert!(
     cfg!(target_endian = "little"),
@@ -65,15 +65,12 @@ impl MatrixFile {
     /// When the file cannot be read, is no embedding matrix, or is not as long as its header says.
     pub fn npy(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(CoresetError::io(path, "open"))?;
-        let length = file
-            .metadata()
-            .map_err(CoresetError::io(path, "read"))?
-            .len();
+        let file = File::open(path).map_err(DataError::io(path, "open"))?;
+        let length = file.metadata().map_err(DataError::io(path, "read"))?.len();
         let mut start = Vec::new();
         file.take(NpyHeader::PREFIX as u64)
             .read_to_end(&mut start)
-            .map_err(CoresetError::io(path, "read"))?;
+            .map_err(DataError::io(path, "read"))?;
         let header = NpyHeader::parse(&start, path)?;
         Self::at(&header, path.to_owned(), path, 0, length)
     }
@@ -116,18 +113,12 @@ impl MatrixFile {
     /// first ([`EmbeddingSet::unpack`](super::EmbeddingSet::unpack)).
     pub fn map(&self) -> Result<Matrix> {
         let Storage::Plain { offset } = self.storage else {
-            return Err(CoresetError::format(
-                &self.path,
-                "compressed embeddings have to be unpacked before they can be mapped",
-            ));
+            return Err(DataError::array(&self.path, ArrayFault::Packed));
         };
-        let file = File::open(&self.path).map_err(CoresetError::io(&self.path, "open"))?;
+        let file = File::open(&self.path).map_err(DataError::io(&self.path, "open"))?;
         let map = map_file(&file, &self.path)?;
         if (map.len() as u64) < offset + self.bytes() {
-            return Err(CoresetError::format(
-                &self.path,
-                "the file has shrunk since it was opened",
-            ));
+            return Err(DataError::array(&self.path, ArrayFault::Shrunk));
         }
         Ok(Matrix {
             map,
@@ -147,15 +138,16 @@ pub(super) fn check_length(header: &NpyHeader, place: &Path, length: u64) -> Res
     }
     let row = length.saturating_sub(header.data_offset as u64)
         / (header.dims * header.dtype.size()) as u64;
-    Err(CoresetError::format(
+    Err(DataError::array(
         place,
-        if length < expected {
-            format!(
-                "cut short in row {row}: {length} bytes, and {} rows take {expected}",
-                header.rows
-            )
-        } else {
-            format!("{} bytes after the last row", length - expected)
+        match length < expected {
+            true => ArrayFault::CutShort {
+                row,
+                length,
+                rows: header.rows,
+                expected,
+            },
+            false => ArrayFault::TooLong(length - expected),
         },
     ))
 }
@@ -164,7 +156,7 @@ pub(super) fn check_length(header: &NpyHeader, place: &Path, length: u64) -> Res
 pub(crate) fn map_file(file: &File, path: &Path) -> Result<Mmap> {
     // SAFETY: the map is read-only. As with every mapped file, another process that truncates it
     // meanwhile would end this one; embedding sets and work files are not written while in use.
-    unsafe { Mmap::map(file) }.map_err(CoresetError::io(path, "map"))
+    unsafe { Mmap::map(file) }.map_err(DataError::io(path, "map"))
 }
 
 /// A mapped matrix of embeddings.

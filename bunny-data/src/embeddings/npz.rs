@@ -8,7 +8,7 @@ use flate2::read::DeflateDecoder;
 
 use super::matrix::{MatrixFile, Storage, check_length, map_file};
 use super::npy::NpyHeader;
-use crate::coreset::error::{CoresetError, Result, one_line};
+use crate::error::{ArchiveFault, DataError, Result, one_line};
 
 /// One member of an archive.
 #[derive(Debug)]
@@ -33,19 +33,13 @@ impl Archive {
     /// Reads the directory of an archive.
     ///
     /// # Errors
-    /// [`CoresetError::Format`] for anything that is not a whole zip file.
+    /// [`DataError::Archive`] for anything that is not a whole zip file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(CoresetError::io(path, "open"))?;
-        let length = file
-            .metadata()
-            .map_err(CoresetError::io(path, "read"))?
-            .len();
+        let file = File::open(path).map_err(DataError::io(path, "open"))?;
+        let length = file.metadata().map_err(DataError::io(path, "read"))?.len();
         if length == 0 {
-            return Err(CoresetError::format(
-                path,
-                "an empty file, not a .npz archive",
-            ));
+            return Err(DataError::archive(path, ArchiveFault::Empty));
         }
         let map = map_file(&file, path)?;
         let members = directory(&map, path)?;
@@ -70,13 +64,11 @@ impl Archive {
     pub fn array(&self, name: &str) -> Result<MatrixFile> {
         let index = self.names().position(|other| other == name);
         let Some(index) = index else {
-            return Err(CoresetError::format(
-                &self.path,
-                format!(
-                    "no array {name}; it holds {}",
-                    self.names().collect::<Vec<_>>().join(", ")
-                ),
-            ));
+            let fault = ArchiveFault::NoArray {
+                name: name.to_owned(),
+                names: self.names().map(str::to_owned).collect(),
+            };
+            return Err(DataError::archive(&self.path, fault));
         };
         let member = &self.members[index];
         let place = self.path.join(&member.name);
@@ -89,7 +81,7 @@ impl Archive {
         DeflateDecoder::new(bytes)
             .take(NpyHeader::PREFIX as u64)
             .read_to_end(&mut head)
-            .map_err(CoresetError::io(&place, "inflate"))?;
+            .map_err(DataError::io(&place, "inflate"))?;
         let header = NpyHeader::parse(&head, &place)?;
         check_length(&header, &place, member.length)?;
         Ok(MatrixFile {
@@ -108,13 +100,10 @@ impl Archive {
     /// Where a member's bytes start, and the bytes.
     fn data(&self, member: &Member, place: &Path) -> Result<(u64, &[u8])> {
         let bytes: &[u8] = &self.map;
-        let broken = || CoresetError::format(place, "the archive is cut short here");
+        let broken = || DataError::archive(place, ArchiveFault::CutShort);
         let header = slice(bytes, member.local_header, 30).ok_or_else(broken)?;
         if !header.starts_with(b"PK\x03\x04") {
-            return Err(CoresetError::format(
-                place,
-                "the archive's directory points at something else",
-            ));
+            return Err(DataError::archive(place, ArchiveFault::Misplaced));
         }
         let start =
             member.local_header + 30 + u64::from(le16(header, 26)) + u64::from(le16(header, 28));
@@ -125,14 +114,13 @@ impl Archive {
 
 /// The members that the central directory lists.
 fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
-    let wrong = |what: &'static str| CoresetError::format(path, what);
-    let cut = || wrong("the directory of the archive is cut short");
+    let cut = || DataError::archive(path, ArchiveFault::DirectoryCutShort);
     // The end record is 22 bytes and a comment of at most 65,535.
     let earliest = bytes.len().saturating_sub(22 + 0xffff);
     let end = (earliest..bytes.len().saturating_sub(21))
         .rev()
         .find(|at| bytes[*at..].starts_with(b"PK\x05\x06"))
-        .ok_or_else(|| wrong("not a .npz archive, or cut short: its directory is missing"))?;
+        .ok_or_else(|| DataError::archive(path, ArchiveFault::NoDirectory))?;
     let mut count = u64::from(le16(&bytes[end..], 10));
     let mut at = u64::from(le32(&bytes[end..], 16));
     if count == 0xffff || at == 0xffff_ffff {
@@ -160,16 +148,13 @@ fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
         let member_name = one_line(&String::from_utf8_lossy(name_bytes));
         let place = path.join(&member_name);
         if le16(header, 8) & 1 != 0 {
-            return Err(CoresetError::format(place, "encrypted"));
+            return Err(DataError::archive(place, ArchiveFault::Encrypted));
         }
         let deflated = match le16(header, 10) {
             0 => false,
             8 => true,
             _ => {
-                return Err(CoresetError::format(
-                    place,
-                    "neither stored nor deflated: write it with numpy.savez",
-                ));
+                return Err(DataError::archive(place, ArchiveFault::Method));
             }
         };
         let mut member = Member {
@@ -181,14 +166,11 @@ fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
         };
         zip64(&mut member, extra_bytes).ok_or_else(cut)?;
         if !deflated && member.compressed != member.length {
-            return Err(CoresetError::format(
-                place,
-                "stored with two different lengths",
-            ));
+            return Err(DataError::archive(place, ArchiveFault::TwoLengths));
         }
         // Deflate never shrinks below 1/1032.
         if deflated && member.length / 1040 > member.compressed {
-            return Err(CoresetError::format(place, "its length cannot be true"));
+            return Err(DataError::archive(place, ArchiveFault::Length));
         }
         members.push(member);
         at += 46 + u64::from(name) + u64::from(extra) + u64::from(comment);

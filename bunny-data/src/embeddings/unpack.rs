@@ -9,7 +9,7 @@ use flate2::read::DeflateDecoder;
 use super::columns;
 use super::matrix::{MatrixFile, Storage};
 use super::npy::NpyHeader;
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ArrayFault, DataError, Result};
 use crate::whole::WholeFile;
 
 /// Writes `matrix` to `folder/name` unless it can be mapped as it is or was written before, and
@@ -20,7 +20,7 @@ pub(super) fn unpack(matrix: &mut MatrixFile, folder: &Path, name: &str) -> Resu
     }
     let target = folder.join(name);
     if !target.is_file() {
-        std::fs::create_dir_all(folder).map_err(CoresetError::io(folder, "create"))?;
+        std::fs::create_dir_all(folder).map_err(DataError::io(folder, "create"))?;
         WholeFile::fill(&target, |out| match &matrix.storage {
             Storage::Plain { .. } => Ok(()),
             Storage::Deflated {
@@ -33,13 +33,8 @@ pub(super) fn unpack(matrix: &mut MatrixFile, folder: &Path, name: &str) -> Resu
     }
     let unpacked = MatrixFile::npy(&target)?;
     if (unpacked.rows, unpacked.dims, unpacked.dtype) != (matrix.rows, matrix.dims, matrix.dtype) {
-        return Err(CoresetError::format(
-            &target,
-            format!(
-                "unpacked from another file than {}: remove it",
-                matrix.path.display()
-            ),
-        ));
+        let fault = ArrayFault::UnpackedElsewhere(matrix.path.clone());
+        return Err(DataError::array(&target, fault));
     }
     *matrix = unpacked;
     Ok(())
@@ -53,17 +48,14 @@ fn inflate(
     out: &mut WholeFile,
 ) -> Result<()> {
     let path = &matrix.path;
-    let mut file = File::open(path).map_err(CoresetError::io(path, "open"))?;
+    let mut file = File::open(path).map_err(DataError::io(path, "open"))?;
     file.seek(SeekFrom::Start(offset))
-        .map_err(CoresetError::io(path, "read"))?;
+        .map_err(DataError::io(path, "read"))?;
     // One byte more than promised, so that a longer member is noticed.
     let mut bytes = DeflateDecoder::new(file.take(compressed)).take(length + 1);
-    let written = std::io::copy(&mut bytes, out).map_err(CoresetError::io(path, "inflate"))?;
+    let written = std::io::copy(&mut bytes, out).map_err(DataError::io(path, "inflate"))?;
     if written != length {
-        return Err(CoresetError::format(
-            path,
-            "an array inflates to another length than its directory says",
-        ));
+        return Err(DataError::array(path, ArrayFault::Inflated));
     }
     Ok(())
 }

@@ -7,9 +7,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::error::{CoresetError, Result};
-use super::files::remove_folder;
-use crate::engine::{Task, Worker};
+use super::Task;
+use crate::coreset::files::remove_folder;
+use crate::coreset::worker::Worker;
+use crate::error::{DataError, Result, WorkFault};
 use crate::whole::WholeFile;
 
 /// The version of the work files.
@@ -28,9 +29,9 @@ pub(crate) fn fingerprint(inputs: &impl Serialize) -> String {
 
 /// The SHA-256 of a file.
 pub(crate) fn file_fingerprint(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).map_err(CoresetError::io(path, "open"))?;
+    let mut file = std::fs::File::open(path).map_err(DataError::io(path, "open"))?;
     let mut hasher = Sha256::new();
-    std::io::copy(&mut file, &mut hasher).map_err(CoresetError::io(path, "read"))?;
+    std::io::copy(&mut file, &mut hasher).map_err(DataError::io(path, "read"))?;
     let digest = hasher.finalize();
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -40,7 +41,7 @@ pub(crate) fn file_fingerprint(path: &Path) -> Result<String> {
 pub(crate) fn stage_folder(work: &Path, stage: &str, fingerprint: &str) -> Result<PathBuf> {
     let folder = work.join(format!("{stage}-{}", &fingerprint[..16]));
     if !folder.is_dir() {
-        let entries = std::fs::read_dir(work).map_err(CoresetError::io(work, "read"))?;
+        let entries = std::fs::read_dir(work).map_err(DataError::io(work, "read"))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
@@ -51,7 +52,7 @@ pub(crate) fn stage_folder(work: &Path, stage: &str, fingerprint: &str) -> Resul
                 remove_folder(&entry.path())?;
             }
         }
-        std::fs::create_dir_all(&folder).map_err(CoresetError::io(&folder, "create"))?;
+        std::fs::create_dir_all(&folder).map_err(DataError::io(&folder, "create"))?;
     }
     Ok(folder)
 }
@@ -95,17 +96,12 @@ pub(crate) fn read_manifest<T: DeserializeOwned>(
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(CoresetError::io(path, "read")(error)),
+        Err(error) => return Err(DataError::io(path, "read")(error)),
     };
-    let broken = |_| {
-        CoresetError::format(
-            path,
-            "a broken manifest, or another program's: remove this file",
-        )
-    };
+    let broken = |_| DataError::work(path, WorkFault::Manifest);
     let header: Manifest<serde::de::IgnoredAny> = serde_json::from_slice(&bytes).map_err(broken)?;
     if header.format_version > FORMAT_VERSION {
-        return Err(CoresetError::Version {
+        return Err(DataError::Newer {
             path: path.to_owned(),
             found: header.format_version,
             known: FORMAT_VERSION,

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Chain, Run};
 use crate::coreset::bucket::Buckets;
-use crate::coreset::draw::{self, HashKeys, Survive};
-use crate::coreset::error::Result;
-use crate::coreset::stage::{Resumable, fingerprint, stage_folder};
-use crate::coreset::windows::{self, By, Ranked, Survivors};
+use crate::coreset::engine::Engine;
+use crate::coreset::engine::resumable::{Resumable, fingerprint, stage_folder};
+use crate::coreset::stages::sample::{self, HashKeys, Survive};
+use crate::coreset::stages::windows::{self, By, Ranked, Survivors};
 use crate::embeddings::EmbeddingSet;
-use crate::engine::Engine;
+use crate::error::Result;
 
 impl<E: Engine + Sync> Run<'_, E> {
     /// Steps 2 and 3 and the draw; the path of the chosen rows.
@@ -58,7 +58,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         self.engine.map_buckets(&task, buckets)?;
         let all = folder.join("survivors.bin");
         if !all.is_file() {
-            draw::merge(&folder, buckets, &all)?;
+            sample::merge(&folder, buckets, &all)?;
         }
         let Some(sample) = self
             .options
@@ -86,7 +86,7 @@ impl<E: Engine + Sync> Run<'_, E> {
             let parts = set.parts().len();
             self.engine.map_files(&task, parts)?;
             self.engine
-                .drive(|_| draw::draw(&all, &folder, parts, sample, &chosen))?;
+                .drive(|_| sample::draw(&all, &folder, parts, sample, &chosen))?;
         }
         Ok((ranked, chosen))
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Report;
 use crate::coreset::histogram::{Cosines, Sizes};
 use crate::coreset::options::{Order, Window};
-use crate::coreset::windows::Ranked;
+use crate::coreset::stages::windows::Ranked;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;\
 padding:0 1rem;color:#222;background:#fff}table{border-collapse:collapse;width:100%}\

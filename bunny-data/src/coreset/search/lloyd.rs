@@ -3,10 +3,11 @@
 
 use rayon::prelude::*;
 
-use super::assign::{Nearest, Rows, TileSize};
-use super::centroids::Centroids;
-use super::numeric::{cosine, distance_squared, dot};
-use super::options::{Geometry, Start};
+use super::nearest::{Nearest, Rows};
+use crate::coreset::centroids::Centroids;
+use crate::coreset::numeric::{cosine, distance_squared, dot};
+use crate::coreset::options::{Geometry, Start};
+use crate::coreset::worker::TileSize;
 use crate::hash::mix_all;
 
 /// Rows whose sums are joined in order; a constant, so that no sum depends on the threads.
@@ -239,7 +240,7 @@ fn mend(sample: &impl Rows, centroids: &Centroids, labels: &mut [u32], counts: &
 
 #[cfg(test)]
 mod tests {
-    use super::super::assign::Plain;
+    use super::super::nearest::Plain;
     use super::*;
 
     fn blobs() -> Vec<f32> {

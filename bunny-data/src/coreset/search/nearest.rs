@@ -8,11 +8,12 @@
 
 use rayon::prelude::*;
 
-use super::centroids::Centroids;
-use super::numeric::dot;
-use super::options::Geometry;
-use super::product::{Extent, Kernel};
-use super::tiles::{RowPanels, Tiles};
+use crate::coreset::centroids::Centroids;
+use crate::coreset::numeric::{dot, scale};
+use crate::coreset::options::Geometry;
+use crate::coreset::product::{Extent, Kernel};
+use crate::coreset::tiles::{RowPanels, Tiles};
+use crate::coreset::worker::TileSize;
 
 /// Rows that can be read as float32.
 pub(crate) trait Rows: Sync {
@@ -42,26 +43,6 @@ impl Rows for Plain<'_> {
 
     fn load(&self, rows: std::ops::Range<usize>, out: &mut [f32]) {
         out.copy_from_slice(&self.values[rows.start * self.dims..rows.end * self.dims]);
-    }
-}
-
-/// How many rows and centroids are multiplied at a time. No result depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TileSize {
-    /// Rows of a tile, at least 1.
-    pub rows: usize,
-    /// Centroids, or other rows, of a tile, at least 1; rounded up to a multiple of 32.
-    pub columns: usize,
-}
-
-impl Default for TileSize {
-    /// At 512 numbers of `bf16`, a second-level cache of 1 MiB holds the centroids in a quarter and
-    /// the rows in a fifth: whole panels, whether they have twelve rows or 32.
-    fn default() -> Self {
-        Self {
-            rows: 192,
-            columns: 256,
-        }
     }
 }
 
@@ -130,7 +111,7 @@ impl Nearest {
                 vectors.par_chunks_mut(dims).for_each(|vector| {
                     let norm = dot(vector, vector).sqrt();
                     if norm > 0.0 {
-                        super::numeric::scale(vector, 1.0 / norm);
+                        scale(vector, 1.0 / norm);
                     }
                 });
                 vec![0.0; centroids.len()]

@@ -14,10 +14,10 @@
 
 use rayon::prelude::*;
 
-use super::numeric::product_error;
-use super::product::Extent;
-use super::tiles::{RowPanels, Tiles};
-use crate::engine::Worker;
+use crate::coreset::numeric::product_error;
+use crate::coreset::product::Extent;
+use crate::coreset::tiles::{RowPanels, Tiles};
+use crate::coreset::worker::Worker;
 
 /// The distinct rows of a cluster.
 pub(crate) trait Units: Sync {

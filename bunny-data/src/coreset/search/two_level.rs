@@ -1,10 +1,11 @@
 //! An approximate search for many centroids: they are grouped by k-means themselves, and only the
 //! nearest groups are searched. Deterministic like the exact one, and measured against it.
 
-use super::assign::{Nearest, Plain, TileSize, Workspace};
-use super::centroids::Centroids;
-use super::kmeans;
-use super::options::Start;
+use super::lloyd;
+use super::nearest::{Nearest, Plain, Workspace};
+use crate::coreset::centroids::Centroids;
+use crate::coreset::options::Start;
+use crate::coreset::worker::TileSize;
 
 /// Rounds of k-means over the centroids.
 const ITERATIONS: usize = 10;
@@ -33,9 +34,9 @@ impl TwoLevel {
             dims,
         };
         let count = centroids.len().isqrt().max(1);
-        let mut centres = kmeans::start(&rows, count, centroids.geometry(), Start::Random, 0);
+        let mut centres = lloyd::start(&rows, count, centroids.geometry(), Start::Random, 0);
         for _ in 0..ITERATIONS {
-            centres = kmeans::iterate(&rows, &centres, tile);
+            centres = lloyd::iterate(&rows, &centres, tile);
         }
         let labels = Nearest::new(&centres, tile).assign_all(&rows);
         let mut members = Vec::new();

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::pairs::Sink;
+
 /// A forest over `0..n` in which every root is the least of its set.
 #[derive(Debug)]
 pub(crate) struct UnionFind<'a> {
@@ -56,6 +58,21 @@ impl<'a> UnionFind<'a> {
             }
             (a, b) = (self.find(low), self.find(high));
         }
+    }
+}
+
+/// Similar rows are joined.
+impl Sink for UnionFind<'_> {
+    fn pair(&self, a: u32, b: u32) {
+        self.join(a, b);
+    }
+
+    fn known(&self, a: u32, b: u32) -> bool {
+        self.find(a) == self.find(b)
+    }
+
+    fn set(&self, unit: u32) -> Option<u32> {
+        Some(self.find(unit))
     }
 }
 

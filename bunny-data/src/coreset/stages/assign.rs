@@ -6,16 +6,18 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::assign::{Nearest, Workspace};
-use super::bucket::{Buckets, RunWriter, Tag, run_path};
-use super::centroids::Centroids;
-use super::error::Result;
-use super::files::Records;
-use super::options::{Geometry, Search};
 use super::scan::scores_path;
-use super::two_level::TwoLevel;
-use crate::embeddings::{EmbeddingSet, Matrix};
-use crate::engine::{Task, Worker};
+use crate::coreset::bucket::{Buckets, RunWriter, Tag, run_path};
+use crate::coreset::centroids::Centroids;
+use crate::coreset::engine::Task;
+use crate::coreset::files::Records;
+use crate::coreset::numeric::dot;
+use crate::coreset::options::{Geometry, Search};
+use crate::coreset::search::nearest::{Nearest, Workspace};
+use crate::coreset::search::two_level::TwoLevel;
+use crate::coreset::worker::Worker;
+use crate::embeddings::{EmbeddingSet, LONGEST, Matrix};
+use crate::error::Result;
 use crate::hash::mix_all;
 use crate::whole::WholeFile;
 
@@ -26,7 +28,7 @@ const CHECKED_AT_LEAST: u64 = 4096;
 
 /// Writes the run of a part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Divide {
+pub(crate) struct Assign {
     pub(crate) set: EmbeddingSet,
     pub(crate) centroids: PathBuf,
     pub(crate) geometry: Geometry,
@@ -38,7 +40,7 @@ pub(crate) struct Divide {
 
 /// What dividing a part found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Divided {
+pub struct Assigned {
     /// Rows that went to a bucket.
     pub rows: u64,
     /// Rows whose approximate centroid was held against the exact one.
@@ -47,7 +49,7 @@ pub struct Divided {
     pub agreeing: u64,
 }
 
-impl Divided {
+impl Assigned {
     /// Adds what another part found.
     pub fn merge(&mut self, other: Self) {
         self.rows += other.rows;
@@ -62,11 +64,11 @@ enum Searcher {
     TwoLevel(Box<TwoLevel>),
 }
 
-impl Task for Divide {
+impl Task for Assign {
     const NAME: &'static str = "assign";
-    type Output = Divided;
+    type Output = Assigned;
 
-    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Divided> {
+    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Assigned> {
         let centroids = Centroids::read(&self.centroids, self.set.dims, self.geometry)?;
         let searcher = match self.search {
             Search::Exact => Searcher::Exact(Nearest::new(&centroids, worker.tile)),
@@ -77,7 +79,7 @@ impl Task for Divide {
         };
         drop(centroids);
         let scores: Records<f64> = Records::open(&scores_path(&self.scores, part))?;
-        let mut found = Divided::default();
+        let mut found = Assigned::default();
         let mut seen = 0;
         let path = run_path(&self.folder, part);
         WholeFile::fill(&path, |out| {
@@ -121,7 +123,7 @@ impl Task for Divide {
     }
 }
 
-impl Divide {
+impl Assign {
     /// The centroid of each row, and for some whether the exact search agrees. Rows that are left
     /// out get one too, which means nothing.
     fn labels(
@@ -184,8 +186,8 @@ impl Divide {
 /// out, but must not disturb the rows beside them.
 fn clear_unusable(values: &mut [f32], dims: usize) {
     for row in values.chunks_mut(dims) {
-        let length = super::numeric::dot(row, row).sqrt();
-        if length.is_nan() || length > super::scan::LONGEST {
+        let length = dot(row, row).sqrt();
+        if length.is_nan() || length > LONGEST {
             row.fill(0.0);
         }
     }

@@ -1,25 +1,29 @@
 //! Step 1 over buckets: the rows of each cluster are gathered, and one of each group of duplicates
 //! is written down.
 
+mod cluster;
+mod units;
+
 use std::path::PathBuf;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{Bucket, Buckets};
-use super::centroids::Centroids;
-use super::cluster::{Cluster, Found};
-use super::error::Result;
-use super::files::{Scratch, write_records};
-use super::histogram::Sizes;
-use super::kept::kept_path;
-use super::options::{DuplicateOptions, Geometry};
+use crate::coreset::bucket::{Bucket, Buckets};
+use crate::coreset::centroids::Centroids;
+use crate::coreset::engine::Task;
+use crate::coreset::files::{Scratch, write_records};
+use crate::coreset::histogram::Sizes;
+use crate::coreset::kept::kept_path;
+use crate::coreset::options::{DuplicateOptions, Geometry};
+use crate::coreset::worker::Worker;
 use crate::embeddings::Dtype;
-use crate::engine::{Task, Worker};
+use crate::error::Result;
+use cluster::{Cluster, Found};
 
 /// Writes the survivors of a bucket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Reduce {
+pub(crate) struct Duplicates {
     pub(crate) runs: PathBuf,
     pub(crate) parts: usize,
     pub(crate) buckets: Buckets,
@@ -34,7 +38,7 @@ pub(crate) struct Reduce {
 
 /// What reducing a bucket found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reduced {
+pub struct Deduplicated {
     /// Rows of the bucket.
     pub rows: u64,
     /// Rows that stayed.
@@ -47,7 +51,7 @@ pub struct Reduced {
     pub components: Sizes,
 }
 
-impl Reduced {
+impl Deduplicated {
     /// Adds what another bucket found.
     pub fn merge(&mut self, other: Self) {
         self.rows += other.rows;
@@ -58,11 +62,11 @@ impl Reduced {
     }
 }
 
-impl Task for Reduce {
+impl Task for Duplicates {
     const NAME: &'static str = "duplicates";
-    type Output = Reduced;
+    type Output = Deduplicated;
 
-    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Reduced> {
+    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Deduplicated> {
         let centroids = Centroids::read(&self.centroids, self.dims, self.geometry)?;
         let bucket = Bucket::open(
             &self.runs,
@@ -102,9 +106,9 @@ impl Task for Reduce {
             .filter(|(_, found)| found.is_none())
             .try_for_each(|(i, found)| reduce(i).map(|new| *found = Some(new)))?;
 
-        let mut summary = Reduced {
+        let mut summary = Deduplicated {
             rows: bucket.len() as u64,
-            ..Reduced::default()
+            ..Deduplicated::default()
         };
         let mut kept = Vec::new();
         for (i, found) in found.into_iter().flatten().enumerate() {

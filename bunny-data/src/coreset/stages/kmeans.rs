@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::assign::Rows;
-use super::centroids::Centroids;
-use super::error::{CoresetError, Result};
-use super::files::{Records, Resident, remove_file};
-use super::kmeans;
-use super::options::ClusterOptions;
 use super::scan::scores_path;
-use super::select::{Key, at_rank};
+use crate::coreset::centroids::Centroids;
+use crate::coreset::files::{Records, Resident, remove_file};
+use crate::coreset::options::ClusterOptions;
+use crate::coreset::search::lloyd;
+use crate::coreset::search::nearest::Rows;
+use crate::coreset::search::ranks::{Key, at_rank};
+use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, Matrix, MatrixFile, NpyHeader};
-use crate::engine::Worker;
+use crate::error::{DataError, Result, WorkFault};
 use crate::hash::mix_all;
 use crate::whole::WholeFile;
 
@@ -87,7 +87,7 @@ impl Training<'_> {
             (None, None) => {
                 let sample = self.sample(0, worker.memory / 4)?;
                 let (geometry, start) = (self.options.geometry, self.options.start);
-                kmeans::start(&sample, self.clusters as usize, geometry, start, self.seed)
+                lloyd::start(&sample, self.clusters as usize, geometry, start, self.seed)
             }
         };
         worker.progress.advance(u64::from(round));
@@ -109,7 +109,7 @@ impl Training<'_> {
         let sample = self.sample(epoch, worker.memory / 4)?;
         let end = (epoch + 1) * self.options.iterations;
         while round < end {
-            let next = kmeans::iterate(&sample, &centroids, worker.tile);
+            let next = lloyd::iterate(&sample, &centroids, worker.tile);
             // A settled epoch skips to its end.
             let to = if next == centroids { end } else { round + 1 };
             centroids = next;
@@ -147,7 +147,7 @@ impl Training<'_> {
 
     /// The names of the files in the folder.
     fn names(&self) -> Result<Vec<String>> {
-        let io = || CoresetError::io(&self.folder, "read");
+        let io = || DataError::io(&self.folder, "read");
         let entries = std::fs::read_dir(&self.folder).map_err(io())?;
         entries
             .map(|entry| {
@@ -204,10 +204,7 @@ impl Training<'_> {
                 resident: Resident::new(resident),
             })
         } else {
-            Err(CoresetError::format(
-                path,
-                "a broken work file: remove the work folder",
-            ))
+            Err(DataError::work(path, WorkFault::Broken))
         }
     }
 

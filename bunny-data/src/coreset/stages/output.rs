@@ -8,24 +8,22 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-use super::draw::{for_each_key, of_shard};
-use super::error::{CoresetError, Result};
-use super::files::{Records, Scratch, remove_file};
-use super::kept::Kept;
-use super::stage::MANIFEST;
+use super::sample::{for_each_key, of_shard};
+use crate::coreset::engine::resumable::MANIFEST;
+use crate::coreset::files::{Records, Scratch, remove_file};
+use crate::coreset::kept::Kept;
+use crate::coreset::worker::Worker;
 use crate::embeddings::EmbeddingSet;
 use crate::embeddings::npy::header_bytes;
-use crate::engine::Worker;
+use crate::error::{DataError, OptionFault, Result, SetFault};
 use crate::hash::mix_all;
 use crate::images::ImageSource;
+use crate::record::PRETRAIN_PROMPT;
 use crate::whole::WholeFile;
-
-/// What the human says in every record of Bunny-pretrain-LAION-2M. Training reads the picture
-/// alone: the plain template drops the words.
-pub(crate) const PROMPT: &str = "<image>\nProvide a brief description of the given image.";
 
 /// The files that a selection may leave, but for its manifest and the centroids.
 const RESULTS: [&str; 6] = [
@@ -95,11 +93,7 @@ pub(crate) fn check(set: &EmbeddingSet, options: &OutputOptions) -> Result<()> {
         return Ok(());
     };
     if set.caption_column.is_none() {
-        return Err(CoresetError::option(
-            "--images",
-            "the set has no captions for a pretraining file: name their column with \
-             --caption-column",
-        ));
+        return Err(DataError::option("--images", OptionFault::NoCaptions));
     }
     ImageSource::open(folder)?;
     Ok(())
@@ -124,10 +118,10 @@ impl Pictured {
     pub(crate) fn look(out: &Path, images: &Path) -> Result<Self> {
         let images = ImageSource::open(images)?;
         let path = out.join("keys.txt");
-        let file = File::open(&path).map_err(CoresetError::io(&path, "open"))?;
+        let file = File::open(&path).map_err(DataError::io(&path, "open"))?;
         let mut pictured = Self::default();
         for key in BufReader::new(file).lines() {
-            let key = key.map_err(CoresetError::io(&path, "read"))?;
+            let key = key.map_err(DataError::io(&path, "read"))?;
             pictured.add(images.contains(&image_name(&key)));
         }
         Ok(pictured)
@@ -199,10 +193,8 @@ pub(crate) fn write(
                 }
                 if !has_picture {
                     if options.missing_images == MissingImages::Error {
-                        return Err(CoresetError::layout(
-                            images.path().join(&image),
-                            "this image is missing; leave such keys out with --missing-images skip",
-                        ));
+                        let path = images.path().join(&image);
+                        return Err(DataError::set(path, SetFault::NoImage));
                     }
                     written.missing_images += 1;
                     return Ok(());
@@ -215,7 +207,7 @@ pub(crate) fn write(
                     conversations: [
                         Turn {
                             from: "human",
-                            value: PROMPT,
+                            value: PRETRAIN_PROMPT,
                         },
                         Turn {
                             from: "gpt",
@@ -276,12 +268,10 @@ impl Table {
             .set_max_row_group_row_count(Some(1 << 17))
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
-        let schema = batch(&[], &[])
-            .map_err(CoresetError::parquet(path))?
-            .schema();
+        let schema = batch(&[], &[]).map_err(unwritten(path))?.schema();
         Ok(Self {
             writer: ArrowWriter::try_new(WholeFile::create_alone(path)?, schema, Some(properties))
-                .map_err(CoresetError::parquet(path))?,
+                .map_err(unwritten(path))?,
             path: path.to_owned(),
             keys: Vec::with_capacity(BATCH),
             rows: Vec::with_capacity(BATCH),
@@ -300,7 +290,7 @@ impl Table {
     fn flush(&mut self) -> Result<()> {
         batch(&self.keys, &self.rows)
             .and_then(|batch| self.writer.write(&batch))
-            .map_err(CoresetError::parquet(&self.path))?;
+            .map_err(unwritten(&self.path))?;
         self.keys.clear();
         self.rows.clear();
         Ok(())
@@ -308,15 +298,25 @@ impl Table {
 
     fn finish(mut self) -> Result<()> {
         self.flush()?;
-        let file = self
-            .writer
-            .into_inner()
-            .map_err(CoresetError::parquet(&self.path))?;
+        let file = self.writer.into_inner().map_err(unwritten(&self.path))?;
         Ok(file.finish()?)
     }
 }
 
-fn batch(keys: &[String], rows: &[Kept]) -> Result<RecordBatch, parquet::errors::ParquetError> {
+/// Wraps an error of the Parquet writer, which is that of the file below it where it can be.
+fn unwritten(path: &Path) -> impl FnOnce(ParquetError) -> DataError {
+    move |error| {
+        DataError::io(path, "write")(match error {
+            ParquetError::External(below) => match below.downcast::<std::io::Error>() {
+                Ok(below) => *below,
+                Err(other) => std::io::Error::other(other),
+            },
+            other => std::io::Error::other(other),
+        })
+    }
+}
+
+fn batch(keys: &[String], rows: &[Kept]) -> Result<RecordBatch, ParquetError> {
     let words = |of: fn(&Kept) -> u64| Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)));
     let reals =
         |of: fn(&Kept) -> f64| Arc::new(Float64Array::from_iter_values(rows.iter().map(of)));

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{CoresetError, Result};
-use super::files::{Records, write_records};
-use super::kept::Kept;
-use super::select::{Key, at_rank};
 use super::windows::Survivors;
+use crate::coreset::engine::Task;
+use crate::coreset::files::{Records, write_records};
+use crate::coreset::kept::Kept;
+use crate::coreset::search::ranks::{Key, at_rank};
+use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, columns};
-use crate::engine::{Task, Worker};
+use crate::error::{DataError, Result, RowFault};
 use crate::hash::{mix_all, mix_bytes};
 use crate::whole::WholeFile;
 
@@ -132,11 +133,8 @@ pub(crate) fn for_each_key(
         while next < here.end && records[next].row < end {
             let row = (records[next].row - first_row - first) as usize;
             let Some(key) = keys.get(row) else {
-                return Err(CoresetError::row(
-                    path,
-                    first + row as u64,
-                    format!("column {key_column} is null"),
-                ));
+                let fault = RowFault::Null(key_column.clone());
+                return Err(DataError::row(path, first + row as u64, fault));
             };
             let caption = captions
                 .and_then(|captions| captions.get(row))

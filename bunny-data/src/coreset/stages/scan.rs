@@ -6,21 +6,16 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::content::content_hash;
-use super::error::{CoresetError, Result};
-use super::files::write_records;
-use super::histogram::Cosines;
-use super::numeric::dot;
-use super::options::{Invalid, Similarity};
-use crate::embeddings::{EmbeddingSet, Matrix, columns};
-use crate::engine::{Task, Worker};
+use crate::coreset::content::content_hash;
+use crate::coreset::engine::Task;
+use crate::coreset::files::write_records;
+use crate::coreset::histogram::Cosines;
+use crate::coreset::numeric::dot;
+use crate::coreset::options::{Invalid, Similarity};
+use crate::coreset::worker::Worker;
+use crate::embeddings::{EmbeddingSet, LONGEST, Matrix, SHORTEST, columns};
+use crate::error::{DataError, Result, RowFault, SetFault, Unusable};
 use crate::hash::mix_all;
-
-/// Rows shorter than this have no direction that float32 could tell.
-pub(super) const SHORTEST: f64 = 1e-6;
-
-/// Rows longer than this are no embeddings; their products still fit float32 with room.
-pub(super) const LONGEST: f64 = 1e6;
 
 /// Rows looked at by one thread at a time.
 const BLOCK: usize = 1024;
@@ -76,7 +71,7 @@ const FAULTS: usize = 20;
 struct Block {
     scores: Vec<f64>,
     /// The first few rows that cannot be used, and why.
-    faults: Vec<(usize, &'static str)>,
+    faults: Vec<(usize, Unusable)>,
     hash: u64,
     own: i64,
     shifted: i64,
@@ -117,11 +112,7 @@ impl Task for Scan {
                 _ => None,
             };
             if self.needs_scores && text.is_none() && given.is_none() {
-                return Err(CoresetError::layout(
-                    &self.set.folder,
-                    "no text embeddings: name a column of similarities with --score-column, or \
-                     give --score-window none",
-                ));
+                return Err(DataError::set(&self.set.folder, SetFault::NoTexts));
             }
             let blocks = self.blocks(
                 &image,
@@ -136,17 +127,15 @@ impl Task for Scan {
                 let first = index * BLOCK;
                 for (row, what) in block.faults {
                     let path = match (what, &text, &given) {
-                        (TEXT_FINITE | TEXT_LENGTH, Some((_, path)), _) => path,
-                        (GIVEN, _, Some((_, path))) => path,
+                        (Unusable::TextNotFinite | Unusable::TextLength, Some((_, path)), _) => {
+                            path
+                        }
+                        (Unusable::Score, _, Some((_, path))) => path,
                         _ => &shard.image.path,
                     };
-                    let fault = CoresetError::row(
-                        path,
-                        (first + row) as u64,
-                        format!("{what}; leave such rows out with --invalid drop"),
-                    );
                     if self.invalid == Invalid::Error {
-                        return Err(fault);
+                        let fault = RowFault::Unusable(what);
+                        return Err(DataError::row(path, (first + row) as u64, fault));
                     }
                     if found.faults.len() < FAULTS {
                         found.faults.push(format!(
@@ -172,12 +161,6 @@ impl Task for Scan {
         Ok(found)
     }
 }
-
-const IMAGE_FINITE: &str = "the image embedding holds a number that is not finite";
-const IMAGE_LENGTH: &str = "the image embedding has no usable length (zero or over a million)";
-const TEXT_FINITE: &str = "the text embedding holds a number that is not finite";
-const TEXT_LENGTH: &str = "the text embedding has no usable length (zero or over a million)";
-const GIVEN: &str = "the score is missing or not finite";
 
 impl Scan {
     fn blocks(
@@ -257,12 +240,12 @@ impl Scan {
         image: &[f32],
         text: Option<&[f32]>,
         given: Option<f64>,
-    ) -> std::result::Result<f64, &'static str> {
-        let image_norm = length(image, IMAGE_FINITE, IMAGE_LENGTH)?;
+    ) -> Result<f64, Unusable> {
+        let image_norm = length(image, Unusable::ImageNotFinite, Unusable::ImageLength)?;
         let score = match (given, text) {
             (Some(given), _) => given,
             (None, Some(text)) => {
-                let text_norm = length(text, TEXT_FINITE, TEXT_LENGTH)?;
+                let text_norm = length(text, Unusable::TextNotFinite, Unusable::TextLength)?;
                 match self.similarity {
                     Similarity::Cosine => dot(image, text) / (image_norm * text_norm),
                     Similarity::Dot => dot(image, text),
@@ -273,7 +256,7 @@ impl Scan {
         if score.is_finite() {
             Ok(score)
         } else {
-            Err(GIVEN)
+            Err(Unusable::Score)
         }
     }
 }
@@ -281,9 +264,9 @@ impl Scan {
 /// The length of a usable row.
 fn length(
     row: &[f32],
-    not_finite: &'static str,
-    no_length: &'static str,
-) -> std::result::Result<f64, &'static str> {
+    not_finite: Unusable,
+    no_length: Unusable,
+) -> Result<f64, Unusable> {
     let norm = dot(row, row).sqrt();
     if !norm.is_finite() {
         Err(not_finite)

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::error::Result;
-use super::files::Records;
-use super::histogram::Cosines;
-use super::kept::{Kept, kept_path};
-use super::numeric::ordered;
-use super::options::{Order, Scope, Window};
-use super::select::{Key, Seen, Select};
-use crate::engine::{Engine, Task, Worker};
+use crate::coreset::engine::{Engine, Task};
+use crate::coreset::files::Records;
+use crate::coreset::histogram::Cosines;
+use crate::coreset::kept::{Kept, kept_path};
+use crate::coreset::numeric::ordered;
+use crate::coreset::options::{Order, Scope, Window};
+use crate::coreset::search::ranks::{Key, Seen, Select};
+use crate::coreset::worker::Worker;
+use crate::error::Result;
 
 /// What a window ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,27 +1,24 @@
 //! Step 1 in one cluster: groups of duplicates, and the row of each group that stays.
 
-mod units;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::bucket::Bucket;
-use super::error::{CoresetError, Result};
-use super::files::Scratch;
-use super::histogram::Sizes;
-use super::kept::Kept;
-use super::memory::Joined;
-use super::numeric::{cosine, dot, ordered};
-use super::options::{DuplicateOptions, Group, Keep, Median, Similarity};
-use super::pairs::{Sink, for_each_similar};
-use super::union_find::UnionFind;
-use crate::engine::Worker;
+use crate::coreset::bucket::{Bucket, Tag};
+use crate::coreset::files::Scratch;
+use crate::coreset::histogram::Sizes;
+use crate::coreset::kept::Kept;
+use crate::coreset::numeric::{cosine, dot, ordered};
+use crate::coreset::options::{DuplicateOptions, Group, Keep, Median, Similarity};
+use crate::coreset::search::pairs::{Sink, for_each_similar};
+use crate::coreset::search::union_find::UnionFind;
+use crate::coreset::worker::Worker;
+use crate::error::{DataError, OptionFault, Result};
 use crate::hash::mix_all;
 
-use units::{ClusterUnits, Unit, collapse};
+use super::units::{ClusterUnits, Unit, collapse};
 
 /// Keeps the draws among duplicates apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"keep-one");
@@ -67,13 +64,8 @@ impl Cluster<'_> {
         worker: &Worker<'_>,
     ) -> Result<Found> {
         if self.rows.len() > u32::MAX as usize {
-            return Err(CoresetError::option(
-                "--clusters",
-                format!(
-                    "cluster {} holds more than 2^32 rows: use more clusters",
-                    self.number
-                ),
-            ));
+            let fault = OptionFault::LargeCluster(self.number);
+            return Err(DataError::option("--clusters", fault));
         }
         // Arrays beyond their share of an eighth of the memory go to disk, all of them.
         let share = worker.memory as usize / 8;
@@ -106,7 +98,7 @@ impl Cluster<'_> {
         }
     }
 
-    fn tag(&self, index: usize) -> super::bucket::Tag {
+    fn tag(&self, index: usize) -> Tag {
         self.bucket.tag(self.rows[index] as usize)
     }
 
@@ -129,7 +121,7 @@ impl Cluster<'_> {
         for (i, unit) in order.iter_mut().enumerate() {
             *unit = i as u32;
         }
-        for_each_similar(rows, &Joined(&sets), &mut order, worker);
+        for_each_similar(rows, &sets, &mut order, worker);
         drop(order);
 
         // Copies of a row that is not even similar to itself stand alone, unless a neighbour joins

@@ -5,13 +5,13 @@ use std::path::Path;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::Cluster;
+use super::cluster::Cluster;
 use crate::coreset::content::content_hash;
-use crate::coreset::error::Result;
 use crate::coreset::files::Scratch;
 use crate::coreset::numeric::{distance_squared, dot, scale};
 use crate::coreset::options::{DuplicateOptions, Similarity};
-use crate::coreset::pairs::Units;
+use crate::coreset::search::pairs::Units;
+use crate::error::Result;
 
 /// Rows of the same bits: they count as one in products, and each for itself in ranks.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
