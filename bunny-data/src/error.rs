@@ -79,6 +79,15 @@ pub enum DataError {
         /// What was found.
         what: &'static str,
     },
+    /// A name has to be written down as text, and is none.
+    #[error("{}: a name that is not UTF-8 cannot be written down: rename it", path.display())]
+    Name {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// What a result depends on cannot be written as JSON.
+    #[error("cannot be written as JSON: {0}")]
+    NotJson(#[source] serde_json::Error),
     /// There is no picture of this name.
     #[error("{}: there is no picture `{name}` in it", path.display())]
     NoPicture {
@@ -325,6 +334,13 @@ impl DataError {
             path: path.as_ref().to_owned(),
             fault: fault.into(),
         }
+    }
+
+    /// The text of a path that has to be written down.
+    pub(crate) fn text(path: &Path) -> Result<&str> {
+        path.to_str().ok_or_else(|| Self::Name {
+            path: path.to_owned(),
+        })
     }
 
     /// What is wrong with a `.npy` array.

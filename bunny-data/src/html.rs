@@ -1,6 +1,7 @@
 //! The frame and the few parts that every page of this crate is made of.
 
 use std::fmt::Write;
+use std::path::Path;
 
 /// Text as it may stand in HTML, in attributes too.
 pub(crate) fn escape(text: &str) -> String {
@@ -16,6 +17,12 @@ pub(crate) fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// What a page about a file is called.
+pub(crate) fn title(file: &Path) -> String {
+    let name = file.file_name().map_or(file, Path::new);
+    name.display().to_string()
 }
 
 /// A page that needs nothing but itself.

@@ -381,3 +381,80 @@ fn a_sample_larger_than_what_the_windows_leave_is_said() {
     );
     assert_eq!(report.warnings(), [said]);
 }
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_utf8_are_refused_before_the_work_begins_and_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("set");
+    copy_set(&fixture("mixture"), &set);
+    let odd = |name: &[u8]| dir.path().join(OsStr::from_bytes(name));
+    let refused = |options: &CoresetOptions, outputs: &OutputOptions, named: &Path| {
+        let out = dir.path().join("out");
+        let error = run(&set, &out, options, outputs, Machine::default()).unwrap_err();
+        assert!(
+            matches!(&error, DataError::Name { path } if path == named),
+            "{error}"
+        );
+        assert!(!out.exists(), "{error}");
+    };
+    let mut given = options("mixture");
+    let centroids = odd(b"centroids\xff.npy");
+    fs::copy(fixture("mixture").join("centroids.npy"), &centroids).unwrap();
+    given.clusters.centroids = Some(centroids.clone());
+    refused(&given, &OutputOptions::default(), &centroids);
+    given.clusters.start_from = given.clusters.centroids.take();
+    refused(&given, &OutputOptions::default(), &centroids);
+    let outputs = OutputOptions {
+        images: Some(odd(b"images\xff")),
+        ..OutputOptions::default()
+    };
+    refused(&options("mixture"), &outputs, &odd(b"images\xff"));
+
+    // The files of one shard, which still belong together.
+    for (folder, ending) in [
+        ("img_emb", "npy"),
+        ("text_emb", "npy"),
+        ("metadata", "parquet"),
+    ] {
+        let mut name = format!("{folder}_").into_bytes();
+        name.extend(b"\xff_8.");
+        name.extend(ending.as_bytes());
+        let folder = set.join(folder);
+        let plain = format!("{}_8.{ending}", folder.file_name().unwrap().display());
+        fs::rename(folder.join(plain), folder.join(OsStr::from_bytes(&name))).unwrap();
+    }
+    let named = set
+        .join("img_emb")
+        .join(OsStr::from_bytes(b"img_emb_\xff_8.npy"));
+    refused(&options("mixture"), &OutputOptions::default(), &named);
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_whose_names_are_not_utf8_hold_sets_like_any_other() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let odd = dir.path().join(OsStr::from_bytes(b"odd\xff"));
+    let set = odd.join("set");
+    copy_set(&fixture("mixture"), &set);
+    let select = |set: &Path, out: &Path, sample| {
+        let options = CoresetOptions {
+            sample,
+            ..options("mixture")
+        };
+        let outputs = OutputOptions::default();
+        run(set, out, &options, &outputs, Machine::default()).unwrap();
+        fs::read_to_string(out.join("keys.txt")).unwrap()
+    };
+    let plain = dir.path().join("plain");
+    // Into one folder after the other: what changed is made anew.
+    for sample in [None, Some(3), Some(5)] {
+        let keys = select(&set, &odd.join("out"), sample);
+        assert_eq!(keys, select(&fixture("mixture"), &plain, sample));
+        assert!(sample.is_none_or(|sample| keys.lines().count() as u64 == sample));
+    }
+}

@@ -326,7 +326,8 @@ impl CoresetOptions {
     /// Checks what can be checked without the set.
     ///
     /// # Errors
-    /// [`DataError::Option`], naming the option.
+    /// [`DataError::Option`], naming the option, and [`DataError::Name`] for a path of centroids that
+    /// a report could not tell.
     pub fn validate(&self) -> Result<()> {
         let duplicates = &self.duplicates;
         if !(duplicates.threshold > -1.0 && duplicates.threshold < 1.0) {
@@ -364,6 +365,12 @@ impl CoresetOptions {
             && (clusters.start_from.is_some() || clusters.count.is_some())
         {
             return Err(DataError::option("--centroids", OptionFault::Untrained));
+        }
+        for path in [&clusters.centroids, &clusters.start_from]
+            .into_iter()
+            .flatten()
+        {
+            DataError::text(path)?;
         }
         Ok(())
     }

@@ -51,11 +51,12 @@ pub fn select(
     outputs: &OutputOptions,
 ) -> Result<Report> {
     options.validate()?;
+    outputs.validate()?;
     let work = paths.out.join("work");
     let set = EmbeddingSet::open(&paths.embeddings, &options.embeddings)?;
     let identity = identity(&set)?;
     let given = Given::of(options)?;
-    let all = fingerprint(&(&identity, options, &given, outputs));
+    let all = fingerprint(&(&identity, options, &given, outputs))?;
     if let Some(report) = finished(&paths.out, &all, outputs)? {
         if !paths.keep_work {
             // The run that made it may have been killed before it had.
@@ -168,7 +169,7 @@ impl Given {
 }
 
 /// What tells whether files are the same as before without reading them: name, length, time.
-fn identity(set: &EmbeddingSet) -> Result<Vec<(PathBuf, u64, u128)>> {
+fn identity(set: &EmbeddingSet) -> Result<Vec<(String, u64, u128)>> {
     let mut files = Vec::new();
     for shard in &set.shards {
         let text = shard.text.as_ref().map(|text| &text.path);
@@ -183,7 +184,7 @@ fn identity(set: &EmbeddingSet) -> Result<Vec<(PathBuf, u64, u128)>> {
                 .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
             let name = path.strip_prefix(&set.folder).unwrap_or(path);
             files.push((
-                name.to_owned(),
+                DataError::text(name)?.to_owned(),
                 metadata.len(),
                 time.map_or(0, |time| time.as_nanos()),
             ));
@@ -197,7 +198,7 @@ struct Run<'a, E> {
     engine: &'a E,
     work: PathBuf,
     options: &'a CoresetOptions,
-    identity: Vec<(PathBuf, u64, u128)>,
+    identity: Vec<(String, u64, u128)>,
     given: Given,
 }
 
@@ -215,7 +216,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         if !packed {
             return Ok(set);
         }
-        let word = fingerprint(&("unpack", &self.identity, &self.options.embeddings));
+        let word = fingerprint(&("unpack", &self.identity, &self.options.embeddings))?;
         set.unpack(stage_folder(&self.work, "unpacked", &word)?)
     }
 
@@ -230,7 +231,7 @@ impl<E: Engine + Sync> Run<'_, E> {
             self.options.invalid,
             similarity,
             needs_scores,
-        ));
+        ))?;
         let folder = stage_folder(&self.work, "scan", &word)?;
         let task = Resumable {
             task: Scan {
@@ -266,7 +267,7 @@ impl<E: Engine + Sync> Run<'_, E> {
                 self.options.invalid,
                 &self.given.centroids,
                 options.geometry,
-            ));
+            ))?;
             return Ok((path.clone(), word));
         }
         let usable = scanned.rows - scanned.dropped;
@@ -286,7 +287,7 @@ impl<E: Engine + Sync> Run<'_, E> {
                 options.epochs,
             ),
             (options.rows_per_centroid, self.options.seed),
-        ));
+        ))?;
         let training = Training {
             set,
             usable,
@@ -318,7 +319,7 @@ impl<E: Engine + Sync> Run<'_, E> {
             buckets,
             self.options.duplicates.similarity,
             &self.options.embeddings,
-        ));
+        ))?;
         let folder = stage_folder(&self.work, "assign", &word)?;
         let task = Resumable {
             task: Assign {
@@ -353,7 +354,7 @@ impl<E: Engine + Sync> Run<'_, E> {
             chain,
             &self.options.duplicates,
             self.options.seed,
-        ));
+        ))?;
         let folder = stage_folder(&self.work, "duplicates", &word)?;
         let task = Resumable {
             task: Duplicates {

@@ -93,14 +93,13 @@ fn belong(a: &Path, b: &Path) -> bool {
 }
 
 /// The name of a file without its ending and without that of its folder.
-fn own_name(path: &Path) -> String {
-    let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-    let name = text(path.file_stem());
-    let folder = text(path.parent().and_then(Path::file_name)) + "_";
-    match name.strip_prefix(&folder) {
-        Some(own) => own.to_owned(),
-        None => name,
-    }
+fn own_name(path: &Path) -> &str {
+    let name = stem(path);
+    let folder = path.parent().and_then(Path::file_name);
+    let own = folder
+        .and_then(|folder| name.strip_prefix(folder.to_str()?))
+        .and_then(|rest| rest.strip_prefix('_'));
+    own.unwrap_or(name)
 }
 
 fn archive_shard(path: PathBuf, options: &EmbeddingOptions) -> Result<Shard> {
@@ -208,17 +207,20 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(DataError::io(folder, "read"))?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let name = path.file_name().unwrap_or_default();
+        let hidden = name.as_encoded_bytes().starts_with(b".");
         if !hidden && path.extension() == Some(OsStr::new(extension)) && path.is_file() {
+            // What is made of the set is known by the names of its files.
+            if name.to_str().is_none() {
+                return Err(DataError::Name { path });
+            }
             found.push(path);
         }
     }
-    found.sort_by_cached_key(|path| order(path));
+    found.sort_by(|a, b| order(a).cmp(&order(b)));
     for pair in found.windows(2) {
         let (a, b) = (order(&pair[0]), order(&pair[1]));
-        if a.1.is_some() && (&a.0, a.1) == (&b.0, b.1) {
+        if a.1.is_some() && (a.0, a.1) == (b.0, b.1) {
             return Err(DataError::set(
                 &pair[1],
                 SetFault::SameNumber(pair[0].clone()),
@@ -230,19 +232,20 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 
 /// What files are sorted by: the text before their number, the number, the whole name.
 /// `img_emb_9` comes before `img_emb_10`; hexadecimal names, as DataComp's, stand as they are.
-fn order(path: &Path) -> (String, Option<u64>, String) {
-    let stem = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+fn order(path: &Path) -> (&str, Option<u64>, &str) {
+    let stem = stem(path);
     let digits = stem.len() - stem.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     let (text, number) = stem.split_at(stem.len() - digits);
     let is_name = text.is_empty() || text.ends_with(['_', '-', '.']);
     match number.parse() {
-        Ok(number) if is_name => (text.to_owned(), Some(number), stem),
-        _ => (stem.clone(), None, stem),
+        Ok(number) if is_name => (text, Some(number), stem),
+        _ => (stem, None, stem),
     }
+}
+
+/// The name of a file that [`files`] found, without its ending.
+fn stem(path: &Path) -> &str {
+    path.file_stem().and_then(OsStr::to_str).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -257,7 +260,7 @@ mod tests {
             "img_emb_0.npy",
             "img_emb_0100.npy",
         ];
-        names.sort_by_cached_key(|name| order(Path::new(name)));
+        names.sort_by(|a, b| order(Path::new(a)).cmp(&order(Path::new(b))));
         assert_eq!(
             names,
             [

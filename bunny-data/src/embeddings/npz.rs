@@ -13,11 +13,20 @@ use crate::error::{ArchiveFault, DataError, Result, one_line};
 /// One member of an archive.
 #[derive(Debug)]
 struct Member {
-    name: String,
+    /// `None` where it is not UTF-8: nobody can ask for it.
+    name: Option<String>,
     deflated: bool,
     compressed: u64,
     length: u64,
     local_header: u64,
+}
+
+impl Member {
+    /// The name of its array.
+    fn array(&self) -> Option<&str> {
+        let name = self.name.as_deref()?;
+        Some(name.strip_suffix(".npy").unwrap_or(name))
+    }
 }
 
 /// The names of the two-dimensional float arrays of an archive are not known before their headers
@@ -52,9 +61,7 @@ impl Archive {
 
     /// The names of the arrays, without `.npy`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.members
-            .iter()
-            .map(|member| member.name.strip_suffix(".npy").unwrap_or(&member.name))
+        self.members.iter().filter_map(Member::array)
     }
 
     /// Reads the header of one array.
@@ -62,16 +69,17 @@ impl Archive {
     /// # Errors
     /// When there is no such array, or it is no embedding matrix.
     pub fn array(&self, name: &str) -> Result<MatrixFile> {
-        let index = self.names().position(|other| other == name);
-        let Some(index) = index else {
+        let mut members = self.members.iter();
+        let Some(member) = members.find(|member| member.array() == Some(name)) else {
             let fault = ArchiveFault::NoArray {
                 name: name.to_owned(),
                 names: self.names().map(str::to_owned).collect(),
             };
             return Err(DataError::archive(&self.path, fault));
         };
-        let member = &self.members[index];
-        let place = self.path.join(&member.name);
+        let place = self
+            .path
+            .join(one_line(member.name.as_deref().unwrap_or(name)));
         let (start, bytes) = self.data(member, &place)?;
         if !member.deflated {
             let header = NpyHeader::parse(bytes, &place)?;
@@ -145,8 +153,7 @@ fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
         let extra_bytes =
             slice(bytes, at + 46 + u64::from(name), u64::from(extra)).ok_or_else(cut)?;
         // Names stand in messages, which have one line.
-        let member_name = one_line(&String::from_utf8_lossy(name_bytes));
-        let place = path.join(&member_name);
+        let place = path.join(one_line(&String::from_utf8_lossy(name_bytes)));
         if le16(header, 8) & 1 != 0 {
             return Err(DataError::archive(place, ArchiveFault::Encrypted));
         }
@@ -158,7 +165,7 @@ fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
             }
         };
         let mut member = Member {
-            name: member_name,
+            name: String::from_utf8(name_bytes.to_owned()).ok(),
             deflated,
             compressed: u64::from(le32(header, 20)),
             length: u64::from(le32(header, 24)),

@@ -241,9 +241,6 @@ pub enum SetFault {
     /// Two files of a folder have one number.
     #[error("the same number as {}", .0.display())]
     SameNumber(PathBuf),
-    /// A file's name cannot be told to other programs.
-    #[error("its name is not UTF-8: rename it")]
-    Name,
     /// Some shards have metadata, and this one has none.
     #[error(
         "no .parquet file belongs to it, as {} does to its shard: all shards need one, or none",
@@ -388,9 +385,6 @@ pub enum OptionFault {
         "the set has no captions for a pretraining file: name their column with --caption-column"
     )]
     NoCaptions,
-    /// A path that cannot be told to other programs.
-    #[error("{}: not UTF-8: rename it", .0.display())]
-    Name(PathBuf),
     /// The system gives no threads.
     #[error(transparent)]
     Threads(#[from] rayon::ThreadPoolBuildError),

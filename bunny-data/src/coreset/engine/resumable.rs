@@ -20,11 +20,10 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// A word for everything that a result depends on.
-pub(crate) fn fingerprint(inputs: &impl Serialize) -> String {
-    // Plain data always has a JSON form.
-    let json = serde_json::to_vec(&(FORMAT_VERSION, inputs)).unwrap_or_default();
+pub(crate) fn fingerprint(inputs: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_vec(&(FORMAT_VERSION, inputs)).map_err(DataError::NotJson)?;
     let digest = Sha256::digest(&json);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The SHA-256 of a file.
@@ -44,11 +43,8 @@ pub(crate) fn stage_folder(work: &Path, stage: &str, fingerprint: &str) -> Resul
         let entries = std::fs::read_dir(work).map_err(DataError::io(work, "read"))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name
-                .strip_prefix(stage)
-                .is_some_and(|rest| rest.starts_with('-'))
-            {
+            let rest = name.as_encoded_bytes().strip_prefix(stage.as_bytes());
+            if rest.is_some_and(|rest| rest.starts_with(b"-")) {
                 remove_folder(&entry.path())?;
             }
         }
@@ -129,4 +125,24 @@ pub(crate) fn write_manifest<T: Serialize>(
         let written = serde_json::to_writer(&mut *file, &manifest);
         Ok(file.check(written.map_err(Into::into))?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_inputs_have_other_fingerprints() {
+        let words = ["a", "b", ""].map(|name| fingerprint(&(Path::new(name), 7)).unwrap());
+        assert!(words[0] != words[1] && words[1] != words[2] && words[0] != words[2]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn inputs_that_cannot_be_written_down_have_no_fingerprint() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = Path::new(std::ffi::OsStr::from_bytes(b"img_emb_\xff.npy"));
+        let error = fingerprint(&(name, 7)).unwrap_err();
+        assert!(matches!(error, DataError::NotJson(_)), "{error}");
+    }
 }

@@ -45,7 +45,7 @@ impl<E: Engine + Sync> Run<'_, E> {
                 }
             };
         }
-        let word = fingerprint(&("survivors", chain, &self.options.windows, &self.identity));
+        let word = fingerprint(&("survivors", chain, &self.options.windows, &self.identity))?;
         let folder = stage_folder(&self.work, "survivors", &word)?;
         let task = Resumable {
             task: Survive {
@@ -67,7 +67,7 @@ impl<E: Engine + Sync> Run<'_, E> {
         else {
             return Ok((ranked, all));
         };
-        let word = fingerprint(&("keys", word, self.options.seed, &self.options.embeddings));
+        let word = fingerprint(&("keys", word, self.options.seed, &self.options.embeddings))?;
         let folder = stage_folder(&self.work, "keys", &word)?;
         let chosen = folder.join(format!("chosen-{sample}.bin"));
         if !chosen.is_file() {

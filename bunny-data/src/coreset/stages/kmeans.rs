@@ -145,14 +145,14 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// The names of the files in the folder.
+    /// The names of the files in the folder; those that are not UTF-8 are none of this stage's.
     fn names(&self) -> Result<Vec<String>> {
         let io = || DataError::io(&self.folder, "read");
         let entries = std::fs::read_dir(&self.folder).map_err(io())?;
         entries
-            .map(|entry| {
-                let name = entry.map_err(io())?.file_name();
-                Ok(name.to_string_lossy().into_owned())
+            .filter_map(|entry| match entry {
+                Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+                Err(error) => Some(Err(io()(error))),
             })
             .collect()
     }

@@ -49,6 +49,18 @@ pub struct OutputOptions {
     pub missing_images: MissingImages,
 }
 
+impl OutputOptions {
+    /// Checks what can be checked without the set.
+    ///
+    /// # Errors
+    /// [`DataError::Name`] for a path that a manifest could not tell.
+    pub fn validate(&self) -> Result<()> {
+        self.images
+            .as_deref()
+            .map_or(Ok(()), |images| DataError::text(images).map(drop))
+    }
+}
+
 /// What becomes of keys whose image is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

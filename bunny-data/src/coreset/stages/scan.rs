@@ -262,11 +262,7 @@ impl Scan {
 }
 
 /// The length of a usable row.
-fn length(
-    row: &[f32],
-    not_finite: Unusable,
-    no_length: Unusable,
-) -> Result<f64, Unusable> {
+fn length(row: &[f32], not_finite: Unusable, no_length: Unusable) -> Result<f64, Unusable> {
     let norm = dot(row, row).sqrt();
     if !norm.is_finite() {
         Err(not_finite)
