@@ -18,18 +18,17 @@ use bunny_data::coreset::{
     Centroids, ClusterOptions, DuplicateOptions, Geometry, Window, assign, components, in_window,
     train_from,
 };
-use bunny_data::embeddings::MatrixFile;
+use bunny_data::embeddings::Matrix;
 use bytemuck::{Pod, cast_slice, pod_collect_to_vec};
 use rayon::prelude::*;
 
 type Error = Box<dyn std::error::Error>;
 
 fn load(path: &str) -> Result<(Vec<f32>, usize), Error> {
-    let file = MatrixFile::npy(path)?;
-    let matrix = file.map()?;
-    let mut rows = vec![0.0; matrix.rows() * file.dims];
+    let matrix = Matrix::open(path)?;
+    let mut rows = vec![0.0; matrix.rows() * matrix.width()];
     matrix.load(0..matrix.rows(), &mut rows);
-    Ok((rows, file.dims))
+    Ok((rows, matrix.width()))
 }
 
 fn numbers<T: Pod>(path: &str) -> Result<Vec<T>, Error> {

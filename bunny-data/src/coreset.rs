@@ -39,6 +39,7 @@ pub mod engine;
 mod files;
 mod histogram;
 mod kept;
+mod manifest;
 mod memory;
 mod numeric;
 mod options;
@@ -59,7 +60,7 @@ pub use self::options::{
     ClusterOptions, CoresetOptions, DuplicateOptions, Edge, Geometry, Group, Invalid, Keep, Median,
     Order, Scope, Search, Similarity, Start, Window, WindowOptions,
 };
-pub use self::pipeline::{Paths, select};
+pub use self::pipeline::{Division, Paths, Selection, select};
 pub use self::plan::{Calibration, Plan, PlanOptions, PlanStep, calibrate, plan};
 pub use self::report::{Report, Step};
 pub use self::resources::machine_memory;

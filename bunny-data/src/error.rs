@@ -5,8 +5,8 @@ mod faults;
 use std::path::{Path, PathBuf};
 
 pub use self::faults::{
-    ArchiveFault, ArrayFault, ColumnFault, OptionFault, ParquetFault, RowFault, SetFault, Unusable,
-    WorkFault,
+    ArchiveFault, ArrayFault, ColumnFault, OptionFault, ParquetFault, RowFault, SetFault,
+    TaskFault, Unusable, WorkFault,
 };
 
 /// The result of this crate's functions.
@@ -88,6 +88,12 @@ pub enum DataError {
     /// What a result depends on cannot be written as JSON.
     #[error("cannot be written as JSON: {0}")]
     NotJson(#[source] serde_json::Error),
+    /// A task names a file that its store cannot have.
+    #[error("`{0}` is no key of a store")]
+    Key(String),
+    /// A task cannot be run, or was not run as it should.
+    #[error("a task: {0}")]
+    Task(TaskFault),
     /// There is no picture of this name.
     #[error("{}: there is no picture `{name}` in it", path.display())]
     NoPicture {

@@ -13,12 +13,13 @@ pub mod picture_world;
 pub mod preview;
 pub mod record;
 pub mod stats;
+pub mod store;
 pub mod validate;
 mod whole;
 
 pub use error::{
     ArchiveFault, ArrayFault, ColumnFault, CountDifference, DataError, OptionFault, ParquetFault,
-    Result, RowFault, SetFault, Unusable, WorkFault,
+    Result, RowFault, SetFault, TaskFault, Unusable, WorkFault,
 };
 pub use whole::write_whole;
 

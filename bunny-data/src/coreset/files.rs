@@ -1,4 +1,4 @@
-//! Big arrays that may live on disk, and the folders they lie in.
+//! Big arrays that may live on disk.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,11 +11,11 @@ use memmap2::{Mmap, MmapMut};
 
 use crate::embeddings::matrix::{map_file, release};
 use crate::error::{DataError, Result, WorkFault};
-use crate::whole::WholeFile;
+use crate::store::{self, Store};
 
 /// Writes records as they stand in memory.
-pub(crate) fn write_records<T: Pod>(path: &Path, records: &[T]) -> Result<()> {
-    WholeFile::fill(path, |file| Ok(file.put(bytemuck::cast_slice(records))?))
+pub(crate) fn write_records<T: Pod>(store: &dyn Store, key: &str, records: &[T]) -> Result<()> {
+    store::fill(store, key, |file| file.put(bytemuck::cast_slice(records)))
 }
 
 /// A mapped file of equal records.
@@ -27,14 +27,14 @@ pub(crate) struct Records<T> {
 
 impl<T: Pod> Records<T> {
     /// Maps a file of records.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(DataError::io(path, "open"))?;
-        let length = file.metadata().map_err(DataError::io(path, "read"))?.len();
+    pub(crate) fn open(store: &dyn Store, key: &str) -> Result<Self> {
+        let opened = store.open(key)?;
+        let length = opened.len()?;
         if length % size_of::<T>() as u64 != 0 {
-            return Err(DataError::work(path, WorkFault::CutShort));
+            return Err(DataError::work(opened.path, WorkFault::CutShort));
         }
         // An empty file cannot be mapped.
-        let map = (length > 0).then(|| map_file(&file, path)).transpose()?;
+        let map = (length > 0).then(|| map_file(&opened)).transpose()?;
         Ok(Self {
             map,
             kind: std::marker::PhantomData,
@@ -150,53 +150,4 @@ impl Resident {
             self.read.store(0, Relaxed);
         }
     }
-}
-
-/// Free bytes where a folder lies; `None` where the system does not say.
-pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    {
-        let stat = rustix::fs::statvfs(folder).ok()?;
-        Some(stat.f_bavail * stat.f_frsize)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = folder;
-        None
-    }
-}
-
-/// Removes a folder of work files if it is there.
-pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
-    removed(folder, std::fs::remove_dir_all(folder))
-}
-
-/// Removes a file if it is there.
-pub(crate) fn remove_file(file: &Path) -> Result<()> {
-    removed(file, std::fs::remove_file(file))
-}
-
-/// What was not there is removed, too.
-fn removed(path: &Path, done: std::io::Result<()>) -> Result<()> {
-    match done {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(DataError::io(path, "remove")(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Bytes of all files below a folder; 0 where it is not there.
-pub(crate) fn folder_bytes(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }

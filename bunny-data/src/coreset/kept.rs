@@ -1,7 +1,5 @@
 //! What is known of a row that survived the first step.
 
-use std::path::{Path, PathBuf};
-
 use bytemuck::{Pod, Zeroable};
 
 /// A row that stands for its group of duplicates.
@@ -48,7 +46,7 @@ impl Kept {
     }
 }
 
-/// The path of a bucket's survivors, in the order of their rows.
-pub(crate) fn kept_path(folder: &Path, bucket: usize) -> PathBuf {
-    folder.join(format!("kept-{bucket:05}.bin"))
+/// The key of a bucket's survivors, in the order of their rows.
+pub(crate) fn kept_key(folder: &str, bucket: usize) -> String {
+    format!("{folder}/kept-{bucket:05}.bin")
 }

@@ -1,21 +1,19 @@
 //! What a selection takes of memory and disk, checked before anything is written.
 
-use std::path::Path;
-
 use super::centroids::Centroids;
-use super::files::{folder_bytes, free_disk};
 use super::options::{CoresetOptions, Search};
 use super::search::lloyd;
 use super::search::nearest::Nearest;
 use super::worker::DiskUse;
 use crate::embeddings::EmbeddingSet;
 use crate::error::{DataError, OptionFault, Result};
+use crate::store::{Store, WORK};
 
 /// Fails where the memory given or the disk of the work files cannot suffice; the disk they take.
 pub(crate) fn check(
     options: &CoresetOptions,
     set: &EmbeddingSet,
-    work: &Path,
+    store: &dyn Store,
     memory: u64,
 ) -> Result<DiskUse> {
     let clusters = cluster_count(options, set)?;
@@ -48,10 +46,10 @@ pub(crate) fn check(
         sample,
         Centroids::bytes(clusters, set.dims),
     );
-    let left = disk.total().saturating_sub(folder_bytes(work));
-    match free_disk(work) {
+    let left = disk.total().saturating_sub(bytes_below(store, WORK)?);
+    match store.free() {
         Some(free) if free < left => Err(DataError::Disk {
-            path: work.to_owned(),
+            path: store.path(WORK),
             need: left,
             free,
         }),
@@ -84,7 +82,7 @@ pub(crate) fn cluster_count(options: &CoresetOptions, set: &EmbeddingSet) -> Res
     let Some(path) = clusters.centroids.as_ref().or(clusters.start_from.as_ref()) else {
         return Ok(options.cluster_count(set.rows()));
     };
-    let given = Centroids::shape(path, set.dims)?.rows;
+    let given = Centroids::count(path, set.dims)?;
     match clusters.count {
         Some(asked) if asked != given => {
             let fault = OptionFault::OtherCount { given, asked };
@@ -92,6 +90,18 @@ pub(crate) fn cluster_count(options: &CoresetOptions, set: &EmbeddingSet) -> Res
         }
         _ => Ok(given),
     }
+}
+
+/// Bytes of all files below a folder.
+fn bytes_below(store: &dyn Store, folder: &str) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in store.entries(folder)? {
+        bytes += match entry.name.to_str() {
+            Some(name) if entry.is_folder => bytes_below(store, &format!("{folder}/{name}"))?,
+            _ => entry.bytes,
+        };
+    }
+    Ok(bytes)
 }
 
 /// Bytes of memory on this machine; `None` where the system does not say.

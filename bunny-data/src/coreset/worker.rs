@@ -52,7 +52,7 @@ impl Progress for Silent {
 pub struct DiskUse {
     /// Embeddings that have to be unpacked before they can be mapped.
     pub unpacked: u64,
-    /// The sample that centroids are trained on, and the centroids.
+    /// The sample that centroids are trained on, its labels, and the centroids.
     pub training: u64,
     /// The rows, sorted into buckets of clusters.
     pub buckets: u64,
@@ -65,7 +65,7 @@ impl DiskUse {
     pub fn new(unpacked: u64, rows: u64, row_bytes: u64, sample: u64, centroids: u64) -> Self {
         Self {
             unpacked,
-            training: sample * row_bytes + 2 * centroids,
+            training: sample * (row_bytes + size_of::<u32>() as u64) + 2 * centroids,
             buckets: rows * (row_bytes + 24),
             tables: rows * (8 + 2 * size_of::<Kept>() as u64),
         }

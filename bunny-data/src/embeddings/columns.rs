@@ -2,7 +2,7 @@
 //! as list columns.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int32Type, Int64Type, UInt64Type};
@@ -14,6 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::npy::Dtype;
 use crate::caught::guarded;
 use crate::error::{ColumnFault, DataError, ParquetFault, Result, RowFault};
+use crate::store::Opened;
 
 /// Rows read at a time.
 const BATCH: usize = 8192;
@@ -21,6 +22,7 @@ const BATCH: usize = 8192;
 /// What a Parquet file's footer says.
 #[derive(Debug)]
 pub(crate) struct Footer {
+    pub(crate) path: PathBuf,
     pub(crate) rows: u64,
     pub(crate) schema: SchemaRef,
 }
@@ -35,6 +37,11 @@ impl Footer {
     pub(crate) fn names(&self) -> Vec<String> {
         names(&self.schema)
     }
+
+    /// Says that the file has no column of this name.
+    pub(crate) fn lacks(&self, name: &str) -> DataError {
+        lacks(&self.path, &self.schema, name)
+    }
 }
 
 fn names(schema: &Schema) -> Vec<String> {
@@ -43,7 +50,7 @@ fn names(schema: &Schema) -> Vec<String> {
 }
 
 /// Says that a file has no column of this name.
-pub(crate) fn lacks(path: &Path, schema: &Schema, name: &str) -> DataError {
+fn lacks(path: &Path, schema: &Schema, name: &str) -> DataError {
     let fault = ColumnFault::Missing {
         name: name.to_owned(),
         names: names(schema),
@@ -51,29 +58,34 @@ pub(crate) fn lacks(path: &Path, schema: &Schema, name: &str) -> DataError {
     DataError::column(path, fault)
 }
 
-fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    let file = File::open(path).map_err(DataError::io(path, "open"))?;
-    guarded(path, || Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))
+type Builder = ParquetRecordBatchReaderBuilder<File>;
+
+fn builder(opened: Opened) -> Result<(Builder, PathBuf)> {
+    let Opened { file, path } = opened;
+    let builder = guarded(&path, || Ok(Builder::try_new(file)?))?;
+    Ok((builder, path))
 }
 
 /// Reads the footer of a Parquet file.
-pub(crate) fn footer(path: &Path) -> Result<Footer> {
-    let builder = builder(path)?;
+pub(crate) fn footer(opened: Opened) -> Result<Footer> {
+    let (builder, path) = builder(opened)?;
     let rows = builder.metadata().file_metadata().num_rows();
-    let rows = u64::try_from(rows).map_err(|_| DataError::parquet(path)(ParquetFault::Rows))?;
+    let rows = u64::try_from(rows).map_err(|_| DataError::parquet(&path)(ParquetFault::Rows))?;
     Ok(Footer {
+        path,
         rows,
         schema: builder.schema().clone(),
     })
 }
 
-/// Calls `each(first_row, batch)` for the named columns of all rows, in order.
+/// Calls `each(first_row, batch, path)` for the named columns of all rows, in order.
 pub(crate) fn for_each_batch(
-    path: &Path,
+    opened: Opened,
     columns: &[&str],
-    mut each: impl FnMut(u64, &RecordBatch) -> Result<()>,
+    mut each: impl FnMut(u64, &RecordBatch, &Path) -> Result<()>,
 ) -> Result<()> {
-    let builder = builder(path)?;
+    let (builder, path) = builder(opened)?;
+    let path = path.as_path();
     let roots: Vec<usize> = columns
         .iter()
         .map(|name| {
@@ -92,7 +104,7 @@ pub(crate) fn for_each_batch(
     loop {
         let batch = guarded(path, || Ok(reader.next().transpose()?))?;
         let Some(batch) = batch else { return Ok(()) };
-        each(first, &batch)?;
+        each(first, &batch, path)?;
         first += batch.num_rows() as u64;
     }
 }
@@ -207,8 +219,9 @@ pub(crate) fn embedding_type(column: &DataType) -> Option<Dtype> {
 ///
 /// # Errors
 /// When there is no row, or it is null or empty.
-pub(crate) fn embedding_width(path: &Path, name: &str) -> Result<usize> {
-    let builder = builder(path)?;
+pub(crate) fn embedding_width(opened: Opened, name: &str) -> Result<usize> {
+    let (builder, path) = builder(opened)?;
+    let path = path.as_path();
     let index = builder
         .schema()
         .index_of(name)
@@ -247,12 +260,12 @@ pub(crate) fn embedding_width(path: &Path, name: &str) -> Result<usize> {
 /// # Errors
 /// For a null row, a null number, or a row of another width, naming the row.
 pub(crate) fn for_each_embedding(
-    path: &Path,
+    opened: Opened,
     name: &str,
     width: usize,
     mut each: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    for_each_batch(path, &[name], |first, batch| {
+    for_each_batch(opened, &[name], |first, batch, path| {
         let list = column(path, batch, name)?;
         for index in 0..list.len() {
             let row = first + index as u64;

@@ -1,6 +1,5 @@
 //! The arrays of a `.npz` archive: a zip file whose members are `.npy` files, stored or deflated.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use flate2::read::DeflateDecoder;
 use super::matrix::{MatrixFile, Storage, check_length, map_file};
 use super::npy::NpyHeader;
 use crate::error::{ArchiveFault, DataError, Result, one_line};
+use crate::store::Store;
 
 /// One member of an archive.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ impl Member {
 /// are read, so the caller chooses among all `names` and reads one.
 #[derive(Debug)]
 pub struct Archive {
+    key: String,
     path: PathBuf,
     map: memmap2::Mmap,
     members: Vec<Member>,
@@ -43,17 +44,16 @@ impl Archive {
     ///
     /// # Errors
     /// [`DataError::Archive`] for anything that is not a whole zip file.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let file = File::open(path).map_err(DataError::io(path, "open"))?;
-        let length = file.metadata().map_err(DataError::io(path, "read"))?.len();
-        if length == 0 {
-            return Err(DataError::archive(path, ArchiveFault::Empty));
+    pub fn open(store: &dyn Store, key: &str) -> Result<Self> {
+        let opened = store.open(key)?;
+        if opened.len()? == 0 {
+            return Err(DataError::archive(opened.path, ArchiveFault::Empty));
         }
-        let map = map_file(&file, path)?;
-        let members = directory(&map, path)?;
+        let map = map_file(&opened)?;
+        let members = directory(&map, &opened.path)?;
         Ok(Self {
-            path: path.to_owned(),
+            key: key.to_owned(),
+            path: opened.path,
             map,
             members,
         })
@@ -83,7 +83,7 @@ impl Archive {
         let (start, bytes) = self.data(member, &place)?;
         if !member.deflated {
             let header = NpyHeader::parse(bytes, &place)?;
-            return MatrixFile::at(&header, self.path.clone(), &place, start, member.length);
+            return MatrixFile::at(&header, &self.key, &place, start, member.length);
         }
         let mut head = Vec::new();
         DeflateDecoder::new(bytes)
@@ -93,7 +93,7 @@ impl Archive {
         let header = NpyHeader::parse(&head, &place)?;
         check_length(&header, &place, member.length)?;
         Ok(MatrixFile {
-            path: self.path.clone(),
+            key: self.key.clone(),
             storage: Storage::Deflated {
                 offset: start,
                 compressed: member.compressed,

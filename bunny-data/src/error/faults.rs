@@ -407,3 +407,41 @@ pub enum WorkFault {
     #[error("a broken manifest, or another program's: remove this file")]
     Manifest,
 }
+
+/// What can be wrong with a task, or with an engine that runs it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskFault {
+    /// Its text is none.
+    #[error("{0}")]
+    Json(#[source] serde_json::Error),
+    /// It comes from a newer version.
+    #[error(
+        "format_version {found} is newer than {known}, the last one known here: take a newer bunny"
+    )]
+    Newer {
+        /// The version it says.
+        found: u32,
+        /// The newest one known here.
+        known: u32,
+    },
+    /// It has fewer parts.
+    #[error("there is no part {part} of {parts}")]
+    NoPart {
+        /// The part that was asked for.
+        part: usize,
+        /// How many there are.
+        parts: usize,
+    },
+    /// The engine handed over too few results, or some twice.
+    #[error("{found} results of {parts} parts")]
+    Results {
+        /// How many came.
+        found: usize,
+        /// How many there are to come.
+        parts: usize,
+    },
+    /// What a worker returned is no result of its task.
+    #[error("a worker returned something else: {0}")]
+    Result(#[source] serde_json::Error),
+}

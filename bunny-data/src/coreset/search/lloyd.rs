@@ -137,12 +137,18 @@ fn distance(row: &[f32], centroid: &[f32], geometry: Geometry) -> f64 {
 }
 
 /// One round of Lloyd's algorithm: every row goes to its nearest centroid, and every centroid to
-/// the mean of its rows. A centroid without rows takes the row that is farthest from its own, of
-/// those that do not stand alone.
+/// the mean of its rows.
 pub(crate) fn iterate(sample: &impl Rows, centroids: &Centroids, tile: TileSize) -> Centroids {
     let nearest = Nearest::new(centroids, tile);
-    let mut labels = nearest.assign_all(sample);
+    let labels = nearest.assign_all(sample);
     drop(nearest);
+    means(sample, centroids, labels)
+}
+
+/// The means of the rows that are labelled with each centroid, each summed in the order of its rows:
+/// sums of parts of them, added up, would be other bits. A centroid without rows takes the row that
+/// is farthest from its own, of those that do not stand alone.
+pub(crate) fn means(sample: &impl Rows, centroids: &Centroids, mut labels: Vec<u32>) -> Centroids {
     let mut counts = vec![0_usize; centroids.len()];
     for label in &labels {
         counts[*label as usize] += 1;

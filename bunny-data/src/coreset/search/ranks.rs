@@ -36,17 +36,25 @@ pub(crate) struct Select {
 /// What one pass over a piece saw: for each target, counts or keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Seen {
-    counts: Vec<Vec<u64>>,
+    /// How many keys have which next bits, in their order; what nobody has is left out, so that what
+    /// is sent of a piece is small.
+    counts: Vec<Vec<(u16, u64)>>,
     keys: Vec<Vec<Key>>,
 }
 
 impl Seen {
     /// Adds what was seen of another piece.
     pub(crate) fn merge(&mut self, other: Self) {
-        for (mine, other) in self.counts.iter_mut().zip(&other.counts) {
-            for (a, b) in mine.iter_mut().zip(other) {
-                *a += b;
-            }
+        for (mine, other) in self.counts.iter_mut().zip(other.counts) {
+            mine.extend(other);
+            mine.sort_by_key(|(bin, _)| *bin);
+            mine.dedup_by(|(bin, count), (first, sum)| {
+                let same = bin == first;
+                if same {
+                    *sum += *count;
+                }
+                same
+            });
         }
         for (mine, other) in self.keys.iter_mut().zip(other.keys) {
             mine.extend(other);
@@ -86,18 +94,12 @@ impl Select {
 
     /// Begins to look at one piece.
     pub(crate) fn looking(&self) -> Looking<'_> {
-        let mut seen = Seen {
-            counts: self.targets.iter().map(|_| Vec::new()).collect(),
-            keys: self.targets.iter().map(|_| Vec::new()).collect(),
-        };
-        for (target, counts) in self.targets.iter().zip(&mut seen.counts) {
-            if !target.few && target.found.is_none() {
-                counts.resize(1 << STEP, 0);
-            }
-        }
+        let counted = |target: &Target| !target.few && target.found.is_none();
+        let counts = |target| vec![0; if counted(target) { 1 << STEP } else { 0 }];
         Looking {
             targets: &self.targets,
-            seen,
+            counts: self.targets.iter().map(counts).collect(),
+            keys: self.targets.iter().map(|_| Vec::new()).collect(),
         }
     }
 
@@ -114,9 +116,9 @@ impl Select {
                 continue;
             }
             let mut before = 0;
-            let bin = counts
+            let (bin, count) = *counts
                 .iter()
-                .position(|count| {
+                .find(|(_, count)| {
                     let here = target.rank < before + count;
                     if !here {
                         before += count;
@@ -125,10 +127,10 @@ impl Select {
                 })
                 .unwrap_or_else(|| unreachable!("the rank is below the count"));
             target.rank -= before;
-            let prefix = wide(target.prefix) | (bin as u128) << (128 - target.known - STEP);
+            let prefix = wide(target.prefix) | u128::from(bin) << (128 - target.known - STEP);
             target.prefix = ((prefix >> 64) as u64, prefix as u64);
             target.known += STEP;
-            target.few = counts[bin] <= FEW;
+            target.few = count <= FEW;
             if target.known == 128 {
                 target.found = Some(target.prefix);
             }
@@ -140,7 +142,8 @@ impl Select {
 #[derive(Debug)]
 pub(crate) struct Looking<'a> {
     targets: &'a [Target],
-    seen: Seen,
+    counts: Vec<Vec<u64>>,
+    keys: Vec<Vec<Key>>,
 }
 
 impl Looking<'_> {
@@ -152,17 +155,26 @@ impl Looking<'_> {
                 continue;
             }
             if target.few {
-                self.seen.keys[i].push(key);
+                self.keys[i].push(key);
             } else {
                 let bin = (wide(key) >> (128 - target.known - STEP)) as u16;
-                self.seen.counts[i][usize::from(bin)] += 1;
+                self.counts[i][usize::from(bin)] += 1;
             }
         }
     }
 
     /// What this piece held.
     pub(crate) fn seen(self) -> Seen {
-        self.seen
+        let seen = |counts: Vec<u64>| -> Vec<(u16, u64)> {
+            let bins = counts.into_iter().enumerate();
+            bins.filter(|(_, count)| *count > 0)
+                .map(|(bin, count)| (bin as u16, count))
+                .collect()
+        };
+        Seen {
+            counts: self.counts.into_iter().map(seen).collect(),
+            keys: self.keys,
+        }
     }
 }
 

@@ -1,15 +1,13 @@
 //! The second reading of a set: every row goes to its nearest centroid, and to that cluster's
 //! bucket, in one pass.
 
-use std::path::PathBuf;
-
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::scan::scores_path;
-use crate::coreset::bucket::{Buckets, RunWriter, Tag, run_path};
+use super::scan::scores_key;
+use super::{Stage, Task};
+use crate::coreset::bucket::{Buckets, RunWriter, Tag, run_key};
 use crate::coreset::centroids::Centroids;
-use crate::coreset::engine::Task;
 use crate::coreset::files::Records;
 use crate::coreset::numeric::dot;
 use crate::coreset::options::{Geometry, Search};
@@ -19,7 +17,7 @@ use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, LONGEST, Matrix};
 use crate::error::Result;
 use crate::hash::mix_all;
-use crate::whole::WholeFile;
+use crate::store::{self, Store};
 
 /// One row in so many shows how often the approximate search agrees with the exact one; of small
 /// sets more, for about [`CHECKED_AT_LEAST`] in all.
@@ -28,14 +26,15 @@ const CHECKED_AT_LEAST: u64 = 4096;
 
 /// Writes the run of a part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Assign {
+pub struct Assign {
     pub(crate) set: EmbeddingSet,
-    pub(crate) centroids: PathBuf,
+    pub(crate) centroids: String,
     pub(crate) geometry: Geometry,
     pub(crate) search: Search,
     pub(crate) buckets: Buckets,
-    pub(crate) scores: PathBuf,
-    pub(crate) folder: PathBuf,
+    /// The folder of the scores.
+    pub(crate) scores: String,
+    pub(crate) stage: Stage,
 }
 
 /// What dividing a part found.
@@ -68,8 +67,16 @@ impl Task for Assign {
     const NAME: &'static str = "assign";
     type Output = Assigned;
 
-    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Assigned> {
-        let centroids = Centroids::read(&self.centroids, self.set.dims, self.geometry)?;
+    fn parts(&self) -> usize {
+        self.set.parts().len()
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        Some(&self.stage)
+    }
+
+    fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Assigned> {
+        let centroids = Centroids::load(store, &self.centroids, self.set.dims, self.geometry)?;
         let searcher = match self.search {
             Search::Exact => Searcher::Exact(Nearest::new(&centroids, worker.tile)),
             Search::TwoLevel { probes } => {
@@ -78,16 +85,15 @@ impl Task for Assign {
             }
         };
         drop(centroids);
-        let scores: Records<f64> = Records::open(&scores_path(&self.scores, part))?;
+        let scores: Records<f64> = Records::open(store, &scores_key(&self.scores, part))?;
         let mut found = Assigned::default();
         let mut seen = 0;
-        let path = run_path(&self.folder, part);
-        WholeFile::fill(&path, |out| {
+        store::fill(store, &run_key(&self.stage.folder, part), |out| {
             let mut run = RunWriter::new(out, self.buckets, self.set.row_bytes());
             // An eighth of the memory for the mapped rows of a chunk.
             let chunk = (worker.memory / 8 / self.set.row_bytes() as u64).clamp(1024, 1 << 18);
             for shard in &self.set.shards[self.set.parts()[part].clone()] {
-                let image = shard.image.map()?;
+                let image = shard.image.map(store)?;
                 for start in (0..image.rows()).step_by(chunk as usize) {
                     let end = image.rows().min(start + chunk as usize);
                     let labels =

@@ -4,36 +4,39 @@
 mod cluster;
 mod units;
 
-use std::path::PathBuf;
-
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::{Stage, Task};
 use crate::coreset::bucket::{Bucket, Buckets};
 use crate::coreset::centroids::Centroids;
-use crate::coreset::engine::Task;
 use crate::coreset::files::{Scratch, write_records};
 use crate::coreset::histogram::Sizes;
-use crate::coreset::kept::kept_path;
+use crate::coreset::kept::kept_key;
 use crate::coreset::options::{DuplicateOptions, Geometry};
 use crate::coreset::worker::Worker;
 use crate::embeddings::Dtype;
 use crate::error::Result;
+use crate::store::Store;
 use cluster::{Cluster, Found};
 
 /// Writes the survivors of a bucket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Duplicates {
-    pub(crate) runs: PathBuf,
+pub struct Duplicates {
+    /// The folder of the runs, and how many there are.
+    pub(crate) runs: String,
     pub(crate) parts: usize,
     pub(crate) buckets: Buckets,
-    pub(crate) centroids: PathBuf,
+    pub(crate) centroids: String,
     pub(crate) geometry: Geometry,
     pub(crate) dims: usize,
     pub(crate) dtype: Dtype,
     pub(crate) options: DuplicateOptions,
+    /// The threshold's bits: readers of JSON may round the last digit of a number, and no result may
+    /// depend on whether a task was sent.
+    pub(crate) threshold: u64,
     pub(crate) seed: u64,
-    pub(crate) folder: PathBuf,
+    pub(crate) stage: Stage,
 }
 
 /// What reducing a bucket found.
@@ -66,9 +69,23 @@ impl Task for Duplicates {
     const NAME: &'static str = "duplicates";
     type Output = Deduplicated;
 
-    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Deduplicated> {
-        let centroids = Centroids::read(&self.centroids, self.dims, self.geometry)?;
+    fn parts(&self) -> usize {
+        self.buckets.count as usize
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        Some(&self.stage)
+    }
+
+    fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Deduplicated> {
+        let options = DuplicateOptions {
+            threshold: f64::from_bits(self.threshold),
+            ..self.options.clone()
+        };
+        let centroids = Centroids::load(store, &self.centroids, self.dims, self.geometry)?;
+        let scratch = store.scratch();
         let bucket = Bucket::open(
+            store,
             &self.runs,
             self.parts,
             part,
@@ -78,7 +95,7 @@ impl Task for Duplicates {
         )?;
         let clusters = self.buckets.clusters(part);
         let in_memory = worker.memory as usize / 8;
-        let (order, ends) = by_cluster(&bucket, &clusters, in_memory, &self.folder)?;
+        let (order, ends) = by_cluster(&bucket, &clusters, in_memory, scratch)?;
         let cluster = |i: usize| Cluster {
             bucket: &bucket,
             rows: &order[if i == 0 { 0 } else { ends[i - 1] }..ends[i]],
@@ -87,7 +104,7 @@ impl Task for Duplicates {
         };
         let reduce = |i: usize| {
             let cluster = cluster(i);
-            let found = cluster.reduce(&self.options, self.seed, &self.folder, worker);
+            let found = cluster.reduce(&options, self.seed, scratch, worker);
             worker.progress.advance(cluster.rows.len() as u64);
             found
         };
@@ -119,8 +136,7 @@ impl Task for Duplicates {
         }
         summary.kept = kept.len() as u64;
         kept.par_sort_unstable_by_key(|kept| kept.row);
-        let path = kept_path(&self.folder, part);
-        write_records(&path, &kept)?;
+        write_records(store, &kept_key(&self.stage.folder, part), &kept)?;
         bucket.release();
         Ok(summary)
     }

@@ -13,9 +13,9 @@ use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
 use super::sample::{for_each_key, of_shard};
-use crate::coreset::engine::resumable::MANIFEST;
-use crate::coreset::files::{Records, Scratch, remove_file};
+use crate::coreset::files::{Records, Scratch};
 use crate::coreset::kept::Kept;
+use crate::coreset::manifest::MANIFEST;
 use crate::coreset::worker::Worker;
 use crate::embeddings::EmbeddingSet;
 use crate::embeddings::npy::header_bytes;
@@ -23,6 +23,7 @@ use crate::error::{DataError, OptionFault, Result, SetFault};
 use crate::hash::mix_all;
 use crate::images::ImageSource;
 use crate::record::PRETRAIN_PROMPT;
+use crate::store::Store;
 use crate::whole::WholeFile;
 
 /// The files that a selection may leave, but for its manifest and the centroids.
@@ -120,6 +121,16 @@ fn remove_earlier(out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes a file if it is there.
+pub(crate) fn remove_file(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(DataError::io(file, "remove")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Which of the kept keys have a picture, as a word: what `pretrain.json` depends on beside the set
 /// and the options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,14 +163,14 @@ fn image_name(key: &str) -> String {
 /// Writes all files for the chosen rows, each whole, in place of those of an earlier selection; also
 /// which of the keys have a picture, where there are pictures.
 pub(crate) fn write(
+    store: &dyn Store,
     set: &EmbeddingSet,
-    chosen: &Path,
+    chosen: &str,
     out: &Path,
     options: &OutputOptions,
-    work: &Path,
     worker: &Worker<'_>,
 ) -> Result<(Written, Option<Pictured>)> {
-    let records: Records<Kept> = Records::open(chosen)?;
+    let records: Records<Kept> = Records::open(store, chosen)?;
     worker.progress.begin("output", records.len() as u64);
     let mut keys = WholeFile::create_alone(&out.join("keys.txt"))?;
     let mut table = Table::create(&out.join("kept.parquet"))?;
@@ -173,13 +184,15 @@ pub(crate) fn write(
         None => None,
     };
     let in_memory = worker.memory as usize / 8;
-    let mut uids: Option<Scratch<[u64; 2]>> = Some(Scratch::zeros(records.len(), in_memory, work)?);
+    let mut uids: Option<Scratch<[u64; 2]>> =
+        Some(Scratch::zeros(records.len(), in_memory, store.scratch())?);
     let mut written = Written {
         rows: records.len() as u64,
         ..Written::default()
     };
     for shard in 0..set.shards.len() {
         for_each_key(
+            store,
             set,
             shard,
             &records,

@@ -7,12 +7,11 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::windows::Survivors;
-use crate::coreset::engine::Task;
+use super::{Stage, Task};
 use crate::coreset::files::{Records, write_records};
 use crate::coreset::kept::Kept;
 use crate::coreset::search::ranks::{Key, at_rank};
@@ -20,7 +19,7 @@ use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, columns};
 use crate::error::{DataError, Result, RowFault};
 use crate::hash::{mix_all, mix_bytes};
-use crate::whole::WholeFile;
+use crate::store::{self, Store};
 
 /// Keeps the last draw apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"coreset!");
@@ -32,25 +31,32 @@ pub(crate) fn draw_hash(seed: u64, key: &str) -> u64 {
 
 /// Writes the survivors of a bucket after all cuts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Survive {
+pub struct Survive {
     pub(crate) survivors: Survivors,
-    pub(crate) folder: PathBuf,
+    pub(crate) stage: Stage,
 }
 
-/// The path of what a bucket's windows left.
-fn survivors_path(folder: &Path, bucket: usize) -> PathBuf {
-    folder.join(format!("survivors-{bucket:05}.bin"))
+/// The key of what a bucket's windows left.
+fn survivors_key(folder: &str, bucket: usize) -> String {
+    format!("{folder}/survivors-{bucket:05}.bin")
 }
 
 impl Task for Survive {
     const NAME: &'static str = "survivors";
     type Output = u64;
 
-    fn run(&self, part: usize, _worker: &Worker<'_>) -> Result<u64> {
-        let path = survivors_path(&self.folder, part);
-        WholeFile::fill(&path, |out| {
+    fn parts(&self) -> usize {
+        self.survivors.buckets
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        Some(&self.stage)
+    }
+
+    fn run(&self, part: usize, _worker: &Worker<'_>, store: &dyn Store) -> Result<u64> {
+        store::fill(store, &survivors_key(&self.stage.folder, part), |out| {
             let (mut rows, mut written) = (0, Ok(()));
-            self.survivors.for_each(part, |kept| {
+            self.survivors.for_each(store, part, |kept| {
                 if written.is_ok() {
                     written = out.put(bytemuck::bytes_of(kept));
                 }
@@ -66,11 +72,11 @@ impl Task for Survive {
 const RELEASED: usize = 1 << 14;
 
 /// Merges the survivors of all buckets into one file in the order of their rows.
-pub(crate) fn merge(folder: &Path, buckets: usize, path: &Path) -> Result<()> {
+pub(crate) fn merge(store: &dyn Store, folder: &str, buckets: usize, key: &str) -> Result<()> {
     let files = (0..buckets)
-        .map(|bucket| Records::<Kept>::open(&survivors_path(folder, bucket)))
+        .map(|bucket| Records::<Kept>::open(store, &survivors_key(folder, bucket)))
         .collect::<Result<Vec<_>>>()?;
-    WholeFile::fill(path, |out| {
+    store::fill(store, key, |out| {
         let mut heads: BinaryHeap<Reverse<(u64, usize, usize)>> = files
             .iter()
             .enumerate()
@@ -100,6 +106,7 @@ pub(crate) fn of_shard(records: &[Kept], set: &EmbeddingSet, shard: usize) -> Ra
 /// Calls `each(index, key, caption)` for the records that lie in a shard; `index` counts through
 /// all records. Sets without metadata use the row number as key.
 pub(crate) fn for_each_key(
+    store: &dyn Store,
     set: &EmbeddingSet,
     shard: usize,
     records: &[Kept],
@@ -111,7 +118,7 @@ pub(crate) fn for_each_key(
         return Ok(());
     }
     let first_row = set.shards[shard].first_row;
-    let (Some(path), Some(key_column)) = (&set.shards[shard].metadata, &set.key_column) else {
+    let (Some(metadata), Some(key_column)) = (&set.shards[shard].metadata, &set.key_column) else {
         for index in here {
             each(index, &records[index].row.to_string(), "")?;
         }
@@ -121,7 +128,7 @@ pub(crate) fn for_each_key(
     let mut wanted: Vec<&str> = vec![key_column];
     wanted.extend(caption_column);
     let mut next = here.start;
-    columns::for_each_batch(path, &wanted, |first, batch| {
+    columns::for_each_batch(store.open(metadata)?, &wanted, |first, batch, path| {
         let end = first_row + first + batch.num_rows() as u64;
         if next == here.end || records[next].row >= end {
             return Ok(());
@@ -148,51 +155,59 @@ pub(crate) fn for_each_key(
 
 /// Writes the hash of the key of every survivor of a part, in the order of their rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct HashKeys {
+pub struct Keys {
     pub(crate) set: EmbeddingSet,
-    pub(crate) survivors: PathBuf,
+    pub(crate) survivors: String,
     pub(crate) seed: u64,
-    pub(crate) folder: PathBuf,
+    pub(crate) stage: Stage,
 }
 
-fn hashes_path(folder: &Path, part: usize) -> PathBuf {
-    folder.join(format!("hashes-{part:05}.u64"))
+fn hashes_key(folder: &str, part: usize) -> String {
+    format!("{folder}/hashes-{part:05}.u64")
 }
 
-impl Task for HashKeys {
+impl Task for Keys {
     const NAME: &'static str = "keys";
     type Output = u64;
 
-    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<u64> {
-        let records: Records<Kept> = Records::open(&self.survivors)?;
+    fn parts(&self) -> usize {
+        self.set.parts().len()
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        Some(&self.stage)
+    }
+
+    fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<u64> {
+        let records: Records<Kept> = Records::open(store, &self.survivors)?;
         let mut hashes: Vec<u64> = Vec::new();
         for shard in self.set.parts()[part].clone() {
-            for_each_key(&self.set, shard, &records, false, |_, key, _| {
+            for_each_key(store, &self.set, shard, &records, false, |_, key, _| {
                 hashes.push(draw_hash(self.seed, key));
                 Ok(())
             })?;
         }
         worker.progress.advance(hashes.len() as u64);
-        let path = hashes_path(&self.folder, part);
-        write_records(&path, &hashes)?;
+        write_records(store, &hashes_key(&self.stage.folder, part), &hashes)?;
         Ok(hashes.len() as u64)
     }
 }
 
 /// Writes the drawn survivors, in the order of their rows.
 pub(crate) fn draw(
-    survivors: &Path,
-    hashes: &Path,
+    store: &dyn Store,
+    survivors: &str,
+    hashes: &str,
     parts: usize,
     sample: u64,
-    path: &Path,
+    key: &str,
 ) -> Result<()> {
-    let records: Records<Kept> = Records::open(survivors)?;
+    let records: Records<Kept> = Records::open(store, survivors)?;
     let count = records.len() as u64;
     let pass = |see: &mut dyn FnMut(Key)| -> Result<()> {
         let mut rows = records.iter();
         for part in 0..parts {
-            let hashes: Records<u64> = Records::open(&hashes_path(hashes, part))?;
+            let hashes: Records<u64> = Records::open(store, &hashes_key(hashes, part))?;
             for (hash, kept) in hashes.iter().zip(&mut rows) {
                 see((*hash, kept.row));
             }
@@ -200,7 +215,7 @@ pub(crate) fn draw(
         Ok(())
     };
     let last = at_rank(sample - 1, count, pass)?;
-    WholeFile::fill(path, |out| {
+    store::fill(store, key, |out| {
         let (mut index, mut written) = (0, Ok(()));
         pass(&mut |key| {
             if key <= last && written.is_ok() {
@@ -208,6 +223,6 @@ pub(crate) fn draw(
             }
             index += 1;
         })?;
-        Ok(written?)
+        written
     })
 }

@@ -1,13 +1,11 @@
 //! The first look at every number of a set: rows that cannot be used, and the similarity of each
 //! image and its caption.
 
-use std::path::PathBuf;
-
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::{Stage, Task};
 use crate::coreset::content::content_hash;
-use crate::coreset::engine::Task;
 use crate::coreset::files::write_records;
 use crate::coreset::histogram::Cosines;
 use crate::coreset::numeric::dot;
@@ -16,18 +14,19 @@ use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, LONGEST, Matrix, SHORTEST, columns};
 use crate::error::{DataError, Result, RowFault, SetFault, Unusable};
 use crate::hash::mix_all;
+use crate::store::{EMBEDDINGS, Store};
 
 /// Rows looked at by one thread at a time.
 const BLOCK: usize = 1024;
 
 /// Reads every row of a part, and writes the score of each: NaN for a row that is left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Scan {
+pub struct Scan {
     pub(crate) set: EmbeddingSet,
     pub(crate) invalid: Invalid,
     pub(crate) similarity: Similarity,
     pub(crate) needs_scores: bool,
-    pub(crate) folder: PathBuf,
+    pub(crate) stage: Stage,
 }
 
 /// What a part's scan found.
@@ -37,7 +36,7 @@ pub struct Scanned {
     pub rows: u64,
     /// Rows left out because they cannot be used.
     pub dropped: u64,
-    /// The first few of them, with what is wrong.
+    /// The first few of them, with what is wrong: by path in a report, by key before.
     pub faults: Vec<String>,
     /// A hash of all image and text rows and of the metadata's scores.
     pub content: u64,
@@ -82,37 +81,47 @@ fn millionths(score: f64) -> i64 {
     (1e6 * score).round() as i64
 }
 
-/// The path of a part's scores: one float64 a row.
-pub(crate) fn scores_path(folder: &std::path::Path, part: usize) -> PathBuf {
-    folder.join(format!("scores-{part:05}.f64"))
+/// The key of a part's scores: one float64 a row.
+pub(crate) fn scores_key(folder: &str, part: usize) -> String {
+    format!("{folder}/scores-{part:05}.f64")
 }
 
 impl Task for Scan {
     const NAME: &'static str = "scan";
     type Output = Scanned;
 
-    fn run(&self, part: usize, worker: &Worker<'_>) -> Result<Scanned> {
+    fn parts(&self) -> usize {
+        self.set.parts().len()
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        Some(&self.stage)
+    }
+
+    fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Scanned> {
         let mut found = Scanned::default();
         let mut scores = Vec::new();
         for shard in &self.set.shards[self.set.parts()[part].clone()] {
-            let image = shard.image.map()?;
+            let image = shard.image.map(store)?;
             let text = match &shard.text {
-                Some(text) if self.set.score_column.is_none() => Some((text.map()?, &text.path)),
+                Some(text) if self.set.score_column.is_none() => {
+                    Some((text.map(store)?, &text.key))
+                }
                 _ => None,
             };
             let given = match (&self.set.score_column, &shard.metadata) {
-                (Some(column), Some(path)) => {
+                (Some(column), Some(key)) => {
                     let mut given = Vec::with_capacity(shard.rows() as usize);
-                    columns::for_each_batch(path, &[column], |_, batch| {
+                    columns::for_each_batch(store.open(key)?, &[column], |_, batch, path| {
                         given.extend(columns::scores(path, batch, column)?);
                         Ok(())
                     })?;
-                    Some((given, path))
+                    Some((given, key))
                 }
                 _ => None,
             };
             if self.needs_scores && text.is_none() && given.is_none() {
-                return Err(DataError::set(&self.set.folder, SetFault::NoTexts));
+                return Err(DataError::set(store.path(EMBEDDINGS), SetFault::NoTexts));
             }
             let blocks = self.blocks(
                 &image,
@@ -126,23 +135,19 @@ impl Task for Scan {
                 found.shifted += block.shifted;
                 let first = index * BLOCK;
                 for (row, what) in block.faults {
-                    let path = match (what, &text, &given) {
-                        (Unusable::TextNotFinite | Unusable::TextLength, Some((_, path)), _) => {
-                            path
-                        }
-                        (Unusable::Score, _, Some((_, path))) => path,
-                        _ => &shard.image.path,
+                    let key = match (what, &text, &given) {
+                        (Unusable::TextNotFinite | Unusable::TextLength, Some((_, key)), _) => key,
+                        (Unusable::Score, _, Some((_, key))) => key,
+                        _ => &shard.image.key,
                     };
                     if self.invalid == Invalid::Error {
                         let fault = RowFault::Unusable(what);
-                        return Err(DataError::row(path, (first + row) as u64, fault));
+                        let row = (first + row) as u64;
+                        return Err(DataError::row(store.path(key), row, fault));
                     }
                     if found.faults.len() < FAULTS {
-                        found.faults.push(format!(
-                            "{}: row {}: {what}",
-                            path.display(),
-                            first + row
-                        ));
+                        let fault = format!("{key}: row {}: {what}", first + row);
+                        found.faults.push(fault);
                     }
                 }
                 for score in &block.scores {
@@ -156,8 +161,7 @@ impl Task for Scan {
             }
         }
         found.rows = scores.len() as u64;
-        let path = scores_path(&self.folder, part);
-        write_records(&path, &scores)?;
+        write_records(store, &scores_key(&self.stage.folder, part), &scores)?;
         Ok(found)
     }
 }

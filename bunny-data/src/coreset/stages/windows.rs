@@ -1,19 +1,18 @@
 //! Steps 2 and 3: the rows within ranges of ranks.
 
-use std::path::PathBuf;
-
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::coreset::engine::{Engine, Task};
+use super::Task;
 use crate::coreset::files::Records;
 use crate::coreset::histogram::Cosines;
-use crate::coreset::kept::{Kept, kept_path};
+use crate::coreset::kept::{Kept, kept_key};
 use crate::coreset::numeric::ordered;
-use crate::coreset::options::{Order, Scope, Window};
+use crate::coreset::options::{Order, Window};
 use crate::coreset::search::ranks::{Key, Seen, Select};
 use crate::coreset::worker::Worker;
 use crate::error::Result;
+use crate::store::Store;
 
 /// What a window ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,15 +60,21 @@ pub(crate) enum Cut {
 /// The survivors of buckets after some cuts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Survivors {
-    pub(crate) folder: PathBuf,
+    /// The folder of what the first step left.
+    pub(crate) folder: String,
     pub(crate) buckets: usize,
     pub(crate) cuts: Vec<Cut>,
 }
 
 impl Survivors {
     /// Calls `each` with the survivors of one bucket, in the order of their rows.
-    pub(crate) fn for_each(&self, bucket: usize, mut each: impl FnMut(&Kept)) -> Result<()> {
-        let records: Records<Kept> = Records::open(&kept_path(&self.folder, bucket))?;
+    pub(crate) fn for_each(
+        &self,
+        store: &dyn Store,
+        bucket: usize,
+        mut each: impl FnMut(&Kept),
+    ) -> Result<()> {
+        let records: Records<Kept> = Records::open(store, &kept_key(&self.folder, bucket))?;
         // Cuts by key alone are made while reading; one within clusters needs the bucket's rows.
         let direct = self
             .cuts
@@ -136,39 +141,48 @@ fn per_cluster(mut rows: Vec<Kept>, by: By, window: &Window) -> Vec<Kept> {
 
 /// Looks at the keys of a bucket's survivors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Look {
-    survivors: Survivors,
-    by: By,
-    order: Order,
-    select: Select,
+pub struct Rank {
+    pub(crate) survivors: Survivors,
+    pub(crate) by: By,
+    pub(crate) order: Order,
+    pub(crate) select: Select,
 }
 
-impl Task for Look {
+impl Task for Rank {
     const NAME: &'static str = "rank";
     type Output = Seen;
 
-    fn run(&self, part: usize, _worker: &Worker<'_>) -> Result<Seen> {
+    fn parts(&self) -> usize {
+        self.survivors.buckets
+    }
+
+    fn run(&self, part: usize, _worker: &Worker<'_>, store: &dyn Store) -> Result<Seen> {
         let mut looking = self.select.looking();
-        self.survivors
-            .for_each(part, |kept| looking.see(self.by.key(self.order, kept)))?;
+        self.survivors.for_each(store, part, |kept| {
+            looking.see(self.by.key(self.order, kept));
+        })?;
         Ok(looking.seen())
     }
 }
 
 /// Counts a bucket's survivors and the values that will be ranked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Count {
-    survivors: Survivors,
-    by: By,
+pub struct Count {
+    pub(crate) survivors: Survivors,
+    pub(crate) by: By,
 }
 
 impl Task for Count {
     const NAME: &'static str = "count";
     type Output = (u64, Cosines);
 
-    fn run(&self, part: usize, _worker: &Worker<'_>) -> Result<Self::Output> {
+    fn parts(&self) -> usize {
+        self.survivors.buckets
+    }
+
+    fn run(&self, part: usize, _worker: &Worker<'_>, store: &dyn Store) -> Result<Self::Output> {
         let (mut rows, mut values) = (0, Cosines::default());
-        self.survivors.for_each(part, |kept| {
+        self.survivors.for_each(store, part, |kept| {
             rows += 1;
             values.add(self.by.of(kept));
         })?;
@@ -190,81 +204,8 @@ pub struct Ranked {
     pub bounds: [Option<f64>; 2],
 }
 
-/// Counts the survivors so far, and the values of what is named.
-pub(crate) fn count(engine: &impl Engine, survivors: &Survivors, by: By) -> Result<(u64, Cosines)> {
-    let task = Count {
-        survivors: survivors.clone(),
-        by,
-    };
-    let counts = engine.map_buckets(&task, survivors.buckets)?;
-    let merged = engine.merge(counts, |a, b| {
-        a.0 += b.0;
-        a.1.merge(&b.1);
-    });
-    Ok(merged.unwrap_or_default())
-}
-
-/// Finds out which of the survivors lie within a window, and adds that cut to them.
-pub(crate) fn cut(
-    engine: &impl Engine,
-    survivors: &mut Survivors,
-    by: By,
-    window: Window,
-) -> Result<Ranked> {
-    let (rows, values) = count(engine, survivors, by)?;
-    let mut ranked = Ranked {
-        rows,
-        values,
-        ..Ranked::default()
-    };
-    if window.scope == Scope::PerCluster {
-        survivors.cuts.push(Cut::PerCluster { by, window });
-        ranked.kept = count(engine, survivors, by)?.0;
-        return Ok(ranked);
-    }
-    let ranks = window.ranks(rows);
-    ranked.kept = ranks.end - ranks.start;
-    if ranks.is_empty() {
-        survivors.cuts.push(Cut::Nothing);
-        return Ok(ranked);
-    }
-    let inside: Vec<u64> = [ranks.start, ranks.end]
-        .into_iter()
-        .filter(|rank| *rank < rows)
-        .collect();
-    let mut look = Look {
-        survivors: survivors.clone(),
-        by,
-        order: window.order,
-        select: Select::new(&inside, rows),
-    };
-    let keys = loop {
-        if let Some(found) = look.select.found() {
-            break found;
-        }
-        let seen = engine.map_buckets(&look, survivors.buckets)?;
-        if let Some(seen) = engine.merge(seen, Seen::merge) {
-            look.select.advance(seen);
-        }
-    };
-    let value = |key: &Key| {
-        unordered(match window.order {
-            Order::Descending => !key.0,
-            Order::Ascending => key.0,
-        })
-    };
-    ranked.bounds = [keys.first().map(value), keys.get(1).map(value)];
-    survivors.cuts.push(Cut::Between {
-        by,
-        order: window.order,
-        from: keys.first().copied(),
-        to: keys.get(1).copied(),
-    });
-    Ok(ranked)
-}
-
 /// The value of an ordered integer.
-fn unordered(key: u64) -> f64 {
+pub(crate) fn unordered(key: u64) -> f64 {
     f64::from_bits(if key >> 63 == 1 {
         key & !(1 << 63)
     } else {
