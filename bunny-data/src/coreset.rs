@@ -32,15 +32,14 @@
 //! # Ok::<(), bunny_data::coreset::DataError>(())
 //! ```
 
+mod arrays;
 mod bucket;
 mod centroids;
-mod content;
 pub mod engine;
-mod files;
+mod fast_hash;
 mod histogram;
-mod kept;
+mod in_memory;
 mod manifest;
-mod memory;
 mod numeric;
 mod options;
 mod pipeline;
@@ -50,12 +49,13 @@ mod report;
 mod resources;
 mod search;
 mod stages;
+mod survivor;
 mod tiles;
 mod worker;
 
 pub use self::centroids::Centroids;
 pub use self::histogram::{Cosines, Sizes};
-pub use self::memory::{assign, components, in_window, train, train_from};
+pub use self::in_memory::{assign, components, in_window, train, train_from};
 pub use self::options::{
     ClusterOptions, CoresetOptions, DuplicateOptions, Edge, Geometry, Group, Invalid, Keep, Median,
     Order, Scope, Search, Similarity, Start, Window, WindowOptions,

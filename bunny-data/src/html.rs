@@ -25,12 +25,12 @@ pub(crate) fn title(file: &Path) -> String {
     name.display().to_string()
 }
 
-/// A page that needs nothing but itself.
-pub(crate) fn page(title: &str, body: &str) -> String {
+/// A page that needs nothing but itself; `style` is what it has beyond the others.
+pub(crate) fn page(title: &str, style: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\n\
-         <style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n{body}</body></html>\n",
+         <style>{STYLE}{style}</style></head><body>\n<h1>{title}</h1>\n{body}</body></html>\n",
         title = escape(title)
     )
 }
@@ -82,6 +82,7 @@ mod tests {
     fn text_cannot_leave_its_place() {
         let page = page(
             "<script>",
+            "",
             &bars(&[("a\"<b>&'".to_owned(), 3), ("none".to_owned(), 0)]),
         );
         assert!(

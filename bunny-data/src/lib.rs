@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod caught;
 pub mod coreset;
 pub mod embeddings;
 mod error;
@@ -9,6 +8,7 @@ mod html;
 pub mod images;
 pub mod mix;
 pub mod order;
+mod panic_guard;
 pub mod picture_world;
 pub mod preview;
 pub mod record;

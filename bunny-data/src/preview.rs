@@ -61,7 +61,7 @@ pub fn preview(file: &RecordFile, options: &PreviewOptions<'_>) -> Result<String
         options.seed,
         articles.concat()
     );
-    Ok(html::page(&html::title(file.path()), &body))
+    Ok(html::page(&html::title(file.path()), "", &body))
 }
 
 fn article(file: &RecordFile, index: usize, options: &PreviewOptions<'_>) -> String {

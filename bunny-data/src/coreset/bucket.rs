@@ -14,7 +14,7 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 use memmap2::Mmap;
 
-use super::files::Resident;
+use super::arrays::Resident;
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::{map_file, release, to_f32};
 use crate::error::{DataError, Result, WorkFault};

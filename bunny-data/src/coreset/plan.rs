@@ -9,13 +9,13 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::centroids::Centroids;
-use super::content::content_hash;
-use super::kept::Kept;
+use super::fast_hash::fast_hash;
 use super::numeric::dot;
 use super::options::Geometry;
 use super::resources::search_bytes;
 use super::search::lloyd;
 use super::search::nearest::{Nearest, Plain};
+use super::survivor::Survivor;
 use super::worker::{DiskUse, Worker};
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::to_f32;
@@ -123,7 +123,7 @@ pub fn calibrate(options: &PlanOptions, folder: &Path, worker: &Worker<'_>) -> R
                 let mut values = vec![0.0; block.len() / options.dtype.size()];
                 to_f32(block, options.dtype, &mut values);
                 let products: f64 = values.chunks(dims).map(|row| 1.5 * dot(row, row)).sum();
-                (products as usize) ^ content_hash(block) as usize
+                (products as usize) ^ fast_hash(block) as usize
             })
             .reduce(|| 0, |a, b| a ^ b)
     });
@@ -206,7 +206,7 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
         }
     };
     // The paper's share of rows left by the first step, in the records that are ranked.
-    let kept = 0.464 * n * size_of::<Kept>() as f64;
+    let kept = 0.464 * n * size_of::<Survivor>() as f64;
     let steps = vec![
         step("scan", 0.0, 2.0 * n * row, 8.0 * n, 0, 2.0 * n * row),
         step(

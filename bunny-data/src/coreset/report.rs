@@ -1,6 +1,6 @@
 //! What a selection did, as `report.json` for programs and `report.html` for people.
 
-mod html;
+mod charts;
 
 use std::path::Path;
 
@@ -157,7 +157,7 @@ pub(crate) fn write_report(report: &mut Report, out: &Path) -> Result<()> {
         file.put(b"\n")
     })?;
     WholeFile::fill(&out.join("report.html"), |file| {
-        file.put(html::page(report).as_bytes())
+        file.put(charts::page(report).as_bytes())
     })?;
     Ok(())
 }

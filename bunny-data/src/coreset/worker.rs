@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::kept::Kept;
+use super::survivor::Survivor;
 
 /// What a task may use, and whom it tells how far it is. No result depends on it.
 #[derive(Clone, Copy)]
@@ -67,7 +67,7 @@ impl DiskUse {
             unpacked,
             training: sample * (row_bytes + size_of::<u32>() as u64) + 2 * centroids,
             buckets: rows * (row_bytes + 24),
-            tables: rows * (8 + 2 * size_of::<Kept>() as u64),
+            tables: rows * (8 + 2 * size_of::<Survivor>() as u64),
         }
     }
 

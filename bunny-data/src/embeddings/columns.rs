@@ -12,8 +12,8 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::npy::Dtype;
-use crate::caught::guarded;
 use crate::error::{ColumnFault, DataError, ParquetFault, Result, RowFault};
+use crate::panic_guard::guarded;
 use crate::store::Opened;
 
 /// Rows read at a time.

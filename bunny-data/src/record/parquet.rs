@@ -20,8 +20,8 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 
-use crate::caught::guarded;
 use crate::error::{DataError, ParquetFault, Result};
+use crate::panic_guard::guarded;
 
 /// Rows decoded together.
 const WINDOW_ROWS: usize = 2048;

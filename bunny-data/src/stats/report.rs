@@ -65,7 +65,7 @@ impl Stats {
                 pictures.distinct, pictures.sampled, pictures.unreadable
             );
         }
-        html::page(&html::title(&self.file), &body)
+        html::page(&html::title(&self.file), "", &body)
     }
 
     /// Some lines for a terminal.

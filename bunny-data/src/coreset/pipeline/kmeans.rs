@@ -1,9 +1,9 @@
 //! Centroids for a set: a seeded sample, and k-means on it, each round written down. The rows are
 //! labelled in parts; their means are made here.
 
+use crate::coreset::arrays::Records;
 use crate::coreset::centroids::Centroids;
 use crate::coreset::engine::{AnyTask, Engine, drive, merged};
-use crate::coreset::files::Records;
 use crate::coreset::options::ClusterOptions;
 use crate::coreset::search::lloyd;
 use crate::coreset::search::ranks::{Key, at_rank};

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::scan::scores_key;
 use super::{Stage, Task};
+use crate::coreset::arrays::Records;
 use crate::coreset::bucket::{Buckets, RunWriter, Tag, run_key};
 use crate::coreset::centroids::Centroids;
-use crate::coreset::files::Records;
 use crate::coreset::numeric::dot;
 use crate::coreset::options::{Geometry, Search};
 use crate::coreset::search::nearest::{Nearest, Workspace};

@@ -8,17 +8,18 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Stage, Task};
+use crate::coreset::arrays::{Scratch, write_records};
 use crate::coreset::bucket::{Bucket, Buckets};
 use crate::coreset::centroids::Centroids;
-use crate::coreset::files::{Scratch, write_records};
 use crate::coreset::histogram::Sizes;
-use crate::coreset::kept::kept_key;
 use crate::coreset::options::{DuplicateOptions, Geometry};
+use crate::coreset::survivor::kept_key;
 use crate::coreset::worker::Worker;
 use crate::embeddings::Dtype;
 use crate::error::Result;
 use crate::store::Store;
-use cluster::{Cluster, Found};
+use cluster::{Found, deduplicate};
+use units::Cluster;
 
 /// Writes the survivors of a bucket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,9 +103,9 @@ impl Task for Duplicates {
             number: clusters.start + i as u32,
             centroid: centroids.row(clusters.start as usize + i),
         };
-        let reduce = |i: usize| {
+        let find = |i: usize| {
             let cluster = cluster(i);
-            let found = cluster.reduce(&options, self.seed, scratch, worker);
+            let found = deduplicate(&cluster, &options, self.seed, scratch, worker);
             worker.progress.advance(cluster.rows.len() as u64);
             found
         };
@@ -115,13 +116,13 @@ impl Task for Duplicates {
         let is_large = |i: &usize| cluster(*i).rows.len() > large;
         let mut found: Vec<Option<Found>> = (0..clusters.len()).map(|_| None).collect();
         for i in (0..clusters.len()).filter(is_large) {
-            found[i] = Some(reduce(i)?);
+            found[i] = Some(find(i)?);
         }
         found
             .par_iter_mut()
             .enumerate()
             .filter(|(_, found)| found.is_none())
-            .try_for_each(|(i, found)| reduce(i).map(|new| *found = Some(new)))?;
+            .try_for_each(|(i, found)| find(i).map(|new| *found = Some(new)))?;
 
         let mut summary = Deduplicated {
             rows: bucket.len() as u64,

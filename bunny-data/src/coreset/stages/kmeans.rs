@@ -6,8 +6,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
+use crate::coreset::arrays::{Records, Resident, write_records};
 use crate::coreset::centroids::Centroids;
-use crate::coreset::files::{Records, Resident, write_records};
 use crate::coreset::options::Geometry;
 use crate::coreset::search::nearest::{Nearest, Rows};
 use crate::coreset::worker::Worker;

@@ -13,9 +13,9 @@ use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
 use super::sample::{for_each_key, of_shard};
-use crate::coreset::files::{Records, Scratch};
-use crate::coreset::kept::Kept;
+use crate::coreset::arrays::{Records, Scratch};
 use crate::coreset::manifest::MANIFEST;
+use crate::coreset::survivor::Survivor;
 use crate::coreset::worker::Worker;
 use crate::embeddings::EmbeddingSet;
 use crate::embeddings::npy::header_bytes;
@@ -170,7 +170,7 @@ pub(crate) fn write(
     options: &OutputOptions,
     worker: &Worker<'_>,
 ) -> Result<(Written, Option<Pictured>)> {
-    let records: Records<Kept> = Records::open(store, chosen)?;
+    let records: Records<Survivor> = Records::open(store, chosen)?;
     worker.progress.begin("output", records.len() as u64);
     let mut keys = WholeFile::create_alone(&out.join("keys.txt"))?;
     let mut table = Table::create(&out.join("kept.parquet"))?;
@@ -282,7 +282,7 @@ struct Table {
     writer: ArrowWriter<WholeFile>,
     path: PathBuf,
     keys: Vec<String>,
-    rows: Vec<Kept>,
+    rows: Vec<Survivor>,
 }
 
 impl Table {
@@ -303,7 +303,7 @@ impl Table {
         })
     }
 
-    fn push(&mut self, key: &str, kept: &Kept) -> Result<()> {
+    fn push(&mut self, key: &str, kept: &Survivor) -> Result<()> {
         self.keys.push(key.to_owned());
         self.rows.push(*kept);
         if self.rows.len() < BATCH {
@@ -341,10 +341,11 @@ fn unwritten(path: &Path) -> impl FnOnce(ParquetError) -> DataError {
     }
 }
 
-fn batch(keys: &[String], rows: &[Kept]) -> Result<RecordBatch, ParquetError> {
-    let words = |of: fn(&Kept) -> u64| Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)));
+fn batch(keys: &[String], rows: &[Survivor]) -> Result<RecordBatch, ParquetError> {
+    let words =
+        |of: fn(&Survivor) -> u64| Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)));
     let reals =
-        |of: fn(&Kept) -> f64| Arc::new(Float64Array::from_iter_values(rows.iter().map(of)));
+        |of: fn(&Survivor) -> f64| Arc::new(Float64Array::from_iter_values(rows.iter().map(of)));
     let columns: [(&str, ArrayRef); 8] = [
         ("key", Arc::new(StringArray::from_iter_values(keys))),
         ("row", words(|kept| kept.row)),

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::windows::Survivors;
 use super::{Stage, Task};
-use crate::coreset::files::{Records, write_records};
-use crate::coreset::kept::Kept;
+use crate::coreset::arrays::{Records, write_records};
 use crate::coreset::search::ranks::{Key, at_rank};
+use crate::coreset::survivor::Survivor;
 use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, columns};
 use crate::error::{DataError, Result, RowFault};
@@ -74,7 +74,7 @@ const RELEASED: usize = 1 << 14;
 /// Merges the survivors of all buckets into one file in the order of their rows.
 pub(crate) fn merge(store: &dyn Store, folder: &str, buckets: usize, key: &str) -> Result<()> {
     let files = (0..buckets)
-        .map(|bucket| Records::<Kept>::open(store, &survivors_key(folder, bucket)))
+        .map(|bucket| Records::<Survivor>::open(store, &survivors_key(folder, bucket)))
         .collect::<Result<Vec<_>>>()?;
     store::fill(store, key, |out| {
         let mut heads: BinaryHeap<Reverse<(u64, usize, usize)>> = files
@@ -96,7 +96,7 @@ pub(crate) fn merge(store: &dyn Store, folder: &str, buckets: usize, key: &str) 
 }
 
 /// The records of a file in the order of rows that lie in a shard.
-pub(crate) fn of_shard(records: &[Kept], set: &EmbeddingSet, shard: usize) -> Range<usize> {
+pub(crate) fn of_shard(records: &[Survivor], set: &EmbeddingSet, shard: usize) -> Range<usize> {
     let shard = &set.shards[shard];
     let end = shard.first_row + shard.rows();
     records.partition_point(|kept| kept.row < shard.first_row)
@@ -109,7 +109,7 @@ pub(crate) fn for_each_key(
     store: &dyn Store,
     set: &EmbeddingSet,
     shard: usize,
-    records: &[Kept],
+    records: &[Survivor],
     captions: bool,
     mut each: impl FnMut(usize, &str, &str) -> Result<()>,
 ) -> Result<()> {
@@ -179,7 +179,7 @@ impl Task for Keys {
     }
 
     fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<u64> {
-        let records: Records<Kept> = Records::open(store, &self.survivors)?;
+        let records: Records<Survivor> = Records::open(store, &self.survivors)?;
         let mut hashes: Vec<u64> = Vec::new();
         for shard in self.set.parts()[part].clone() {
             for_each_key(store, &self.set, shard, &records, false, |_, key, _| {
@@ -202,7 +202,7 @@ pub(crate) fn draw(
     sample: u64,
     key: &str,
 ) -> Result<()> {
-    let records: Records<Kept> = Records::open(store, survivors)?;
+    let records: Records<Survivor> = Records::open(store, survivors)?;
     let count = records.len() as u64;
     let pass = |see: &mut dyn FnMut(Key)| -> Result<()> {
         let mut rows = records.iter();

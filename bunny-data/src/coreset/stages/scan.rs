@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Stage, Task};
-use crate::coreset::content::content_hash;
-use crate::coreset::files::write_records;
+use crate::coreset::arrays::write_records;
+use crate::coreset::fast_hash::fast_hash;
 use crate::coreset::histogram::Cosines;
 use crate::coreset::numeric::dot;
 use crate::coreset::options::{Invalid, Similarity};
@@ -184,15 +184,15 @@ impl Scan {
                     let rows = range.len();
                     let images = &mut images[..rows * dims];
                     image.load(range.clone(), images);
-                    let mut hash = content_hash(image.bytes(range.clone()));
+                    let mut hash = fast_hash(image.bytes(range.clone()));
                     if let Some(text) = text {
                         text.load(range.clone(), &mut texts[..rows * dims]);
-                        hash = mix_all(&[hash, content_hash(text.bytes(range.clone()))]);
+                        hash = mix_all(&[hash, fast_hash(text.bytes(range.clone()))]);
                     }
                     if let Some(given) = given {
                         hash = mix_all(&[
                             hash,
-                            content_hash(bytemuck::cast_slice(&given[range.clone()])),
+                            fast_hash(bytemuck::cast_slice(&given[range.clone()])),
                         ]);
                     }
                     let mut block = Block {

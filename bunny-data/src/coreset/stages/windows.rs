@@ -4,12 +4,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::coreset::files::Records;
+use crate::coreset::arrays::Records;
 use crate::coreset::histogram::Cosines;
-use crate::coreset::kept::{Kept, kept_key};
 use crate::coreset::numeric::ordered;
 use crate::coreset::options::{Order, Window};
 use crate::coreset::search::ranks::{Key, Seen, Select};
+use crate::coreset::survivor::{Survivor, kept_key};
 use crate::coreset::worker::Worker;
 use crate::error::Result;
 use crate::store::Store;
@@ -22,7 +22,7 @@ pub(crate) enum By {
 }
 
 impl By {
-    fn of(self, kept: &Kept) -> f64 {
+    fn of(self, kept: &Survivor) -> f64 {
         match self {
             Self::Score => kept.score,
             Self::Centroid => kept.centroid,
@@ -30,7 +30,7 @@ impl By {
     }
 
     /// The key of a row: ascending keys are ascending ranks.
-    fn key(self, order: Order, kept: &Kept) -> Key {
+    fn key(self, order: Order, kept: &Survivor) -> Key {
         let value = ordered(self.of(kept));
         match order {
             Order::Descending => (!value, kept.row),
@@ -72,9 +72,9 @@ impl Survivors {
         &self,
         store: &dyn Store,
         bucket: usize,
-        mut each: impl FnMut(&Kept),
+        mut each: impl FnMut(&Survivor),
     ) -> Result<()> {
-        let records: Records<Kept> = Records::open(store, &kept_key(&self.folder, bucket))?;
+        let records: Records<Survivor> = Records::open(store, &kept_key(&self.folder, bucket))?;
         // Cuts by key alone are made while reading; one within clusters needs the bucket's rows.
         let direct = self
             .cuts
@@ -107,7 +107,7 @@ impl Survivors {
 }
 
 impl Cut {
-    fn keeps(&self, kept: &Kept) -> bool {
+    fn keeps(&self, kept: &Survivor) -> bool {
         match self {
             Self::Between {
                 by,
@@ -125,9 +125,9 @@ impl Cut {
 }
 
 /// The rows of each cluster within a window, in the order of their rows.
-fn per_cluster(mut rows: Vec<Kept>, by: By, window: &Window) -> Vec<Kept> {
+fn per_cluster(mut rows: Vec<Survivor>, by: By, window: &Window) -> Vec<Survivor> {
     rows.par_sort_unstable_by_key(|kept| (kept.cluster, by.key(window.order, kept)));
-    let mut inside: Vec<Kept> = rows
+    let mut inside: Vec<Survivor> = rows
         .chunk_by(|a, b| a.cluster == b.cluster)
         .flat_map(|cluster| {
             let ranks = window.ranks(cluster.len() as u64);

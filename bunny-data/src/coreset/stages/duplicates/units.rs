@@ -1,17 +1,33 @@
-//! The different rows of a cluster: those of the same bits count once.
+//! A cluster, and its different rows: those of the same bits count once.
 
 use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::cluster::Cluster;
-use crate::coreset::content::content_hash;
-use crate::coreset::files::Scratch;
+use crate::coreset::arrays::Scratch;
+use crate::coreset::bucket::{Bucket, Tag};
+use crate::coreset::fast_hash::fast_hash;
 use crate::coreset::numeric::{distance_squared, dot, scale};
 use crate::coreset::options::{DuplicateOptions, Similarity};
 use crate::coreset::search::pairs::Units;
 use crate::error::Result;
+
+/// A cluster of a bucket: its rows are `rows[i]` of the bucket, in the order of the set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cluster<'a> {
+    pub(crate) bucket: &'a Bucket,
+    pub(crate) rows: &'a [u64],
+    pub(crate) number: u32,
+    pub(crate) centroid: &'a [f32],
+}
+
+impl Cluster<'_> {
+    /// What is known of a row beside its numbers.
+    pub(crate) fn tag(&self, index: usize) -> Tag {
+        self.bucket.tag(self.rows[index] as usize)
+    }
+}
 
 /// Rows of the same bits: they count as one in products, and each for itself in ranks.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -34,7 +50,7 @@ pub(super) fn collapse(
     let mut hashes: Scratch<[u64; 2]> = Scratch::zeros(n, in_memory, scratch)?;
     hashes.par_iter_mut().enumerate().for_each(|(i, hash)| {
         *hash = [
-            content_hash(cluster.bucket.bytes(cluster.rows[i] as usize)),
+            fast_hash(cluster.bucket.bytes(cluster.rows[i] as usize)),
             i as u64,
         ];
     });

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 /// A row that stands for its group of duplicates.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-pub struct Kept {
+pub struct Survivor {
     /// The row of the set.
     pub row: u64,
     /// The group it stands for: the least row of it.
@@ -23,7 +23,7 @@ pub struct Kept {
     padding: u32,
 }
 
-impl Kept {
+impl Survivor {
     pub(crate) fn new(
         row: u64,
         component: u64,

@@ -6,15 +6,12 @@ use super::Report;
 use crate::coreset::histogram::{Cosines, Sizes};
 use crate::coreset::options::{Order, Window};
 use crate::coreset::stages::windows::Ranked;
+use crate::html;
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;\
-padding:0 1rem;color:#222;background:#fff}table{border-collapse:collapse;width:100%}\
-td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right}\
-td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto}\
-rect{fill:#9db4c8}rect.in{fill:#c2410c}text{font-size:11px;fill:#555}\
-.warning{border-left:4px solid #c2410c;padding-left:.8rem}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}\
-text{fill:#aaa}}";
+/// What charts and warnings look like.
+const STYLE: &str = "svg.chart{width:100%;height:auto}svg.chart rect{fill:#9db4c8}\
+svg.chart rect.in{fill:#c2410c}svg.chart text{font-size:11px}\
+.warning{border-left:4px solid #c2410c;padding-left:.8rem}";
 
 /// One bar of a chart.
 struct Bar {
@@ -25,25 +22,22 @@ struct Bar {
 
 /// The whole page.
 pub(super) fn page(report: &Report) -> String {
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Coreset of {} rows</title><style>{STYLE}</style>\n\
-         <h1>Coreset: {} of {} rows</h1>\n",
-        grouped(report.scanned.rows),
+    let title = format!(
+        "Coreset: {} of {} rows",
         grouped(report.written.rows),
-        grouped(report.scanned.rows),
+        grouped(report.scanned.rows)
     );
+    let mut body = String::new();
     for warning in report.warnings() {
-        let _ = writeln!(page, "<p class=\"warning\">{}</p>", escaped(&warning));
+        let _ = writeln!(body, "<p class=\"warning\">{}</p>", html::escape(&warning));
     }
-    page.push_str(
+    body.push_str(
         "<table><tr><th>after</th><th>rows</th><th>of the set</th><th>the paper's rows</th>\
          <th>of 2.05 billion</th></tr>\n",
     );
     for step in report.steps() {
         let _ = writeln!(
-            page,
+            body,
             "<tr><td>{}</td><td>{}</td><td>{:.3} %</td><td>{} M</td><td>{:.3} %</td></tr>",
             step.name,
             grouped(step.kept),
@@ -52,10 +46,10 @@ pub(super) fn page(report: &Report) -> String {
             100.0 * step.paper_fraction,
         );
     }
-    page.push_str("</table>\n");
+    body.push_str("</table>\n");
     let reduced = &report.reduced;
     let _ = writeln!(
-        page,
+        body,
         "<h2>Clusters</h2><p>{} clusters, the largest of {} rows.</p>{}",
         grouped(report.clusters),
         grouped(reduced.clusters.greatest),
@@ -65,7 +59,7 @@ pub(super) fn page(report: &Report) -> String {
         ),
     );
     let _ = writeln!(
-        page,
+        body,
         "<h2>Groups of duplicates</h2><p>{} groups, the largest of {} rows; {} rows have the same \
          bits as one before them.</p>{}",
         grouped(reduced.kept),
@@ -77,7 +71,7 @@ pub(super) fn page(report: &Report) -> String {
         ),
     );
     let _ = writeln!(
-        page,
+        body,
         "<h2>Image and text</h2><p>{}</p>{}",
         window(&report.score),
         chart(
@@ -86,7 +80,7 @@ pub(super) fn page(report: &Report) -> String {
         ),
     );
     let _ = writeln!(
-        page,
+        body,
         "<h2>Image and centroid</h2><p>{}</p>{}",
         window(&report.centroid),
         chart(
@@ -95,10 +89,13 @@ pub(super) fn page(report: &Report) -> String {
         ),
     );
     if let Ok(options) = serde_json::to_string_pretty(&report.options) {
-        let _ = writeln!(page, "<h2>Options</h2><pre>{}</pre>", escaped(&options));
+        let _ = writeln!(
+            body,
+            "<h2>Options</h2><pre>{}</pre>",
+            html::escape(&options)
+        );
     }
-    page.push_str("</html>\n");
-    page
+    html::page(&title, STYLE, &body)
 }
 
 fn window(ranked: &Ranked) -> String {
@@ -174,7 +171,7 @@ fn chart(title: &str, bars: &[Bar]) -> String {
     }
     let step = WIDTH / bars.len() as f64;
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\"><title>{title}</title>\
+        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {}\" role=\"img\"><title>{title}</title>\
          <text x=\"0\" y=\"12\">{title}; the highest bar is {}</text>",
         HEIGHT + 40.0,
         grouped(greatest)
@@ -219,12 +216,6 @@ fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 #[cfg(test)]
