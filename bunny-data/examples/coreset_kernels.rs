@@ -13,22 +13,22 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use bunny_data::DataError;
 use bunny_data::coreset::{
-    Centroids, ClusterOptions, CoresetError, DuplicateOptions, Geometry, Window, assign,
-    components, in_window, train_from,
+    Centroids, ClusterOptions, DuplicateOptions, Geometry, Window, assign, components, in_window,
+    train_from,
 };
-use bunny_data::embeddings::MatrixFile;
+use bunny_data::embeddings::Matrix;
 use bytemuck::{Pod, cast_slice, pod_collect_to_vec};
 use rayon::prelude::*;
 
 type Error = Box<dyn std::error::Error>;
 
 fn load(path: &str) -> Result<(Vec<f32>, usize), Error> {
-    let file = MatrixFile::npy(path)?;
-    let matrix = file.map()?;
-    let mut rows = vec![0.0; matrix.rows() * file.dims];
+    let matrix = Matrix::open(path)?;
+    let mut rows = vec![0.0; matrix.rows() * matrix.width()];
     matrix.load(0..matrix.rows(), &mut rows);
-    Ok((rows, file.dims))
+    Ok((rows, matrix.width()))
 }
 
 fn numbers<T: Pod>(path: &str) -> Result<Vec<T>, Error> {
@@ -49,7 +49,7 @@ fn timed<T>(repeats: usize, mut run: impl FnMut() -> T) -> (T, Vec<f64>) {
 
 /// The components of every cluster: large ones one after the other, each on all threads, the
 /// others side by side.
-fn duplicates(rows: &[f32], dims: usize, ends: &[u64]) -> Result<Vec<u32>, CoresetError> {
+fn duplicates(rows: &[f32], dims: usize, ends: &[u64]) -> Result<Vec<u32>, DataError> {
     const LARGE: usize = 4096;
     let options = DuplicateOptions::default();
     let starts = std::iter::once(0).chain(ends.iter().copied());

@@ -8,8 +8,10 @@
 
 use std::time::Instant;
 
-use bunny_data::coreset::{CoresetOptions, OutputOptions, Paths, TileSize, select};
-use bunny_data::engine::{Local, Progress, Worker};
+use bunny_data::coreset::engine::Local;
+use bunny_data::coreset::{
+    CoresetOptions, OutputOptions, Paths, Progress, TileSize, Worker, select,
+};
 
 /// Says when a stage begins.
 struct Clock(Instant);

@@ -19,63 +19,52 @@
 //! - **Resumable.** Each part of each stage appears whole, with a manifest.
 //!
 //! ```no_run
-//! use bunny_data::coreset::{CoresetOptions, OutputOptions, Paths, TileSize, select};
-//! use bunny_data::engine::{Local, Silent, Worker};
+//! use bunny_data::coreset::engine::Local;
+//! use bunny_data::coreset::{
+//!     CoresetOptions, OutputOptions, Paths, Silent, TileSize, Worker, select,
+//! };
 //!
 //! let worker = Worker { memory: 2 << 30, tile: TileSize::default(), progress: &Silent };
 //! let paths = Paths { embeddings: "laion".into(), out: "coreset".into(), keep_work: false };
 //! let options = CoresetOptions { sample: Some(2_000_000), ..CoresetOptions::default() };
 //! let report = select(&Local::new(None, worker)?, &paths, &options, &OutputOptions::default())?;
 //! println!("{} rows kept", report.written.rows);
-//! # Ok::<(), bunny_data::coreset::CoresetError>(())
+//! # Ok::<(), bunny_data::coreset::DataError>(())
 //! ```
 
-pub(crate) mod assign;
+mod arrays;
 mod bucket;
 mod centroids;
-mod cluster;
-mod content;
-mod divide;
-mod draw;
-pub(crate) mod error;
-pub(crate) mod files;
+pub mod engine;
+mod fast_hash;
 mod histogram;
-mod kept;
-mod kmeans;
-mod memory;
+mod in_memory;
+mod manifest;
 mod numeric;
 mod options;
-mod output;
-mod pairs;
 mod pipeline;
 mod plan;
-mod reduce;
 mod report;
 mod resources;
-mod scan;
-mod select;
-mod stage;
-mod train;
-mod two_level;
-mod union_find;
-mod windows;
+mod search;
+mod stages;
+mod survivor;
+mod worker;
 
-pub use self::assign::TileSize;
 pub use self::centroids::Centroids;
-pub use self::divide::Divided;
-pub use self::error::{CoresetError, Result};
 pub use self::histogram::{Cosines, Sizes};
-pub use self::memory::{assign, components, in_window, train, train_from};
+pub use self::in_memory::{assign, components, in_window, train, train_from};
 pub use self::options::{
     ClusterOptions, CoresetOptions, DuplicateOptions, Edge, Geometry, Group, Invalid, Keep, Median,
     Order, Scope, Search, Similarity, Start, Window, WindowOptions,
 };
-pub(crate) use self::output::PROMPT as PRETRAIN_PROMPT;
-pub use self::output::{MissingImages, OutputOptions, Written};
-pub use self::pipeline::{Paths, select};
+pub use self::pipeline::{Division, Paths, Selection, select};
 pub use self::plan::{Calibration, Plan, PlanOptions, PlanStep, calibrate, plan};
-pub use self::reduce::Reduced;
 pub use self::report::{Report, Step};
-pub use self::resources::{DiskUse, machine_memory};
-pub use self::scan::Scanned;
-pub use self::windows::Ranked;
+pub use self::resources::machine_memory;
+pub use self::stages::assign::Assigned;
+pub use self::stages::duplicates::Deduplicated;
+pub use self::stages::output::{MissingImages, OutputOptions, Written};
+pub use self::stages::scan::Scanned;
+pub use self::stages::windows::Ranked;
+pub use self::worker::{DiskUse, Progress, Silent, TileSize, Worker};

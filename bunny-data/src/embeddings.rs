@@ -17,17 +17,23 @@ mod npz;
 mod unpack;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::matrix::{Matrix, MatrixFile, Storage};
 pub use self::npy::{Dtype, NpyHeader};
 pub use self::npz::Archive;
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ArrayFault, ColumnFault, DataError, Result, SetFault};
+use crate::store::{EMBEDDINGS, Store};
 
-/// Rows that are worked on as one part; a shard is never split.
-const PART_ROWS: u64 = 1 << 20;
+/// Rows shorter than this have no direction that float32 could tell.
+pub(crate) const SHORTEST: f64 = 1e-6;
+
+/// Rows longer than this are no embeddings; their products still fit float32 with room.
+pub(crate) const LONGEST: f64 = 1e6;
+
+/// The usual [`EmbeddingSet::part_rows`].
+pub(crate) const PART_ROWS: u64 = 1 << 20;
 
 /// Which columns and arrays hold what. `None` takes the usual names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +60,8 @@ pub struct Shard {
     pub image: MatrixFile,
     /// The text embeddings, `[rows, dims]`.
     pub text: Option<MatrixFile>,
-    /// The Parquet file of the keys and captions.
-    pub metadata: Option<PathBuf>,
+    /// The key of the Parquet file of the keys and captions.
+    pub metadata: Option<String>,
     /// The number of this shard's first row in the set.
     pub first_row: u64,
 }
@@ -70,8 +76,6 @@ impl Shard {
 /// A set of embeddings: its shards, all headers and row counts checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmbeddingSet {
-    /// The folder.
-    pub folder: PathBuf,
     /// The shards, in the order of their rows.
     pub shards: Vec<Shard>,
     /// Numbers in a row, of images and of texts.
@@ -84,110 +88,106 @@ pub struct EmbeddingSet {
     pub caption_column: Option<String>,
     /// The column of the image-text scores, if it was asked for.
     pub score_column: Option<String>,
+    /// Rows that are worked on as one part, at least; a shard is never split.
+    pub part_rows: u64,
 }
 
 impl EmbeddingSet {
-    /// Opens a folder and checks that its files belong together: numbering, row counts, widths and
+    /// Opens what a store has below [`EMBEDDINGS`] and checks that its files belong together: numbering, row counts, widths and
     /// types. The numbers themselves are not read yet.
     ///
     /// # Errors
     /// Naming the file that is missing, broken, or does not fit its shard.
-    pub fn open(folder: impl AsRef<Path>, options: &EmbeddingOptions) -> Result<Self> {
-        let folder = folder.as_ref();
-        let shards = layout::find(folder, options)?;
+    pub fn open(store: &dyn Store, options: &EmbeddingOptions) -> Result<Self> {
+        let shards = layout::find(store, options)?;
+        let path = |matrix: &MatrixFile| store.path(&matrix.key);
         let first = &shards[0].image;
         let (dims, dtype) = (first.dims, first.dtype);
         for shard in &shards {
             if shard.image.dtype != dtype {
-                return Err(CoresetError::format(
-                    &shard.image.path,
-                    format!(
-                        "{:?} numbers, but {} has {dtype:?}",
-                        shard.image.dtype,
-                        first.path.display()
-                    ),
-                ));
+                let fault = ArrayFault::OtherType {
+                    found: shard.image.dtype.name(),
+                    other: path(first),
+                    expected: dtype.name(),
+                };
+                return Err(DataError::array(path(&shard.image), fault));
             }
             for matrix in [Some(&shard.image), shard.text.as_ref()]
                 .into_iter()
                 .flatten()
             {
                 if matrix.dims != dims {
-                    return Err(CoresetError::Dims {
-                        path: matrix.path.clone(),
+                    return Err(DataError::Dims {
+                        path: path(matrix),
                         dims: matrix.dims,
-                        other: first.path.clone(),
+                        other: path(first),
                         other_dims: dims,
                     });
                 }
                 if matrix.rows != shard.rows() {
-                    return Err(CoresetError::RowCount {
-                        path: matrix.path.clone(),
+                    return Err(DataError::RowCount {
+                        path: path(matrix),
                         rows: matrix.rows,
-                        other: shard.image.path.clone(),
+                        other: path(&shard.image),
                         other_rows: shard.rows(),
                     });
                 }
             }
         }
         let mut set = Self {
-            folder: folder.to_owned(),
             shards,
             dims,
             dtype,
             key_column: None,
             caption_column: None,
             score_column: options.score_column.clone(),
+            part_rows: PART_ROWS,
         };
-        set.check_metadata(options)?;
+        set.check_metadata(store, options)?;
         if set.rows() == 0 {
-            return Err(CoresetError::layout(folder, "no rows in any of its files"));
+            return Err(DataError::set(store.path(EMBEDDINGS), SetFault::Empty));
         }
         Ok(set)
     }
 
     /// Fails where some shards have metadata and others none: their rows would have keys of two
     /// kinds.
-    fn check_all_or_none(&self) -> Result<()> {
+    fn check_all_or_none(&self, store: &dyn Store) -> Result<()> {
         let with = self.shards.iter().find_map(|shard| shard.metadata.as_ref());
         let without = self.shards.iter().find(|shard| shard.metadata.is_none());
         match (with, without) {
-            (Some(with), Some(without)) => Err(CoresetError::layout(
-                &without.image.path,
-                format!(
-                    "no .parquet file belongs to it, as {} does to its shard: all shards need \
-                     one, or none",
-                    with.display()
-                ),
-            )),
+            (Some(with), Some(without)) => {
+                let fault = SetFault::NoMetadata(store.path(with));
+                Err(DataError::set(store.path(&without.image.key), fault))
+            }
             _ => Ok(()),
         }
     }
 
     /// Chooses the metadata columns, and checks that every file has them and as many rows as its
     /// shard.
-    fn check_metadata(&mut self, options: &EmbeddingOptions) -> Result<()> {
-        self.check_all_or_none()?;
+    fn check_metadata(&mut self, store: &dyn Store, options: &EmbeddingOptions) -> Result<()> {
+        self.check_all_or_none(store)?;
         for (index, shard) in self.shards.iter().enumerate() {
-            let Some(path) = &shard.metadata else {
+            let Some(key) = &shard.metadata else {
                 let asked = options
                     .key_column
                     .as_ref()
                     .or(options.caption_column.as_ref());
                 if let Some(name) = asked.or(options.score_column.as_ref()) {
-                    return Err(CoresetError::layout(
-                        &self.folder,
-                        format!("no metadata to take the column {name} from"),
+                    return Err(DataError::set(
+                        store.path(EMBEDDINGS),
+                        SetFault::NoColumns(name.clone()),
                     ));
                 }
                 continue;
             };
-            let footer = columns::footer(path)?;
+            let footer = columns::footer(store.open(key)?)?;
             if footer.rows != shard.rows() {
-                return Err(CoresetError::RowCount {
-                    path: path.clone(),
+                return Err(DataError::RowCount {
+                    path: footer.path,
                     rows: footer.rows,
-                    other: shard.image.path.clone(),
+                    other: store.path(&shard.image.key),
                     other_rows: shard.rows(),
                 });
             }
@@ -203,12 +203,10 @@ impl EmbeddingSet {
                 self.caption_column =
                     first_of(&options.caption_column, &["caption", "text", "TEXT"]);
                 if self.key_column.is_none() {
-                    return Err(CoresetError::format(
-                        path,
-                        format!(
-                            "none of its columns ({}) is a usual key: name it with --key-column",
-                            footer.names()
-                        ),
+                    let names = footer.names();
+                    return Err(DataError::column(
+                        footer.path,
+                        ColumnFault::NoKeys { names },
                     ));
                 }
             }
@@ -217,10 +215,7 @@ impl EmbeddingSet {
                 .flatten()
             {
                 if !footer.has(name) {
-                    return Err(CoresetError::format(
-                        path,
-                        format!("no column {name}; it has {}", footer.names()),
-                    ));
+                    return Err(footer.lacks(name));
                 }
             }
         }
@@ -240,13 +235,13 @@ impl EmbeddingSet {
     }
 
     /// The shards of each part: neighbours, grouped so that many small files do not become as many
-    /// small tasks. Depends on the set alone.
+    /// small tasks.
     pub fn parts(&self) -> Vec<Range<usize>> {
         let mut parts = Vec::new();
         let (mut start, mut rows) = (0, 0);
         for (index, shard) in self.shards.iter().enumerate() {
             rows += shard.rows();
-            if rows >= PART_ROWS || index + 1 == self.shards.len() {
+            if rows >= self.part_rows || index + 1 == self.shards.len() {
                 parts.push(start..index + 1);
                 (start, rows) = (index + 1, 0);
             }
@@ -281,12 +276,13 @@ impl EmbeddingSet {
     ///
     /// # Errors
     /// When a row is broken, naming it, or a file cannot be written.
-    pub fn unpack(mut self, folder: impl AsRef<Path>) -> Result<Self> {
-        let folder = folder.as_ref();
+    pub fn unpack(mut self, store: &dyn Store, folder: &str) -> Result<Self> {
+        store.make_folder(folder)?;
         for (index, shard) in self.shards.iter_mut().enumerate() {
-            unpack::unpack(&mut shard.image, folder, &format!("image-{index:06}.npy"))?;
+            let target = format!("{folder}/image-{index:06}.npy");
+            unpack::unpack(store, &mut shard.image, &target)?;
             if let Some(text) = &mut shard.text {
-                unpack::unpack(text, folder, &format!("text-{index:06}.npy"))?;
+                unpack::unpack(store, text, &format!("{folder}/text-{index:06}.npy"))?;
             }
         }
         Ok(self)

@@ -1,13 +1,21 @@
-//! What can go wrong while records, pictures and mixes are read or written.
+//! What can go wrong in this crate.
+
+mod faults;
 
 use std::path::{Path, PathBuf};
 
-/// The result of this crate's record, picture and mix functions.
+pub use self::faults::{
+    ArchiveFault, ArrayFault, ColumnFault, OptionFault, ParquetFault, RowFault, SetFault,
+    TaskFault, Unusable, WorkFault,
+};
+
+/// The result of this crate's functions.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
 
-/// What can go wrong while records, pictures and mixes are read or written.
+/// What can go wrong while records, pictures, mixes and embeddings are read or written, and while a
+/// coreset is selected.
 ///
-/// Every message is one line that names the file and the place in it.
+/// Every message is one line that names the file and the place in it, or the option, and the mend.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -54,12 +62,12 @@ pub enum DataError {
         source: serde_json::Error,
     },
     /// A Parquet file cannot be read.
-    #[error("{}: not readable as Parquet: {what}", path.display())]
+    #[error("{}: not readable as Parquet: {fault}", path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
-        /// What its reader found.
-        what: String,
+        /// What is wrong with it.
+        fault: ParquetFault,
     },
     /// A tar file is broken or cut short.
     #[error("{}: byte {offset}: {what}", path.display())]
@@ -71,6 +79,21 @@ pub enum DataError {
         /// What was found.
         what: &'static str,
     },
+    /// A name has to be written down as text, and is none.
+    #[error("{}: a name that is not UTF-8 cannot be written down: rename it", path.display())]
+    Name {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// What a result depends on cannot be written as JSON.
+    #[error("cannot be written as JSON: {0}")]
+    NotJson(#[source] serde_json::Error),
+    /// A task names a file that its store cannot have.
+    #[error("`{0}` is no key of a store")]
+    Key(String),
+    /// A task cannot be run, or was not run as it should.
+    #[error("a task: {0}")]
+    Task(TaskFault),
     /// There is no picture of this name.
     #[error("{}: there is no picture `{name}` in it", path.display())]
     NoPicture {
@@ -156,6 +179,108 @@ pub enum DataError {
         /// What it has to be.
         what: &'static str,
     },
+    /// A `.npy` array is none, or not one of embeddings.
+    #[error("{}: {fault}", path.display())]
+    Array {
+        /// The file; a member of an archive is written as a path below it.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: ArrayFault,
+    },
+    /// A `.npz` archive is none, or does not hold what was asked for.
+    #[error("{}: {fault}", path.display())]
+    Archive {
+        /// The file; a member is written as a path below it.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: ArchiveFault,
+    },
+    /// A Parquet file lacks a column, or has another one of that name.
+    #[error("{}: {fault}", path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its columns.
+        fault: ColumnFault,
+    },
+    /// A folder holds no set of embeddings, or files that do not belong together.
+    #[error("{}: {fault}", path.display())]
+    Set {
+        /// The folder, or the file that does not fit.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: SetFault,
+    },
+    /// A work file is broken.
+    #[error("{}: {fault}", path.display())]
+    Work {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: WorkFault,
+    },
+    /// Files of one shard hold different numbers of rows.
+    #[error("{}: {rows} rows, but {} has {other_rows}", path.display(), other.display())]
+    RowCount {
+        /// The file.
+        path: PathBuf,
+        /// Its rows.
+        rows: u64,
+        /// The file it is read beside.
+        other: PathBuf,
+        /// The rows of that one.
+        other_rows: u64,
+    },
+    /// Rows of two files have different widths.
+    #[error("{}: rows of {dims} numbers, but {} has {other_dims}", path.display(), other.display())]
+    Dims {
+        /// The file.
+        path: PathBuf,
+        /// The width of its rows.
+        dims: usize,
+        /// The file it is read beside.
+        other: PathBuf,
+        /// The width there.
+        other_dims: usize,
+    },
+    /// One row cannot be used.
+    #[error("{}: row {row}: {fault}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Which row of it, from 0.
+        row: u64,
+        /// What is wrong with it.
+        fault: RowFault,
+    },
+    /// An option has a value that cannot be.
+    #[error("{option}: {fault}")]
+    Option {
+        /// The option, as the command line names it.
+        option: &'static str,
+        /// What is wrong with its value.
+        fault: OptionFault,
+    },
+    /// The work does not fit the memory it was given.
+    #[error("{what} needs {need} bytes of memory, more than the {budget} given: raise --memory")]
+    Memory {
+        /// What does not fit.
+        what: &'static str,
+        /// How much it takes.
+        need: u64,
+        /// How much there is.
+        budget: u64,
+    },
+    /// The work does not fit the disk.
+    #[error("{}: the work files need {need} bytes, and {free} are free", path.display())]
+    Disk {
+        /// The folder of the work files.
+        path: PathBuf,
+        /// How much they take.
+        need: u64,
+        /// How much there is.
+        free: u64,
+    },
 }
 
 /// One count that differs from what a recipe expects.
@@ -208,5 +333,82 @@ impl DataError {
             action,
             source,
         }
+    }
+    /// Wraps what is wrong with a Parquet file; for `map_err`.
+    pub(crate) fn parquet<F: Into<ParquetFault>>(path: impl AsRef<Path>) -> impl FnOnce(F) -> Self {
+        move |fault| Self::Parquet {
+            path: path.as_ref().to_owned(),
+            fault: fault.into(),
+        }
+    }
+
+    /// The text of a path that has to be written down.
+    pub(crate) fn text(path: &Path) -> Result<&str> {
+        path.to_str().ok_or_else(|| Self::Name {
+            path: path.to_owned(),
+        })
+    }
+
+    /// What is wrong with a `.npy` array.
+    pub(crate) fn array(path: impl AsRef<Path>, fault: ArrayFault) -> Self {
+        let path = path.as_ref().to_owned();
+        Self::Array { path, fault }
+    }
+
+    /// What is wrong with a `.npz` archive.
+    pub(crate) fn archive(path: impl AsRef<Path>, fault: ArchiveFault) -> Self {
+        let path = path.as_ref().to_owned();
+        Self::Archive { path, fault }
+    }
+
+    /// What is wrong with the columns of a Parquet file.
+    pub(crate) fn column(path: impl AsRef<Path>, fault: ColumnFault) -> Self {
+        let path = path.as_ref().to_owned();
+        Self::Column { path, fault }
+    }
+
+    /// What is wrong with a folder of embeddings.
+    pub(crate) fn set(path: impl AsRef<Path>, fault: SetFault) -> Self {
+        let path = path.as_ref().to_owned();
+        Self::Set { path, fault }
+    }
+
+    /// What is wrong with a work file.
+    pub(crate) fn work(path: impl AsRef<Path>, fault: WorkFault) -> Self {
+        let path = path.as_ref().to_owned();
+        Self::Work { path, fault }
+    }
+
+    /// What is wrong with a row.
+    pub(crate) fn row(path: impl AsRef<Path>, row: u64, fault: RowFault) -> Self {
+        let path = path.as_ref().to_owned();
+        Self::Row { path, row, fault }
+    }
+
+    /// What is wrong with an option.
+    pub(crate) fn option(option: &'static str, fault: OptionFault) -> Self {
+        Self::Option { option, fault }
+    }
+}
+
+/// What a broken file may call a column, an array or a type, fit for a message of one line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::errors::ParquetError;
+
+    use super::*;
+
+    #[test]
+    fn what_a_file_calls_a_column_does_not_break_a_message() {
+        let found = ParquetError::General("no field named k\ney".to_owned());
+        let error = DataError::parquet("set.parquet")(found);
+        assert!(
+            error.to_string().ends_with("no field named k ey"),
+            "{error}"
+        );
     }
 }

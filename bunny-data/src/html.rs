@@ -1,6 +1,7 @@
 //! The frame and the few parts that every page of this crate is made of.
 
 use std::fmt::Write;
+use std::path::Path;
 
 /// Text as it may stand in HTML, in attributes too.
 pub(crate) fn escape(text: &str) -> String {
@@ -18,12 +19,18 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A page that needs nothing but itself.
-pub(crate) fn page(title: &str, body: &str) -> String {
+/// What a page about a file is called.
+pub(crate) fn title(file: &Path) -> String {
+    let name = file.file_name().map_or(file, Path::new);
+    name.display().to_string()
+}
+
+/// A page that needs nothing but itself; `style` is what it has beyond the others.
+pub(crate) fn page(title: &str, style: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\n\
-         <style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n{body}</body></html>\n",
+         <style>{STYLE}{style}</style></head><body>\n<h1>{title}</h1>\n{body}</body></html>\n",
         title = escape(title)
     )
 }
@@ -75,6 +82,7 @@ mod tests {
     fn text_cannot_leave_its_place() {
         let page = page(
             "<script>",
+            "",
             &bars(&[("a\"<b>&'".to_owned(), 3), ("none".to_owned(), 0)]),
         );
         assert!(

@@ -4,6 +4,7 @@ mod check;
 mod tar;
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -266,8 +267,12 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         action: "open",
         source: io::Error::new(io::ErrorKind::NotFound, what),
     };
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+    let Some(name) = path.file_name() else {
         return Err(nothing("it names no file"));
+    };
+    // Patterns are text; any other name is that of one file.
+    let Some(name) = name.to_str() else {
+        return Ok(vec![path.to_owned()]);
     };
     let folder = path.parent().unwrap_or(Path::new(""));
     if let Some((before, rest)) = name.split_once('{')
@@ -292,16 +297,19 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         } else {
             folder
         };
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(listed)
-            .map_err(DataError::io(listed, "read"))?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| {
-                name.len() >= before.len() + after.len()
-                    && name.starts_with(before)
-                    && name.ends_with(after)
-            })
-            .map(|name| folder.join(name))
-            .collect();
+        let matches = |name: &OsStr| {
+            let name = name.as_encoded_bytes();
+            name.len() >= before.len() + after.len()
+                && name.starts_with(before.as_bytes())
+                && name.ends_with(after.as_bytes())
+        };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(listed).map_err(DataError::io(listed, "read"))? {
+            let name = entry.map_err(DataError::io(listed, "read"))?.file_name();
+            if matches(&name) {
+                paths.push(folder.join(name));
+            }
+        }
         paths.sort_unstable();
         return if paths.is_empty() {
             Err(nothing("no shard matches"))
@@ -315,6 +323,20 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn shards_whose_names_are_not_utf8_are_shards_all_the_same() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let names =
+            [&b"a\xff.tar"[..], b"b.tar"].map(|name| folder.path().join(OsStr::from_bytes(name)));
+        for name in &names {
+            std::fs::write(name, [0; 1024]).unwrap();
+        }
+        assert_eq!(expand(&folder.path().join("*.tar")).unwrap(), names);
+        assert_eq!(expand(&names[0]).unwrap(), names[..1]);
+    }
 
     #[test]
     fn a_name_that_is_no_files_is_no_picture() {

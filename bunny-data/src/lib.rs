@@ -1,23 +1,26 @@
 #![doc = include_str!("../README.md")]
 
-mod caught;
 pub mod coreset;
 pub mod embeddings;
-pub mod engine;
 mod error;
 mod hash;
 mod html;
 pub mod images;
 pub mod mix;
 pub mod order;
+mod panic_guard;
 pub mod picture_world;
 pub mod preview;
 pub mod record;
 pub mod stats;
+pub mod store;
 pub mod validate;
 mod whole;
 
-pub use error::{CountDifference, DataError, Result};
+pub use error::{
+    ArchiveFault, ArrayFault, ColumnFault, CountDifference, DataError, OptionFault, ParquetFault,
+    Result, RowFault, SetFault, TaskFault, Unusable, WorkFault,
+};
 pub use whole::write_whole;
 
 /// Called by long work with what is done and what there is in all; a place for a progress bar.

@@ -55,18 +55,13 @@ pub fn preview(file: &RecordFile, options: &PreviewOptions<'_>) -> Result<String
         .par_iter()
         .map(|index| article(file, *index as usize, options))
         .collect();
-    let title = file
-        .path()
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
     let body = format!(
         "<p>{} of {len} records, seed {}</p>\n{}",
         chosen.len(),
         options.seed,
         articles.concat()
     );
-    Ok(html::page(&title, &body))
+    Ok(html::page(&html::title(file.path()), "", &body))
 }
 
 fn article(file: &RecordFile, index: usize, options: &PreviewOptions<'_>) -> String {

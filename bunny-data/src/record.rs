@@ -26,6 +26,10 @@ pub(crate) use write::{RecordWriter, one_line};
 /// What stands in a turn where a picture goes.
 pub const IMAGE_PLACEHOLDER: &str = "<image>";
 
+/// What the human says in every record of Bunny-pretrain-LAION-2M. Training reads the picture
+/// alone: the plain template drops the words.
+pub(crate) const PRETRAIN_PROMPT: &str = "<image>\nProvide a brief description of the given image.";
+
 /// One conversation, with or without pictures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Record {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-use crate::coreset::CoresetError;
 use crate::error::{DataError, Result};
 
 /// A file in the making: a temporary neighbour of `path`, which takes its name in [`finish`] and
@@ -29,12 +28,6 @@ pub(crate) struct Unwritten {
 impl From<Unwritten> for DataError {
     fn from(Unwritten { path, source }: Unwritten) -> Self {
         DataError::io(path, "write")(source)
-    }
-}
-
-impl From<Unwritten> for CoresetError {
-    fn from(Unwritten { path, source }: Unwritten) -> Self {
-        CoresetError::io(path, "write")(source)
     }
 }
 

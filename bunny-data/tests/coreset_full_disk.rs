@@ -11,10 +11,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    CoresetError, CoresetOptions, OutputOptions, Paths, Report, Result, TileSize, Window, select,
+    CoresetOptions, OutputOptions, Paths, Progress, Report, Silent, TileSize, Window, Worker,
+    select,
 };
-use bunny_data::engine::{Local, Progress, Worker};
+use bunny_data::{DataError, Result};
 use coreset_common::{fixture, options, results};
 
 /// Says to the child where its disk is.
@@ -79,7 +81,7 @@ fn on_a_disk_of_its_own() {
     };
     let ballast = disk.join("ballast");
     let whole = disk.join("whole");
-    run(&whole, &bunny_data::engine::Silent).unwrap();
+    run(&whole, &Silent).unwrap();
     let expected = results(&whole);
     for stage in ["scan", "k-means", "assign", "duplicates", "keys", "output"] {
         let out = disk.join(stage);
@@ -89,14 +91,14 @@ fn on_a_disk_of_its_own() {
         };
         let error = run(&out, &filling).unwrap_err();
         println!("full at {stage}: {error}");
-        let CoresetError::Io { path, source, .. } = &error else {
+        let DataError::Io { path, source, .. } = &error else {
             panic!("{error:?}");
         };
         assert!(path.starts_with(&out), "{}", path.display());
         assert_eq!(source.kind(), ErrorKind::StorageFull, "{error}");
         assert_eq!(results(&out), [], "no result is there in part");
         std::fs::remove_file(&ballast).unwrap();
-        run(&out, &bunny_data::engine::Silent).unwrap();
+        run(&out, &Silent).unwrap();
         assert!(results(&out) == expected, "after {stage}");
     }
 }
@@ -134,7 +136,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let out = file.join("out");
-    let error = run(&out, &bunny_data::engine::Silent).unwrap_err();
+    let error = run(&out, &Silent).unwrap_err();
     let message = error.to_string();
     assert!(message.starts_with(&out.display().to_string()), "{message}");
 }

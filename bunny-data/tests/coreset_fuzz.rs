@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use arrow_array::types::Float16Type;
 use arrow_array::{ArrayRef, FixedSizeListArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field};
+use bunny_data::Result;
 use bunny_data::coreset::{CoresetOptions, Invalid, OutputOptions};
 use bunny_data::embeddings::{EmbeddingOptions, EmbeddingSet};
+use bunny_data::store::Folders;
 use coreset_common::{Machine, fixture, results, run};
 use half::f16;
 use parquet::arrow::ArrowWriter;
@@ -196,6 +198,10 @@ fn every_layout_holds_the_same_set() {
     }
 }
 
+fn open(folder: &Path) -> Result<EmbeddingSet> {
+    EmbeddingSet::open(&Folders::new(folder, folder), &EmbeddingOptions::default())
+}
+
 #[test]
 fn metadata_beside_some_shards_alone_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -203,7 +209,7 @@ fn metadata_beside_some_shards_alone_is_refused() {
     for other in ["00aa.npz", "00cd.npz"] {
         let path = stored.join(other);
         std::fs::copy(stored.join("00ab.npz"), &path).unwrap();
-        let error = EmbeddingSet::open(stored, &EmbeddingOptions::default()).unwrap_err();
+        let error = open(stored).unwrap_err();
         assert!(
             error.to_string().starts_with(&path.display().to_string()),
             "{error}"
@@ -212,7 +218,7 @@ fn metadata_beside_some_shards_alone_is_refused() {
     }
     // None at all is a set whose keys are its row numbers.
     std::fs::remove_file(stored.join("00ab.parquet")).unwrap();
-    let set = EmbeddingSet::open(stored, &EmbeddingOptions::default()).unwrap();
+    let set = open(stored).unwrap();
     assert_eq!(set.key_column, None);
 }
 
@@ -250,8 +256,7 @@ fn broken_files_are_errors_that_name_the_file() {
         std::fs::write(target, &bytes).unwrap();
         tried += 1;
         // Most go no further than opening; every 16th through a whole selection.
-        let opened = EmbeddingSet::open(folder, &EmbeddingOptions::default());
-        let error = match opened {
+        let error = match open(folder) {
             Err(error) => Some(error),
             Ok(_) if tried.is_multiple_of(16) => {
                 let out = dir.path().join("out");
@@ -265,7 +270,9 @@ fn broken_files_are_errors_that_name_the_file() {
                 )
                 .err()
             }
-            Ok(set) => set.unpack(dir.path().join("unpacked")).err(),
+            Ok(set) => set
+                .unpack(&Folders::new(folder, dir.path()), "work/unpacked")
+                .err(),
         };
         let _ = std::fs::remove_dir_all(dir.path().join("unpacked"));
         if let Some(error) = error {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, StringArray};
+use bunny_data::DataError;
 use bunny_data::coreset::{
-    Centroids, CoresetError, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions,
+    Centroids, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions,
 };
 use bunny_data::record::RecordFile;
 use coreset_common::{Machine, fixture, options, run};
@@ -283,7 +284,7 @@ fn files_that_do_not_belong_together_are_named() {
     let text = set.join("text_emb/text_emb_8.npy");
     let kept = fs::read(&text).unwrap();
     fs::copy(set.join("text_emb/text_emb_10.npy"), &text).unwrap();
-    assert!(matches!(refused(), CoresetError::RowCount { path, rows: 130, .. } if path == text));
+    assert!(matches!(refused(), DataError::RowCount { path, rows: 130, .. } if path == text));
     fs::write(&text, &kept[..kept.len() - 1]).unwrap();
     let error = refused().to_string();
     assert!(
@@ -310,10 +311,7 @@ fn what_does_not_fit_the_memory_is_said_before_anything_is_written() {
         &outputs,
         machine,
     );
-    assert!(matches!(
-        error,
-        Err(CoresetError::Memory { budget: 1000, .. })
-    ));
+    assert!(matches!(error, Err(DataError::Memory { budget: 1000, .. })));
 }
 
 #[test]
@@ -332,7 +330,7 @@ fn what_each_row_of_the_sample_takes_counts_as_memory() {
     // A centroid is 128 bytes, and what counts its rows 8.
     let expected = 2 * (2 * 136 + 512 * 20);
     assert!(
-        matches!(error, CoresetError::Memory { need, budget: 10_000, .. } if need == expected),
+        matches!(error, DataError::Memory { need, budget: 10_000, .. } if need == expected),
         "{error}"
     );
 }
@@ -382,4 +380,81 @@ fn a_sample_larger_than_what_the_windows_leave_is_said() {
         report.centroid.kept
     );
     assert_eq!(report.warnings(), [said]);
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_utf8_are_refused_before_the_work_begins_and_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("set");
+    copy_set(&fixture("mixture"), &set);
+    let odd = |name: &[u8]| dir.path().join(OsStr::from_bytes(name));
+    let refused = |options: &CoresetOptions, outputs: &OutputOptions, named: &Path| {
+        let out = dir.path().join("out");
+        let error = run(&set, &out, options, outputs, Machine::default()).unwrap_err();
+        assert!(
+            matches!(&error, DataError::Name { path } if path == named),
+            "{error}"
+        );
+        assert!(!out.exists(), "{error}");
+    };
+    let mut given = options("mixture");
+    let centroids = odd(b"centroids\xff.npy");
+    fs::copy(fixture("mixture").join("centroids.npy"), &centroids).unwrap();
+    given.clusters.centroids = Some(centroids.clone());
+    refused(&given, &OutputOptions::default(), &centroids);
+    given.clusters.start_from = given.clusters.centroids.take();
+    refused(&given, &OutputOptions::default(), &centroids);
+    let outputs = OutputOptions {
+        images: Some(odd(b"images\xff")),
+        ..OutputOptions::default()
+    };
+    refused(&options("mixture"), &outputs, &odd(b"images\xff"));
+
+    // The files of one shard, which still belong together.
+    for (folder, ending) in [
+        ("img_emb", "npy"),
+        ("text_emb", "npy"),
+        ("metadata", "parquet"),
+    ] {
+        let mut name = format!("{folder}_").into_bytes();
+        name.extend(b"\xff_8.");
+        name.extend(ending.as_bytes());
+        let folder = set.join(folder);
+        let plain = format!("{}_8.{ending}", folder.file_name().unwrap().display());
+        fs::rename(folder.join(plain), folder.join(OsStr::from_bytes(&name))).unwrap();
+    }
+    let named = set
+        .join("img_emb")
+        .join(OsStr::from_bytes(b"img_emb_\xff_8.npy"));
+    refused(&options("mixture"), &OutputOptions::default(), &named);
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_whose_names_are_not_utf8_hold_sets_like_any_other() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let odd = dir.path().join(OsStr::from_bytes(b"odd\xff"));
+    let set = odd.join("set");
+    copy_set(&fixture("mixture"), &set);
+    let select = |set: &Path, out: &Path, sample| {
+        let options = CoresetOptions {
+            sample,
+            ..options("mixture")
+        };
+        let outputs = OutputOptions::default();
+        run(set, out, &options, &outputs, Machine::default()).unwrap();
+        fs::read_to_string(out.join("keys.txt")).unwrap()
+    };
+    let plain = dir.path().join("plain");
+    // Into one folder after the other: what changed is made anew.
+    for sample in [None, Some(3), Some(5)] {
+        let keys = select(&set, &odd.join("out"), sample);
+        assert_eq!(keys, select(&fixture("mixture"), &plain, sample));
+        assert!(sample.is_none_or(|sample| keys.lines().count() as u64 == sample));
+    }
 }

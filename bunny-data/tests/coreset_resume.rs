@@ -12,10 +12,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    Centroids, CoresetOptions, Geometry, MissingImages, OutputOptions, Paths, TileSize, Window,
+    Centroids, CoresetOptions, Geometry, MissingImages, OutputOptions, Paths, Progress, TileSize,
+    Window, Worker,
 };
-use bunny_data::engine::{Local, Progress, Worker};
 use coreset_common::{Machine, fixture, options, results, run};
 
 /// Kills, at most.

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::Result;
+use bunny_data::DataError;
+use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    ClusterOptions, CoresetError, CoresetOptions, DiskUse, DuplicateOptions, Edge, Geometry, Group,
-    Invalid, Keep, Median, MissingImages, Order, OutputOptions, Paths, Report, Scope, Search,
-    Similarity, Start, TileSize, Window, WindowOptions, machine_memory, select,
+    ClusterOptions, CoresetOptions, DiskUse, DuplicateOptions, Edge, Geometry, Group, Invalid,
+    Keep, Median, MissingImages, Order, OutputOptions, Paths, Progress, Report, Scope, Search,
+    Similarity, Start, TileSize, Window, WindowOptions, Worker, machine_memory, select,
 };
 use bunny_data::embeddings::EmbeddingOptions;
-use bunny_data::engine::{Local, Progress, Worker};
 use clap::error::ErrorKind;
 
 use super::choice::{bytes, choice, show_bytes};
@@ -293,7 +294,7 @@ pub fn run(args: CoresetArgs) -> Result<()> {
     };
     let engine = Local::new(args.threads, worker)?;
     let report = match select(&engine, &paths, &options, &outputs) {
-        Err(error @ CoresetError::Option { .. }) => {
+        Err(error @ DataError::Option { .. }) => {
             clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).exit()
         }
         done => done?,

@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bunny_data::coreset::{ClusterOptions, PlanOptions, TileSize, calibrate, plan};
+use bunny_data::coreset::engine::Local;
+use bunny_data::coreset::{ClusterOptions, PlanOptions, Silent, TileSize, Worker, calibrate, plan};
 use bunny_data::embeddings::Dtype;
-use bunny_data::engine::{Engine, Local, Silent, Worker};
 
 use super::choice::{bytes, choice, show_bytes};
 use super::coreset::memory;
@@ -83,7 +83,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
         skew: args.skew.max(1.0),
     };
     let engine = Local::new(args.threads, worker)?;
-    let calibration = engine.drive(|worker| calibrate(&options, &args.out, worker))?;
+    let calibration = engine.run(|worker| calibrate(&options, &args.out, worker))?;
     let plan = plan(options, calibration);
     if args.format == Format::Json {
         println!("{}", serde_json::to_string(&plan)?);

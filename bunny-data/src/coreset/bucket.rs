@@ -9,18 +9,16 @@
 //! A bucket is read from all runs in the order of parts and chunks, so the rows of a cluster stand
 //! in the order of the set, whatever the length of the chunks was.
 
-use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use bytemuck::{Pod, Zeroable};
 use memmap2::Mmap;
 
-use super::error::{CoresetError, Result};
-use super::files::Resident;
+use super::arrays::Resident;
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::{map_file, release, to_f32};
-use crate::whole::WholeFile;
+use crate::error::{DataError, Result, WorkFault};
+use crate::store::{NewFile, Store};
 
 /// What is known of a row beside its numbers.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -60,12 +58,9 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    /// Bytes of rows in a bucket, about.
-    const BYTES: u64 = 256 << 20;
-
-    /// Buckets for rows of so many bytes in all. Depends on the set and the clusters alone.
-    pub(crate) fn new(clusters: u64, bytes: u64) -> Self {
-        let count = bytes.div_ceil(Self::BYTES).clamp(1, 4096).min(clusters);
+    /// Buckets of about `bucket_bytes` each for rows of so many bytes in all.
+    pub(crate) fn new(clusters: u64, bytes: u64, bucket_bytes: u64) -> Self {
+        let count = bytes.div_ceil(bucket_bytes).clamp(1, 4096).min(clusters);
         Self { clusters, count }
     }
 
@@ -81,15 +76,15 @@ impl Buckets {
     }
 }
 
-/// The path of a part's run.
-pub(crate) fn run_path(folder: &Path, part: usize) -> PathBuf {
-    folder.join(format!("run-{part:05}.bin"))
+/// The key of a part's run.
+pub(crate) fn run_key(folder: &str, part: usize) -> String {
+    format!("{folder}/run-{part:05}.bin")
 }
 
 /// Writes a run chunk by chunk.
 #[derive(Debug)]
 pub(crate) struct RunWriter<'a> {
-    out: &'a mut WholeFile,
+    out: &'a mut NewFile,
     buckets: Buckets,
     row_bytes: usize,
     directory: Vec<Entry>,
@@ -97,7 +92,7 @@ pub(crate) struct RunWriter<'a> {
 }
 
 impl<'a> RunWriter<'a> {
-    pub(crate) fn new(out: &'a mut WholeFile, buckets: Buckets, row_bytes: usize) -> Self {
+    pub(crate) fn new(out: &'a mut NewFile, buckets: Buckets, row_bytes: usize) -> Self {
         Self {
             out,
             buckets,
@@ -109,7 +104,7 @@ impl<'a> RunWriter<'a> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.offset += bytes.len() as u64;
-        Ok(self.out.put(bytes)?)
+        self.out.put(bytes)
     }
 
     /// Writes the next rows of the part; `row(i)` are the bytes of the row that `tags[i]` tells of.
@@ -182,7 +177,8 @@ struct Segment {
 impl Bucket {
     /// Maps a bucket of the runs of so many parts; an eighth of the memory may be mapped pages.
     pub(crate) fn open(
-        folder: &Path,
+        store: &dyn Store,
+        folder: &str,
         parts: usize,
         bucket: usize,
         dims: usize,
@@ -198,11 +194,9 @@ impl Bucket {
             resident: Resident::new(memory / 8),
         };
         for part in 0..parts {
-            let path = run_path(folder, part);
-            let file = File::open(&path).map_err(CoresetError::io(&path, "open"))?;
-            let map = map_file(&file, &path)?;
-            let broken =
-                || CoresetError::format(&path, "a broken work file: remove the work folder");
+            let opened_run = store.open(&run_key(folder, part))?;
+            let map = map_file(&opened_run)?;
+            let broken = || DataError::work(&opened_run.path, WorkFault::Broken);
             let at = map
                 .len()
                 .checked_sub(size_of::<Trailer>())
@@ -304,6 +298,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{self, Folders, WORK};
 
     #[test]
     fn a_bucket_holds_the_rows_of_its_clusters_in_order_whatever_the_chunks() {
@@ -330,9 +325,9 @@ mod tests {
             .collect();
         for chunk in [1, 7, 100] {
             let dir = tempfile::tempdir().unwrap();
+            let store = Folders::new(dir.path(), dir.path());
             for (part, range) in [(0, 0..40), (1, 40..40), (2, 40..100)] {
-                let path = run_path(dir.path(), part);
-                WholeFile::fill(&path, |out| {
+                store::fill(&store, &run_key(WORK, part), |out| {
                     let mut run = RunWriter::new(out, buckets, 6);
                     let first = range.start;
                     for start in range.clone().step_by(chunk) {
@@ -345,7 +340,7 @@ mod tests {
                 .unwrap();
             }
             for bucket in 0..3 {
-                let found = Bucket::open(dir.path(), 3, bucket, 3, Dtype::Float16, 1000).unwrap();
+                let found = Bucket::open(&store, WORK, 3, bucket, 3, Dtype::Float16, 1000).unwrap();
                 let expected: Vec<u64> = tags
                     .iter()
                     .filter(|tag| buckets.of(tag.cluster) == bucket)

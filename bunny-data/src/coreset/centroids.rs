@@ -4,10 +4,11 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::error::{CoresetError, Result};
 use super::numeric::dot;
 use super::options::Geometry;
-use crate::embeddings::{Dtype, MatrixFile, NpyHeader};
+use crate::embeddings::{Dtype, LONGEST, Matrix, MatrixFile, NpyHeader};
+use crate::error::{ArrayFault, DataError, Result, RowFault};
+use crate::store::{self, Store};
 use crate::whole::WholeFile;
 
 /// The centres of clusters, and what "near" means to them.
@@ -38,43 +39,39 @@ impl Centroids {
     /// When the file is broken, is empty, has rows of another width than `dims`, or holds a number
     /// that is not finite, naming the row.
     pub fn read(path: impl AsRef<Path>, dims: usize, geometry: Geometry) -> Result<Self> {
-        let path = path.as_ref();
-        let matrix = Self::shape(path, dims)?.map()?;
+        Self::of(&Matrix::open(path)?, dims, geometry)
+    }
+
+    /// As [`Self::read`], from a store.
+    pub(crate) fn load(
+        store: &dyn Store,
+        key: &str,
+        dims: usize,
+        geometry: Geometry,
+    ) -> Result<Self> {
+        Self::of(&MatrixFile::npy(store, key)?.map(store)?, dims, geometry)
+    }
+
+    fn of(matrix: &Matrix, dims: usize, geometry: Geometry) -> Result<Self> {
+        check(matrix, dims)?;
         let mut values = vec![0.0; matrix.rows() * dims];
         matrix.load(0..matrix.rows(), &mut values);
         let bad = values.par_chunks(dims).position_first(|row| {
             let length = dot(row, row).sqrt();
-            length.is_nan() || length > super::scan::LONGEST
+            length.is_nan() || length > LONGEST
         });
         if let Some(row) = bad {
-            return Err(CoresetError::row(
-                path,
-                row as u64,
-                "a centroid that is not finite, or longer than any embedding",
-            ));
+            let fault = RowFault::Centroid;
+            return Err(DataError::row(matrix.path(), row as u64, fault));
         }
         Ok(Self::new(values, dims, geometry))
     }
 
-    /// Checks that a `.npy` file holds centroids of `dims` numbers, without reading them.
-    pub(crate) fn shape(path: &Path, dims: usize) -> Result<MatrixFile> {
-        let file = MatrixFile::npy(path)?;
-        if file.dims != dims {
-            return Err(CoresetError::format(
-                path,
-                format!(
-                    "centroids of {} numbers, and the rows have {dims}",
-                    file.dims
-                ),
-            ));
-        }
-        if file.rows == 0 || file.rows > u64::from(u32::MAX) {
-            return Err(CoresetError::format(
-                path,
-                "between 1 and 2^32 - 1 centroids are needed",
-            ));
-        }
-        Ok(file)
+    /// How many centroids of `dims` numbers a `.npy` file holds, which is not read any further.
+    pub(crate) fn count(path: &Path, dims: usize) -> Result<u64> {
+        let matrix = Matrix::open(path)?;
+        check(&matrix, dims)?;
+        Ok(matrix.rows() as u64)
     }
 
     /// Writes a `.npy` file of float32 rows.
@@ -82,12 +79,22 @@ impl Centroids {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        WholeFile::fill(path, |file| {
-            let header = NpyHeader::write(Dtype::Float32, self.len() as u64, self.dims);
-            file.put(&header)?;
+        WholeFile::fill(path.as_ref(), |file| {
+            file.put(&self.header())?;
             Ok(file.put(bytemuck::cast_slice(&self.values))?)
         })
+    }
+
+    /// As [`Self::write`], into a store.
+    pub(crate) fn save(&self, store: &dyn Store, key: &str) -> Result<()> {
+        store::fill(store, key, |file| {
+            file.put(&self.header())?;
+            file.put(bytemuck::cast_slice(&self.values))
+        })
+    }
+
+    fn header(&self) -> Vec<u8> {
+        NpyHeader::write(Dtype::Float32, self.len() as u64, self.dims)
     }
 
     /// Bytes that so many take.
@@ -124,4 +131,20 @@ impl Centroids {
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
+}
+
+/// Fails unless a matrix is one of centroids of `dims` numbers.
+fn check(matrix: &Matrix, dims: usize) -> Result<()> {
+    let found = matrix.width();
+    if found != dims {
+        let fault = ArrayFault::CentroidWidth {
+            found,
+            expected: dims,
+        };
+        return Err(DataError::array(matrix.path(), fault));
+    }
+    if matrix.rows() == 0 || matrix.rows() > u32::MAX as usize {
+        return Err(DataError::array(matrix.path(), ArrayFault::CentroidCount));
+    }
+    Ok(())
 }

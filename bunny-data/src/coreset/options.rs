@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{CoresetError, Result};
 use crate::embeddings::EmbeddingOptions;
+use crate::error::{DataError, OptionFault, Result};
 
 /// Rows a cluster holds on average in the paper: 2,053,332,591 in 100,000.
 const PAPER_ROWS_PER_CLUSTER: u64 = 20_533;
@@ -74,16 +74,11 @@ impl ClusterOptions {
     /// Rounds of k-means over all samples, at most.
     ///
     /// # Errors
-    /// [`CoresetError::Option`] where they are 2³² or more.
+    /// [`DataError::Option`] where they are 2³² or more.
     pub(crate) fn rounds(&self) -> Result<u32> {
         self.epochs.checked_mul(self.iterations).ok_or_else(|| {
-            CoresetError::option(
-                "--epochs",
-                format!(
-                    "times {} iterations are 2^32 rounds or more",
-                    self.iterations
-                ),
-            )
+            let iterations = self.iterations;
+            DataError::option("--epochs", OptionFault::Rounds { iterations })
         })
     }
 }
@@ -331,20 +326,15 @@ impl CoresetOptions {
     /// Checks what can be checked without the set.
     ///
     /// # Errors
-    /// [`CoresetError::Option`], naming the option.
+    /// [`DataError::Option`], naming the option, and [`DataError::Name`] for a path of centroids that
+    /// a report could not tell.
     pub fn validate(&self) -> Result<()> {
         let duplicates = &self.duplicates;
         if !(duplicates.threshold > -1.0 && duplicates.threshold < 1.0) {
-            return Err(CoresetError::option(
-                "--threshold",
-                "has to lie between -1 and 1, both excluded",
-            ));
+            return Err(DataError::option("--threshold", OptionFault::NoCosine));
         }
         if duplicates.group == Group::SemDeDup && duplicates.keep() == Keep::Median {
-            return Err(CoresetError::option(
-                "--keep",
-                "SemDeDup orders rows and has no median: use far, near, random or max-score",
-            ));
+            return Err(DataError::option("--keep", OptionFault::NoMedian));
         }
         let windows = [
             ("--score-window", self.windows.score),
@@ -352,10 +342,7 @@ impl CoresetOptions {
         ];
         for (option, window) in windows {
             if window.is_some_and(|window| window.from >= window.to || window.to > 10_000) {
-                return Err(CoresetError::option(
-                    option,
-                    "has to be a range within 0 and 100 percent",
-                ));
+                return Err(DataError::option(option, OptionFault::NoRange));
             }
         }
         let clusters = &self.clusters;
@@ -371,16 +358,19 @@ impl CoresetOptions {
             ),
         ];
         if let Some((option, _)) = positive.iter().find(|(_, ok)| !ok) {
-            return Err(CoresetError::option(option, "has to be at least 1"));
+            return Err(DataError::option(option, OptionFault::Zero));
         }
         clusters.rounds()?;
         if clusters.centroids.is_some()
             && (clusters.start_from.is_some() || clusters.count.is_some())
         {
-            return Err(CoresetError::option(
-                "--centroids",
-                "are used as they are: neither --clusters nor --start-from goes with them",
-            ));
+            return Err(DataError::option("--centroids", OptionFault::Untrained));
+        }
+        for path in [&clusters.centroids, &clusters.start_from]
+            .into_iter()
+            .flatten()
+        {
+            DataError::text(path)?;
         }
         Ok(())
     }

@@ -1,29 +1,30 @@
-//! The stages in their order, each resumable, from a folder of embeddings to the kept keys.
+//! The stages in their order, each resumable, from a set of embeddings to the kept keys: what the
+//! driver does.
 
-mod choose;
+mod kmeans;
+mod windows_and_sample;
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Buckets;
 use super::centroids::Centroids;
-use super::divide::{Divide, Divided};
-use super::error::{CoresetError, Result};
-use super::files::{remove_file, remove_folder};
+use super::engine::{AnyTask, Engine, drive, merged};
+use super::manifest::{self, FORMAT_VERSION, MANIFEST, file_fingerprint, fingerprint};
 use super::options::{CoresetOptions, Keep};
-use super::output::{self, OutputOptions, Pictured};
-use super::reduce::{Reduce, Reduced};
 use super::report::{Report, write_report};
 use super::resources;
-use super::scan::{Scan, Scanned};
-use super::stage::{
-    FORMAT_VERSION, MANIFEST, Resumable, file_fingerprint, fingerprint, read_manifest,
-    stage_folder, write_manifest,
-};
-use super::train::Training;
-use crate::embeddings::{EmbeddingSet, Storage};
-use crate::engine::Engine;
+use super::stages::Stage;
+use super::stages::assign::{Assign, Assigned};
+use super::stages::duplicates::{Deduplicated, Duplicates};
+use super::stages::output::{self, OutputOptions, Pictured, remove_file};
+use super::stages::scan::{Scan, Scanned};
+use crate::embeddings::{EmbeddingSet, MatrixFile, PART_ROWS, Storage};
+use crate::error::{DataError, Result, SetFault, WorkFault};
+use crate::store::{self, EMBEDDINGS, Entry, Folders, Store, Version, WORK};
+use crate::whole::WholeFile;
 
 /// Where a selection reads and writes, and what it keeps of its work.
 #[derive(Clone, Debug)]
@@ -36,99 +37,154 @@ pub struct Paths {
     pub keep_work: bool,
 }
 
-/// Selects a coreset: opens the set, runs every stage that is not done yet, writes the results.
-///
-/// The same embeddings, options and seed give the same bytes, for any engine, memory, number of
-/// threads and size of tiles, interrupted or not.
+/// Selects a coreset from and into folders of this machine: [`Selection::run`] with the usual
+/// division of the work.
 ///
 /// # Errors
-/// When an option cannot be, a file or row of the set cannot be used, or memory or disk do not
-/// suffice. Finished stages stay, and the next call goes on from them.
+/// As [`Selection::run`].
 pub fn select(
-    engine: &(impl Engine + Sync),
+    engine: &dyn Engine,
     paths: &Paths,
     options: &CoresetOptions,
     outputs: &OutputOptions,
 ) -> Result<Report> {
-    options.validate()?;
-    let work = paths.out.join("work");
-    let set = EmbeddingSet::open(&paths.embeddings, &options.embeddings)?;
-    let identity = identity(&set)?;
-    let given = Given::of(options)?;
-    let all = fingerprint(&(&identity, options, &given, outputs));
-    if let Some(report) = finished(&paths.out, &all, outputs)? {
-        if !paths.keep_work {
-            // The run that made it may have been killed before it had.
-            remove_folder(&work)?;
-        }
-        return Ok(report);
-    }
-
-    std::fs::create_dir_all(&work).map_err(CoresetError::io(&work, "create"))?;
-    let run = Run {
-        engine,
-        work,
+    let selection = Selection {
+        store: &Folders::new(&paths.embeddings, paths.out.join("work")),
+        out: &paths.out,
+        keep_work: paths.keep_work,
+        division: Division::default(),
         options,
-        identity,
-        given,
+        outputs,
     };
-    output::check(&set, outputs)?;
-    engine.drive(|worker| {
-        let disk = resources::check(options, &set, &run.work, worker.memory)?;
-        worker.progress.disk(&disk);
-        Ok::<_, CoresetError>(())
-    })?;
-    let set = run.unpack(set)?;
-    let (scanned, scores) = run.scan(&set)?;
-    let usable = scanned.rows - scanned.dropped;
-    if usable == 0 {
-        return Err(CoresetError::layout(
-            &set.folder,
-            "no row of it can be used",
-        ));
-    }
-    let (centroids, chain) = run.centroids(&set, &scanned, &scores)?;
-    let (divided, runs, buckets, chain) = run.divide(&set, &scores, &centroids, &chain)?;
-    if divided.rows != usable {
-        return Err(CoresetError::format(
-            &runs,
-            "rows were lost: remove the work folder",
-        ));
-    }
-    let (reduced, folder, chain) = run.reduce(&set, &centroids, &runs, buckets, &chain)?;
-    let ([score, centroid], chosen) = run.choose(&set, &folder, buckets, &chain)?;
-    let (mut written, pictured) = engine
-        .drive(|worker| output::write(&set, &chosen, &paths.out, outputs, &run.work, worker))?;
-    let beside = paths.out.join("centroids.npy");
-    match &options.clusters.centroids {
-        None => {
-            let trained = Centroids::read(&centroids, set.dims, options.clusters.geometry)?;
-            trained.write(beside)?;
-            written.files.push("centroids.npy".into());
+    selection.run(engine)
+}
+
+/// How the work is divided. The kept rows are the same however it is; the hash of the set in the
+/// report, which is made of those of its parts, is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// Rows that are worked on as one part, at least.
+    pub part_rows: u64,
+    /// Bytes of rows in a bucket of clusters, about.
+    pub bucket_bytes: u64,
+}
+
+impl Default for Division {
+    fn default() -> Self {
+        Self {
+            part_rows: PART_ROWS,
+            bucket_bytes: 256 << 20,
         }
-        Some(given) if is_same_file(given, &beside) => {}
-        // Those of an earlier selection are not what these rows were divided by.
-        Some(_) => remove_file(&beside)?,
     }
-    let mut report = Report {
-        format_version: FORMAT_VERSION,
-        options: options.clone(),
-        dims: set.dims,
-        clusters: buckets.clusters,
-        scanned,
-        divided,
-        reduced,
-        score,
-        centroid,
-        written,
-    };
-    write_report(&mut report, &paths.out)?;
-    let finished = Finished { report, pictured };
-    write_manifest(&paths.out.join(MANIFEST), &all, &finished)?;
-    if !paths.keep_work {
-        remove_folder(&run.work)?;
+}
+
+/// A selection, and where it reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Selection<'a> {
+    /// The embeddings and the work files.
+    pub store: &'a dyn Store,
+    /// The folder of results.
+    pub out: &'a Path,
+    /// Whether the work files stay, for another selection from the same clusters.
+    pub keep_work: bool,
+    /// How the work is divided.
+    pub division: Division,
+    /// What the kept keys depend on.
+    pub options: &'a CoresetOptions,
+    /// What is written beside them.
+    pub outputs: &'a OutputOptions,
+}
+
+impl Selection<'_> {
+    /// Opens the set, runs every stage that is not done yet, writes the results.
+    ///
+    /// The same embeddings, options and seed give the same bytes, for any engine, memory, number of
+    /// threads and size of tiles, interrupted or not.
+    ///
+    /// # Errors
+    /// When an option cannot be, a file or row of the set cannot be used, or memory or disk do not
+    /// suffice. Finished stages stay, and the next call goes on from them.
+    pub fn run(&self, engine: &dyn Engine) -> Result<Report> {
+        let (store, options, outputs) = (self.store, self.options, self.outputs);
+        options.validate()?;
+        outputs.validate()?;
+        let mut set = EmbeddingSet::open(store, &options.embeddings)?;
+        set.part_rows = self.division.part_rows;
+        let identity = identity(store, &set)?;
+        let given = Given::of(options)?;
+        let all = fingerprint(&(&identity, options, &given, outputs))?;
+        if let Some(report) = finished(self.out, &all, outputs)? {
+            if !self.keep_work {
+                // The run that made it may have been killed before it had.
+                store.remove(WORK)?;
+            }
+            return Ok(report);
+        }
+
+        store.make_folder(WORK)?;
+        let run = Run {
+            engine,
+            store,
+            division: self.division,
+            options,
+            identity,
+            given,
+        };
+        output::check(&set, outputs)?;
+        drive(engine, |worker| {
+            let disk = resources::check(options, &set, store, worker.memory)?;
+            worker.progress.disk(&disk);
+            Ok::<_, DataError>(())
+        })?;
+        let set = run.unpack(set)?;
+        let (scanned, scores) = run.scan(&set)?;
+        let usable = scanned.rows - scanned.dropped;
+        if usable == 0 {
+            let path = store.path(EMBEDDINGS);
+            return Err(DataError::set(path, SetFault::NothingUsable));
+        }
+        let (centroids, chain) = run.centroids(&set, &scanned, &scores)?;
+        let (divided, runs, buckets, chain) = run.assign(&set, &scores, &centroids, &chain)?;
+        if divided.rows != usable {
+            return Err(DataError::work(store.path(&runs), WorkFault::RowsLost));
+        }
+        let (reduced, kept, chain) = run.duplicates(&set, &centroids, &runs, buckets, &chain)?;
+        let ([score, centroid], chosen) = run.windows_and_sample(&set, &kept, buckets, &chain)?;
+        let (mut written, pictured) = drive(engine, |worker| {
+            output::write(store, &set, &chosen, self.out, outputs, worker)
+        })?;
+        let beside = self.out.join("centroids.npy");
+        match &options.clusters.centroids {
+            None => {
+                let geometry = options.clusters.geometry;
+                Centroids::load(store, &centroids, set.dims, geometry)?.write(beside)?;
+                written.files.push("centroids.npy".into());
+            }
+            Some(given) if is_same_file(given, &beside) => {}
+            // Those of an earlier selection are not what these rows were divided by.
+            Some(_) => remove_file(&beside)?,
+        }
+        let mut report = Report {
+            format_version: FORMAT_VERSION,
+            options: options.clone(),
+            dims: set.dims,
+            clusters: buckets.clusters,
+            scanned,
+            divided,
+            reduced,
+            score,
+            centroid,
+            written,
+        };
+        write_report(&mut report, self.out)?;
+        let finished = Finished { report, pictured };
+        let bytes = manifest::write(&all, &finished)?;
+        WholeFile::fill(&self.out.join(MANIFEST), |file| file.put(&bytes))?;
+        if !self.keep_work {
+            store.remove(WORK)?;
+        }
+        Ok(finished.report)
     }
-    Ok(finished.report)
 }
 
 /// What the manifest of a selection keeps.
@@ -140,7 +196,12 @@ struct Finished {
 
 /// The report of a selection that was made from the same inputs and still stands whole.
 fn finished(out: &Path, all: &str, outputs: &OutputOptions) -> Result<Option<Report>> {
-    let Some(finished) = read_manifest::<Finished>(&out.join(MANIFEST), all)? else {
+    let path = out.join(MANIFEST);
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(DataError::io(&path, "read"))?,
+    };
+    let Some(finished) = manifest::read::<Finished>(&bytes, &path, all)? else {
         return Ok(None);
     };
     let mut files = finished.report.written.files.iter();
@@ -174,43 +235,83 @@ impl Given {
 }
 
 /// What tells whether files are the same as before without reading them: name, length, time.
-fn identity(set: &EmbeddingSet) -> Result<Vec<(PathBuf, u64, u128)>> {
+type Identity = Vec<(String, u64, Version)>;
+
+fn identity(store: &dyn Store, set: &EmbeddingSet) -> Result<Identity> {
+    let mut entries: HashMap<String, Entry> = HashMap::new();
+    let mut folders = HashSet::new();
     let mut files = Vec::new();
     for shard in &set.shards {
-        let text = shard.text.as_ref().map(|text| &text.path);
-        for path in [Some(&shard.image.path), text, shard.metadata.as_ref()]
+        let text = shard.text.as_ref().map(|text| &text.key);
+        for key in [Some(&shard.image.key), text, shard.metadata.as_ref()]
             .into_iter()
             .flatten()
         {
-            let metadata = std::fs::metadata(path).map_err(CoresetError::io(path, "read"))?;
-            let time = metadata
-                .modified()
-                .ok()
-                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-            let name = path.strip_prefix(&set.folder).unwrap_or(path);
-            files.push((
-                name.to_owned(),
-                metadata.len(),
-                time.map_or(0, |time| time.as_nanos()),
-            ));
+            let folder = key
+                .rsplit_once('/')
+                .map_or(EMBEDDINGS, |(folder, _)| folder);
+            if folders.insert(folder.to_owned()) {
+                for entry in store.entries(folder)? {
+                    if let Some(name) = entry.name.to_str() {
+                        entries.insert(format!("{folder}/{name}"), entry);
+                    }
+                }
+            }
+            let Some(entry) = entries.get(key) else {
+                let gone = std::io::ErrorKind::NotFound.into();
+                return Err(DataError::io(store.path(key), "read")(gone));
+            };
+            let name = key.strip_prefix(EMBEDDINGS).unwrap_or(key);
+            let name = name.trim_start_matches('/').to_owned();
+            files.push((name, entry.bytes, entry.version.clone()));
         }
     }
     Ok(files)
 }
 
 /// One selection under way.
-struct Run<'a, E> {
-    engine: &'a E,
-    work: PathBuf,
+struct Run<'a> {
+    engine: &'a dyn Engine,
+    store: &'a dyn Store,
+    division: Division,
     options: &'a CoresetOptions,
-    identity: Vec<(PathBuf, u64, u128)>,
+    identity: Identity,
     given: Given,
 }
 
-/// A stage's results, and the word for all it depends on.
+/// A word for all that a stage's results depend on.
 type Chain = String;
 
-impl<E: Engine + Sync> Run<'_, E> {
+impl Run<'_> {
+    /// The folder of a stage that is made from these inputs. Folders of the same stage made from
+    /// others are removed.
+    fn stage(&self, name: &str, word: &str) -> Result<Stage> {
+        let own = format!("{name}-{}", &word[..16]);
+        let folder = format!("{WORK}/{own}");
+        let entries = self.store.entries(WORK)?;
+        if entries.iter().any(|entry| entry.name == *own) {
+            if self.engine.is_alone() {
+                self.store.sweep(&folder)?;
+            }
+        } else {
+            for other in entries.iter().filter_map(|entry| entry.name.to_str()) {
+                let rest = other.strip_prefix(name);
+                if rest.is_some_and(|rest| rest.starts_with('-')) {
+                    self.store.remove(&format!("{WORK}/{other}"))?;
+                }
+            }
+            self.store.make_folder(&folder)?;
+        }
+        Ok(Stage {
+            folder,
+            fingerprint: word.to_owned(),
+        })
+    }
+
+    fn begin(&self, stage: &str, total: u64) {
+        drive(self.engine, |worker| worker.progress.begin(stage, total));
+    }
+
     fn unpack(&self, set: EmbeddingSet) -> Result<EmbeddingSet> {
         let packed = set.shards.iter().any(|shard| {
             [Some(&shard.image), shard.text.as_ref()]
@@ -221,11 +322,12 @@ impl<E: Engine + Sync> Run<'_, E> {
         if !packed {
             return Ok(set);
         }
-        let word = fingerprint(&("unpack", &self.identity, &self.options.embeddings));
-        set.unpack(stage_folder(&self.work, "unpacked", &word)?)
+        let word = fingerprint(&("unpack", &self.identity, &self.options.embeddings))?;
+        set.unpack(self.store, &self.stage("unpacked", &word)?.folder)
     }
 
-    fn scan(&self, set: &EmbeddingSet) -> Result<(Scanned, PathBuf)> {
+    /// What the first reading found, and the folder of the scores.
+    fn scan(&self, set: &EmbeddingSet) -> Result<(Scanned, String)> {
         let similarity = self.options.duplicates.similarity;
         let needs_scores = self.options.windows.score.is_some()
             || self.options.duplicates.keep() == Keep::MaxScore;
@@ -236,44 +338,49 @@ impl<E: Engine + Sync> Run<'_, E> {
             self.options.invalid,
             similarity,
             needs_scores,
-        ));
-        let folder = stage_folder(&self.work, "scan", &word)?;
-        let task = Resumable {
-            task: Scan {
-                set: set.clone(),
-                invalid: self.options.invalid,
-                similarity,
-                needs_scores,
-                folder: folder.clone(),
-            },
-            folder: folder.clone(),
-            fingerprint: word,
-        };
-        self.engine
-            .drive(|worker| worker.progress.begin("scan", set.rows()));
-        let parts = self.engine.map_files(&task, set.parts().len())?;
-        let merged = self.engine.merge(parts, Scanned::merge);
-        Ok((merged.unwrap_or_default(), folder))
+        ))?;
+        let stage = self.stage("scan", &word)?;
+        let folder = stage.folder.clone();
+        let task = AnyTask::Scan(Scan {
+            set: set.clone(),
+            invalid: self.options.invalid,
+            similarity,
+            needs_scores,
+            stage,
+        });
+        self.begin("scan", set.rows());
+        let merged = merged(self.engine, &task, self.store, Scanned::merge)?;
+        let mut scanned = merged.unwrap_or_default();
+        for fault in &mut scanned.faults {
+            if let Some((folder, rest)) = fault.split_once('/') {
+                *fault = self.store.path(folder).join(rest).display().to_string();
+            }
+        }
+        Ok((scanned, folder))
     }
 
+    /// The key of the centroids: those given, or trained ones.
     fn centroids(
         &self,
         set: &EmbeddingSet,
         scanned: &Scanned,
-        scores: &Path,
-    ) -> Result<(PathBuf, Chain)> {
+        scores: &str,
+    ) -> Result<(String, Chain)> {
         let options = &self.options.clusters;
         if let Some(path) = &options.centroids {
-            // Read once, so that a broken file is found before the long stages.
-            Centroids::read(path, set.dims, options.geometry)?;
             let word = fingerprint(&(
                 "given",
                 scanned.content,
                 self.options.invalid,
                 &self.given.centroids,
                 options.geometry,
-            ));
-            return Ok((path.clone(), word));
+            ))?;
+            // Where all workers find them.
+            let key = format!("{}/centroids.npy", self.stage("given", &word)?.folder);
+            if !store::exists(self.store, &key)? {
+                Centroids::read(path, set.dims, options.geometry)?.save(self.store, &key)?;
+            }
+            return Ok((key, word));
         }
         let usable = scanned.rows - scanned.dropped;
         let clusters = resources::cluster_count(self.options, set)?.min(usable);
@@ -292,30 +399,33 @@ impl<E: Engine + Sync> Run<'_, E> {
                 options.epochs,
             ),
             (options.rows_per_centroid, self.options.seed),
-        ));
-        let training = Training {
+        ))?;
+        let training = kmeans::Training {
+            engine: self.engine,
+            store: self.store,
             set,
             usable,
             options,
             clusters,
             seed: self.options.seed,
-            scores: scores.to_owned(),
-            folder: stage_folder(&self.work, "kmeans", &word)?,
+            scores,
+            folder: self.stage("kmeans", &word)?.folder,
         };
-        let path = self.engine.drive(|worker| training.run(worker))?;
-        Ok((path, word))
+        Ok((training.run()?, word))
     }
 
-    fn divide(
+    /// What dividing the rows found, and the folder of the runs.
+    fn assign(
         &self,
         set: &EmbeddingSet,
-        scores: &Path,
-        centroids: &Path,
+        scores: &str,
+        centroids: &str,
         chain: &Chain,
-    ) -> Result<(Divided, PathBuf, Buckets, Chain)> {
+    ) -> Result<(Assigned, String, Buckets, Chain)> {
         let options = &self.options.clusters;
-        let clusters = crate::embeddings::MatrixFile::npy(centroids)?.rows;
-        let buckets = Buckets::new(clusters, set.rows() * set.row_bytes() as u64);
+        let clusters = MatrixFile::npy(self.store, centroids)?.rows;
+        let bytes = set.rows() * set.row_bytes() as u64;
+        let buckets = Buckets::new(clusters, bytes, self.division.bucket_bytes);
         // The scores go into the runs, so what they are made from counts here.
         let word = fingerprint(&(
             "assign",
@@ -324,63 +434,51 @@ impl<E: Engine + Sync> Run<'_, E> {
             buckets,
             self.options.duplicates.similarity,
             &self.options.embeddings,
-        ));
-        let folder = stage_folder(&self.work, "assign", &word)?;
-        let task = Resumable {
-            task: Divide {
-                set: set.clone(),
-                centroids: centroids.to_owned(),
-                geometry: options.geometry,
-                search: options.search,
-                buckets,
-                scores: scores.to_owned(),
-                folder: folder.clone(),
-            },
-            folder: folder.clone(),
-            fingerprint: word.clone(),
-        };
-        self.engine
-            .drive(|worker| worker.progress.begin("assign", set.rows()));
-        let parts = self.engine.map_files(&task, set.parts().len())?;
-        let merged = self.engine.merge(parts, Divided::merge);
+        ))?;
+        let stage = self.stage("assign", &word)?;
+        let folder = stage.folder.clone();
+        let task = AnyTask::Assign(Assign {
+            set: set.clone(),
+            centroids: centroids.to_owned(),
+            geometry: options.geometry,
+            search: options.search,
+            buckets,
+            scores: scores.to_owned(),
+            stage,
+        });
+        self.begin("assign", set.rows());
+        let merged = merged(self.engine, &task, self.store, Assigned::merge)?;
         Ok((merged.unwrap_or_default(), folder, buckets, word))
     }
 
-    fn reduce(
+    /// What removing duplicates found, and the folder of what it left.
+    fn duplicates(
         &self,
         set: &EmbeddingSet,
-        centroids: &Path,
-        runs: &Path,
+        centroids: &str,
+        runs: &str,
         buckets: Buckets,
         chain: &Chain,
-    ) -> Result<(Reduced, PathBuf, Chain)> {
-        let word = fingerprint(&(
-            "duplicates",
-            chain,
-            &self.options.duplicates,
-            self.options.seed,
-        ));
-        let folder = stage_folder(&self.work, "duplicates", &word)?;
-        let task = Resumable {
-            task: Reduce {
-                runs: runs.to_owned(),
-                parts: set.parts().len(),
-                buckets,
-                centroids: centroids.to_owned(),
-                geometry: self.options.clusters.geometry,
-                dims: set.dims,
-                dtype: set.dtype,
-                options: self.options.duplicates.clone(),
-                seed: self.options.seed,
-                folder: folder.clone(),
-            },
-            folder: folder.clone(),
-            fingerprint: word.clone(),
-        };
-        self.engine
-            .drive(|worker| worker.progress.begin("duplicates", set.rows()));
-        let parts = self.engine.map_buckets(&task, buckets.count as usize)?;
-        let merged = self.engine.merge(parts, Reduced::merge);
+    ) -> Result<(Deduplicated, String, Chain)> {
+        let options = &self.options.duplicates;
+        let word = fingerprint(&("duplicates", chain, options, self.options.seed))?;
+        let stage = self.stage("duplicates", &word)?;
+        let folder = stage.folder.clone();
+        let task = AnyTask::Duplicates(Duplicates {
+            runs: runs.to_owned(),
+            parts: set.parts().len(),
+            buckets,
+            centroids: centroids.to_owned(),
+            geometry: self.options.clusters.geometry,
+            dims: set.dims,
+            dtype: set.dtype,
+            options: options.clone(),
+            threshold: options.threshold.to_bits(),
+            seed: self.options.seed,
+            stage,
+        });
+        self.begin("duplicates", set.rows());
+        let merged = merged(self.engine, &task, self.store, Deduplicated::merge)?;
         Ok((merged.unwrap_or_default(), folder, word))
     }
 }

@@ -8,18 +8,18 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::assign::{Nearest, Plain};
 use super::centroids::Centroids;
-use super::content::content_hash;
-use super::error::{CoresetError, Result};
-use super::kept::Kept;
-use super::kmeans;
+use super::fast_hash::fast_hash;
 use super::numeric::dot;
 use super::options::Geometry;
-use super::resources::{DiskUse, search_bytes};
+use super::resources::search_bytes;
+use super::search::lloyd;
+use super::search::nearest::{Nearest, Plain};
+use super::survivor::Survivor;
+use super::worker::{DiskUse, Worker};
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::to_f32;
-use crate::engine::Worker;
+use crate::error::{DataError, Result};
 
 /// A selection that is planned.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -123,7 +123,7 @@ pub fn calibrate(options: &PlanOptions, folder: &Path, worker: &Worker<'_>) -> R
                 let mut values = vec![0.0; block.len() / options.dtype.size()];
                 to_f32(block, options.dtype, &mut values);
                 let products: f64 = values.chunks(dims).map(|row| 1.5 * dot(row, row)).sum();
-                (products as usize) ^ content_hash(block) as usize
+                (products as usize) ^ fast_hash(block) as usize
             })
             .reduce(|| 0, |a, b| a ^ b)
     });
@@ -151,7 +151,7 @@ fn fastest(mut run: impl FnMut() -> usize) -> f64 {
 
 /// Bytes a second written, and read back from the disk rather than from the system's cache.
 fn disk(folder: &Path) -> Result<(f64, f64)> {
-    let io = |action| CoresetError::io(folder, action);
+    let io = |action| DataError::io(folder, action);
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write"))?;
     let mut block: Vec<u8> = (0..1_u64 << 17)
         .flat_map(|i| crate::hash::mix(i).to_le_bytes())
@@ -185,7 +185,7 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
         .saturating_mul(options.clusters)
         .min(options.rows);
     let sample = sample_rows as f64;
-    let training = kmeans::bytes(sample_rows, options.clusters, options.dims);
+    let training = lloyd::bytes(sample_rows, options.clusters, options.dims);
     let searching = search_bytes(options.clusters, options.dims, options.probes.is_some());
     let centroids = Centroids::bytes(options.clusters, options.dims);
     // Two levels: the centres of the groups, then the centroids of those searched.
@@ -206,7 +206,7 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
         }
     };
     // The paper's share of rows left by the first step, in the records that are ranked.
-    let kept = 0.464 * n * size_of::<Kept>() as f64;
+    let kept = 0.464 * n * size_of::<Survivor>() as f64;
     let steps = vec![
         step("scan", 0.0, 2.0 * n * row, 8.0 * n, 0, 2.0 * n * row),
         step(

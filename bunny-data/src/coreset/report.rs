@@ -1,18 +1,18 @@
 //! What a selection did, as `report.json` for programs and `report.html` for people.
 
-mod html;
+mod charts;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::divide::Divided;
-use super::error::Result;
 use super::options::CoresetOptions;
-use super::output::Written;
-use super::reduce::Reduced;
-use super::scan::Scanned;
-use super::windows::Ranked;
+use super::stages::assign::Assigned;
+use super::stages::duplicates::Deduplicated;
+use super::stages::output::Written;
+use super::stages::scan::Scanned;
+use super::stages::windows::Ranked;
+use crate::error::Result;
 use crate::whole::WholeFile;
 
 /// Rows of LAION-2B that the authors had embeddings of.
@@ -32,9 +32,9 @@ pub struct Report {
     /// What reading the set found.
     pub scanned: Scanned,
     /// What dividing it into clusters found.
-    pub divided: Divided,
+    pub divided: Assigned,
     /// Step 1: what removing duplicates found.
-    pub reduced: Reduced,
+    pub reduced: Deduplicated,
     /// Step 2: the window of image-text similarity.
     pub score: Ranked,
     /// Step 3: the window of image-centroid similarity.
@@ -157,7 +157,7 @@ pub(crate) fn write_report(report: &mut Report, out: &Path) -> Result<()> {
         file.put(b"\n")
     })?;
     WholeFile::fill(&out.join("report.html"), |file| {
-        file.put(html::page(report).as_bytes())
+        file.put(charts::page(report).as_bytes())
     })?;
     Ok(())
 }

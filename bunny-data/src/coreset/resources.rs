@@ -1,61 +1,26 @@
 //! What a selection takes of memory and disk, checked before anything is written.
 
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
-
-use super::assign::Nearest;
 use super::centroids::Centroids;
-use super::error::{CoresetError, Result};
-use super::files::{folder_bytes, free_disk};
-use super::kept::Kept;
-use super::kmeans;
 use super::options::{CoresetOptions, Search};
+use super::search::lloyd;
+use super::search::nearest::Nearest;
+use super::worker::DiskUse;
 use crate::embeddings::EmbeddingSet;
-
-/// Bytes of disk that the work files of a set take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskUse {
-    /// Embeddings that have to be unpacked before they can be mapped.
-    pub unpacked: u64,
-    /// The sample that centroids are trained on, and the centroids.
-    pub training: u64,
-    /// The rows, sorted into buckets of clusters.
-    pub buckets: u64,
-    /// Scores and survivors, at most.
-    pub tables: u64,
-}
-
-impl DiskUse {
-    /// The work files of `rows` rows of so many bytes.
-    pub fn new(unpacked: u64, rows: u64, row_bytes: u64, sample: u64, centroids: u64) -> Self {
-        Self {
-            unpacked,
-            training: sample * row_bytes + 2 * centroids,
-            buckets: rows * (row_bytes + 24),
-            tables: rows * (8 + 2 * size_of::<Kept>() as u64),
-        }
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.unpacked + self.training + self.buckets + self.tables
-    }
-}
+use crate::error::{DataError, OptionFault, Result};
+use crate::store::{Store, WORK};
 
 /// Fails where the memory given or the disk of the work files cannot suffice; the disk they take.
 pub(crate) fn check(
     options: &CoresetOptions,
     set: &EmbeddingSet,
-    work: &Path,
+    store: &dyn Store,
     memory: u64,
 ) -> Result<DiskUse> {
     let clusters = cluster_count(options, set)?;
     if clusters > set.rows() && options.clusters.centroids.is_none() {
-        return Err(CoresetError::option(
-            "--clusters",
-            format!("{clusters} clusters of {} rows", set.rows()),
-        ));
+        let rows = set.rows();
+        let fault = OptionFault::MoreClustersThanRows { clusters, rows };
+        return Err(DataError::option("--clusters", fault));
     }
     let sample = match options.clusters.centroids {
         Some(_) => 0,
@@ -72,7 +37,7 @@ pub(crate) fn check(
         searching,
         memory,
     )?;
-    let training = kmeans::bytes(sample, clusters, set.dims);
+    let training = lloyd::bytes(sample, clusters, set.dims);
     fits_half("k-means in half of the memory", training, memory)?;
     let disk = DiskUse::new(
         set.packed_bytes(),
@@ -81,10 +46,10 @@ pub(crate) fn check(
         sample,
         Centroids::bytes(clusters, set.dims),
     );
-    let left = disk.total().saturating_sub(folder_bytes(work));
-    match free_disk(work) {
-        Some(free) if free < left => Err(CoresetError::Disk {
-            path: work.to_owned(),
+    let left = disk.total().saturating_sub(bytes_below(store, WORK)?);
+    match store.free() {
+        Some(free) if free < left => Err(DataError::Disk {
+            path: store.path(WORK),
             need: left,
             free,
         }),
@@ -102,7 +67,7 @@ pub(crate) fn search_bytes(clusters: u64, dims: usize, is_two_level: bool) -> u6
 /// Mapped rows and what is done with them take the other half.
 fn fits_half(what: &'static str, need: u64, memory: u64) -> Result<()> {
     if need > memory / 2 {
-        return Err(CoresetError::Memory {
+        return Err(DataError::Memory {
             what,
             need: 2 * need,
             budget: memory,
@@ -117,14 +82,26 @@ pub(crate) fn cluster_count(options: &CoresetOptions, set: &EmbeddingSet) -> Res
     let Some(path) = clusters.centroids.as_ref().or(clusters.start_from.as_ref()) else {
         return Ok(options.cluster_count(set.rows()));
     };
-    let given = Centroids::shape(path, set.dims)?.rows;
+    let given = Centroids::count(path, set.dims)?;
     match clusters.count {
-        Some(count) if count != given => Err(CoresetError::option(
-            "--start-from",
-            format!("{given} centroids, and --clusters asks for {count}"),
-        )),
+        Some(asked) if asked != given => {
+            let fault = OptionFault::OtherCount { given, asked };
+            Err(DataError::option("--start-from", fault))
+        }
         _ => Ok(given),
     }
+}
+
+/// Bytes of all files below a folder.
+fn bytes_below(store: &dyn Store, folder: &str) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in store.entries(folder)? {
+        bytes += match entry.name.to_str() {
+            Some(name) if entry.is_folder => bytes_below(store, &format!("{folder}/{name}"))?,
+            _ => entry.bytes,
+        };
+    }
+    Ok(bytes)
 }
 
 /// Bytes of memory on this machine; `None` where the system does not say.

@@ -2,18 +2,19 @@
 //! as list columns.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int32Type, Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::npy::Dtype;
-use crate::caught::caught;
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ColumnFault, DataError, ParquetFault, Result, RowFault};
+use crate::panic_guard::guarded;
+use crate::store::Opened;
 
 /// Rows read at a time.
 const BATCH: usize = 8192;
@@ -21,83 +22,89 @@ const BATCH: usize = 8192;
 /// What a Parquet file's footer says.
 #[derive(Debug)]
 pub(crate) struct Footer {
+    pub(crate) path: PathBuf,
     pub(crate) rows: u64,
-    pub(crate) columns: Vec<(String, DataType)>,
+    pub(crate) schema: SchemaRef,
 }
 
 impl Footer {
     /// Whether the file has a column of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.columns.iter().any(|(column, _)| column == name)
+        self.schema.index_of(name).is_ok()
     }
 
     /// The names of all columns, for messages.
-    pub(crate) fn names(&self) -> String {
-        let names: Vec<_> = self.columns.iter().map(|(name, _)| name.as_str()).collect();
-        names.join(", ")
+    pub(crate) fn names(&self) -> Vec<String> {
+        names(&self.schema)
+    }
+
+    /// Says that the file has no column of this name.
+    pub(crate) fn lacks(&self, name: &str) -> DataError {
+        lacks(&self.path, &self.schema, name)
     }
 }
 
-fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    let file = File::open(path).map_err(CoresetError::io(path, "open"))?;
-    guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))
+fn names(schema: &Schema) -> Vec<String> {
+    let fields = schema.fields().iter();
+    fields.map(|field| field.name().clone()).collect()
 }
 
-/// Runs a call of the Parquet reader; its panics on broken files come back as errors.
-fn guarded<T>(
-    path: &Path,
-    call: impl FnOnce() -> std::result::Result<T, parquet::errors::ParquetError>,
-) -> Result<T> {
-    caught(call)
-        .ok_or_else(|| CoresetError::format(path, "a Parquet file broken inside"))?
-        .map_err(CoresetError::parquet(path))
+/// Says that a file has no column of this name.
+fn lacks(path: &Path, schema: &Schema, name: &str) -> DataError {
+    let fault = ColumnFault::Missing {
+        name: name.to_owned(),
+        names: names(schema),
+    };
+    DataError::column(path, fault)
+}
+
+type Builder = ParquetRecordBatchReaderBuilder<File>;
+
+fn builder(opened: Opened) -> Result<(Builder, PathBuf)> {
+    let Opened { file, path } = opened;
+    let builder = guarded(&path, || Ok(Builder::try_new(file)?))?;
+    Ok((builder, path))
 }
 
 /// Reads the footer of a Parquet file.
-pub(crate) fn footer(path: &Path) -> Result<Footer> {
-    let builder = builder(path)?;
+pub(crate) fn footer(opened: Opened) -> Result<Footer> {
+    let (builder, path) = builder(opened)?;
     let rows = builder.metadata().file_metadata().num_rows();
-    let rows =
-        u64::try_from(rows).map_err(|_| CoresetError::format(path, "a negative number of rows"))?;
-    let columns = builder
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| (field.name().clone(), field.data_type().clone()))
-        .collect();
-    Ok(Footer { rows, columns })
+    let rows = u64::try_from(rows).map_err(|_| DataError::parquet(&path)(ParquetFault::Rows))?;
+    Ok(Footer {
+        path,
+        rows,
+        schema: builder.schema().clone(),
+    })
 }
 
-/// Calls `each(first_row, batch)` for the named columns of all rows, in order.
+/// Calls `each(first_row, batch, path)` for the named columns of all rows, in order.
 pub(crate) fn for_each_batch(
-    path: &Path,
+    opened: Opened,
     columns: &[&str],
-    mut each: impl FnMut(u64, &RecordBatch) -> Result<()>,
+    mut each: impl FnMut(u64, &RecordBatch, &Path) -> Result<()>,
 ) -> Result<()> {
-    let builder = builder(path)?;
+    let (builder, path) = builder(opened)?;
+    let path = path.as_path();
     let roots: Vec<usize> = columns
         .iter()
         .map(|name| {
             builder
                 .schema()
                 .index_of(name)
-                .map_err(|_| CoresetError::format(path, format!("no column {name}")))
+                .map_err(|_| lacks(path, builder.schema(), name))
         })
         .collect::<Result<_>>()?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let mut reader = guarded(path, || {
-        builder.with_batch_size(BATCH).with_projection(mask).build()
+        let builder = builder.with_batch_size(BATCH).with_projection(mask);
+        Ok(builder.build()?)
     })?;
     let mut first = 0;
     loop {
-        let batch = guarded(path, || {
-            reader
-                .next()
-                .transpose()
-                .map_err(|error| parquet::errors::ParquetError::ArrowError(error.to_string()))
-        })?;
+        let batch = guarded(path, || Ok(reader.next().transpose()?))?;
         let Some(batch) = batch else { return Ok(()) };
-        each(first, &batch)?;
+        each(first, &batch, path)?;
         first += batch.num_rows() as u64;
     }
 }
@@ -120,13 +127,12 @@ pub(crate) fn text<'a>(path: &Path, batch: &'a RecordBatch, name: &str) -> Resul
     if known {
         Ok(Text(column))
     } else {
-        Err(CoresetError::format(
-            path,
-            format!(
-                "column {name} is {}, not text or integers",
-                column.data_type()
-            ),
-        ))
+        let fault = ColumnFault::Type {
+            name: name.to_owned(),
+            found: column.data_type().clone(),
+            wanted: "text or integers",
+        };
+        Err(DataError::column(path, fault))
     }
 }
 
@@ -174,10 +180,12 @@ pub(crate) fn scores(path: &Path, batch: &RecordBatch, name: &str) -> Result<Vec
         }
         DataType::Float64 => array.as_primitive::<Float64Type>().values().to_vec(),
         other => {
-            return Err(CoresetError::format(
-                path,
-                format!("column {name} is {other}, not float32 or float64"),
-            ));
+            let fault = ColumnFault::Type {
+                name: name.to_owned(),
+                found: other.clone(),
+                wanted: "float32 or float64",
+            };
+            return Err(DataError::column(path, fault));
         }
     };
     Ok(values
@@ -190,7 +198,7 @@ pub(crate) fn scores(path: &Path, batch: &RecordBatch, name: &str) -> Result<Vec
 fn column<'a>(path: &Path, batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     batch
         .column_by_name(name)
-        .ok_or_else(|| CoresetError::format(path, format!("no column {name}")))
+        .ok_or_else(|| lacks(path, &batch.schema(), name))
 }
 
 /// The element type of a list column of embeddings, or `None` for a column of another type.
@@ -211,12 +219,13 @@ pub(crate) fn embedding_type(column: &DataType) -> Option<Dtype> {
 ///
 /// # Errors
 /// When there is no row, or it is null or empty.
-pub(crate) fn embedding_width(path: &Path, name: &str) -> Result<usize> {
-    let builder = builder(path)?;
+pub(crate) fn embedding_width(opened: Opened, name: &str) -> Result<usize> {
+    let (builder, path) = builder(opened)?;
+    let path = path.as_path();
     let index = builder
         .schema()
         .index_of(name)
-        .map_err(|_| CoresetError::format(path, format!("no column {name}")))?;
+        .map_err(|_| lacks(path, builder.schema(), name))?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), [index]);
     let first = guarded(path, || {
         let mut reader = builder
@@ -236,10 +245,10 @@ pub(crate) fn embedding_width(path: &Path, name: &str) -> Result<usize> {
         }
     });
     if width == 0 {
-        return Err(CoresetError::row(
+        return Err(DataError::row(
             path,
             0,
-            format!("column {name} holds no numbers"),
+            RowFault::NoNumbers(name.to_owned()),
         ));
     }
     Ok(width)
@@ -251,18 +260,19 @@ pub(crate) fn embedding_width(path: &Path, name: &str) -> Result<usize> {
 /// # Errors
 /// For a null row, a null number, or a row of another width, naming the row.
 pub(crate) fn for_each_embedding(
-    path: &Path,
+    opened: Opened,
     name: &str,
     width: usize,
     mut each: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    for_each_batch(path, &[name], |first, batch| {
+    for_each_batch(opened, &[name], |first, batch, path| {
         let list = column(path, batch, name)?;
         for index in 0..list.len() {
             let row = first + index as u64;
-            let wrong = |what: String| CoresetError::row(path, row, what);
+            let wrong = |fault| DataError::row(path, row, fault);
+            let name = || name.to_owned();
             if list.is_null(index) {
-                return Err(wrong(format!("column {name} is null")));
+                return Err(wrong(RowFault::Null(name())));
             }
             let values = match list.data_type() {
                 DataType::List(_) => list.as_list::<i32>().value(index),
@@ -270,13 +280,14 @@ pub(crate) fn for_each_embedding(
                 _ => list.as_fixed_size_list().value(index),
             };
             if values.null_count() > 0 {
-                return Err(wrong(format!("column {name} holds a null number")));
+                return Err(wrong(RowFault::NullNumber(name())));
             }
             if values.len() != width {
-                return Err(wrong(format!(
-                    "{} numbers in column {name}, and {width} in row 0",
-                    values.len()
-                )));
+                return Err(wrong(RowFault::Width {
+                    column: name(),
+                    found: values.len(),
+                    expected: width,
+                }));
             }
             match values.data_type() {
                 DataType::Float16 => each(
@@ -287,7 +298,12 @@ pub(crate) fn for_each_embedding(
                     row,
                     bytemuck::cast_slice(values.as_primitive::<Float32Type>().values()),
                 )?,
-                other => return Err(wrong(format!("column {name} holds {other}"))),
+                other => {
+                    return Err(wrong(RowFault::Type {
+                        column: name(),
+                        found: other.clone(),
+                    }));
+                }
             }
         }
         Ok(())

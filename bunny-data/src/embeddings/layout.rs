@@ -1,32 +1,32 @@
 //! Which files of a folder form a shard, in each of the known layouts.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::matrix::{MatrixFile, Storage};
 use super::{Archive, EmbeddingOptions, Shard, columns};
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ArchiveFault, ColumnFault, DataError, Result, SetFault};
+use crate::store::{EMBEDDINGS, Entry, Store};
 
-/// The shards of a folder, at least one, in order.
-pub(super) fn find(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shard>> {
-    let mut shards = if folder.join("img_emb").is_dir() {
-        clip_retrieval(folder)?
+/// The shards of a set, at least one, in order.
+pub(super) fn find(store: &dyn Store, options: &EmbeddingOptions) -> Result<Vec<Shard>> {
+    let here = store.entries(EMBEDDINGS)?;
+    let mut shards = if has_folder(&here, "img_emb") {
+        clip_retrieval(store, &here)?
     } else {
-        let archives = files(folder, "npz")?;
-        if archives.is_empty() {
-            parquet(folder, options)?
-        } else {
-            archives
-                .into_iter()
-                .map(|path| archive_shard(path, options))
-                .collect::<Result<_>>()?
+        let archives = files(store, EMBEDDINGS, &here, "npz")?;
+        match archives.is_empty() {
+            true => parquet(store, &here, options)?,
+            false => archives
+                .iter()
+                .map(|key| archive_shard(store, &here, key, options))
+                .collect::<Result<_>>()?,
         }
     };
     if shards.is_empty() {
-        return Err(CoresetError::layout(
-            folder,
-            "no embeddings here: expected img_emb/*.npy with text_emb/ and metadata/, \
-             or *.npz with *.parquet, or *.parquet with embedding columns",
+        return Err(DataError::set(
+            store.path(EMBEDDINGS),
+            SetFault::NoEmbeddings,
         ));
     }
     let mut next = 0;
@@ -37,16 +37,25 @@ pub(super) fn find(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shar
     Ok(shards)
 }
 
-fn clip_retrieval(folder: &Path) -> Result<Vec<Shard>> {
-    let images = files(&folder.join("img_emb"), "npy")?;
-    let beside = |name: &str, extension| -> Result<Option<Vec<PathBuf>>> {
-        let other = folder.join(name);
-        if !other.is_dir() {
+fn has_folder(entries: &[Entry], name: &str) -> bool {
+    entries
+        .iter()
+        .any(|entry| entry.is_folder && entry.name == name)
+}
+
+fn clip_retrieval(store: &dyn Store, here: &[Entry]) -> Result<Vec<Shard>> {
+    let listed = |name: &str, ending| {
+        let folder = format!("{EMBEDDINGS}/{name}");
+        files(store, &folder, &store.entries(&folder)?, ending)
+    };
+    let images = listed("img_emb", "npy")?;
+    let beside = |name: &str, ending| {
+        if !has_folder(here, name) {
             return Ok(None);
         }
-        let found = files(&other, extension)?;
-        pair(&images, &found, &other)?;
-        Ok(Some(found))
+        let found = listed(name, ending)?;
+        pair(store, &images, &found, name)?;
+        Ok::<_, DataError>(Some(found))
     };
     let texts = beside("text_emb", "npy")?;
     let metadata = beside("metadata", "parquet")?;
@@ -56,8 +65,8 @@ fn clip_retrieval(folder: &Path) -> Result<Vec<Shard>> {
         .map(|(index, image)| {
             let text = texts.as_ref().map(|texts| &texts[index]);
             Ok(Shard {
-                image: MatrixFile::npy(image)?,
-                text: text.map(MatrixFile::npy).transpose()?,
+                image: MatrixFile::npy(store, image)?,
+                text: text.map(|text| MatrixFile::npy(store, text)).transpose()?,
                 metadata: metadata.as_ref().map(|files| files[index].clone()),
                 first_row: 0,
             })
@@ -66,7 +75,8 @@ fn clip_retrieval(folder: &Path) -> Result<Vec<Shard>> {
 }
 
 /// Fails unless each file stands in the place of the one it belongs to.
-fn pair(images: &[PathBuf], others: &[PathBuf], folder: &Path) -> Result<()> {
+fn pair(store: &dyn Store, images: &[String], others: &[String], folder: &str) -> Result<()> {
+    let extra = |file: &str| DataError::set(store.path(file), SetFault::Extra);
     for place in 0..images.len().max(others.len()) {
         match (images.get(place), others.get(place)) {
             (Some(image), Some(other)) if belong(image, other) => {}
@@ -74,10 +84,9 @@ fn pair(images: &[PathBuf], others: &[PathBuf], folder: &Path) -> Result<()> {
                 return Err(extra(&others[place]));
             }
             (Some(image), _) => {
-                return Err(CoresetError::layout(
-                    folder,
-                    format!("no file that belongs to {}", image.display()),
-                ));
+                let folder = store.path(&format!("{EMBEDDINGS}/{folder}"));
+                let fault = SetFault::NoPartner(store.path(image));
+                return Err(DataError::set(folder, fault));
             }
             (None, Some(other)) => return Err(extra(other)),
             (None, None) => {}
@@ -86,13 +95,9 @@ fn pair(images: &[PathBuf], others: &[PathBuf], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn extra(file: &Path) -> CoresetError {
-    CoresetError::layout(file, "no file in img_emb that it belongs to")
-}
-
 /// Whether files of two folders hold the same rows, by their names: `img_emb_7.npy` and
 /// `text_emb_007.npy` do, and where no number ends the name, `img_emb_a.npy` and `text_emb_a.npy`.
-fn belong(a: &Path, b: &Path) -> bool {
+fn belong(a: &str, b: &str) -> bool {
     match (order(a).1, order(b).1) {
         (None, None) => own_name(a) == own_name(b),
         (a, b) => a == b,
@@ -100,38 +105,42 @@ fn belong(a: &Path, b: &Path) -> bool {
 }
 
 /// The name of a file without its ending and without that of its folder.
-fn own_name(path: &Path) -> String {
-    let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-    let name = text(path.file_stem());
-    let folder = text(path.parent().and_then(Path::file_name)) + "_";
-    match name.strip_prefix(&folder) {
-        Some(own) => own.to_owned(),
-        None => name,
-    }
+fn own_name(key: &str) -> &str {
+    let name = stem(key);
+    let folder = key.rsplit('/').nth(1).unwrap_or_default();
+    let own = name
+        .strip_prefix(folder)
+        .and_then(|rest| rest.strip_prefix('_'));
+    own.unwrap_or(name)
 }
 
-fn archive_shard(path: PathBuf, options: &EmbeddingOptions) -> Result<Shard> {
-    let archive = Archive::open(&path)?;
-    let names: Vec<&str> = archive.names().collect();
-    let pick = |asked: &Option<String>, usual: &str, suffixes: [&str; 2], flag| {
+fn archive_shard(
+    store: &dyn Store,
+    here: &[Entry],
+    key: &str,
+    options: &EmbeddingOptions,
+) -> Result<Shard> {
+    let archive = Archive::open(store, key)?;
+    let names = || archive.names().map(str::to_owned).collect();
+    let pick = |asked: &Option<String>, usual: &str, suffixes: [&str; 2], option| {
         if let Some(name) = asked {
             return Ok(Some(name.clone()));
         }
-        if names.contains(&usual) {
+        if archive.names().any(|name| name == usual) {
             return Ok(Some(usual.to_owned()));
         }
-        let mut fitting = names
-            .iter()
+        let mut fitting = archive
+            .names()
             .filter(|name| suffixes.iter().any(|suffix| name.ends_with(suffix)));
         match (fitting.next(), fitting.next()) {
             (None, _) => Ok(None),
-            (Some(name), None) => Ok(Some((*name).to_owned())),
-            _ => Err(CoresetError::format(
-                &path,
-                format!(
-                    "several arrays fit ({}): name one with {flag}",
-                    names.join(", ")
-                ),
+            (Some(name), None) => Ok(Some(name.to_owned())),
+            _ => Err(DataError::archive(
+                store.path(key),
+                ArchiveFault::Several {
+                    names: names(),
+                    option,
+                },
             )),
         }
     };
@@ -148,101 +157,103 @@ fn archive_shard(path: PathBuf, options: &EmbeddingOptions) -> Result<Shard> {
         "--text-array",
     )?;
     let Some(image) = image else {
-        return Err(CoresetError::format(
-            &path,
-            format!(
-                "none of its arrays ({}) is a usual image embedding: name it with --image-array",
-                names.join(", ")
-            ),
-        ));
+        let fault = ArchiveFault::NoImages { names: names() };
+        return Err(DataError::archive(store.path(key), fault));
     };
-    let metadata = path.with_extension("parquet");
+    let table = format!("{}.parquet", stem(key));
+    let has_table = here
+        .iter()
+        .any(|entry| entry.is_file && entry.name == *table);
     Ok(Shard {
         image: archive.array(&image)?,
         text: text.map(|text| archive.array(&text)).transpose()?,
-        metadata: metadata.is_file().then_some(metadata),
+        metadata: has_table.then(|| format!("{EMBEDDINGS}/{table}")),
         first_row: 0,
     })
 }
 
-fn parquet(folder: &Path, options: &EmbeddingOptions) -> Result<Vec<Shard>> {
+fn parquet(store: &dyn Store, here: &[Entry], options: &EmbeddingOptions) -> Result<Vec<Shard>> {
     let pick = |footer: &columns::Footer, asked: &Option<String>, usual: &[&str]| {
         asked.clone().or_else(|| {
             let found = usual.iter().find(|name| footer.has(name));
             found.map(|name| (*name).to_owned())
         })
     };
-    files(folder, "parquet")?
+    files(store, EMBEDDINGS, here, "parquet")?
         .into_iter()
-        .map(|path| {
-            let footer = columns::footer(&path)?;
+        .map(|key| {
+            let footer = columns::footer(store.open(&key)?)?;
             let images = ["image_embedding", "img_emb", "image_emb", "embedding"];
             let texts = ["text_embedding", "text_emb", "txt_emb"];
             let Some(image) = pick(&footer, &options.image_array, &images) else {
-                return Err(CoresetError::format(
-                    &path,
-                    format!(
-                        "none of its columns ({}) is a usual image embedding: name it with \
-                         --image-array",
-                        footer.names()
-                    ),
+                let names = footer.names();
+                return Err(DataError::column(
+                    footer.path,
+                    ColumnFault::NoImages { names },
                 ));
             };
             let text = pick(&footer, &options.text_array, &texts);
             Ok(Shard {
-                image: column(&path, &footer, image)?,
-                text: text.map(|text| column(&path, &footer, text)).transpose()?,
-                metadata: Some(path),
+                image: column(store, &key, &footer, image)?,
+                text: text
+                    .map(|text| column(store, &key, &footer, text))
+                    .transpose()?,
+                metadata: Some(key),
                 first_row: 0,
             })
         })
         .collect()
 }
 
-fn column(path: &Path, footer: &columns::Footer, name: String) -> Result<MatrixFile> {
-    let kind = footer.columns.iter().find(|(column, _)| *column == name);
-    let dtype = kind.and_then(|(_, kind)| columns::embedding_type(kind));
-    let Some(dtype) = dtype else {
-        return Err(CoresetError::format(
-            path,
-            match kind {
-                Some((_, kind)) => {
-                    format!("column {name} is {kind}, not lists of float16 or float32")
-                }
-                None => format!("no column {name}; it has {}", footer.names()),
-            },
-        ));
+fn column(
+    store: &dyn Store,
+    key: &str,
+    footer: &columns::Footer,
+    name: String,
+) -> Result<MatrixFile> {
+    let Ok(field) = footer.schema.field_with_name(&name) else {
+        return Err(footer.lacks(&name));
+    };
+    let Some(dtype) = columns::embedding_type(field.data_type()) else {
+        let fault = ColumnFault::Type {
+            name,
+            found: field.data_type().clone(),
+            wanted: "lists of float16 or float32",
+        };
+        return Err(DataError::column(&footer.path, fault));
     };
     Ok(MatrixFile {
-        path: path.to_owned(),
+        key: key.to_owned(),
         dtype,
         rows: footer.rows,
-        dims: columns::embedding_width(path, &name)?,
+        dims: columns::embedding_width(store.open(key)?, &name)?,
         storage: Storage::Column { name },
     })
 }
 
-/// The files of a folder with this extension, in order; two of the same number are an error.
-fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(CoresetError::io(folder, "open"))?;
+/// The keys of the files of a folder with this ending, in order; two of the same number are an
+/// error.
+fn files(store: &dyn Store, folder: &str, entries: &[Entry], ending: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(CoresetError::io(folder, "read"))?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.extension() == Some(OsStr::new(extension)) && path.is_file() {
-            found.push(path);
+    for entry in entries.iter().filter(|entry| entry.is_file) {
+        let name = Path::new(&entry.name);
+        let hidden = entry.name.as_encoded_bytes().starts_with(b".");
+        if hidden || name.extension() != Some(OsStr::new(ending)) {
+            continue;
         }
+        let Some(name) = entry.name.to_str() else {
+            // What is made of a set is known by the names of its files.
+            let path = store.path(folder).join(name);
+            return Err(DataError::Name { path });
+        };
+        found.push(format!("{folder}/{name}"));
     }
-    found.sort_by_cached_key(|path| order(path));
+    found.sort_by(|a, b| order(a).cmp(&order(b)));
     for pair in found.windows(2) {
         let (a, b) = (order(&pair[0]), order(&pair[1]));
-        if a.1.is_some() && (&a.0, a.1) == (&b.0, b.1) {
-            return Err(CoresetError::layout(
-                &pair[1],
-                format!("the same number as {}", pair[0].display()),
-            ));
+        if a.1.is_some() && (a.0, a.1) == (b.0, b.1) {
+            let fault = SetFault::SameNumber(store.path(&pair[0]));
+            return Err(DataError::set(store.path(&pair[1]), fault));
         }
     }
     Ok(found)
@@ -250,24 +261,27 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 
 /// What files are sorted by: the text before their number, the number, the whole name.
 /// `img_emb_9` comes before `img_emb_10`; hexadecimal names, as DataComp's, stand as they are.
-fn order(path: &Path) -> (String, Option<u64>, String) {
-    let stem = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+fn order(key: &str) -> (&str, Option<u64>, &str) {
+    let stem = stem(key);
     let digits = stem.len() - stem.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     let (text, number) = stem.split_at(stem.len() - digits);
     let is_name = text.is_empty() || text.ends_with(['_', '-', '.']);
     match number.parse() {
-        Ok(number) if is_name => (text.to_owned(), Some(number), stem),
-        _ => (stem.clone(), None, stem),
+        Ok(number) if is_name => (text, Some(number), stem),
+        _ => (stem, None, stem),
     }
+}
+
+/// The name of a file without its ending.
+fn stem(key: &str) -> &str {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Folders;
 
     #[test]
     fn names_sort_by_their_number_whatever_its_width() {
@@ -277,7 +291,7 @@ mod tests {
             "img_emb_0.npy",
             "img_emb_0100.npy",
         ];
-        names.sort_by_cached_key(|name| order(Path::new(name)));
+        names.sort_by(|a, b| order(a).cmp(&order(b)));
         assert_eq!(
             names,
             [
@@ -288,13 +302,14 @@ mod tests {
             ]
         );
         // A hexadecimal name is no number, even where it ends in digits.
-        assert_eq!(order(Path::new("00ab12.npz")).1, None);
-        assert_eq!(order(Path::new("00012.npz")).1, Some(12));
+        assert_eq!(order("00ab12.npz").1, None);
+        assert_eq!(order("00012.npz").1, Some(12));
     }
 
     #[test]
     fn a_missing_or_doubled_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
+        let store = Folders::new(dir.path(), dir.path());
         let touch = |name: &str| {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -305,29 +320,25 @@ mod tests {
         touch("img_emb/img_emb_0.npy");
         touch("img_emb/img_emb_1.npy");
         touch("text_emb/text_emb_00.npy");
-        let error = find(dir.path(), &EmbeddingOptions::default()).unwrap_err();
+        let error = find(&store, &EmbeddingOptions::default()).unwrap_err();
         assert!(error.to_string().contains("img_emb_1.npy"), "{error}");
         touch("text_emb/text_emb_01.npy");
-        assert_eq!(
-            find(dir.path(), &EmbeddingOptions::default())
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(find(&store, &EmbeddingOptions::default()).unwrap().len(), 2);
         touch("text_emb/text_emb_1.npy");
-        let error = find(dir.path(), &EmbeddingOptions::default()).unwrap_err();
+        let error = find(&store, &EmbeddingOptions::default()).unwrap_err();
         assert!(error.to_string().contains("the same number"), "{error}");
     }
 
     #[test]
     fn files_without_a_number_belong_together_by_their_names() {
-        let paths = |folder: &str, names: &[&str]| -> Vec<PathBuf> {
-            let path = |name| Path::new(folder).join(name).with_extension("npy");
-            names.iter().map(path).collect()
+        let store = Folders::new("set", "work");
+        let keys = |folder: &str, names: &[&str]| -> Vec<String> {
+            let key = |name| format!("embeddings/{folder}/{name}.npy");
+            names.iter().map(key).collect()
         };
         let pairs = |images: &[&str], texts: &[&str]| {
-            let (images, texts) = (paths("img_emb", images), paths("text_emb", texts));
-            pair(&images, &texts, Path::new("text_emb")).map_err(|error| error.to_string())
+            let (images, texts) = (keys("img_emb", images), keys("text_emb", texts));
+            pair(&store, &images, &texts, "text_emb").map_err(|error| error.to_string())
         };
         assert_eq!(pairs(&["a", "b"], &["a", "b"]), Ok(()));
         assert_eq!(pairs(&["img_emb_a"], &["text_emb_a"]), Ok(()));

@@ -1,6 +1,5 @@
 //! A matrix of embeddings on disk: rows of float16 or float32, mapped, read as float32.
 
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,8 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use super::npy::{Dtype, NpyHeader};
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ArrayFault, DataError, Result};
+use crate::store::{Opened, Store};
 
 const _: () = assert!(
     cfg!(target_endian = "little"),
@@ -21,8 +21,8 @@ const _: () = assert!(
 /// Where the rows of one matrix lie.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatrixFile {
-    /// The file.
-    pub path: PathBuf,
+    /// The key of the file.
+    pub key: String,
     /// How the rows are kept in it.
     pub storage: Storage,
     /// The type of the numbers.
@@ -63,33 +63,33 @@ impl MatrixFile {
     ///
     /// # Errors
     /// When the file cannot be read, is no embedding matrix, or is not as long as its header says.
-    pub fn npy(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let file = File::open(path).map_err(CoresetError::io(path, "open"))?;
-        let length = file
-            .metadata()
-            .map_err(CoresetError::io(path, "read"))?
-            .len();
+    pub fn npy(store: &dyn Store, key: &str) -> Result<Self> {
+        Self::of(&store.open(key)?, key)
+    }
+
+    fn of(opened: &Opened, key: &str) -> Result<Self> {
+        let (length, path) = (opened.len()?, &opened.path);
         let mut start = Vec::new();
-        file.take(NpyHeader::PREFIX as u64)
+        (&opened.file)
+            .take(NpyHeader::PREFIX as u64)
             .read_to_end(&mut start)
-            .map_err(CoresetError::io(path, "read"))?;
+            .map_err(DataError::io(path, "read"))?;
         let header = NpyHeader::parse(&start, path)?;
-        Self::at(&header, path.to_owned(), path, 0, length)
+        Self::at(&header, key, path, 0, length)
     }
 
     /// A matrix whose `.npy` bytes start at `start` in a file and are `length` long; errors name
     /// `place`.
     pub(super) fn at(
         header: &NpyHeader,
-        path: PathBuf,
+        key: &str,
         place: &Path,
         start: u64,
         length: u64,
     ) -> Result<Self> {
         check_length(header, place, length)?;
         Ok(Self {
-            path,
+            key: key.to_owned(),
             storage: Storage::Plain {
                 offset: start + header.data_offset as u64,
             },
@@ -114,22 +114,20 @@ impl MatrixFile {
     /// # Errors
     /// When the file cannot be mapped, has shrunk since its header was read, or must be unpacked
     /// first ([`EmbeddingSet::unpack`](super::EmbeddingSet::unpack)).
-    pub fn map(&self) -> Result<Matrix> {
+    pub fn map(&self, store: &dyn Store) -> Result<Matrix> {
+        self.map_opened(store.open(&self.key)?)
+    }
+
+    fn map_opened(&self, opened: Opened) -> Result<Matrix> {
         let Storage::Plain { offset } = self.storage else {
-            return Err(CoresetError::format(
-                &self.path,
-                "compressed embeddings have to be unpacked before they can be mapped",
-            ));
+            return Err(DataError::array(opened.path, ArrayFault::Packed));
         };
-        let file = File::open(&self.path).map_err(CoresetError::io(&self.path, "open"))?;
-        let map = map_file(&file, &self.path)?;
+        let map = map_file(&opened)?;
         if (map.len() as u64) < offset + self.bytes() {
-            return Err(CoresetError::format(
-                &self.path,
-                "the file has shrunk since it was opened",
-            ));
+            return Err(DataError::array(opened.path, ArrayFault::Shrunk));
         }
         Ok(Matrix {
+            path: opened.path,
             map,
             offset: offset as usize,
             dtype: self.dtype,
@@ -147,29 +145,31 @@ pub(super) fn check_length(header: &NpyHeader, place: &Path, length: u64) -> Res
     }
     let row = length.saturating_sub(header.data_offset as u64)
         / (header.dims * header.dtype.size()) as u64;
-    Err(CoresetError::format(
+    Err(DataError::array(
         place,
-        if length < expected {
-            format!(
-                "cut short in row {row}: {length} bytes, and {} rows take {expected}",
-                header.rows
-            )
-        } else {
-            format!("{} bytes after the last row", length - expected)
+        match length < expected {
+            true => ArrayFault::CutShort {
+                row,
+                length,
+                rows: header.rows,
+                expected,
+            },
+            false => ArrayFault::TooLong(length - expected),
         },
     ))
 }
 
 /// Maps a whole file, read-only.
-pub(crate) fn map_file(file: &File, path: &Path) -> Result<Mmap> {
+pub(crate) fn map_file(opened: &Opened) -> Result<Mmap> {
     // SAFETY: the map is read-only. As with every mapped file, another process that truncates it
     // meanwhile would end this one; embedding sets and work files are not written while in use.
-    unsafe { Mmap::map(file) }.map_err(CoresetError::io(path, "map"))
+    unsafe { Mmap::map(&opened.file) }.map_err(DataError::io(&opened.path, "map"))
 }
 
 /// A mapped matrix of embeddings.
 #[derive(Debug)]
 pub struct Matrix {
+    path: PathBuf,
     map: Mmap,
     offset: usize,
     dtype: Dtype,
@@ -178,6 +178,20 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// Maps a `.npy` file of this machine.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no embedding matrix, or is not as long as its header says.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let opened = Opened::at(path)?;
+        MatrixFile::of(&opened, "")?.map_opened(opened)
+    }
+
+    /// What messages call the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows

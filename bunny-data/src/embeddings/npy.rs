@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::coreset::error::{CoresetError, Result};
+use crate::error::{ArrayFault, DataError, Result};
 
 /// The type of the numbers in an embedding matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,14 @@ impl Dtype {
         match self {
             Self::Float16 => 2,
             Self::Float32 => 4,
+        }
+    }
+
+    /// What messages call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Float16 => "Float16",
+            Self::Float32 => "Float32",
         }
     }
 
@@ -63,61 +71,54 @@ impl NpyHeader {
     /// Reads the header at the start of `bytes`, of which [`Self::PREFIX`] are enough.
     ///
     /// # Errors
-    /// [`CoresetError::Format`], naming `path`, for anything but a little-endian float16 or float32
+    /// [`DataError::Array`], naming `path`, for anything but a little-endian float16 or float32
     /// array of two dimensions in C order.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
-        let wrong = |what: &'static str| CoresetError::format(path, what);
+        let wrong = |fault| DataError::array(path, fault);
         let rest = bytes
             .strip_prefix(b"\x93NUMPY")
-            .ok_or_else(|| wrong("not a .npy file: the magic bytes are missing"))?;
+            .ok_or_else(|| wrong(ArrayFault::Magic))?;
         let (start, length) = match *rest {
             [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([a, b]))),
             [2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d]) as usize),
             [major, ..] if !(1..=3).contains(&major) => {
-                return Err(wrong("a .npy version other than 1, 2 and 3"));
+                return Err(wrong(ArrayFault::Version));
             }
-            _ => return Err(wrong("the .npy header is cut short")),
+            _ => return Err(wrong(ArrayFault::HeaderCutShort)),
         };
         if length > MAX_HEADER {
-            return Err(wrong("the .npy header is longer than 10,000 bytes"));
+            return Err(wrong(ArrayFault::HeaderTooLong));
         }
         let text = bytes
             .get(start..start + length)
-            .ok_or_else(|| wrong("the .npy header is cut short"))?;
-        let text = std::str::from_utf8(text).map_err(|_| wrong("the .npy header is not text"))?;
-        let fields = Fields::parse(text).ok_or_else(|| wrong("the .npy header is not a dict"))?;
+            .ok_or_else(|| wrong(ArrayFault::HeaderCutShort))?;
+        let text = std::str::from_utf8(text).map_err(|_| wrong(ArrayFault::HeaderNotText))?;
+        let fields = Fields::parse(text).ok_or_else(|| wrong(ArrayFault::HeaderNotADict))?;
 
         let dtype = match fields.descr {
             Some("<f2") => Dtype::Float16,
             Some("<f4") => Dtype::Float32,
             Some(other) => {
-                return Err(CoresetError::format(
-                    path,
-                    format!(
-                        "numbers of type {other:.16}: save them as little-endian float16 or float32"
-                    ),
-                ));
+                return Err(wrong(ArrayFault::Type(other.to_owned())));
             }
-            None => return Err(wrong("the .npy header has no plain 'descr'")),
+            None => return Err(wrong(ArrayFault::Missing("plain 'descr'"))),
         };
         match fields.fortran_order {
             Some(false) => {}
             Some(true) => {
-                return Err(wrong("Fortran order: save numpy.ascontiguousarray of it"));
+                return Err(wrong(ArrayFault::FortranOrder));
             }
-            None => return Err(wrong("the .npy header has no 'fortran_order'")),
+            None => return Err(wrong(ArrayFault::Missing("'fortran_order'"))),
         }
         let (rows, dims) = match fields.shape.as_deref() {
             Some(&[rows, dims]) => (rows, dims),
             Some(_) => {
-                return Err(wrong(
-                    "an array that has not two dimensions, rows by numbers",
-                ));
+                return Err(wrong(ArrayFault::NotAMatrix));
             }
-            None => return Err(wrong("the .npy header has no 'shape'")),
+            None => return Err(wrong(ArrayFault::Missing("'shape'"))),
         };
         if dims == 0 || dims > MAX_DIMS {
-            return Err(wrong("rows must hold between 1 and 65,536 numbers"));
+            return Err(wrong(ArrayFault::Width));
         }
         let header = Self {
             dtype,
@@ -128,7 +129,7 @@ impl NpyHeader {
         header
             .data_bytes()
             .map(|_| header)
-            .ok_or_else(|| wrong("a shape that no file can hold"))
+            .ok_or_else(|| wrong(ArrayFault::Shape))
     }
 
     /// Bytes of the numbers; `None` where they would not fit 63 bits.

@@ -1,6 +1,5 @@
 //! The arrays of a `.npz` archive: a zip file whose members are `.npy` files, stored or deflated.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -8,22 +7,33 @@ use flate2::read::DeflateDecoder;
 
 use super::matrix::{MatrixFile, Storage, check_length, map_file};
 use super::npy::NpyHeader;
-use crate::coreset::error::{CoresetError, Result, one_line};
+use crate::error::{ArchiveFault, DataError, Result, one_line};
+use crate::store::Store;
 
 /// One member of an archive.
 #[derive(Debug)]
 struct Member {
-    name: String,
+    /// `None` where it is not UTF-8: nobody can ask for it.
+    name: Option<String>,
     deflated: bool,
     compressed: u64,
     length: u64,
     local_header: u64,
 }
 
+impl Member {
+    /// The name of its array.
+    fn array(&self) -> Option<&str> {
+        let name = self.name.as_deref()?;
+        Some(name.strip_suffix(".npy").unwrap_or(name))
+    }
+}
+
 /// The names of the two-dimensional float arrays of an archive are not known before their headers
 /// are read, so the caller chooses among all `names` and reads one.
 #[derive(Debug)]
 pub struct Archive {
+    key: String,
     path: PathBuf,
     map: memmap2::Mmap,
     members: Vec<Member>,
@@ -33,24 +43,17 @@ impl Archive {
     /// Reads the directory of an archive.
     ///
     /// # Errors
-    /// [`CoresetError::Format`] for anything that is not a whole zip file.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let file = File::open(path).map_err(CoresetError::io(path, "open"))?;
-        let length = file
-            .metadata()
-            .map_err(CoresetError::io(path, "read"))?
-            .len();
-        if length == 0 {
-            return Err(CoresetError::format(
-                path,
-                "an empty file, not a .npz archive",
-            ));
+    /// [`DataError::Archive`] for anything that is not a whole zip file.
+    pub fn open(store: &dyn Store, key: &str) -> Result<Self> {
+        let opened = store.open(key)?;
+        if opened.len()? == 0 {
+            return Err(DataError::archive(opened.path, ArchiveFault::Empty));
         }
-        let map = map_file(&file, path)?;
-        let members = directory(&map, path)?;
+        let map = map_file(&opened)?;
+        let members = directory(&map, &opened.path)?;
         Ok(Self {
-            path: path.to_owned(),
+            key: key.to_owned(),
+            path: opened.path,
             map,
             members,
         })
@@ -58,9 +61,7 @@ impl Archive {
 
     /// The names of the arrays, without `.npy`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.members
-            .iter()
-            .map(|member| member.name.strip_suffix(".npy").unwrap_or(&member.name))
+        self.members.iter().filter_map(Member::array)
     }
 
     /// Reads the header of one array.
@@ -68,32 +69,31 @@ impl Archive {
     /// # Errors
     /// When there is no such array, or it is no embedding matrix.
     pub fn array(&self, name: &str) -> Result<MatrixFile> {
-        let index = self.names().position(|other| other == name);
-        let Some(index) = index else {
-            return Err(CoresetError::format(
-                &self.path,
-                format!(
-                    "no array {name}; it holds {}",
-                    self.names().collect::<Vec<_>>().join(", ")
-                ),
-            ));
+        let mut members = self.members.iter();
+        let Some(member) = members.find(|member| member.array() == Some(name)) else {
+            let fault = ArchiveFault::NoArray {
+                name: name.to_owned(),
+                names: self.names().map(str::to_owned).collect(),
+            };
+            return Err(DataError::archive(&self.path, fault));
         };
-        let member = &self.members[index];
-        let place = self.path.join(&member.name);
+        let place = self
+            .path
+            .join(one_line(member.name.as_deref().unwrap_or(name)));
         let (start, bytes) = self.data(member, &place)?;
         if !member.deflated {
             let header = NpyHeader::parse(bytes, &place)?;
-            return MatrixFile::at(&header, self.path.clone(), &place, start, member.length);
+            return MatrixFile::at(&header, &self.key, &place, start, member.length);
         }
         let mut head = Vec::new();
         DeflateDecoder::new(bytes)
             .take(NpyHeader::PREFIX as u64)
             .read_to_end(&mut head)
-            .map_err(CoresetError::io(&place, "inflate"))?;
+            .map_err(DataError::io(&place, "inflate"))?;
         let header = NpyHeader::parse(&head, &place)?;
         check_length(&header, &place, member.length)?;
         Ok(MatrixFile {
-            path: self.path.clone(),
+            key: self.key.clone(),
             storage: Storage::Deflated {
                 offset: start,
                 compressed: member.compressed,
@@ -108,13 +108,10 @@ impl Archive {
     /// Where a member's bytes start, and the bytes.
     fn data(&self, member: &Member, place: &Path) -> Result<(u64, &[u8])> {
         let bytes: &[u8] = &self.map;
-        let broken = || CoresetError::format(place, "the archive is cut short here");
+        let broken = || DataError::archive(place, ArchiveFault::CutShort);
         let header = slice(bytes, member.local_header, 30).ok_or_else(broken)?;
         if !header.starts_with(b"PK\x03\x04") {
-            return Err(CoresetError::format(
-                place,
-                "the archive's directory points at something else",
-            ));
+            return Err(DataError::archive(place, ArchiveFault::Misplaced));
         }
         let start =
             member.local_header + 30 + u64::from(le16(header, 26)) + u64::from(le16(header, 28));
@@ -125,14 +122,13 @@ impl Archive {
 
 /// The members that the central directory lists.
 fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
-    let wrong = |what: &'static str| CoresetError::format(path, what);
-    let cut = || wrong("the directory of the archive is cut short");
+    let cut = || DataError::archive(path, ArchiveFault::DirectoryCutShort);
     // The end record is 22 bytes and a comment of at most 65,535.
     let earliest = bytes.len().saturating_sub(22 + 0xffff);
     let end = (earliest..bytes.len().saturating_sub(21))
         .rev()
         .find(|at| bytes[*at..].starts_with(b"PK\x05\x06"))
-        .ok_or_else(|| wrong("not a .npz archive, or cut short: its directory is missing"))?;
+        .ok_or_else(|| DataError::archive(path, ArchiveFault::NoDirectory))?;
     let mut count = u64::from(le16(&bytes[end..], 10));
     let mut at = u64::from(le32(&bytes[end..], 16));
     if count == 0xffff || at == 0xffff_ffff {
@@ -157,23 +153,19 @@ fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
         let extra_bytes =
             slice(bytes, at + 46 + u64::from(name), u64::from(extra)).ok_or_else(cut)?;
         // Names stand in messages, which have one line.
-        let member_name = one_line(&String::from_utf8_lossy(name_bytes));
-        let place = path.join(&member_name);
+        let place = path.join(one_line(&String::from_utf8_lossy(name_bytes)));
         if le16(header, 8) & 1 != 0 {
-            return Err(CoresetError::format(place, "encrypted"));
+            return Err(DataError::archive(place, ArchiveFault::Encrypted));
         }
         let deflated = match le16(header, 10) {
             0 => false,
             8 => true,
             _ => {
-                return Err(CoresetError::format(
-                    place,
-                    "neither stored nor deflated: write it with numpy.savez",
-                ));
+                return Err(DataError::archive(place, ArchiveFault::Method));
             }
         };
         let mut member = Member {
-            name: member_name,
+            name: String::from_utf8(name_bytes.to_owned()).ok(),
             deflated,
             compressed: u64::from(le32(header, 20)),
             length: u64::from(le32(header, 24)),
@@ -181,14 +173,11 @@ fn directory(bytes: &[u8], path: &Path) -> Result<Vec<Member>> {
         };
         zip64(&mut member, extra_bytes).ok_or_else(cut)?;
         if !deflated && member.compressed != member.length {
-            return Err(CoresetError::format(
-                place,
-                "stored with two different lengths",
-            ));
+            return Err(DataError::archive(place, ArchiveFault::TwoLengths));
         }
         // Deflate never shrinks below 1/1032.
         if deflated && member.length / 1040 > member.compressed {
-            return Err(CoresetError::format(place, "its length cannot be true"));
+            return Err(DataError::archive(place, ArchiveFault::Length));
         }
         members.push(member);
         at += 46 + u64::from(name) + u64::from(extra) + u64::from(comment);

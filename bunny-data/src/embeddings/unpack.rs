@@ -1,76 +1,62 @@
 //! Embeddings that cannot be mapped where they lie, written once as `.npy` files.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
 use flate2::read::DeflateDecoder;
 
 use super::columns;
 use super::matrix::{MatrixFile, Storage};
 use super::npy::NpyHeader;
-use crate::coreset::error::{CoresetError, Result};
-use crate::whole::WholeFile;
+use crate::error::{ArrayFault, DataError, Result};
+use crate::store::{self, NewFile, Opened, Store};
 
-/// Writes `matrix` to `folder/name` unless it can be mapped as it is or was written before, and
+/// Writes `matrix` as a file of its own unless it can be mapped as it is or was written before, and
 /// makes it refer to that file.
-pub(super) fn unpack(matrix: &mut MatrixFile, folder: &Path, name: &str) -> Result<()> {
+pub(super) fn unpack(store: &dyn Store, matrix: &mut MatrixFile, target: &str) -> Result<()> {
     if matches!(matrix.storage, Storage::Plain { .. }) {
         return Ok(());
     }
-    let target = folder.join(name);
-    if !target.is_file() {
-        std::fs::create_dir_all(folder).map_err(CoresetError::io(folder, "create"))?;
-        WholeFile::fill(&target, |out| match &matrix.storage {
+    if !store::exists(store, target)? {
+        let packed = store.open(&matrix.key)?;
+        store::fill(store, target, |out| match &matrix.storage {
             Storage::Plain { .. } => Ok(()),
             Storage::Deflated {
                 offset,
                 compressed,
                 length,
-            } => inflate(matrix, *offset, *compressed, *length, out),
-            Storage::Column { name } => column(matrix, name, out),
+            } => inflate(packed, *offset, *compressed, *length, out),
+            Storage::Column { name } => column(packed, matrix, name, out),
         })?;
     }
-    let unpacked = MatrixFile::npy(&target)?;
+    let unpacked = MatrixFile::npy(store, target)?;
     if (unpacked.rows, unpacked.dims, unpacked.dtype) != (matrix.rows, matrix.dims, matrix.dtype) {
-        return Err(CoresetError::format(
-            &target,
-            format!(
-                "unpacked from another file than {}: remove it",
-                matrix.path.display()
-            ),
-        ));
+        let fault = ArrayFault::UnpackedElsewhere(store.path(&matrix.key));
+        return Err(DataError::array(store.path(target), fault));
     }
     *matrix = unpacked;
     Ok(())
 }
 
 fn inflate(
-    matrix: &MatrixFile,
+    packed: Opened,
     offset: u64,
     compressed: u64,
     length: u64,
-    out: &mut WholeFile,
+    out: &mut NewFile,
 ) -> Result<()> {
-    let path = &matrix.path;
-    let mut file = File::open(path).map_err(CoresetError::io(path, "open"))?;
+    let Opened { mut file, path } = packed;
     file.seek(SeekFrom::Start(offset))
-        .map_err(CoresetError::io(path, "read"))?;
+        .map_err(DataError::io(&path, "read"))?;
     // One byte more than promised, so that a longer member is noticed.
     let mut bytes = DeflateDecoder::new(file.take(compressed)).take(length + 1);
-    let written = std::io::copy(&mut bytes, out).map_err(CoresetError::io(path, "inflate"))?;
+    let written = std::io::copy(&mut bytes, out).map_err(DataError::io(&path, "inflate"))?;
     if written != length {
-        return Err(CoresetError::format(
-            path,
-            "an array inflates to another length than its directory says",
-        ));
+        return Err(DataError::array(path, ArrayFault::Inflated));
     }
     Ok(())
 }
 
-fn column(matrix: &MatrixFile, name: &str, out: &mut WholeFile) -> Result<()> {
+fn column(packed: Opened, matrix: &MatrixFile, name: &str, out: &mut NewFile) -> Result<()> {
     out.put(&NpyHeader::write(matrix.dtype, matrix.rows, matrix.dims))?;
-    columns::for_each_embedding(&matrix.path, name, matrix.dims, |_, bytes| {
-        Ok(out.put(bytes)?)
-    })
+    columns::for_each_embedding(packed, name, matrix.dims, |_, bytes| out.put(bytes))
 }

@@ -5,6 +5,9 @@
 //! ```
 //!
 //! ustar, GNU long names and pax paths and sizes are understood; links and devices are passed over.
+//! The `tar` crate is not used: 0.4.46 lists an archive that is cut short inside its last member
+//! without a word, reads a long name of whatever length into memory, does not say where an archive is
+//! broken, and refuses the sums of signed bytes that some old writers left.
 
 use std::ops::Range;
 

@@ -79,6 +79,7 @@ impl Mix {
     ) -> Result<Manifest> {
         self.check_counts(accept_counts)?;
         let out = out.as_ref();
+        let name = DataError::text(Path::new(out.file_name().unwrap_or_default()))?;
         let mut file = WholeFile::create(out)?;
         let spooled = self.spooled(out)?;
         let mut hashing = Hashing {
@@ -95,11 +96,7 @@ impl Mix {
             differences: self.differences.clone(),
             sources: self.describe_sources()?,
             output: ManifestOutput {
-                file: out
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
+                file: name.to_owned(),
                 bytes,
                 sha256: hex(&hash.finalize()),
                 records: self.len(),

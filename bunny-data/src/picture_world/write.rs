@@ -21,9 +21,9 @@ use super::scene::Scene;
 use super::vocabulary::Combination;
 use super::{Part, embed, exam, talk, texts};
 use crate::Progress;
-use crate::coreset::PRETRAIN_PROMPT;
 use crate::embeddings::{Dtype, NpyHeader};
 use crate::error::{DataError, Result};
+use crate::record::PRETRAIN_PROMPT;
 use crate::record::{Images, Record, RecordWriter, Turn};
 use crate::whole::WholeFile;
 

@@ -20,8 +20,8 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 
-use crate::caught::caught;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, ParquetFault, Result};
+use crate::panic_guard::guarded;
 
 /// Rows decoded together.
 const WINDOW_ROWS: usize = 2048;
@@ -64,12 +64,9 @@ impl ParquetRows {
         let mut end = 0_usize;
         for group in metadata.metadata().row_groups() {
             let rows = usize::try_from(group.num_rows()).ok();
-            end =
-                rows.and_then(|rows| end.checked_add(rows))
-                    .ok_or_else(|| DataError::Parquet {
-                        path: path.to_owned(),
-                        what: "a row group has an impossible number of rows".to_owned(),
-                    })?;
+            end = rows
+                .and_then(|rows| end.checked_add(rows))
+                .ok_or_else(|| DataError::parquet(path)(ParquetFault::Rows))?;
             starts.push(end);
         }
         Ok(Self {
@@ -146,10 +143,11 @@ impl ParquetRows {
         })?;
         let ends: Vec<usize> = memchr_iter(b'\n', &text).collect();
         if ends.len() != rows {
-            return Err(DataError::Parquet {
-                path: self.path.clone(),
-                what: format!("rows from {first_row}: {} were found of {rows}", ends.len()),
-            });
+            return Err(DataError::parquet(&self.path)(ParquetFault::FewerRows {
+                first: first_row,
+                found: ends.len(),
+                expected: rows,
+            }));
         }
         Ok(Window {
             first_row,
@@ -189,27 +187,4 @@ fn flatten_image(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
         .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
         .collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-}
-
-/// What can go wrong behind the Parquet reader.
-#[derive(Debug, thiserror::Error)]
-enum Wrong {
-    #[error(transparent)]
-    Parquet(#[from] parquet::errors::ParquetError),
-    #[error(transparent)]
-    Arrow(#[from] ArrowError),
-}
-
-/// Runs the Parquet reader on bytes that may be anything; its panics on broken files become errors.
-fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, Wrong>) -> Result<T> {
-    let broken = |what: String| DataError::Parquet {
-        path: path.to_owned(),
-        what: what.lines().next().unwrap_or_default().to_owned(),
-    };
-    match caught(read) {
-        Some(result) => result.map_err(|wrong| broken(wrong.to_string())),
-        None => Err(broken(
-            "the file is broken beyond what its reader expects".to_owned(),
-        )),
-    }
 }

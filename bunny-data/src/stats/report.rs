@@ -65,12 +65,12 @@ impl Stats {
                 pictures.distinct, pictures.sampled, pictures.unreadable
             );
         }
-        html::page(&self.title(), &body)
+        html::page(&html::title(&self.file), "", &body)
     }
 
     /// Some lines for a terminal.
     pub fn to_text(&self) -> String {
-        let mut text = format!("{}: {} records", self.title(), self.records);
+        let mut text = format!("{}: {} records", html::title(&self.file), self.records);
         if self.unreadable > 0 {
             let _ = write!(text, " ({} unreadable)", self.unreadable);
         }
@@ -116,14 +116,6 @@ impl Stats {
             );
         }
         text
-    }
-
-    fn title(&self) -> String {
-        self.file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
     }
 
     fn modality_rows(&self) -> [(&'static str, usize); 3] {

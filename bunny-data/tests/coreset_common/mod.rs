@@ -5,10 +5,11 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use bunny_data::Result;
+use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    CoresetOptions, Invalid, OutputOptions, Paths, Report, Result, TileSize, select,
+    CoresetOptions, Invalid, OutputOptions, Paths, Report, Silent, TileSize, Worker, select,
 };
-use bunny_data::engine::{Local, Silent, Worker};
 
 /// A committed set, made by `tests/reference/coreset.py`.
 pub fn fixture(name: &str) -> PathBuf {

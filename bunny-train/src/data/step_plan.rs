@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bunny_base::random::mix;
 use bunny_data::{
-    order::{Arrangement, Order, OrderConfig, Share},
+    order::{Arrangement, Order},
     record::RecordFile,
 };
 
@@ -44,15 +44,13 @@ impl StepPlan {
         world: usize,
         rank: usize,
     ) -> Result<Self, TrainError> {
-        let order = RecordOrder::Plain(Order::new(OrderConfig {
-            seed: training.seed,
-            batch_size: training.step_records() * world,
-            arrangement: match training.shuffle {
-                true => Arrangement::Shuffled,
-                false => Arrangement::Sequential,
-            },
-            sources: vec![Share::once(records)],
-        })?);
+        let batch = training.step_records() * world;
+        let arrangement = match training.shuffle {
+            true => Arrangement::Shuffled,
+            false => Arrangement::Sequential,
+        };
+        let order = Order::new(records, batch, arrangement, training.seed)?;
+        let order = RecordOrder::Plain(order);
         Ok(Self::along(order, training, records, world, rank))
     }
 
@@ -127,10 +125,7 @@ impl StepPlan {
     pub fn step(&self, step: u64) -> Vec<usize> {
         let (epoch, within) = (step / self.per_epoch, step % self.per_epoch);
         match &*self.order {
-            RecordOrder::Plain(order) => order
-                .step(epoch, within, 1, 0)
-                .map(|picks| picks.into_iter().map(|pick| pick.record).collect())
-                .unwrap_or_default(),
+            RecordOrder::Plain(order) => order.step(epoch, within).unwrap_or_default(),
             RecordOrder::Grouped(order) => order.step(epoch, within),
         }
     }

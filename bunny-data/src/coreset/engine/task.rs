@@ -1,0 +1,149 @@
+//! Every task of a selection, as data that can be sent to another machine.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::coreset::stages::assign::Assign;
+use crate::coreset::stages::duplicates::Duplicates;
+use crate::coreset::stages::kmeans::Label;
+use crate::coreset::stages::sample::{Keys, Survive};
+use crate::coreset::stages::scan::Scan;
+use crate::coreset::stages::windows::{Count, Rank};
+use crate::coreset::stages::{Task, finish};
+use crate::coreset::worker::Worker;
+use crate::error::{DataError, Result, TaskFault};
+use crate::store::Store;
+
+/// The version of a task's JSON.
+const FORMAT_VERSION: u32 = 1;
+
+/// A task of a stage. Its JSON says all that a worker needs, a store apart: it is some hundred bytes
+/// and, where the task reads the set, the list of its files.
+///
+/// ```no_run
+/// use bunny_data::coreset::engine::AnyTask;
+/// use bunny_data::coreset::{Silent, TileSize, Worker};
+/// use bunny_data::store::Folders;
+///
+/// # fn sent() -> String { String::new() }
+/// // On a worker: the task as it was sent, this machine's folders, and one of the task's parts.
+/// let task = AnyTask::from_json(&sent())?;
+/// let worker = Worker { memory: 2 << 30, tile: TileSize::default(), progress: &Silent };
+/// let result = task.run(17, &worker, &Folders::new("/mnt/laion", "/mnt/coreset/work"))?;
+/// println!("{result}");
+/// # Ok::<(), bunny_data::DataError>(())
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AnyTask {
+    /// Reads every row of a part of the set.
+    Scan(Scan),
+    /// Finds the nearest centroid of some rows of the sample.
+    Label(Label),
+    /// Sorts the rows of a part of the set into buckets of clusters.
+    Assign(Assign),
+    /// Finds the duplicates in the clusters of a bucket.
+    Duplicates(Duplicates),
+    /// Counts what is left of a bucket.
+    Count(Count),
+    /// Looks for the ends of a window in a bucket.
+    Rank(Rank),
+    /// Writes what all windows leave of a bucket.
+    Survivors(Survive),
+    /// Draws a number for the key of every survivor in a part of the set.
+    Keys(Keys),
+}
+
+/// Calls a function with the task that is inside.
+macro_rules! inside {
+    ($any:expr, $task:ident => $call:expr) => {
+        match $any {
+            AnyTask::Scan($task) => $call,
+            AnyTask::Label($task) => $call,
+            AnyTask::Assign($task) => $call,
+            AnyTask::Duplicates($task) => $call,
+            AnyTask::Count($task) => $call,
+            AnyTask::Rank($task) => $call,
+            AnyTask::Survivors($task) => $call,
+            AnyTask::Keys($task) => $call,
+        }
+    };
+}
+
+impl AnyTask {
+    /// What the task is called in progress reports.
+    pub fn name(&self) -> &'static str {
+        inside!(self, task => name(task))
+    }
+
+    /// How many parts there are to run, numbered from 0.
+    pub fn parts(&self) -> usize {
+        inside!(self, task => task.parts())
+    }
+
+    /// Does the work of one part, on the threads of the rayon pool this is called in, and returns
+    /// what the driver wants to know of it. A part that was finished before is not run again.
+    ///
+    /// # Errors
+    /// Those of the stage.
+    pub fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Value> {
+        let parts = self.parts();
+        if part >= parts {
+            return Err(DataError::Task(TaskFault::NoPart { part, parts }));
+        }
+        inside!(self, task => value(task, part, worker, store))
+    }
+
+    /// The task as text, to be sent.
+    ///
+    /// # Errors
+    /// [`DataError::NotJson`] never, as far as is known.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(&Versioned {
+            format_version: FORMAT_VERSION,
+            task: self,
+        })
+        .map_err(DataError::NotJson)
+    }
+
+    /// A task that was sent.
+    ///
+    /// # Errors
+    /// [`DataError::Task`] for text that is none, or that of a newer version.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let wrong = |source| DataError::Task(TaskFault::Json(source));
+        let Header { format_version } = serde_json::from_str(text).map_err(wrong)?;
+        if format_version > FORMAT_VERSION {
+            return Err(DataError::Task(TaskFault::Newer {
+                found: format_version,
+                known: FORMAT_VERSION,
+            }));
+        }
+        let versioned: Versioned<Self> = serde_json::from_str(text).map_err(wrong)?;
+        Ok(versioned.task)
+    }
+}
+
+/// What can be read of a task of any version.
+#[derive(Deserialize)]
+struct Header {
+    format_version: u32,
+}
+
+/// What is sent.
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    format_version: u32,
+    #[serde(flatten)]
+    task: T,
+}
+
+fn name<T: Task>(_task: &T) -> &'static str {
+    T::NAME
+}
+
+fn value<T: Task>(task: &T, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Value> {
+    let output = finish(task, part, worker, store)?;
+    serde_json::to_value(output).map_err(DataError::NotJson)
+}

@@ -1,0 +1,380 @@
+//! What a selection leaves: keys in three forms, and the pretraining file.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use serde::{Deserialize, Serialize};
+
+use super::sample::{for_each_key, of_shard};
+use crate::coreset::arrays::{Records, Scratch};
+use crate::coreset::manifest::MANIFEST;
+use crate::coreset::survivor::Survivor;
+use crate::coreset::worker::Worker;
+use crate::embeddings::EmbeddingSet;
+use crate::embeddings::npy::header_bytes;
+use crate::error::{DataError, OptionFault, Result, SetFault};
+use crate::hash::mix_all;
+use crate::images::ImageSource;
+use crate::record::PRETRAIN_PROMPT;
+use crate::store::Store;
+use crate::whole::WholeFile;
+
+/// The files that a selection may leave, but for its manifest and the centroids.
+const RESULTS: [&str; 6] = [
+    "keys.txt",
+    "kept.parquet",
+    "pretrain.json",
+    "datacomp.npy",
+    "report.json",
+    "report.html",
+];
+
+/// Rows of a batch of the Parquet file.
+const BATCH: usize = 8192;
+
+/// What is written beside the keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputOptions {
+    /// The images, `KEY.jpg` each, in a folder or in the tar files of one ([`ImageSource::open`]:
+    /// their list takes 32 bytes an image beside the given memory): with them and captions,
+    /// `pretrain.json` is written.
+    pub images: Option<PathBuf>,
+    /// What becomes of keys whose image is not in that folder.
+    pub missing_images: MissingImages,
+}
+
+impl OutputOptions {
+    /// Checks what can be checked without the set.
+    ///
+    /// # Errors
+    /// [`DataError::Name`] for a path that a manifest could not tell.
+    pub fn validate(&self) -> Result<()> {
+        self.images
+            .as_deref()
+            .map_or(Ok(()), |images| DataError::text(images).map(drop))
+    }
+}
+
+/// What becomes of keys whose image is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingImages {
+    /// The first one ends the run.
+    #[default]
+    Error,
+    /// They are left out of `pretrain.json` and counted in the report.
+    Skip,
+}
+
+/// The files that were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Their names in the output folder.
+    pub files: Vec<String>,
+    /// Rows in them.
+    pub rows: u64,
+    /// Keys whose image is missing.
+    pub missing_images: u64,
+    /// Keys without a caption, which `pretrain.json` leaves out.
+    pub empty_captions: u64,
+}
+
+/// One record of the pretraining file.
+#[derive(Serialize)]
+struct Pretrain<'a> {
+    id: &'a str,
+    image: String,
+    conversations: [Turn<'a>; 2],
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    from: &'static str,
+    value: &'a str,
+}
+
+/// Fails where the pretraining file cannot be written, before anything long is begun.
+pub(crate) fn check(set: &EmbeddingSet, options: &OutputOptions) -> Result<()> {
+    let Some(folder) = &options.images else {
+        return Ok(());
+    };
+    if set.caption_column.is_none() {
+        return Err(DataError::option("--images", OptionFault::NoCaptions));
+    }
+    ImageSource::open(folder)?;
+    Ok(())
+}
+
+/// Removes the manifest of an earlier selection and then its files, so that a run which ends before
+/// its own manifest leaves nothing that passes for finished, and no file stands beside others' keys.
+fn remove_earlier(out: &Path) -> Result<()> {
+    for name in std::iter::once(MANIFEST).chain(RESULTS) {
+        remove_file(&out.join(name))?;
+    }
+    Ok(())
+}
+
+/// Removes a file if it is there.
+pub(crate) fn remove_file(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(DataError::io(file, "remove")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Which of the kept keys have a picture, as a word: what `pretrain.json` depends on beside the set
+/// and the options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pictured(u64);
+
+impl Pictured {
+    /// Looks for the pictures of the keys that were written.
+    pub(crate) fn look(out: &Path, images: &Path) -> Result<Self> {
+        let images = ImageSource::open(images)?;
+        let path = out.join("keys.txt");
+        let file = File::open(&path).map_err(DataError::io(&path, "open"))?;
+        let mut pictured = Self::default();
+        for key in BufReader::new(file).lines() {
+            let key = key.map_err(DataError::io(&path, "read"))?;
+            pictured.add(images.contains(&image_name(&key)));
+        }
+        Ok(pictured)
+    }
+
+    fn add(&mut self, has_picture: bool) {
+        self.0 = mix_all(&[self.0, u64::from(has_picture)]);
+    }
+}
+
+/// What the picture of a key is called.
+fn image_name(key: &str) -> String {
+    format!("{key}.jpg")
+}
+
+/// Writes all files for the chosen rows, each whole, in place of those of an earlier selection; also
+/// which of the keys have a picture, where there are pictures.
+pub(crate) fn write(
+    store: &dyn Store,
+    set: &EmbeddingSet,
+    chosen: &str,
+    out: &Path,
+    options: &OutputOptions,
+    worker: &Worker<'_>,
+) -> Result<(Written, Option<Pictured>)> {
+    let records: Records<Survivor> = Records::open(store, chosen)?;
+    worker.progress.begin("output", records.len() as u64);
+    let mut keys = WholeFile::create_alone(&out.join("keys.txt"))?;
+    let mut table = Table::create(&out.join("kept.parquet"))?;
+    let mut json = match &options.images {
+        Some(folder) => Some((
+            WholeFile::create_alone(&out.join("pretrain.json"))?,
+            ImageSource::open(folder)?,
+            Pictured::default(),
+            0_u64,
+        )),
+        None => None,
+    };
+    let in_memory = worker.memory as usize / 8;
+    let mut uids: Option<Scratch<[u64; 2]>> =
+        Some(Scratch::zeros(records.len(), in_memory, store.scratch())?);
+    let mut written = Written {
+        rows: records.len() as u64,
+        ..Written::default()
+    };
+    for shard in 0..set.shards.len() {
+        for_each_key(
+            store,
+            set,
+            shard,
+            &records,
+            json.is_some(),
+            |index, key, caption| {
+                worker.progress.advance(1);
+                keys.put(key.as_bytes())?;
+                keys.put(b"\n")?;
+                table.push(key, &records[index])?;
+                match (&mut uids, uid(key)) {
+                    (Some(uids), Some(uid)) => uids[index] = uid,
+                    (uids, _) => *uids = None,
+                }
+                let Some((whole, images, pictured, count)) = &mut json else {
+                    return Ok(());
+                };
+                let image = image_name(key);
+                let has_picture = images.contains(&image);
+                pictured.add(has_picture);
+                if caption.trim().is_empty() {
+                    written.empty_captions += 1;
+                    return Ok(());
+                }
+                if !has_picture {
+                    if options.missing_images == MissingImages::Error {
+                        let path = images.path().join(&image);
+                        return Err(DataError::set(path, SetFault::NoImage));
+                    }
+                    written.missing_images += 1;
+                    return Ok(());
+                }
+                whole.put(if *count == 0 { b"[\n" } else { b",\n" })?;
+                *count += 1;
+                let record = Pretrain {
+                    id: key,
+                    image,
+                    conversations: [
+                        Turn {
+                            from: "human",
+                            value: PRETRAIN_PROMPT,
+                        },
+                        Turn {
+                            from: "gpt",
+                            value: caption,
+                        },
+                    ],
+                };
+                let written = serde_json::to_writer(&mut *whole, &record);
+                Ok(whole.check(written.map_err(Into::into))?)
+            },
+        )?;
+        records.release(of_shard(&records, set, shard));
+    }
+    remove_earlier(out)?;
+    keys.finish()?;
+    table.finish()?;
+    written.files = vec!["keys.txt".into(), "kept.parquet".into()];
+    let pictured = json.as_ref().map(|(_, _, pictured, _)| *pictured);
+    if let Some((mut whole, _, _, count)) = json {
+        whole.put(if count == 0 { b"[]\n" } else { b"\n]\n" })?;
+        whole.finish()?;
+        written.files.push("pretrain.json".into());
+    }
+    if let Some(mut uids) = uids.filter(|uids| !uids.is_empty()) {
+        uids.sort_unstable();
+        let mut whole = WholeFile::create_alone(&out.join("datacomp.npy"))?;
+        let descr = "[('f0', '<u8'), ('f1', '<u8')]";
+        whole.put(&header_bytes(descr, &format!("({},)", uids.len())))?;
+        whole.put(bytemuck::cast_slice(&uids))?;
+        whole.finish()?;
+        written.files.push("datacomp.npy".into());
+    }
+    Ok((written, pictured))
+}
+
+/// The two words of a DataComp uid, 32 hexadecimal digits.
+fn uid(key: &str) -> Option<[u64; 2]> {
+    let digits = key.len() == 32 && key.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let half = |digits| u64::from_str_radix(digits, 16).ok();
+    digits
+        .then(|| Some([half(&key[..16])?, half(&key[16..])?]))
+        .flatten()
+}
+
+/// The Parquet file, a batch at a time.
+struct Table {
+    writer: ArrowWriter<WholeFile>,
+    path: PathBuf,
+    keys: Vec<String>,
+    rows: Vec<Survivor>,
+}
+
+impl Table {
+    fn create(path: &Path) -> Result<Self> {
+        let properties = WriterProperties::builder()
+            // Not the library's version: the same rows are to give the same bytes.
+            .set_created_by("bunny".to_owned())
+            .set_max_row_group_row_count(Some(1 << 17))
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .build();
+        let schema = batch(&[], &[]).map_err(unwritten(path))?.schema();
+        Ok(Self {
+            writer: ArrowWriter::try_new(WholeFile::create_alone(path)?, schema, Some(properties))
+                .map_err(unwritten(path))?,
+            path: path.to_owned(),
+            keys: Vec::with_capacity(BATCH),
+            rows: Vec::with_capacity(BATCH),
+        })
+    }
+
+    fn push(&mut self, key: &str, kept: &Survivor) -> Result<()> {
+        self.keys.push(key.to_owned());
+        self.rows.push(*kept);
+        if self.rows.len() < BATCH {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        batch(&self.keys, &self.rows)
+            .and_then(|batch| self.writer.write(&batch))
+            .map_err(unwritten(&self.path))?;
+        self.keys.clear();
+        self.rows.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        let file = self.writer.into_inner().map_err(unwritten(&self.path))?;
+        Ok(file.finish()?)
+    }
+}
+
+/// Wraps an error of the Parquet writer, which is that of the file below it where it can be.
+fn unwritten(path: &Path) -> impl FnOnce(ParquetError) -> DataError {
+    move |error| {
+        DataError::io(path, "write")(match error {
+            ParquetError::External(below) => match below.downcast::<std::io::Error>() {
+                Ok(below) => *below,
+                Err(other) => std::io::Error::other(other),
+            },
+            other => std::io::Error::other(other),
+        })
+    }
+}
+
+fn batch(keys: &[String], rows: &[Survivor]) -> Result<RecordBatch, ParquetError> {
+    let words =
+        |of: fn(&Survivor) -> u64| Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)));
+    let reals =
+        |of: fn(&Survivor) -> f64| Arc::new(Float64Array::from_iter_values(rows.iter().map(of)));
+    let columns: [(&str, ArrayRef); 8] = [
+        ("key", Arc::new(StringArray::from_iter_values(keys))),
+        ("row", words(|kept| kept.row)),
+        (
+            "cluster",
+            Arc::new(UInt32Array::from_iter_values(
+                rows.iter().map(|kept| kept.cluster),
+            )),
+        ),
+        ("component", words(|kept| kept.component)),
+        ("component_size", words(|kept| kept.size)),
+        ("image_text_cosine", reals(|kept| kept.score)),
+        ("image_centroid_cosine", reals(|kept| kept.centroid)),
+        ("centroid_distance", reals(|kept| kept.distance)),
+    ];
+    Ok(RecordBatch::try_from_iter(columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_two_words_of_hexadecimal_digits() {
+        assert_eq!(
+            uid("0000000000000010ffffffffffffffff"),
+            Some([16, u64::MAX])
+        );
+        assert_eq!(uid("0000000000000010ffffffffffffff+f"), None);
+        assert_eq!(uid("0006418798"), None);
+    }
+}
