@@ -115,9 +115,23 @@ fn lossy_files_decode_close_to_pillow() {
         let name = text(entry, "name");
         let (largest, mean) = difference(entry, &expected);
         println!("{name}: largest difference {largest}, mean {mean:.4}");
-        // Pillow's libjpeg-turbo and libwebp round otherwise than the decoders here.
+        // Pillow's libwebp rounds otherwise than the decoder here.
         assert!(largest <= 4 && mean < 0.5, "{name}: {largest} {mean}");
     }
+}
+
+#[test]
+fn photographs_decode_as_in_pillow() {
+    let expected = bytes("decoded.bin");
+    let mut count = 0;
+    for entry in entries("decoded.json") {
+        let name = text(&entry, "name");
+        if name.ends_with(".jpg") {
+            assert_eq!(difference(&entry, &expected).0, 0, "{name}");
+            count += 1;
+        }
+    }
+    assert!(count >= 14, "{count}");
 }
 
 #[test]
@@ -207,6 +221,24 @@ fn pictures_that_are_cut_off_are_errors() {
             }
         }
     }
+}
+
+#[test]
+fn pngs_without_their_end_are_taken_where_pillow_takes_them() {
+    let needed: Value = serde_json::from_slice(&bytes("cut-pngs.json")).unwrap();
+    let needed = needed.as_object().unwrap();
+    for (name, needed) in needed {
+        let needed = needed.as_u64().unwrap() as usize;
+        let whole = bytes(&format!("files/{name}"));
+        let complete = decode(&whole, DecodeOptions::default()).unwrap();
+        for kept in 0..whole.len() {
+            match decode(&whole[..kept], DecodeOptions::default()) {
+                Ok(picture) => assert!(kept >= needed && picture == complete, "{name}: {kept}"),
+                Err(error) => assert!(kept < needed, "{name}: {kept} of {needed}: {error}"),
+            }
+        }
+    }
+    assert!(needed.len() >= 20, "{}", needed.len());
 }
 
 #[test]

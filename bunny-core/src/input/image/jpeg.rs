@@ -193,3 +193,73 @@ impl Decoder<'_> {
         Ok(rows.into_picture())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Numbers that look random (xorshift).
+    fn random(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    #[test]
+    fn every_level_transforms_alike() {
+        let mut state = 0x9e37_79b9_7f4a_7c15;
+        for round in 0..20_000 {
+            // Anything from a flat block to one that is out of all bounds.
+            let (bits, density) = (round % 16, round % 7 + 1);
+            let mut number = |_| {
+                let number = random(&mut state) as i16 >> bits;
+                if random(&mut state) % 7 < density {
+                    number
+                } else {
+                    0
+                }
+            };
+            let mut block: Block = std::array::from_fn(&mut number);
+            let steps: Block = std::array::from_fn(|place| number(place) >> 4);
+            if round % 5 == 0 {
+                block[8 - round as usize % 8..].fill(0);
+            }
+            let plain = Level::Plain.inverse(&block, false, &steps);
+            assert_eq!(
+                Level::detect().inverse(&block, false, &steps),
+                plain,
+                "{block:?} {steps:?}"
+            );
+            if block[1..].iter().all(|coefficient| *coefficient == 0) {
+                assert_eq!(
+                    Level::Plain.inverse(&block, true, &steps),
+                    plain,
+                    "{block:?} {steps:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_decodes_alike() {
+        const END_AND_START: &[u8] = &[0xff, 0xd9, 0xff, 0xd8];
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures");
+        let files = fs::read(folder.join("jpegs.bin")).unwrap();
+        // Cut where one ends and the next begins: here it does not matter what they are.
+        let mut decoded = 0;
+        let mut rest = files.as_slice();
+        while let Some(end) = rest.windows(4).position(|bytes| bytes == END_AND_START) {
+            let (file, after) = rest.split_at(end + 2);
+            rest = after;
+            let options = DecodeOptions::default();
+            let plain = decode_at(Level::Plain, file, options).ok();
+            assert!(decode_at(Level::detect(), file, options).ok() == plain);
+            decoded += usize::from(plain.is_some());
+        }
+        assert!(decoded >= 150, "{decoded}");
+    }
+}
