@@ -35,7 +35,7 @@ impl Upsampling {
     pub(super) fn rows(self, y: usize, height: usize) -> (usize, usize) {
         match self {
             Self::Whole | Self::Wide => (y, y),
-            Self::High | Self::Both if y % 2 == 0 => (y / 2, (y / 2).saturating_sub(1)),
+            Self::High | Self::Both if y.is_multiple_of(2) => (y / 2, (y / 2).saturating_sub(1)),
             Self::High | Self::Both => (y / 2, (y / 2 + 1).min(height - 1)),
             Self::Repeat { rows, .. } => (y / rows, y / rows),
         }
