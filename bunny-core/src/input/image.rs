@@ -8,6 +8,7 @@ mod decode;
 mod error;
 mod gif;
 mod jpeg;
+mod png;
 mod resize;
 mod tiff;
 

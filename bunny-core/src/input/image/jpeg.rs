@@ -225,7 +225,7 @@ mod tests {
             };
             let mut block: Block = std::array::from_fn(&mut number);
             let steps: Block = std::array::from_fn(|place| number(place) >> 4);
-            if round % 5 == 0 {
+            if round.is_multiple_of(5) {
                 block[8 - round as usize % 8..].fill(0);
             }
             let plain = Level::Plain.inverse(&block, false, &steps);

@@ -73,7 +73,7 @@ impl Frame {
         let max_h = components.iter().map(|c| c.h).max().unwrap_or(1);
         let max_v = components.iter().map(|c| c.v).max().unwrap_or(1);
         for component in &mut components {
-            if max_h % component.h != 0 || max_v % component.v != 0 {
+            if !max_h.is_multiple_of(component.h) || !max_v.is_multiple_of(component.v) {
                 return Err(Stop::Sampling);
             }
             component.width = (width * component.h).div_ceil(max_h);

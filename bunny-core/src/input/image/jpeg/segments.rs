@@ -24,7 +24,7 @@ pub(super) const ZIGZAG: [u8; 128] = {
         while step <= diagonal {
             let (up, down) = (step, diagonal - step);
             // Even diagonals go up.
-            let (x, y) = if diagonal % 2 == 0 {
+            let (x, y) = if diagonal & 1 == 0 {
                 (up, down)
             } else {
                 (down, up)
