@@ -80,6 +80,13 @@ impl Work for Talking {
         };
         let mut turns = Turns::new(&pipeline, args.generation.options(), args.format)?;
         if args.prompt.is_empty() {
+            #[cfg(feature = "builtin-model")]
+            if args.model.is_builtin() {
+                eprintln!("{}\n", bunny_core::checkpoint::builtin::LIMITS);
+            }
+            for picture in &pictures {
+                picture::draw(picture)?;
+            }
             return interactive::run(&mut turns, pictures);
         }
         let mut pictures = pictures;
@@ -124,11 +131,7 @@ impl<B: Backend> Turns<B> {
         let streamed = self.format == Format::Text;
         let interrupted = &self.interrupted;
         let mut out = io::stdout().lock();
-        let mut begun = false;
         let answer = self.chat.ask(text, pictures, &self.options, |new| {
-            // An answer begins with the space behind `ASSISTANT:`, which people need not see.
-            let new = if begun { new } else { new.trim_start() };
-            begun |= !new.is_empty();
             let written = if streamed {
                 out.write_all(new.as_bytes()).and_then(|()| out.flush())
             } else {

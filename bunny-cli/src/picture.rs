@@ -1,10 +1,14 @@
 //! Pictures from files and from the web.
 
-use std::path::Path;
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use bunny_core::input::image::{DecodeOptions, decode, decode_file};
-use image::RgbImage;
+use image::{RgbImage, imageops};
 
 /// Reads a picture from a file or an `http(s)` address, turned upright as its camera noted.
 ///
@@ -17,6 +21,28 @@ pub fn read(name: &str) -> Result<RgbImage> {
         return decode(&bytes, options).with_context(|| name.to_string());
     }
     Ok(decode_file(Path::new(name), options)?)
+}
+
+/// Draws a picture with half blocks, two pixels a character, where there is a terminal to see it.
+///
+/// # Errors
+/// When the terminal takes nothing.
+pub fn draw(picture: &RgbImage) -> io::Result<()> {
+    const COLUMNS: u32 = 56;
+    let mut out = io::stderr().lock();
+    if !out.is_terminal() || env::var_os("NO_COLOR").is_some() {
+        return Ok(());
+    }
+    let rows = (COLUMNS * picture.height() / picture.width()).clamp(2, 60) & !1;
+    let small = imageops::resize(picture, COLUMNS, rows, imageops::FilterType::Triangle);
+    for y in (0..rows).step_by(2) {
+        for x in 0..COLUMNS {
+            let ([r, g, b], [r2, g2, b2]) = (small[(x, y)].0, small[(x, y + 1)].0);
+            write!(out, "\x1b[38;2;{r};{g};{b}m\x1b[48;2;{r2};{g2};{b2}m▀")?;
+        }
+        writeln!(out, "\x1b[0m")?;
+    }
+    Ok(())
 }
 
 /// More than any photograph takes.

@@ -15,6 +15,8 @@ mod weights;
 
 pub use crate::nn::Precision;
 pub use assemble::{OpenModel, Parts, open_projector};
+#[cfg(feature = "hub")]
+pub use bunny_weights::hub::{Hub, HubSettings};
 pub use export::NamedParameter;
 pub use folder::files_beside;
 #[cfg(feature = "hub")]

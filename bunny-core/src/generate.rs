@@ -17,6 +17,7 @@ mod sampler;
 mod score;
 mod sequence;
 mod stop;
+mod typed;
 
 pub use chat::{Answer, Chat};
 pub use engine::{Engine, EngineOptions, Finished, Reuse, SequenceId, Timings, Update};
@@ -27,3 +28,4 @@ pub use prompt::Prompt;
 pub use sampler::Sampler;
 pub use score::{TokenScore, score};
 pub use sequence::{Event, Sequence, TokenLogProbability};
+pub use typed::{HELP, Typed, TypedError};

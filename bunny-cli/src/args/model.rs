@@ -65,12 +65,17 @@ impl ModelArgs {
         })
     }
 
+    /// Whether it is the model in the program.
+    pub fn is_builtin(&self) -> bool {
+        self.model == BUILTIN && self.model_base.is_none() && self.vision_tower.is_none()
+    }
+
     /// Opens the model's files.
     ///
     /// # Errors
     /// When files are missing or damaged.
     pub fn open(&self) -> Result<OpenModel> {
-        match self.model == BUILTIN && self.model_base.is_none() && self.vision_tower.is_none() {
+        match self.is_builtin() {
             true => builtin(),
             false => self.source()?.open().map_err(with_option),
         }

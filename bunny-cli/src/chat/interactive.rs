@@ -1,21 +1,19 @@
 //! A conversation typed line by line.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::{
+    env,
+    io::{self, BufRead, IsTerminal, Write},
+    ops::ControlFlow,
+};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use bunny_core::generate::{HELP, Typed};
 use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rustyline::{DefaultEditor, error::ReadlineError};
 
 use super::Turns;
 use crate::{one_line, picture};
-
-const HELP: &str = "\
-/image FILE|URL   show a picture with the next message; several may be shown
-/clear            begin a new conversation
-/help             this list
-/exit             end; so does Ctrl-D
-Ctrl-C            stop an answer";
 
 /// Reads turns until the person has had enough. `pictures` belong to the first.
 ///
@@ -30,39 +28,45 @@ pub(super) fn run<B: Backend>(turns: &mut Turns<B>, pictures: Vec<RgbImage>) -> 
         eprintln!("Ask away; /help lists the commands.");
     }
     while let Some(line) = lines.next()? {
-        let line = line.trim();
-        if matches!(line.split(' ').next(), Some("/exit" | "/quit")) {
-            break;
-        }
-        match obey(turns, &mut pictures, line) {
+        match obey(turns, &mut pictures, &line) {
             Err(error) if has_person => eprintln!("error: {}", one_line(&error)),
-            done => done?,
+            done => {
+                if done?.is_break() {
+                    break;
+                }
+            }
         }
     }
     Ok(())
 }
 
-/// Does what one line says: a command, or a turn. `pictures` wait for the next turn.
-fn obey<B: Backend>(turns: &mut Turns<B>, pictures: &mut Vec<RgbImage>, line: &str) -> Result<()> {
-    let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-    match (command, rest.trim()) {
-        ("", _) => {}
-        ("/help", _) => eprintln!("{HELP}"),
-        ("/clear", _) => {
+/// Does what one line says: a command, or a turn. `pictures` wait for the next turn. Breaks when the
+/// person has had enough.
+fn obey<B: Backend>(
+    turns: &mut Turns<B>,
+    pictures: &mut Vec<RgbImage>,
+    line: &str,
+) -> Result<ControlFlow<()>> {
+    let home = env::var("HOME").ok();
+    match Typed::parse(line, home.as_deref())? {
+        Typed::Nothing => {}
+        Typed::End => return Ok(ControlFlow::Break(())),
+        Typed::Help => eprintln!("{HELP}\nCtrl-C            stop an answer"),
+        Typed::Clear => {
             turns.chat.clear();
             pictures.clear();
         }
-        ("/image", "") => bail!("/image lacks its picture: write /image FILE or /image URL"),
-        ("/image", name) => pictures.push(picture::read(name)?),
-        (command, _) if command.starts_with('/') && !command[1..].contains('/') => {
-            bail!("no command `{command}`; /help lists them");
+        Typed::Image(name) => {
+            let shown = picture::read(&name)?;
+            picture::draw(&shown)?;
+            pictures.push(shown);
         }
-        _ => {
-            turns.take(line, pictures)?;
+        Typed::Message(text) => {
+            turns.take(text, pictures)?;
             pictures.clear();
         }
     }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Lines from a terminal with editing and history, or from a pipe.

@@ -32,6 +32,12 @@ macro_rules! text {
     };
 }
 
+/// What it cannot do, for people who meet it.
+pub const LIMITS: &str = "\
+The built-in model knows its small world alone: drawn shapes, numbers and short words. Whatever
+else it is shown, it will take for these. To talk about photographs, take a published model:
+--model BAAI/Bunny-v1_0-3B (6.4 GB, downloaded once).";
+
 /// Its model card: what it knows, how it was made, how well it does.
 pub const CARD: &str = text!("README.md");
 

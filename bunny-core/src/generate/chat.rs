@@ -86,7 +86,7 @@ impl<B: Backend> Chat<B> {
     }
 
     /// Asks about the conversation so far and `pictures`, and gives the answer; `listen` hears its
-    /// text as it comes, whole characters at a time, and may end it.
+    /// text as it comes, whole characters at a time and without spaces before it, and may end it.
     ///
     /// Waits for the device at every token; in a browser, where nothing may wait, use
     /// [`Chat::ask_async`].
@@ -157,13 +157,23 @@ impl<B: Backend> Chat<B> {
         // Who dropped an answer before it had ended has left it here.
         self.engine.cancel_all();
         let id = self.engine.admit(prompt, sequence)?;
+        let mut begun = false;
+        let mut listen = |text: &str| {
+            // An answer begins with the space behind `ASSISTANT:`, which people need not see.
+            let text = if begun { text } else { text.trim_start() };
+            begun |= !text.is_empty();
+            match text {
+                "" => ControlFlow::Continue(()),
+                text => listen(text),
+            }
+        };
         let Finished { sequence, timings } = loop {
             let updates = self.engine.step_async().await;
             let mut has_broken_off = false;
             let mut ended = None;
             for (_, update) in updates {
                 match update {
-                    Update::Token(event) => has_broken_off = says(event, listen).is_break(),
+                    Update::Token(event) => has_broken_off = says(event, &mut listen).is_break(),
                     Update::Finished(finished) => ended = Some(*finished),
                     Update::Failed(error) => return Err(error),
                     Update::Scored(_) => {}

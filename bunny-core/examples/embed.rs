@@ -1,6 +1,5 @@
 //! A Bunny as one module inside another burn program: a classifier of pictures that reads the
 //! decoder's last hidden state.
-#![recursion_limit = "256"]
 
 use bunny_core::{
     Bunny,
