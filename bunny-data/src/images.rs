@@ -17,7 +17,8 @@ use crate::hash::mix_bytes;
 
 pub use check::{PictureCheck, PictureFault, dimensions, faults};
 
-/// Where pictures come from; a record's `image` paths are names in it.
+/// Where pictures come from; a record's `image` paths are names in it. Beside a folder they may also be
+/// absolute, as `os.path.join` takes them for LLaVA.
 #[derive(Debug)]
 pub struct ImageSource {
     path: PathBuf,
@@ -97,7 +98,7 @@ impl ImageSource {
     ///
     /// # Errors
     /// [`DataError::NoPicture`] when there is no file of this name, there can be none, or the name
-    /// leads out of the folder; and [`DataError::Io`].
+    /// leads out of the folder by `..`; and [`DataError::Io`].
     pub fn read(&self, name: &str) -> Result<Cow<'_, [u8]>> {
         let none = || DataError::NoPicture {
             path: self.path.clone(),
@@ -138,12 +139,11 @@ fn names_no_file(error: &io::Error) -> bool {
     )
 }
 
-/// The name as a path that stays inside its folder, if it does.
+/// The name as a path that stays inside its folder, or as an absolute one, if it is either.
 fn inside(name: &str) -> Option<&Path> {
     let path = Path::new(name);
-    path.components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
-        .then_some(path)
+    let stays = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    (path.is_absolute() || path.components().all(stays)).then_some(path)
 }
 
 impl Shards {
