@@ -32,9 +32,59 @@ pub fn refuse_same_file<O: AsRef<Path>, I: AsRef<Path>>(
     Ok(())
 }
 
+/// Refuses to write into the folder `out` where it is one of `inputs`, or, unless `force` is said,
+/// where it holds anything.
+///
+/// # Errors
+/// When it is refused.
+pub fn require_new_folder<I: AsRef<Path>>(
+    out: &Path,
+    inputs: impl IntoIterator<Item = I>,
+    force: bool,
+) -> Result<()> {
+    refuse_same_file([out], inputs)?;
+    let Ok(entries) = out.read_dir() else {
+        return Ok(());
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    if names.is_empty() || force {
+        return Ok(());
+    }
+    const SHOWN: usize = 3;
+    let rest = names.len().saturating_sub(SHOWN);
+    let mut held = names[..names.len().min(SHOWN)].join(", ");
+    if rest > 0 {
+        held += &format!(" and {rest} more");
+    }
+    bail!(
+        "{}: holds files already ({held}): name a new folder, or say --force to write over them",
+        out.display()
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_holds_something_is_written_when_it_is_said_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let none = || None::<&Path>;
+        require_new_folder(&folder.path().join("new"), none(), false).unwrap();
+        require_new_folder(folder.path(), none(), false).unwrap();
+        for name in ["a", "b", "c", "d"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let refused = require_new_folder(folder.path(), none(), false).unwrap_err();
+        assert!(refused.to_string().contains("(a, b, c and 1 more)"), "{refused}");
+        require_new_folder(folder.path(), none(), true).unwrap();
+        // What is read is never written over.
+        let same = folder.path().join("../").join(folder.path().file_name().unwrap());
+        assert!(require_new_folder(folder.path(), [same], true).is_err());
+    }
 
     #[test]
     fn a_file_is_known_by_all_its_paths() {

@@ -1,6 +1,10 @@
 //! Talk about pictures, inspect, merge, train and select data with the Bunny models.
 #![recursion_limit = "256"]
 
+// Before all that print.
+#[macro_use]
+mod print;
+
 mod args;
 mod backend;
 mod bench;

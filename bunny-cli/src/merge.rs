@@ -8,6 +8,7 @@ use bunny_weights::StoredDtype;
 use clap::ValueEnum;
 
 use crate::args::ModelArgs;
+use crate::files::require_new_folder;
 use crate::load::with_option;
 
 /// Folds what a training run has learnt into its model, or averages models.
@@ -33,6 +34,9 @@ pub struct MergeArgs {
     /// Where the merged model goes
     #[arg(long)]
     out: PathBuf,
+    /// Write into a folder that holds other files; what is read is never written over
+    #[arg(long)]
+    force: bool,
     /// Number type of the merged weights; not for an average, which keeps its last model's
     #[arg(long, value_enum, default_value = "f16", conflicts_with = "average")]
     dtype: MergedDtype,
@@ -64,7 +68,11 @@ fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
 pub fn run(args: MergeArgs) -> Result<()> {
     let written = match args.model {
         None if args.average.len() < 2 => bail!("an average takes two models or more"),
-        None => bunny_train::merge::average(&args.average, &args.out)?,
+        None => {
+            let inputs = args.average.iter().map(|(folder, _)| folder);
+            require_new_folder(&args.out, inputs, args.force)?;
+            bunny_train::merge::average(&args.average, &args.out)?
+        }
         Some(model) => {
             let source = ModelArgs {
                 model,
@@ -72,6 +80,8 @@ pub fn run(args: MergeArgs) -> Result<()> {
                 vision_tower: args.vision_tower,
             }
             .source()?;
+            let inputs = [Some(&source.model), source.base.as_ref(), source.vision_tower.as_ref()];
+            require_new_folder(&args.out, inputs.into_iter().flatten(), args.force)?;
             let dtype = match args.dtype {
                 MergedDtype::F16 => StoredDtype::F16,
                 MergedDtype::Bf16 => StoredDtype::BF16,

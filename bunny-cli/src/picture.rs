@@ -6,6 +6,9 @@ use std::{
     path::Path,
 };
 
+#[cfg(feature = "hub")]
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use bunny_core::input::image::{DecodeOptions, decode, decode_file};
 use image::{RgbImage, imageops};
@@ -49,9 +52,16 @@ pub fn draw(picture: &RgbImage) -> io::Result<()> {
 #[cfg(feature = "hub")]
 const LARGEST: u64 = 256 << 20;
 
+/// A server that says nothing is not waited for: 10 s for a connection, 30 s for its answer to begin, a
+/// minute in all.
 #[cfg(feature = "hub")]
 fn fetch(url: &str) -> Result<Vec<u8>> {
-    let mut answer = ureq::get(url).call().with_context(|| url.to_string())?;
+    let settings = ureq::Agent::config_builder()
+        .timeout_connect(Some(Duration::from_secs(10)))
+        .timeout_recv_response(Some(Duration::from_secs(30)))
+        .timeout_global(Some(Duration::from_secs(60)));
+    let agent = settings.build().new_agent();
+    let mut answer = agent.get(url).call().with_context(|| url.to_string())?;
     let body = answer.body_mut().with_config().limit(LARGEST);
     body.read_to_vec().with_context(|| url.to_string())
 }

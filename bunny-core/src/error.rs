@@ -83,6 +83,14 @@ pub enum Error {
     /// A prompt has neither words nor pictures.
     #[error("the prompt is empty: give it words or a picture")]
     EmptyPrompt,
+    /// A token that the model has no row for.
+    #[error("token id {id} is beyond the {rows} of the model's table")]
+    NoSuchToken {
+        /// The id.
+        id: u32,
+        /// Rows of the table.
+        rows: usize,
+    },
     /// A prompt has other pictures than are given.
     #[error("the prompt has {slots} picture slots, and {given} pictures are given")]
     Pictures {

@@ -288,7 +288,7 @@ fn an_answer_may_be_asked_to_be_longer_than_there_are_positions() {
     let options = GenerationOptions {
         max_new_tokens: 100_000,
         // Never the end of text.
-        logit_bias: vec![(pipeline.end_of_text().unwrap(), f32::MIN)],
+        logit_bias: vec![(pipeline.ends_of_text()[0], f32::MIN)],
         ..Default::default()
     };
     let mut chat = pipeline.chat();

@@ -335,6 +335,7 @@ fn a_model_that_is_merged_and_one_that_is_saved_are_one_folder() {
             "vision_model.head.",
             "model.blocks.2.",
             "model.norm.",
+            "model.head.",
         ];
         for name in merged.names() {
             let tower = name.strip_prefix("model.vision_tower.vision_tower.");

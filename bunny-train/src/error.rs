@@ -174,6 +174,19 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A run has taken its steps, and no answer was there to be learnt in any of them.
+    #[error(
+        "{}: nothing was learnt: no step had an answer to learn (records left out: {without_picture} for          their pictures, {without_answer} cut before their first answer)",
+        file.display()
+    )]
+    NothingLearnt {
+        /// The records.
+        file: PathBuf,
+        /// Records left out for their pictures.
+        without_picture: usize,
+        /// Records cut before their first answer.
+        without_answer: usize,
+    },
     /// Models cannot be averaged.
     #[error("these models cannot be averaged: {problem}")]
     Average {

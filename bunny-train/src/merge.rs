@@ -31,16 +31,23 @@ pub fn merge(
 
 /// Writes the average of several merged models, each with its weight, as a checkpoint in `folder`.
 ///
-/// Weights are used as they are given: those that sum up to one, as the published models' do, keep
-/// the scale. The sum is formed in f32, one tensor at a time; number types, tokenizer and
+/// The weights sum up to one, as the published models' do: others would change the scale of all that
+/// the models have learnt. The sum is formed in f32, one tensor at a time; number types, tokenizer and
 /// configuration are the last model's, as in the reference.
 ///
 /// Gives the files written.
 ///
 /// # Errors
-/// When the models do not hold the same tensors in the same shapes, or a file cannot be read or
+/// When the weights do not sum up to one, the models do not hold the same tensors in the same shapes, or a file cannot be read or
 /// written.
 pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let sum: f64 = models.iter().map(|(_, weight)| weight).sum();
+    // Weights are written with a few digits: thirds as 0.33.
+    if (sum - 1.0).abs() > 0.02 {
+        return Err(TrainError::Average {
+            problem: format!("the weights sum up to {sum}, and not to 1"),
+        });
+    }
     let opened = models
         .iter()
         .map(|(path, weight)| Ok((TensorFiles::open_folder(path)?, path, *weight)))

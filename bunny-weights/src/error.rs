@@ -46,6 +46,12 @@ pub enum CheckpointError {
         /// What is wrong with it.
         fault: AdapterError,
     },
+    /// A file of Git LFS that stands for one that was not downloaded.
+    #[error("{}: a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`", path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A folder has no weights under a known name.
     #[error(
         "{}: no weights here; looked for model.safetensors, pytorch_model.bin and their \

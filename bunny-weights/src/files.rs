@@ -34,6 +34,9 @@ enum Data {
     Strided(pickle::View),
 }
 
+/// How Git LFS begins the file that it leaves in place of a large one.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
 /// The two formats.
 enum Kind {
     Safetensors,
@@ -119,6 +122,10 @@ impl TensorFiles {
     pub fn from_bytes(path: impl AsRef<Path>, bytes: Bytes) -> Result<Self, CheckpointError> {
         let file: Arc<Path> = path.as_ref().into();
         let mut files = Self::default();
+        if bytes.starts_with(LFS_POINTER) {
+            let path = path.as_ref().to_path_buf();
+            return Err(CheckpointError::LfsPointer { path });
+        }
         match Kind::of(&file)? {
             Kind::Safetensors => files.add_safetensors(&file, bytes)?,
             Kind::Pickle => files.add_pickle(&file, bytes)?,

@@ -21,6 +21,8 @@ pub const CONFIG: &str = "config.json";
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 /// How a model's pictures are prepared.
 pub const PREPROCESSOR_CONFIG: &str = "preprocessor_config.json";
+/// The same as transformers 5 writes it, and what else a model's inputs are prepared by.
+pub const PROCESSOR_CONFIG: &str = "processor_config.json";
 
 /// What a tokenizer may be made of.
 pub const TOKENIZER_FILES: [&str; 10] = [

@@ -208,7 +208,8 @@ impl Listing {
 
 /// The files that a model, a tower, a projector or an adapter is loaded from, among all of a
 /// repository: configurations, tokenizers, and weights, of which safetensors are preferred.
-/// Anything in folders and the state of a training run are left out.
+/// The state of a training run is left out, and of folders all but what describes a tower of the
+/// model's own.
 pub fn model_files(names: &[String]) -> Vec<String> {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     let model = has("model.safetensors") || has("model.safetensors.index.json");
@@ -232,9 +233,16 @@ pub fn model_files(names: &[String]) -> Vec<String> {
         }
     };
     let superseded = |name: &str| name == "pytorch_model.bin.index.json" && model;
+    let is_tower = |name: &str| {
+        let file = name.split_once('/').map(|(_, file)| file);
+        matches!(file, Some("config.json" | "preprocessor_config.json"))
+    };
     names
         .iter()
-        .filter(|name| !name.contains('/') && needed(name) && !superseded(name))
+        .filter(|name| match name.contains('/') {
+            true => is_tower(name),
+            false => needed(name) && !superseded(name),
+        })
         .cloned()
         .collect()
 }

@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use bunny_weights::{ModelFolder, TensorFiles, adapter::Adapter};
+use bunny_weights::{
+    ModelFolder, TensorFiles,
+    adapter::Adapter,
+    folder::{CONFIG, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG},
+};
 
 use super::{WeightSet, folder::beside};
 use crate::{
@@ -102,6 +106,11 @@ impl Found {
         let tower = self.parts.vision_tower.clone();
         let tower_folder = tower.as_deref().map(folder_of);
         let mut config = configuration(fields, tower_folder)?;
+        // A base's own configuration says how its weights are held.
+        let own = self.parts.language_model.join(CONFIG);
+        if own.exists() {
+            Fields::read(own)?.refuse(&["quantization_config"])?;
+        }
         let beside = beside(self.own.as_deref(), &self.tokenizer, fields);
         // Before the tokenizer: where a part is wanted and not given, that is what to say.
         let weights = weights(self.parts, self.adapter, &place, &config)?;
@@ -179,9 +188,11 @@ pub(super) fn image_processor(
     config: &BunnyConfig,
     tower_folder: Option<&Path>,
 ) -> Result<ImageProcessor, Error> {
-    let file = tower_folder.map(|folder| folder.join("preprocessor_config.json"));
-    let processor = match file {
-        Some(file) if file.exists() => {
+    let mut files = tower_folder.into_iter().flat_map(|folder| {
+        [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file))
+    });
+    let processor = match files.find(|file| file.exists()) {
+        Some(file) => {
             let processor = ImageProcessor::from_preprocessor_config(&file)?;
             let (made, read) = (processor.size, config.vision.image_size());
             if made != read {
@@ -193,7 +204,7 @@ pub(super) fn image_processor(
             }
             processor
         }
-        _ => match &config.vision {
+        None => match &config.vision {
             VisionConfig::Siglip(siglip) => ImageProcessor::siglip(siglip.image_size),
             VisionConfig::EvaClip(eva) => ImageProcessor::eva_clip(eva.image_size),
         },

@@ -1,14 +1,12 @@
 //! A model by whatever name people give: a folder, or an id on a hub.
 
-#[cfg(feature = "hub")]
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "hub")]
 use bunny_weights::hub::{Hub, Progress, model_files, tower_files};
 
 use super::ModelSource;
-use crate::Error;
+use crate::{Error, config::presets::Preset};
 
 /// What a model and its parts are called. What is not named is what the model's own files name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +43,14 @@ impl ModelSource {
         names: ModelNames<'_>,
         mut find: impl FnMut(&str, Wanted) -> Result<PathBuf, E>,
     ) -> Result<Self, E> {
-        let mut source = Self::merged(find(names.model, Wanted::Model)?);
-        let base = match names.base {
-            Some(base) => Some(base.to_owned()),
-            None => source.wanted_base()?,
+        // The names of the paper's combinations stand for what was published of them.
+        let preset = Preset::named(names.model).filter(|preset| !Path::new(preset.name).exists());
+        let model = preset.map_or(names.model, |preset| preset.weights);
+        let mut source = Self::merged(find(model, Wanted::Model)?);
+        let base = match (names.base, source.wanted_base()?, preset) {
+            (Some(base), ..) => Some(base.to_owned()),
+            (None, Some(_), Some(preset)) => Some(preset.language_model.to_owned()),
+            (None, wanted, _) => wanted,
         };
         source.base = base.map(|name| find(&name, Wanted::Base)).transpose()?;
         let tower = match names.vision_tower {
@@ -98,7 +100,8 @@ pub fn fetch(
     if path.exists() {
         return Ok(path.to_path_buf());
     }
-    if name.starts_with(['.', '/', '~']) || name.split('/').count() != 2 {
+    let (id, _revision) = name.split_once('@').unwrap_or((name, ""));
+    if name.starts_with(['.', '/', '~']) || id.split('/').count() != 2 {
         return Err(Error::NoSuchModel { name: name.into() });
     }
     Ok(hub.fetch(&name.parse()?, |names| wanted.files(names), progress)?)

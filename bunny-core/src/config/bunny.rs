@@ -30,8 +30,8 @@ pub struct BunnyConfig {
     pub image_aspect_ratio: Aspect,
     /// The longest sequence, pictures expanded, that training kept (`tokenizer_model_max_length`).
     pub tokenizer_model_max_length: usize,
-    /// The id that ends an answer.
-    pub eos_token_id: Option<u32>,
+    /// The ids that end an answer, the usual one first.
+    pub eos_token_ids: Vec<u32>,
     /// The id that a text begins with, where the configuration names one.
     pub bos_token_id: Option<u32>,
     /// The tower was trained too, so that its weights are those of the checkpoint.
@@ -67,7 +67,7 @@ impl BunnyConfig {
             vision_tower,
             image_aspect_ratio: Aspect::Square,
             tokenizer_model_max_length: decoder.max_position_embeddings,
-            eos_token_id: None,
+            eos_token_ids: Vec::new(),
             bos_token_id: None,
             unfreeze_vision_tower: false,
             decoder,
@@ -89,6 +89,10 @@ impl BunnyConfig {
         self.family.write(&self.decoder, said, &mut json, |json| {
             table::write(FIELDS, self, said, json);
             json.insert("torch_dtype".into(), dtype.torch_name().into());
+            // What transformers 5 calls it: both say the same.
+            if let Some(said) = json.get_mut("dtype") {
+                *said = dtype.torch_name().into();
+            }
             json.insert("use_cache".into(), true.into());
         });
         json.into()
@@ -97,9 +101,23 @@ impl BunnyConfig {
     /// The model's `generation_config.json`.
     pub fn generation_json(&self) -> Value {
         json!({
-            "eos_token_id": self.eos_token_id,
-            "pad_token_id": self.eos_token_id,
+            "eos_token_id": self.eos_json(),
+            "pad_token_id": self.eos_token_id(),
         })
+    }
+
+    /// The id that usually ends an answer.
+    pub fn eos_token_id(&self) -> Option<u32> {
+        self.eos_token_ids.first().copied()
+    }
+
+    /// One id, or the list of all.
+    fn eos_json(&self) -> Value {
+        match self.eos_token_ids[..] {
+            [] => Value::Null,
+            [id] => id.into(),
+            ref ids => json!(ids),
+        }
     }
 }
 
@@ -108,10 +126,10 @@ static FIELDS: &[Field<BunnyConfig>] = &[
     Field {
         name: "eos_token_id",
         read: Some(|fields, config| {
-            config.eos_token_id = fields.token_id("eos_token_id")?;
+            config.eos_token_ids = fields.token_ids("eos_token_id")?;
             Ok(())
         }),
-        write: |config| config.eos_token_id.into(),
+        write: |config| config.eos_json(),
     },
     Field {
         name: "bos_token_id",
@@ -120,7 +138,7 @@ static FIELDS: &[Field<BunnyConfig>] = &[
             Ok(())
         }),
         // A tokenizer without one begins where it ends.
-        write: |config| config.bos_token_id.or(config.eos_token_id).into(),
+        write: |config| config.bos_token_id.or(config.eos_token_id()).into(),
     },
     field!("mm_vision_tower" says |config| config.vision_tower.as_str().into()),
     Field {
@@ -243,6 +261,9 @@ mod tests {
             ("mm_projector_type", json!("mlp0x_gelu")),
             ("image_aspect_ratio", json!("anyres")),
             ("eos_token_id", json!(-1)),
+            ("eos_token_id", json!([50256, "end"])),
+            ("rope_theta", json!(0.0)),
+            ("layer_norm_eps", json!(-1e-5)),
         ] {
             let error = read(|json| json[field] = value.clone())
                 .unwrap_err()
@@ -259,11 +280,34 @@ mod tests {
             ("continuous_training", json!(true)),
             ("model_type", json!("bunny-phi3")),
             ("rope_scaling", json!({"type": "linear"})),
+            ("rope_scaling", json!({"rope_type": "yarn"})),
+            ("quantization_config", json!({"quant_method": "awq"})),
         ] {
             let error = read(|json| json[field] = value.clone())
                 .unwrap_err()
                 .to_string();
             assert!(error.contains("not supported yet"), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_ids_may_end_an_answer() {
+        for (said, ids) in [(json!(7), vec![7]), (json!([7]), vec![7]), (json!([7, 9]), vec![7, 9])] {
+            let config = read(|json| json["eos_token_id"] = said).unwrap();
+            assert_eq!(config.eos_token_ids, ids);
+            let written = config.to_json(StoredDtype::F16, None);
+            let again = BunnyConfig::from_fields(
+                &Fields::parse("config.json", &written.to_string()).unwrap(),
+                None,
+            );
+            assert_eq!(again.unwrap().eos_token_ids, ids);
+        }
+    }
+
+    #[test]
+    fn rotary_angles_that_are_not_scaled_are_taken() {
+        for said in [json!({"rope_type": "default"}), json!({"type": "default"}), json!(null)] {
+            read(|json| json["rope_scaling"] = said).unwrap();
         }
     }
 

@@ -207,6 +207,14 @@ impl DecoderConfig {
                 ),
             ));
         }
+        if self.rope_theta <= 0.0 {
+            let problem = format!("is {}, must be above 0", self.rope_theta);
+            return Err(fields.invalid("rope_theta", problem));
+        }
+        if self.norm_eps < 0.0 {
+            let problem = format!("is {}, must not be below 0", self.norm_eps);
+            return Err(fields.invalid("layer_norm_eps", problem));
+        }
         Ok(())
     }
 }

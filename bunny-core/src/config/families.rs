@@ -59,6 +59,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "return_dict",
     "return_dict_in_generate",
     "rope_parameters",
+    "rope_scaling",
     "task_specific_params",
     "torchscript",
     "tune_mm_mlp_adapter",
@@ -130,6 +131,8 @@ impl Family {
     pub fn decoder_config(self, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
         let definition = self.definition();
         fields.refuse(definition.refused)?;
+        fields.refuse(&["quantization_config"])?;
+        refuse_scaled_rope(fields)?;
         fields.refuse_unknown_switches(|field| {
             let all = definition.fields.iter().chain(definition.own_fields);
             WITHOUT_EFFECT.contains(&field) || all.into_iter().any(|own| own.name == field)
@@ -170,6 +173,22 @@ impl Family {
     /// How this family's tensors are called in published files.
     pub fn names(self) -> &'static NameTable {
         &self.definition().names
+    }
+}
+
+/// Refuses rotary angles that are scaled in any way.
+fn refuse_scaled_rope(fields: &Fields) -> Result<(), ConfigError> {
+    let Some(scaling) = fields.object("rope_scaling")? else {
+        return Ok(());
+    };
+    // `type` is the older word.
+    let kind = match scaling.string("rope_type")? {
+        Some(kind) => Some(kind),
+        None => scaling.string("type")?,
+    };
+    match kind {
+        Some("default") => Ok(()),
+        _ => fields.refuse(&["rope_scaling"]),
     }
 }
 

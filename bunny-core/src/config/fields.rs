@@ -186,6 +186,19 @@ impl Fields {
         }
     }
 
+    /// One token id or a list of them; none when the field is not there.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn token_ids(&self, field: &str) -> Result<Vec<u32>, ConfigError> {
+        let Some(Value::Array(ids)) = self.get(field) else {
+            return Ok(self.token_id(field)?.into_iter().collect());
+        };
+        let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
+        ids.ok_or_else(|| self.invalid(field, "must be a token id, or a list of them"))
+    }
+
     /// A token id, if the field is there.
     pub fn token_id(&self, field: &str) -> Result<Option<u32>, ConfigError> {
         let Some(value) = self.typed(field, "a token id", Value::as_u64)? else {

@@ -124,7 +124,7 @@ impl Preset {
             vision_tower: self.vision_tower.into(),
             image_aspect_ratio: Aspect::Pad,
             tokenizer_model_max_length: 2048,
-            eos_token_id: Some(eos),
+            eos_token_ids: vec![eos],
             bos_token_id: None,
             unfreeze_vision_tower: false,
         }

@@ -42,7 +42,13 @@ impl VisionConfig {
             .next()
             .unwrap_or(name);
         let last = last.to_lowercase();
-        if last.contains("siglip") {
+        if last.contains("siglip") && !last.contains("so400m") {
+            // Of what size it is, its own folder alone could say.
+            Err(fields.invalid(
+                "mm_vision_tower",
+                format!("names the tower `{name}`, which is not there: give its folder"),
+            ))
+        } else if last.contains("siglip") {
             Ok(Self::Siglip(SiglipConfig::so400m_patch14_384()))
         } else if last.contains("eva") {
             Ok(Self::EvaClip(EvaClipConfig::eva02_l_14_336()))

@@ -148,8 +148,8 @@ impl<B: Backend> Chat<B> {
     ) -> Result<Answer, Error> {
         let Pipeline { tokenizer, .. } = &self.pipeline;
         let Encoded { tokens, .. } = tokenizer.encode(&conversation.segments(true))?;
-        let end = self.pipeline.end_under(conversation.template());
-        let sequence = Sequence::new(&tokens, options, tokenizer.clone()).ending_with(end);
+        let ends = self.pipeline.ends_under(conversation.template());
+        let sequence = Sequence::new(&tokens, options, tokenizer.clone()).ending_with(ends);
         let prompt = Prompt {
             tokens: tokens.clone(),
             pictures: self.pictures.clone(),

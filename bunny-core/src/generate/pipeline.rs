@@ -75,19 +75,22 @@ impl<B: Backend> Pipeline<B> {
         })
     }
 
-    /// The token that ends an answer: the one the template writes behind an answer, else the
-    /// tokenizer's or the configuration's.
-    pub fn end_of_text(&self) -> Option<u32> {
-        self.end_under(self.template)
+    /// The tokens that end an answer: the one the template writes behind an answer, else the
+    /// tokenizer's or the configuration's; and where the configuration has several, all of them.
+    pub fn ends_of_text(&self) -> Vec<u32> {
+        self.ends_under(self.template)
     }
 
     /// The same under another template.
-    pub(super) fn end_under(&self, template: Template) -> Option<u32> {
-        template
+    pub(super) fn ends_under(&self, template: Template) -> Vec<u32> {
+        let said = &self.model.config().eos_token_ids;
+        let usual = template
             .end_of_text()
             .and_then(|token| self.tokenizer.token_to_id(token))
             .or(self.tokenizer.special_tokens().eos)
-            .or(self.model.config().eos_token_id)
+            .or(said.first().copied());
+        let others: &[u32] = if said.len() > 1 { said } else { &[] };
+        usual.into_iter().chain(others.iter().copied()).collect()
     }
 
     /// A new conversation.
@@ -102,7 +105,7 @@ impl<B: Backend> Pipeline<B> {
 
     /// The answer to be of a prompt, as text and tokens, which ends as this model's do.
     pub fn sequence(&self, prompt: &[Token], options: &GenerationOptions) -> Sequence {
-        Sequence::new(prompt, options, self.tokenizer.clone()).ending_with(self.end_of_text())
+        Sequence::new(prompt, options, self.tokenizer.clone()).ending_with(self.ends_of_text())
     }
 }
 
@@ -121,10 +124,10 @@ mod tests {
         let source = ModelSource::merged(folder);
         let mut pipeline =
             Pipeline::<Flex>::load(&source, Precision::F32, Default::default()).unwrap();
-        let own = pipeline.end_of_text();
-        assert_eq!(own, Some(380));
+        let own = pipeline.ends_of_text();
+        assert_eq!(own, [380]);
         assert_eq!(
-            pipeline.end_under(Template::MiniCpm),
+            pipeline.ends_under(Template::MiniCpm),
             own,
             "it has no other"
         );
@@ -137,7 +140,7 @@ mod tests {
         end["content"] = "</s>".into();
         added.push(end);
         pipeline.tokenizer = Arc::new(Tokenizer::from_json(&json.to_string(), None).unwrap());
-        assert_eq!(pipeline.end_under(Template::MiniCpm), Some(384));
-        assert_eq!(pipeline.end_of_text(), own);
+        assert_eq!(pipeline.ends_under(Template::MiniCpm), [384]);
+        assert_eq!(pipeline.ends_of_text(), own);
     }
 }

@@ -131,7 +131,7 @@ impl<B: Backend> Bunny<B> {
     /// `tokens` → `[1, seq, hidden]`, where a slot counts for all features of its picture
     ///
     /// # Errors
-    /// When there are no tokens, or not as many features as slots.
+    /// When there are no tokens, or not as many features as slots, or a token has no row.
     pub fn embed(
         &self,
         tokens: &[Token],
@@ -151,6 +151,11 @@ impl<B: Backend> Bunny<B> {
         }
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
+        }
+        // Checked here: of rows that are not there some backends give zeros, and others panic.
+        let rows = self.config.decoder.vocab_size;
+        if let Some(id) = tokens.iter().filter_map(id_of).find(|id| *id as usize >= rows) {
+            return Err(Error::NoSuchToken { id, rows });
         }
         let mut features = features.into_iter();
         let runs = tokens.chunk_by(|a, b| !is_picture(a) && !is_picture(b));

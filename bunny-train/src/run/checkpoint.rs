@@ -48,6 +48,9 @@ pub struct RunState {
     /// Records they were drawn from; `None` in checkpoints that do not say.
     #[serde(default)]
     pub records: Option<usize>,
+    /// A hash of what their file holds; `None` in checkpoints that do not say.
+    #[serde(default)]
+    pub content: Option<String>,
     /// The number types they were computed in; `None` in checkpoints that do not say.
     #[serde(default)]
     pub precision: Option<String>,
@@ -311,6 +314,9 @@ fn check_settings(
     // The same path may hold other records by now.
     if let (Some(was), Some(is)) = (state.records, present.records) {
         same("number of records", was.to_string(), is.to_string())?;
+    }
+    if let (Some(was), Some(is)) = (&state.content, &present.content) {
+        same("content of data_path", was.clone(), is.clone())?;
     }
     match (&state.precision, &present.precision) {
         (Some(was), Some(is)) => same("dtype", was.clone(), is.clone()),

@@ -1,7 +1,9 @@
 //! A stage to be run: alone or as data-parallel ranks.
 
 use std::{
-    path::PathBuf,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -115,6 +117,7 @@ impl<S: Stage> Job<S> {
         let records = Records {
             data: &data,
             eval: eval.as_ref(),
+            content: content_of(&training.data_path)?,
         };
         on_ranks::<B::InnerBackend>(devices, reduction, observer, |device, reduce, observer| {
             let rank = Rank {
@@ -145,6 +148,22 @@ impl<S: Stage> Job<S> {
     }
 }
 
+/// A hash of what a file holds: the same path may hold other records when a run goes on.
+fn content_of(file: &Path) -> Result<u64, TrainError> {
+    let mut bytes = vec![0; 1 << 20];
+    let mut opened = File::open(file).map_err(TrainError::io(file, "open"))?;
+    let mut hash = 0xcbf2_9ce4_8422_2325; // FNV-1a
+    loop {
+        let read = opened.read(&mut bytes).map_err(TrainError::io(file, "read"))?;
+        if read == 0 {
+            return Ok(hash);
+        }
+        hash = bytes[..read].iter().fold(hash, |hash: u64, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    }
+}
+
 /// What a run learns from, and what it is tried on.
 #[derive(Debug)]
 pub(super) struct Records<'a, D> {
@@ -152,6 +171,8 @@ pub(super) struct Records<'a, D> {
     pub data: &'a D,
     /// Only looked at.
     pub eval: Option<&'a D>,
+    /// A hash of the file that is learnt from.
+    pub content: u64,
 }
 
 impl<D> Clone for Records<'_, D> {

@@ -151,6 +151,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
                 events = Some(EventFile::create(folder, first)?);
             }
         }
+        let mut has_learnt = false;
         let mut outcome = Outcome {
             steps: first,
             total,
@@ -164,6 +165,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             for step in first..total {
                 let mut line = self.step(step, &mut loader)?;
                 outcome.steps = step + 1;
+                has_learnt |= line.answer_tokens > 0;
                 outcome.last_loss = Some(line.loss);
                 let at_end = outcome.steps == total;
                 let is_due = |every: Option<u64>| {
@@ -192,9 +194,16 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             }
             Ok(())
         })?;
-        let Records { data, eval } = self.records;
+        let Records { data, eval, .. } = self.records;
         outcome.left_out = data.left_out();
         outcome.eval_left_out = eval.map(Dataset::left_out).unwrap_or_default();
+        if outcome.steps > first && !has_learnt {
+            return Err(TrainError::NothingLearnt {
+                file: training.data_path.clone(),
+                without_picture: outcome.left_out.without_picture.len(),
+                without_answer: outcome.left_out.without_answer.len(),
+            });
+        }
         if outcome.is_complete() && self.is_main() {
             self.write_outputs(folder)?;
         }
@@ -377,6 +386,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             step,
             world: self.plan.world(),
             records: Some(self.records.data.len()),
+            content: Some(format!("{:016x}", self.records.content)),
             precision: Some(self.rank.precision.to_string()),
             recipe: self.keys.clone(),
             updates: updates.collect(),

@@ -284,9 +284,21 @@ impl<'a> Machine<'a> {
                 Value::Tensor(Box::new(record))
             }
             (Value::Global(Global::RebuildParameter), &[tensor, _requires_grad, _hooks])
-                if matches!(self.value(tensor), Value::Tensor(_)) =>
-            {
+            | (
+                Value::Global(Global::RebuildParameterWithState),
+                &[tensor, _requires_grad, _hooks, _],
+            ) if matches!(self.value(tensor), Value::Tensor(_)) => {
                 return Ok(tensor);
+            }
+            // What a plain tensor would be made by, its arguments, and attributes.
+            (Value::Global(Global::RebuildFromType), &[function, class, arguments, _])
+                if matches!(self.value(class), Value::Global(Global::TensorType))
+                    && matches!(
+                        self.value(function),
+                        Value::Global(Global::RebuildTensor | Global::RebuildParameter)
+                    ) =>
+            {
+                return self.call(function, arguments);
             }
             _ => return Err(self.damaged("a call that torch does not write")),
         };

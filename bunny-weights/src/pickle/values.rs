@@ -30,6 +30,11 @@ pub(super) enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
+    /// A parameter with attributes of its own.
+    RebuildParameterWithState,
+    /// A tensor of a class of its own, or with attributes: `torch.nn.Buffer` is one.
+    RebuildFromType,
+    TensorType,
     Storage(StoredDtype),
     Dtype,
 }
@@ -115,6 +120,11 @@ impl Global {
             ("collections", "OrderedDict") => Self::OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
             ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
+            ("torch._utils", "_rebuild_parameter_with_state") => Self::RebuildParameterWithState,
+            ("torch._tensor", "_rebuild_from_type_v2") => Self::RebuildFromType,
+            ("torch", "Tensor") | ("torch.nn.parameter", "Parameter" | "Buffer") => {
+                Self::TensorType
+            }
             ("torch", "DoubleStorage") => Self::Storage(F64),
             ("torch", "FloatStorage") => Self::Storage(F32),
             ("torch", "HalfStorage") => Self::Storage(F16),

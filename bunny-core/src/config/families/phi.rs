@@ -43,7 +43,7 @@ pub(super) static PHI: Definition = Definition {
         field!("embd_pdrop" => embedding_dropout, share),
         field!("qk_layernorm" says |_| false.into()),
     ],
-    refused: &["qk_layernorm", "rope_scaling"],
+    refused: &["qk_layernorm"],
     // Bunny's Phi has no bias on its head: the base checkpoint's is dropped, as the reference does.
     names: NameTable {
         renames: &[

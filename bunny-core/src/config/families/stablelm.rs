@@ -54,7 +54,7 @@ pub(super) static STABLELM: Definition = Definition {
         field!("norm_eps" says |config| config.norm_eps.into()),
         field!("rope_pct" says |config| rotary_share(config).into()),
     ],
-    refused: &["qk_layernorm", "use_parallel_residual", "rope_scaling"],
+    refused: &["qk_layernorm", "use_parallel_residual"],
     names: NameTable {
         renames: &[],
         fused: &[],

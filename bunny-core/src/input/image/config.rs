@@ -25,11 +25,15 @@ impl ImageProcessor {
             path: path.to_owned(),
             source,
         })?;
-        let fields: Map<String, Value> =
+        let mut fields: Map<String, Value> =
             serde_json::from_str(&text).map_err(|source| ImageError::Json {
                 path: path.to_owned(),
                 source,
             })?;
+        // `processor_config.json` of transformers 5 has it within.
+        if let Some(Value::Object(within)) = fields.remove("image_processor") {
+            fields = within;
+        }
         Fields { path, fields }.processor()
     }
 

@@ -34,6 +34,26 @@ pub enum TokenizerError {
         /// What the library said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A `tokenizer.json` of a newer version than the `tokenizers` library here reads.
+    #[error("{}: a tokenizer of version {version}, and 1.0 is read: save it with a release of tokenizers before 1.0", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version that it names.
+        version: String,
+    },
+    /// The vocabulary has gaps, so that an id lies beyond the rows of a table with one for each token.
+    #[error("{}: token `{token}` has id {id}, and there are {tokens} tokens: their ids must be 0 to {}", path.display(), tokens - 1)]
+    IdBeyond {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// How many tokens there are.
+        tokens: usize,
+    },
     /// `vocab.json` and `merges.txt` alone do not say how text is cut; the class does.
     #[error("{}: tokenizer_class `{class}` cannot be built from vocab.json and merges.txt: convert it to tokenizer.json", path.display())]
     UnknownClass {

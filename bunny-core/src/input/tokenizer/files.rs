@@ -40,11 +40,7 @@ impl Tokenizer {
                 path: path.clone(),
                 source,
             })?;
-            let inner =
-                tokenizers::Tokenizer::from_bytes(json).map_err(|source| TokenizerError::Load {
-                    path: path.clone(),
-                    source,
-                })?;
+            let inner = parse(&path, &json)?;
             return config.finish(inner, path);
         }
         let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
@@ -72,14 +68,44 @@ impl Tokenizer {
                 source,
             })?,
         };
-        let inner = tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|source| {
-            TokenizerError::Load {
-                path: path.clone(),
-                source,
-            }
-        })?;
+        let inner = parse(&path, tokenizer.as_bytes())?;
         Config { fields }.finish(inner, path)
     }
+}
+
+/// Refuses ids beyond a table that has a row for each token.
+fn require_ids_within(inner: &tokenizers::Tokenizer, path: &Path) -> Result<(), TokenizerError> {
+    let tokens = inner.get_vocab_size(true);
+    if (0..tokens as u32).all(|id| inner.id_to_token(id).is_some()) {
+        return Ok(());
+    }
+    let vocabulary = inner.get_vocab(true).into_iter();
+    match vocabulary.max_by_key(|(_, id)| *id) {
+        Some((token, id)) if id as usize >= tokens => Err(TokenizerError::IdBeyond {
+            path: path.to_owned(),
+            token: token.escape_debug().to_string(),
+            id,
+            tokens,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What a `tokenizer.json` says.
+fn parse(path: &Path, json: &[u8]) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    tokenizers::Tokenizer::from_bytes(json).map_err(|source| {
+        // The library stumbles over what is new before it comes to the version.
+        let fields: Option<Value> = serde_json::from_slice(json).ok();
+        let version = fields.as_ref().and_then(|fields| fields["version"].as_str());
+        let path = path.to_owned();
+        match version {
+            Some(version) if version != "1.0" => TokenizerError::Version {
+                path,
+                version: version.escape_debug().to_string(),
+            },
+            _ => TokenizerError::Load { path, source },
+        }
+    })
 }
 
 /// `tokenizer_config.json`, completed from the older files.
@@ -214,6 +240,7 @@ impl Config {
             let byte_level = byte_level.add_prefix_space(self.flag("add_prefix_space", false));
             inner.with_pre_tokenizer(Some(byte_level));
         }
+        require_ids_within(&inner, &path)?;
         let id = |name| self.token(name).and_then(|token| inner.token_to_id(token));
         let special_tokens = SpecialTokens {
             bos: id("bos_token"),
