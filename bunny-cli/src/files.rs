@@ -79,10 +79,16 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let refused = require_new_folder(folder.path(), none(), false).unwrap_err();
-        assert!(refused.to_string().contains("(a, b, c and 1 more)"), "{refused}");
+        assert!(
+            refused.to_string().contains("(a, b, c and 1 more)"),
+            "{refused}"
+        );
         require_new_folder(folder.path(), none(), true).unwrap();
         // What is read is never written over.
-        let same = folder.path().join("../").join(folder.path().file_name().unwrap());
+        let same = folder
+            .path()
+            .join("../")
+            .join(folder.path().file_name().unwrap());
         assert!(require_new_folder(folder.path(), [same], true).is_err());
     }
 

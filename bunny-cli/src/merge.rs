@@ -80,7 +80,11 @@ pub fn run(args: MergeArgs) -> Result<()> {
                 vision_tower: args.vision_tower,
             }
             .source()?;
-            let inputs = [Some(&source.model), source.base.as_ref(), source.vision_tower.as_ref()];
+            let inputs = [
+                Some(&source.model),
+                source.base.as_ref(),
+                source.vision_tower.as_ref(),
+            ];
             require_new_folder(&args.out, inputs.into_iter().flatten(), args.force)?;
             let dtype = match args.dtype {
                 MergedDtype::F16 => StoredDtype::F16,

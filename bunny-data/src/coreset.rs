@@ -29,7 +29,7 @@
 //! let options = CoresetOptions { sample: Some(2_000_000), ..CoresetOptions::default() };
 //! let report = select(&Local::new(None, worker)?, &paths, &options, &OutputOptions::default())?;
 //! println!("{} rows kept", report.written.rows);
-//! # Ok::<(), bunny_data::coreset::DataError>(())
+//! # Ok::<(), bunny_data::DataError>(())
 //! ```
 
 mod arrays;

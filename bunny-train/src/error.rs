@@ -174,6 +174,12 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
+    /// Another run writes into a folder.
+    #[error("{}: another run is at work in this folder", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A run has taken its steps, and no answer was there to be learnt in any of them.
     #[error(
         "{}: nothing was learnt: no step had an answer to learn (records left out: {without_picture} for          their pictures, {without_answer} cut before their first answer)",

@@ -194,7 +194,7 @@ mod tests {
             .with_files_of(from.path(), TOKENIZER_FILES)
             .with_json(CONFIG, json!({"old": true}))
             .with_json("tower/config.json", json!({}))
-            .with_json(CONFIG, json!({"b": 1, "a": 1e-5}))
+            .with_json(CONFIG, json!({"b": 1, "a": 0.5}))
             .with_bytes("merges.txt", &b"a b\n"[..]);
         assert_eq!(folder.json(CONFIG).unwrap()["b"], 1);
         assert!(folder.contains("vocab.json") && folder.json("vocab.json").is_none());
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(written, listing(to.path()));
         assert_eq!(written.len(), 5);
         let said = |name: &str| fs::read_to_string(to.path().join(name)).unwrap();
-        assert_eq!(said(CONFIG), "{\n  \"b\": 1,\n  \"a\": 1e-5\n}\n");
+        assert_eq!(said(CONFIG), "{\n  \"b\": 1,\n  \"a\": 0.5\n}\n");
         assert_eq!(said("vocab.json"), "{ }");
         assert_eq!(said("merges.txt"), "a b\n");
     }

@@ -188,9 +188,9 @@ pub(super) fn image_processor(
     config: &BunnyConfig,
     tower_folder: Option<&Path>,
 ) -> Result<ImageProcessor, Error> {
-    let mut files = tower_folder.into_iter().flat_map(|folder| {
-        [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file))
-    });
+    let mut files = tower_folder
+        .into_iter()
+        .flat_map(|folder| [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file)));
     let processor = match files.find(|file| file.exists()) {
         Some(file) => {
             let processor = ImageProcessor::from_preprocessor_config(&file)?;

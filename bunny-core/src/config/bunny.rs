@@ -292,7 +292,11 @@ mod tests {
 
     #[test]
     fn several_ids_may_end_an_answer() {
-        for (said, ids) in [(json!(7), vec![7]), (json!([7]), vec![7]), (json!([7, 9]), vec![7, 9])] {
+        for (said, ids) in [
+            (json!(7), vec![7]),
+            (json!([7]), vec![7]),
+            (json!([7, 9]), vec![7, 9]),
+        ] {
             let config = read(|json| json["eos_token_id"] = said).unwrap();
             assert_eq!(config.eos_token_ids, ids);
             let written = config.to_json(StoredDtype::F16, None);
@@ -306,7 +310,11 @@ mod tests {
 
     #[test]
     fn rotary_angles_that_are_not_scaled_are_taken() {
-        for said in [json!({"rope_type": "default"}), json!({"type": "default"}), json!(null)] {
+        for said in [
+            json!({"rope_type": "default"}),
+            json!({"type": "default"}),
+            json!(null),
+        ] {
             read(|json| json["rope_scaling"] = said).unwrap();
         }
     }

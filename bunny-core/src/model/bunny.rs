@@ -154,7 +154,11 @@ impl<B: Backend> Bunny<B> {
         }
         // Checked here: of rows that are not there some backends give zeros, and others panic.
         let rows = self.config.decoder.vocab_size;
-        if let Some(id) = tokens.iter().filter_map(id_of).find(|id| *id as usize >= rows) {
+        if let Some(id) = tokens
+            .iter()
+            .filter_map(id_of)
+            .find(|id| *id as usize >= rows)
+        {
             return Err(Error::NoSuchToken { id, rows });
         }
         let mut features = features.into_iter();

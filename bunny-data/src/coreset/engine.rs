@@ -17,7 +17,6 @@ mod local;
 mod task;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 pub use self::local::Local;
 pub use self::task::AnyTask;
@@ -25,8 +24,8 @@ use super::worker::Worker;
 use crate::error::{DataError, Result, TaskFault};
 use crate::store::Store;
 
-/// What takes the results of a map.
-pub type Take<'a> = &'a mut (dyn FnMut(Value) -> Result<()> + Send);
+/// What takes the results of a map, each as its JSON.
+pub type Take<'a> = &'a mut (dyn FnMut(String) -> Result<()> + Send);
 
 /// Runs the parts of tasks.
 pub trait Engine: Sync {
@@ -66,12 +65,12 @@ pub(crate) fn map(
     engine: &dyn Engine,
     task: &AnyTask,
     store: &dyn Store,
-    mut take: impl FnMut(Value) -> Result<()> + Send,
+    mut take: impl FnMut(String) -> Result<()> + Send,
 ) -> Result<()> {
     let mut found = 0;
-    engine.map(task, store, &mut |value| {
+    engine.map(task, store, &mut |result| {
         found += 1;
-        take(value)
+        take(result)
     })?;
     match (found, task.parts()) {
         (found, parts) if found == parts => Ok(()),
@@ -87,9 +86,9 @@ pub(crate) fn merged<T: DeserializeOwned + Send>(
     mut join: impl FnMut(&mut T, T) + Send,
 ) -> Result<Option<T>> {
     let mut merged = None;
-    map(engine, task, store, |value| {
+    map(engine, task, store, |json| {
         let wrong = |source| DataError::Task(TaskFault::Result(source));
-        let result = serde_json::from_value(value).map_err(wrong)?;
+        let result = serde_json::from_str(&json).map_err(wrong)?;
         match &mut merged {
             None => merged = Some(result),
             Some(merged) => join(merged, result),

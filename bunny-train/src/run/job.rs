@@ -1,7 +1,7 @@
 //! A stage to be run: alone or as data-parallel ranks.
 
 use std::{
-    fs::File,
+    fs::{self, File, TryLockError},
     io::Read,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
@@ -15,6 +15,9 @@ use crate::{
     error::TrainError,
     reduce::{Reduce, Reduction},
 };
+
+/// Held by the run that writes into a folder.
+const LOCK_FILE: &str = ".lock";
 
 /// A stage of training to be run in a folder.
 ///
@@ -110,6 +113,7 @@ impl<S: Stage> Job<S> {
             true => devices,
             false => &devices[..devices.len().min(1)],
         };
+        let _alone = self.lock()?;
         let training = self.stage.training();
         let data = self.stage.data(setup, &training.data_path)?;
         let eval = training.eval_data_path.as_ref();
@@ -127,6 +131,20 @@ impl<S: Stage> Job<S> {
             };
             self.run_rank::<B>(setup, records, rank, observer)
         })
+    }
+
+    /// Holds the folder until it is dropped, so that no two runs write into one.
+    fn lock(&self) -> Result<File, TrainError> {
+        let file = self.folder.join(LOCK_FILE);
+        fs::create_dir_all(&self.folder).map_err(TrainError::io(&self.folder, "create"))?;
+        let lock = File::create(&file).map_err(TrainError::io(&file, "create"))?;
+        match lock.try_lock() {
+            // Where a file system has no locks, there is nobody to ask.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(TrainError::InUse {
+                folder: self.folder.clone(),
+            }),
+        }
     }
 
     fn run_rank<'s, B: AutodiffBackend>(
@@ -154,7 +172,9 @@ fn content_of(file: &Path) -> Result<u64, TrainError> {
     let mut opened = File::open(file).map_err(TrainError::io(file, "open"))?;
     let mut hash = 0xcbf2_9ce4_8422_2325; // FNV-1a
     loop {
-        let read = opened.read(&mut bytes).map_err(TrainError::io(file, "read"))?;
+        let read = opened
+            .read(&mut bytes)
+            .map_err(TrainError::io(file, "read"))?;
         if read == 0 {
             return Ok(hash);
         }

@@ -96,7 +96,9 @@ fn parse(path: &Path, json: &[u8]) -> Result<tokenizers::Tokenizer, TokenizerErr
     tokenizers::Tokenizer::from_bytes(json).map_err(|source| {
         // The library stumbles over what is new before it comes to the version.
         let fields: Option<Value> = serde_json::from_slice(json).ok();
-        let version = fields.as_ref().and_then(|fields| fields["version"].as_str());
+        let version = fields
+            .as_ref()
+            .and_then(|fields| fields["version"].as_str());
         let path = path.to_owned();
         match version {
             Some(version) if version != "1.0" => TokenizerError::Version {
@@ -207,7 +209,7 @@ impl Config {
                 )
                 .map_err(refused)?;
                 let bytes = ByteLevel::new(self.flag("add_prefix_space", false), true, false);
-                inner.with_normalizer(Some(NFC));
+                inner.with_normalizer(Some(NFC)).map_err(refused)?;
                 inner.with_pre_tokenizer(Some(Sequence::new(vec![words.into(), bytes.into()])));
             }
             class => {
@@ -296,6 +298,10 @@ impl Config {
         inner: &mut tokenizers::Tokenizer,
         path: &Path,
     ) -> Result<(), TokenizerError> {
+        let refused = |source: LibraryError| TokenizerError::Load {
+            path: path.to_owned(),
+            source,
+        };
         let special: Vec<&str> = ["bos_token", "eos_token", "unk_token", "pad_token"]
             .into_iter()
             .filter_map(|name| self.token(name))
@@ -327,7 +333,7 @@ impl Config {
                 .lstrip(flag("lstrip", false))
                 .rstrip(flag("rstrip", false))
                 .normalized(flag("normalized", !is_special));
-            inner.add_tokens(&[added]);
+            inner.add_tokens([added]).map_err(refused)?;
             let found = inner.token_to_id(token);
             if found != Some(id) {
                 let token = token.to_owned();
@@ -341,7 +347,8 @@ impl Config {
         }
         for token in special {
             if !inner.get_added_vocabulary().is_special_token(token) {
-                inner.add_special_tokens(&[AddedToken::from(token, true)]);
+                let token = AddedToken::from(token, true);
+                inner.add_special_tokens([token]).map_err(refused)?;
             }
         }
         Ok(())

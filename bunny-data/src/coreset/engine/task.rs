@@ -1,7 +1,6 @@
 //! Every task of a selection, as data that can be sent to another machine.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::coreset::stages::assign::Assign;
 use crate::coreset::stages::duplicates::Duplicates;
@@ -83,16 +82,16 @@ impl AnyTask {
     }
 
     /// Does the work of one part, on the threads of the rayon pool this is called in, and returns
-    /// what the driver wants to know of it. A part that was finished before is not run again.
+    /// what the driver wants to know of it as JSON. A part that was finished before is not run again.
     ///
     /// # Errors
     /// Those of the stage.
-    pub fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Value> {
+    pub fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<String> {
         let parts = self.parts();
         if part >= parts {
             return Err(DataError::Task(TaskFault::NoPart { part, parts }));
         }
-        inside!(self, task => value(task, part, worker, store))
+        inside!(self, task => json(task, part, worker, store))
     }
 
     /// The task as text, to be sent.
@@ -143,7 +142,7 @@ fn name<T: Task>(_task: &T) -> &'static str {
     T::NAME
 }
 
-fn value<T: Task>(task: &T, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Value> {
+fn json<T: Task>(task: &T, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<String> {
     let output = finish(task, part, worker, store)?;
-    serde_json::to_value(output).map_err(DataError::NotJson)
+    serde_json::to_string(&output).map_err(DataError::NotJson)
 }
