@@ -124,12 +124,15 @@ fn by_question(text: &str) -> Option<Vec<Answer>> {
     if pairs.iter().any(|(key, _)| key == "question_id") {
         return None;
     }
-    let rows = pairs.into_iter().enumerate().map(|(at, (id, text))| Answer {
-        question_id: QuestionId::Text(id),
-        prompt: None,
-        text,
-        line: at + 1,
-    });
+    let rows = pairs
+        .into_iter()
+        .enumerate()
+        .map(|(at, (id, text))| Answer {
+            question_id: QuestionId::Text(id),
+            prompt: None,
+            text,
+            line: at + 1,
+        });
     Some(rows.collect())
 }
 
@@ -237,14 +240,17 @@ pub fn matched<'a>(
     let mut times = vec![0_usize; questions.len()];
     let mut rows = Vec::with_capacity(answers.rows.len());
     for answer in &answers.rows {
-        let candidates = by_id.get(&answer.question_id).map_or(&[][..], Vec::as_slice);
+        let candidates = by_id
+            .get(&answer.question_id)
+            .map_or(&[][..], Vec::as_slice);
         let fewest = || candidates.iter().copied().min_by_key(|at| times[*at]);
         let found = match (candidates, &answer.prompt) {
             ([one], _) => Some(*one),
             (_, None) => fewest(),
-            (_, Some(prompt)) => {
-                candidates.iter().copied().find(|at| same(&questions[*at], prompt))
-            }
+            (_, Some(prompt)) => candidates
+                .iter()
+                .copied()
+                .find(|at| same(&questions[*at], prompt)),
         };
         let question = found.ok_or_else(|| EvalError::UnknownQuestion {
             path: answers.path.clone(),
@@ -275,7 +281,9 @@ mod tests {
         let text = "{\"question_id\": 7, \"text\": \"a\", \"text\": \"b\", \"metadata\": {}}\r\n\
                     {\"question_id\": \"7\", \"prompt\": null, \"text\": \"\\ud800\"}\r\n\n";
         let answers = parsed(text, BrokenLines::Refuse).unwrap();
-        let [first, second] = answers.rows() else { panic!("two rows") };
+        let [first, second] = answers.rows() else {
+            panic!("two rows")
+        };
         assert_eq!(first.question_id, QuestionId::Number(7));
         assert_eq!(&*first.text, "b");
         assert_eq!(second.question_id, QuestionId::Text("7".to_owned()));
@@ -287,11 +295,18 @@ mod tests {
     fn a_line_that_is_no_answer_is_named_or_counted() {
         let text = "{\"question_id\": 1, \"text\": \"a\"}\n{\"question_id\": 2, \"text\": \"b\n";
         let error = parsed(text, BrokenLines::Refuse).unwrap_err().to_string();
-        assert!(error.starts_with("answers.jsonl: line 2: not an answer"), "{error}");
+        assert!(
+            error.starts_with("answers.jsonl: line 2: not an answer"),
+            "{error}"
+        );
         let counted = parsed(text, BrokenLines::Count).unwrap();
         assert_eq!((counted.rows().len(), counted.broken()), (1, 1));
         // Python refuses a bare tab in a string, too.
-        let bare = parsed("{\"question_id\": 1, \"text\": \"a\tb\"}", BrokenLines::Count).unwrap();
+        let bare = parsed(
+            "{\"question_id\": 1, \"text\": \"a\tb\"}",
+            BrokenLines::Count,
+        )
+        .unwrap();
         assert_eq!((bare.rows().len(), bare.broken()), (0, 1));
     }
 

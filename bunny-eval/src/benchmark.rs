@@ -91,10 +91,22 @@ impl Benchmark {
     /// Who scores it, where the right answers are not public or the figure of the paper is another's.
     pub fn server(self) -> Option<Server> {
         let (address, phase) = match self {
-            Self::MmbenchDev => ("https://mmbench.opencompass.org.cn/mmbench-submission", "MMBench dev (EN)"),
-            Self::MmbenchTest => ("https://mmbench.opencompass.org.cn/mmbench-submission", "MMBench test (EN)"),
-            Self::MmmuTest => ("https://eval.ai/web/challenges/challenge-page/2179/overview", "Test"),
-            Self::Vqav2 => ("https://eval.ai/web/challenges/challenge-page/830", "Test-Dev"),
+            Self::MmbenchDev => (
+                "https://mmbench.opencompass.org.cn/mmbench-submission",
+                "MMBench dev (EN)",
+            ),
+            Self::MmbenchTest => (
+                "https://mmbench.opencompass.org.cn/mmbench-submission",
+                "MMBench test (EN)",
+            ),
+            Self::MmmuTest => (
+                "https://eval.ai/web/challenges/challenge-page/2179/overview",
+                "Test",
+            ),
+            Self::Vqav2 => (
+                "https://eval.ai/web/challenges/challenge-page/830",
+                "Test-Dev",
+            ),
             _ => return None,
         };
         Some(Server { address, phase })
@@ -107,7 +119,12 @@ impl Benchmark {
             Self::MmmuVal | Self::MmmuTest => answer.to_owned(),
             Self::MmbenchDev | Self::MmbenchTest | Self::ScienceQa => {
                 let answer = strip(answer);
-                strip(answer.strip_suffix(template.end_of_text()).unwrap_or(answer)).to_owned()
+                strip(
+                    answer
+                        .strip_suffix(template.end_of_text())
+                        .unwrap_or(answer),
+                )
+                .to_owned()
             }
             _ => strip(answer).to_owned(),
         }
@@ -124,7 +141,9 @@ impl FromStr for Benchmark {
     type Err = UnknownBenchmark;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|benchmark| benchmark.name() == name);
+        let found = Self::ALL
+            .into_iter()
+            .find(|benchmark| benchmark.name() == name);
         found.ok_or_else(|| UnknownBenchmark(name.to_owned()))
     }
 }

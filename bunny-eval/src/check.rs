@@ -93,8 +93,13 @@ pub fn check(benchmark: Benchmark, folder: Folder) -> Result<Check> {
         problems: Vec::new(),
         remarks: Vec::new(),
     };
-    let changed = check.files.iter().filter(|file| file.as_published == Some(false));
-    check.remarks.extend(changed.map(|file| format!("{} is not the published file", file.name)));
+    let changed = check
+        .files
+        .iter()
+        .filter(|file| file.as_published == Some(false));
+    check
+        .remarks
+        .extend(changed.map(|file| format!("{} is not the published file", file.name)));
     // Right answers are read as the scorer reads them: what it would refuse is found here.
     let questions = match Suite::read(benchmark, folder) {
         Ok(suite) => suite,
@@ -113,7 +118,11 @@ impl Check {
         self.questions = suite.questions().len();
         let pictures = Pictures::new(suite.folder());
         let mut seen = HashSet::new();
-        for picture in suite.questions().iter().flat_map(|question| &question.pictures) {
+        for picture in suite
+            .questions()
+            .iter()
+            .flat_map(|question| &question.pictures)
+        {
             if !seen.insert(&picture.place) {
                 continue;
             }
@@ -143,7 +152,8 @@ impl Check {
             ("pictures", self.pictures, facts.pictures),
         ] {
             if let Some(published) = published.filter(|published| *published != found) {
-                self.remarks.push(format!("{found} {what}; {published} are published"));
+                self.remarks
+                    .push(format!("{found} {what}; {published} are published"));
             }
         }
     }

@@ -90,7 +90,12 @@ pub struct Changed {
 ///
 /// # Errors
 /// As for scoring either.
-pub fn compare(suite: &Suite, a: &Answers, b: &Answers, convention: Convention) -> Result<Comparison> {
+pub fn compare(
+    suite: &Suite,
+    a: &Answers,
+    b: &Answers,
+    convention: Convention,
+) -> Result<Comparison> {
     let (of_a, of_b) = (suite.score(a, convention)?, suite.score(b, convention)?);
     let (said_a, said_b) = (suite.last(a)?, suite.last(b)?);
     let is_right = |judged: &Judged| judged.score >= 0.5;
@@ -107,11 +112,19 @@ pub fn compare(suite: &Suite, a: &Answers, b: &Answers, convention: Convention) 
             gold: one.gold.clone(),
             a: said_a[one.question].map(|answer| answer.text.sound()),
             b: said_b[one.question].map(|answer| answer.text.sound()),
-            picture: question.pictures.first().map(|picture| picture.name.clone()),
+            picture: question
+                .pictures
+                .first()
+                .map(|picture| picture.name.clone()),
             question: one.question,
         });
     }
-    let sides = sides(&of_a.judged, &of_b.judged, &of_a.statistics, &of_b.statistics);
+    let sides = sides(
+        &of_a.judged,
+        &of_b.judged,
+        &of_a.statistics,
+        &of_b.statistics,
+    );
     let count = |which: (bool, bool)| sides.iter().filter(|side| **side == which).count();
     let (only_a, only_b) = (count((true, false)), count((false, true)));
     Ok(Comparison {
@@ -124,20 +137,36 @@ pub fn compare(suite: &Suite, a: &Answers, b: &Answers, convention: Convention) 
         only_b,
         both_wrong: count((false, false)),
         mcnemar_p: mcnemar(only_a, only_b),
-        figures: of_a.statistics.iter().zip(&of_b.statistics).map(|(a, b)| difference(a, b)).collect(),
+        figures: of_a
+            .statistics
+            .iter()
+            .zip(&of_b.statistics)
+            .map(|(a, b)| difference(a, b))
+            .collect(),
         changed,
     })
 }
 
 /// Whether each pair is right with either model.
 fn sides(a: &[Judged], b: &[Judged], of_a: &[Statistic], of_b: &[Statistic]) -> Vec<(bool, bool)> {
-    let circles = of_a.iter().zip(of_b).find(|(one, _)| one.unit == "question");
+    let circles = of_a
+        .iter()
+        .zip(of_b)
+        .find(|(one, _)| one.unit == "question");
     match circles {
         Some((one, other)) => {
             let right = |unit: &crate::score::statistic::Unit| unit.sums.first() == Some(&1.0);
-            one.units.iter().zip(&other.units).map(|(one, other)| (right(one), right(other))).collect()
+            one.units
+                .iter()
+                .zip(&other.units)
+                .map(|(one, other)| (right(one), right(other)))
+                .collect()
         }
-        None => a.iter().zip(b).map(|(one, other)| (one.score >= 0.5, other.score >= 0.5)).collect(),
+        None => a
+            .iter()
+            .zip(b)
+            .map(|(one, other)| (one.score >= 0.5, other.score >= 0.5))
+            .collect(),
     }
 }
 
@@ -148,7 +177,12 @@ fn difference(a: &Statistic, b: &Statistic) -> FigureDifference {
         a: a.value(),
         b: b.value(),
         difference: b.value() - a.value(),
-        interval: interval_of(drawn.into_iter().map(|values| values[1] - values[0]).collect()),
+        interval: interval_of(
+            drawn
+                .into_iter()
+                .map(|values| values[1] - values[0])
+                .collect(),
+        ),
         unit: a.unit,
         draws: DRAWS,
         seed: SEED,
@@ -205,10 +239,18 @@ impl Comparison {
             let question = &suite.questions()[changed.question];
             body.push_str(&article(changed, question, &pictures, names)?);
         }
-        if let Some(more) = self.changed.len().checked_sub(limit).filter(|more| *more > 0) {
+        if let Some(more) = self
+            .changed
+            .len()
+            .checked_sub(limit)
+            .filter(|more| *more > 0)
+        {
             let _ = writeln!(body, "<p>… and {more} more</p>");
         }
-        Ok(page(&format!("{} ({})", self.benchmark, self.convention), &body))
+        Ok(page(
+            &format!("{} ({})", self.benchmark, self.convention),
+            &body,
+        ))
     }
 }
 
@@ -231,9 +273,18 @@ fn article(
         let _ = write!(article, "<p>right: {}</p>", escape(gold));
     }
     for (side, name, said) in [('a', names[0], &changed.a), ('b', names[1], &changed.b)] {
-        let class = if side == changed.right { "right" } else { "wrong" };
+        let class = if side == changed.right {
+            "right"
+        } else {
+            "wrong"
+        };
         let said = said.as_deref().unwrap_or("(no answer)");
-        let _ = write!(article, "<p class=\"{class}\">{}: {}</p>", escape(name), escape(said));
+        let _ = write!(
+            article,
+            "<p class=\"{class}\">{}: {}</p>",
+            escape(name),
+            escape(said)
+        );
     }
     article.push_str("</article>\n");
     Ok(article)
@@ -248,7 +299,11 @@ fn image(bytes: &Arc<[u8]>, name: &str) -> String {
         [b'B', b'M', ..] => "bmp",
         _ => "jpeg",
     };
-    format!("<img alt=\"{}\" src=\"data:image/{kind};base64,{}\">", escape(name), STANDARD.encode(bytes))
+    format!(
+        "<img alt=\"{}\" src=\"data:image/{kind};base64,{}\">",
+        escape(name),
+        STANDARD.encode(bytes)
+    )
 }
 
 #[cfg(test)]
@@ -267,7 +322,10 @@ mod tests {
             (900, 1000, 0.023_108_845_108_901_193),
         ] {
             let ours = mcnemar(b, c);
-            assert!((ours - p).abs() < 1e-9 * p.max(1e-3) + 1e-9, "{b}, {c}: {ours}");
+            assert!(
+                (ours - p).abs() < 1e-9 * p.max(1e-3) + 1e-9,
+                "{b}, {c}: {ours}"
+            );
             assert_eq!(ours, mcnemar(c, b));
         }
     }

@@ -42,7 +42,9 @@ impl FromStr for Convention {
     type Err = UnknownConvention;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|convention| convention.name() == name);
+        let found = Self::ALL
+            .into_iter()
+            .find(|convention| convention.name() == name);
         found.ok_or_else(|| UnknownConvention(name.to_owned()))
     }
 }

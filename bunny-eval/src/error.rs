@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::benchmark::Benchmark;
-use crate::question::QuestionId;
 use crate::convention::Convention;
+use crate::question::QuestionId;
 
 /// Whatever keeps a model from answering.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -115,7 +115,9 @@ pub enum EvalError {
         benchmark: Benchmark,
     },
     /// Only the first questions were asked.
-    #[error("{benchmark}: only a part was asked, and a submission is of the whole: leave --limit out")]
+    #[error(
+        "{benchmark}: only a part was asked, and a submission is of the whole: leave --limit out"
+    )]
     PartialSubmission {
         /// The benchmark.
         benchmark: Benchmark,
@@ -173,7 +175,9 @@ pub enum EvalError {
         second: PathBuf,
     },
     /// No file answers a question.
-    #[error("{missing} of {questions} questions are answered nowhere, the first is question_id {id} (row {place})")]
+    #[error(
+        "{missing} of {questions} questions are answered nowhere, the first is question_id {id} (row {place})"
+    )]
     Gap {
         /// How many.
         missing: usize,

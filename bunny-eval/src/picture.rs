@@ -50,7 +50,11 @@ impl<'a> Pictures<'a> {
                     let each = (0..rows.len()).map(|row| rows.is_there(column, row));
                     there.insert(key.clone(), each.collect());
                 }
-                Ok(there.get(&key).and_then(|rows| rows.get(*row)).copied().unwrap_or(false))
+                Ok(there
+                    .get(&key)
+                    .and_then(|rows| rows.get(*row))
+                    .copied()
+                    .unwrap_or(false))
             }
         }
     }
@@ -71,9 +75,9 @@ impl<'a> Pictures<'a> {
 
     fn bytes(&self, place: &PicturePlace) -> Result<Vec<u8>> {
         match place {
-            PicturePlace::File(path) => {
-                self.folder.expect(path, "`eval check` lists what is not there")
-            }
+            PicturePlace::File(path) => self
+                .folder
+                .expect(path, "`eval check` lists what is not there"),
             PicturePlace::Table { file, row } => {
                 let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
                 let cells = match tables.get(file) {

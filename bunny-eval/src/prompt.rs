@@ -53,7 +53,11 @@ impl Template {
 
     /// The prompt that asks a question: system text, picture, text, and the assistant's turn.
     pub fn prompt(self, question: &Question) -> String {
-        let picture = if question.pictures.is_empty() { "" } else { "<image>\n" };
+        let picture = if question.pictures.is_empty() {
+            ""
+        } else {
+            "<image>\n"
+        };
         format!("{SYSTEM} USER: {picture}{} ASSISTANT:", question.text)
     }
 }
@@ -68,7 +72,9 @@ impl FromStr for Template {
     type Err = UnknownTemplate;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|template| template.name() == name);
+        let found = Self::ALL
+            .into_iter()
+            .find(|template| template.name() == name);
         found.ok_or_else(|| UnknownTemplate(name.to_owned()))
     }
 }

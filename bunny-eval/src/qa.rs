@@ -80,8 +80,11 @@ pub fn score(items: &[Item], answers: &Answers, metric: Metric) -> Result<QaRepo
         })
         .collect();
     let rows = judged.iter().zip(&questions);
-    let statistic =
-        Statistic::mean("score", 100.0, rows.map(|(judged, question)| (question.cluster(), judged.score)));
+    let statistic = Statistic::mean(
+        "score",
+        100.0,
+        rows.map(|(judged, question)| (question.cluster(), judged.score)),
+    );
     let sum: f64 = judged.iter().map(|judged| judged.score).sum();
     let mut intervals = intervals(std::slice::from_ref(&statistic));
     Ok(QaReport {
@@ -90,7 +93,10 @@ pub fn score(items: &[Item], answers: &Answers, metric: Metric) -> Result<QaRepo
         questions: items.len(),
         answered: last.iter().flatten().count(),
         missing: matched.missing.len(),
-        unparsed: judged.iter().filter(|judged| judged.state == State::Unparsed).count(),
+        unparsed: judged
+            .iter()
+            .filter(|judged| judged.state == State::Unparsed)
+            .count(),
         score: 100.0 * ratio(sum, items.len() as f64),
         intervals: match intervals.remove("score") {
             Some(Value::Object(methods)) => methods,

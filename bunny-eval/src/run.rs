@@ -134,8 +134,9 @@ pub fn run(
 ) -> Result<()> {
     let mut file = OpenOptions::new()
         .read(true)
-        .append(true)
+        .write(true)
         .create(true)
+        .truncate(false)
         .open(path)
         .map_err(EvalError::io(path, "open"))?;
     lock(&file, path)?;
@@ -223,14 +224,15 @@ fn append(file: &mut File, path: &Path, line: &str) -> Result<()> {
 /// wrote it was killed.
 fn stored(file: &mut File, path: &Path, job: &Job<'_>, model: &Model) -> Result<usize> {
     let mut text = Vec::new();
-    file.read_to_end(&mut text).map_err(EvalError::io(path, "read"))?;
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    if whole < text.len() {
-        file.set_len(whole as u64)
-            .and_then(|()| file.seek(std::io::SeekFrom::End(0)))
-            .map_err(EvalError::io(path, "write"))?;
-    }
-    let lines: Vec<&[u8]> = text[..whole].split_inclusive(|byte| *byte == b'\n').collect();
+    file.read_to_end(&mut text)
+        .map_err(EvalError::io(path, "read"))?;
+    let whole = text
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let lines: Vec<&[u8]> = text[..whole]
+        .split_inclusive(|byte| *byte == b'\n')
+        .collect();
     for (at, line) in lines.iter().enumerate() {
         let differs = |what, stored: String, now: String| EvalError::Stored {
             path: path.to_owned(),
@@ -241,7 +243,11 @@ fn stored(file: &mut File, path: &Path, job: &Job<'_>, model: &Model) -> Result<
         };
         let Some(question) = job.questions.get(at) else {
             let more = format!("{} rows", lines.len());
-            return Err(differs("number of questions", more, job.questions.len().to_string()));
+            return Err(differs(
+                "number of questions",
+                more,
+                job.questions.len().to_string(),
+            ));
         };
         let row = row::read(line).map_err(|source| EvalError::Json {
             path: path.to_owned(),
@@ -250,7 +256,11 @@ fn stored(file: &mut File, path: &Path, job: &Job<'_>, model: &Model) -> Result<
             source,
         })?;
         if row.question_id != question.id {
-            return Err(differs("question", row.question_id.to_string(), question.id.to_string()));
+            return Err(differs(
+                "question",
+                row.question_id.to_string(),
+                question.id.to_string(),
+            ));
         }
         let now = row::Mark::of(&ask(job, at, question)?, &job.options, model);
         if let Some((what, stored, now)) = row.asked.difference(&now) {
@@ -259,6 +269,12 @@ fn stored(file: &mut File, path: &Path, job: &Job<'_>, model: &Model) -> Result<
         if row.model_id != model.name {
             return Err(differs("model", row.model_id, model.name.clone()));
         }
+    }
+    // Not before: what is refused stays as it is.
+    if whole < text.len() {
+        file.set_len(whole as u64)
+            .and_then(|()| file.seek(std::io::SeekFrom::End(0)))
+            .map_err(EvalError::io(path, "write"))?;
     }
     Ok(lines.len())
 }

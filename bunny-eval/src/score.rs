@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-
 use crate::answer::{Answer, Answers, BrokenLines, Matched, matched};
 use crate::benchmark::Benchmark;
 use crate::convention::Convention;
@@ -109,7 +108,9 @@ impl Suite {
             Benchmark::Vqav2 => {
                 let questions = suites::vqav2::questions(&folder)?;
                 let is_val = suites::vqav2::is_val(&folder)?;
-                let gold = is_val.then(|| suites::vqav2::gold(&folder, &questions)).transpose()?;
+                let gold = is_val
+                    .then(|| suites::vqav2::gold(&folder, &questions))
+                    .transpose()?;
                 (questions, Gold::Vqav2(gold))
             }
             Benchmark::Gqa => {
@@ -210,7 +211,8 @@ impl Suite {
             }
             Gold::Mmbench(table) => table.rows.truncate(limit),
             Gold::SeedBench(gold) => {
-                gold.rows.retain(|row| row.question.is_some_and(|question| question < limit));
+                gold.rows
+                    .retain(|row| row.question.is_some_and(|question| question < limit));
             }
             Gold::Vqav2(gold) => gold.iter_mut().for_each(|gold| gold.truncate(limit)),
             Gold::Gqa(gold) => gold.truncate(limit),
@@ -242,7 +244,11 @@ impl Suite {
         matched(self.benchmark, &self.questions, answers, same)
     }
 
-    pub(crate) fn given<'a>(&'a self, matched: &'a Matched<'a>, convention: Convention) -> Given<'a> {
+    pub(crate) fn given<'a>(
+        &'a self,
+        matched: &'a Matched<'a>,
+        convention: Convention,
+    ) -> Given<'a> {
         Given {
             data: self.folder.path(),
             convention,
@@ -253,8 +259,18 @@ impl Suite {
     }
 
     fn report(&self, scored: Scored, answers: &Answers, given: &Given<'_>) -> Report {
-        let count = |state| scored.judged.iter().filter(|judged| judged.state == state).count();
-        let lengths = given.last.iter().flatten().map(|answer| answer.text.chars().count());
+        let count = |state| {
+            scored
+                .judged
+                .iter()
+                .filter(|judged| judged.state == state)
+                .count()
+        };
+        let lengths = given
+            .last
+            .iter()
+            .flatten()
+            .map(|answer| answer.text.chars().count());
         let answered = given.last.iter().flatten().count();
         let characters: usize = lengths.sum();
         Report {

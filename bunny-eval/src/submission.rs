@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use crate::answer::{Answer, Answers};
 use crate::benchmark::Benchmark;
+use crate::convention::Convention;
 use crate::error::{EvalError, Result};
 use crate::python;
 use crate::question::QuestionId;
-use crate::convention::Convention;
 use crate::score::{Given, Gold, Suite, gqa, mme, mmmu, vqa_answer};
 use crate::suites::mmbench::{DROPPED, Table};
 use crate::suites::seed_bench;
@@ -61,7 +61,8 @@ pub fn submission(suite: &Suite, answers: &Answers) -> Result<Submission> {
     match suite.gold() {
         Gold::Mme(gold) => {
             let tasks = mme::answer_lines(&given, gold)?.into_iter();
-            let files = tasks.map(|(category, lines)| (format!("{category}.txt"), lines.into_bytes()));
+            let files =
+                tasks.map(|(category, lines)| (format!("{category}.txt"), lines.into_bytes()));
             Ok(Submission {
                 files: files.collect(),
                 padded: 0,
@@ -72,26 +73,47 @@ pub fn submission(suite: &Suite, answers: &Answers) -> Result<Submission> {
         Gold::Mmmu(rows, _) => {
             let said = mmmu::submitted(&given, rows).into_iter().flatten();
             let pairs = rows.iter().zip(said).map(|(row, said)| {
-                format!("    {}: {}", string(&row.question.id.as_text().into()), string(&said))
+                format!(
+                    "    {}: {}",
+                    string(&row.question.id.as_text().into()),
+                    string(&said)
+                )
             });
             let pairs: Vec<String> = pairs.collect();
-            let text = if pairs.is_empty() { "{}".to_owned() } else { format!("{{\n{}\n}}", pairs.join(",\n")) };
+            let text = if pairs.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{\n{}\n}}", pairs.join(",\n"))
+            };
             Ok(Submission::one(format!("{benchmark}.json"), text))
         }
         Gold::SeedBench(gold) => {
-            let rows = gold.rows.iter().filter_map(|row| Some((row, given.last[row.question?]?)));
+            let rows = gold
+                .rows
+                .iter()
+                .filter_map(|row| Some((row, given.last[row.question?]?)));
             let lines = rows.map(|(row, answer): (&seed_bench::Row, &Answer)| {
                 let id = string(&row.id.as_str().into());
-                format!("{{\"question_id\": {id}, \"prediction\": {}}}\n", string(&answer.text))
+                format!(
+                    "{{\"question_id\": {id}, \"prediction\": {}}}\n",
+                    string(&answer.text)
+                )
             });
-            Ok(Submission::one(format!("{benchmark}.jsonl"), lines.collect::<String>()))
+            Ok(Submission::one(
+                format!("{benchmark}.jsonl"),
+                lines.collect::<String>(),
+            ))
         }
         Gold::Gqa(_) => {
             let rows = suite.questions().iter().zip(&given.last);
             let rows = rows.filter_map(|(question, answer)| Some((question, (*answer)?)));
             let rows = rows.map(|(question, answer)| {
                 let said = answer.text.derived(gqa::prediction(&answer.text));
-                format!("{{\"questionId\": {}, \"prediction\": {}}}", id(&question.id), string(&said))
+                format!(
+                    "{{\"questionId\": {}, \"prediction\": {}}}",
+                    id(&question.id),
+                    string(&said)
+                )
             });
             let text = format!("[{}]", rows.collect::<Vec<_>>().join(", "));
             Ok(Submission::one("testdev_balanced_predictions.json", text))
@@ -120,14 +142,22 @@ fn id(id: &QuestionId) -> String {
 fn whole_set(suite: &Suite, given: &Given<'_>) -> Result<Submission> {
     let whole = crate::suites::vqav2::whole(suite.folder())?;
     let questions = suite.questions().iter().map(|question| &question.id);
-    let answers: std::collections::HashMap<&QuestionId, &Answer> =
-        questions.zip(&given.last).filter_map(|(id, answer)| Some((id, (*answer)?))).collect();
+    let answers: std::collections::HashMap<&QuestionId, &Answer> = questions
+        .zip(&given.last)
+        .filter_map(|(id, answer)| Some((id, (*answer)?)))
+        .collect();
     let mut padded = 0;
     let mut text = String::from("[");
     for (at, own) in whole.iter().enumerate() {
-        let said = answers.get(own).map(|answer| answer.text.derived(vqa_answer::normalise(&answer.text)));
+        let said = answers
+            .get(own)
+            .map(|answer| answer.text.derived(vqa_answer::normalise(&answer.text)));
         padded += usize::from(said.is_none());
-        text.push_str(if at == 0 { "{\"question_id\": " } else { ", {\"question_id\": " });
+        text.push_str(if at == 0 {
+            "{\"question_id\": "
+        } else {
+            ", {\"question_id\": "
+        });
         text.push_str(&id(own));
         text.push_str(", \"answer\": ");
         python::json::string(&mut text, &said.unwrap_or_default());
@@ -135,9 +165,17 @@ fn whole_set(suite: &Suite, given: &Given<'_>) -> Result<Submission> {
     }
     text.push(']');
     let known: HashSet<&QuestionId> = whole.iter().collect();
-    if let Some(stray) = suite.questions().iter().find(|question| !known.contains(&question.id)) {
+    if let Some(stray) = suite
+        .questions()
+        .iter()
+        .find(|question| !known.contains(&question.id))
+    {
         let what = format!("it lacks question_id {}, which test-dev asks", stray.id);
-        return Err(EvalError::content(suite.folder().place(crate::suites::vqav2::WHOLE)?, None, what));
+        return Err(EvalError::content(
+            suite.folder().place(crate::suites::vqav2::WHOLE)?,
+            None,
+            what,
+        ));
     }
     let mut submission = Submission::one("vqav2.json", text);
     submission.padded = padded;
@@ -149,12 +187,16 @@ const PREDICTION: usize = 6;
 
 /// MMBench's: the table without six columns, and with what was said.
 fn spreadsheet(table: &Table, given: &Given<'_>) -> Result<Submission> {
-    let kept: Vec<usize> =
-        (0..table.header.len()).filter(|at| !DROPPED.contains(&table.header[*at].as_str())).collect();
+    let kept: Vec<usize> = (0..table.header.len())
+        .filter(|at| !DROPPED.contains(&table.header[*at].as_str()))
+        .collect();
     let mut columns: Vec<Vec<Cell>> = kept
         .iter()
         .map(|at| {
-            let cells = table.rows.iter().map(|row| row.cells.get(*at).cloned().flatten());
+            let cells = table
+                .rows
+                .iter()
+                .map(|row| row.cells.get(*at).cloned().flatten());
             let mut column = vec![Cell::Text(table.header[*at].clone())];
             column.extend(typed(cells.collect()));
             column
@@ -170,8 +212,7 @@ fn spreadsheet(table: &Table, given: &Given<'_>) -> Result<Submission> {
         .map(|row| columns.iter().map(|column| column[row].clone()).collect())
         .collect();
     let name = table.file.replace("_legacy.tsv", ".xlsx");
-    let (bytes, replaced) =
-        xlsx::write(&rows).map_err(EvalError::io(&name, "write"))?;
+    let (bytes, replaced) = xlsx::write(&rows).map_err(EvalError::io(&name, "write"))?;
     let mut submission = Submission::one(name, bytes);
     submission.replaced = replaced;
     Ok(submission)
@@ -180,7 +221,8 @@ fn spreadsheet(table: &Table, given: &Given<'_>) -> Result<Submission> {
 /// A column as pandas reads it: of numbers, if all that is there are numbers.
 fn typed(cells: Vec<Option<String>>) -> Vec<Cell> {
     let is_number = |text: &String| {
-        text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'))
+        text.bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'))
             && text.parse::<f64>().is_ok()
     };
     let all_numbers = cells.iter().flatten().all(is_number);
@@ -188,5 +230,8 @@ fn typed(cells: Vec<Option<String>>) -> Vec<Cell> {
         Ok(number) if all_numbers => Cell::Number(number),
         _ => Cell::Text(text),
     };
-    cells.into_iter().map(|text| text.map_or(Cell::Blank, cell)).collect()
+    cells
+        .into_iter()
+        .map(|text| text.map_or(Cell::Blank, cell))
+        .collect()
 }

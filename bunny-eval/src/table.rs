@@ -9,8 +9,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::benchmark::Benchmark;
-use crate::error::Result;
 use crate::convention::Convention;
+use crate::error::Result;
 use crate::score::statistic::Interval;
 
 pub use form::{TableForm, UnknownForm};
@@ -31,7 +31,12 @@ pub struct Column {
     scale: u32,
 }
 
-const fn column(heading: &'static str, benchmark: Benchmark, score: &'static str, scale: u32) -> Column {
+const fn column(
+    heading: &'static str,
+    benchmark: Benchmark,
+    score: &'static str,
+    scale: u32,
+) -> Column {
     Column {
         heading,
         benchmark,
@@ -126,7 +131,11 @@ impl Row {
                 }),
             })
         };
-        self.entries.iter().enumerate().map(|(at, entry)| of(at, entry)).collect()
+        self.entries
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| of(at, entry))
+            .collect()
     }
 }
 
@@ -157,7 +166,10 @@ impl Table {
             rows.sort_by_key(|row| published::place(&row.label));
         }
         let peers = match layout {
-            Layout::Models => published().into_iter().filter(|model| model.tables.contains(&1)).collect(),
+            Layout::Models => published()
+                .into_iter()
+                .filter(|model| model.tables.contains(&1))
+                .collect(),
             Layout::Combinations => Vec::new(),
         };
         Ok(Self {

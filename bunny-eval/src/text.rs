@@ -43,13 +43,19 @@ impl Text {
                 Ok(sound) => sound,
                 Err(error) => str::from_utf8(&rest[..error.valid_up_to()]).ok()?,
             };
-            if sound.chars().any(|character| stands_in(character).is_some()) {
+            if sound
+                .chars()
+                .any(|character| stands_in(character).is_some())
+            {
                 return None;
             }
             value.push_str(sound);
             rest = &rest[sound.len()..];
             let Some((half, after)) = rest.split_first_chunk::<3>() else {
-                return rest.is_empty().then_some(Self { value, halves: true });
+                return rest.is_empty().then_some(Self {
+                    value,
+                    halves: true,
+                });
             };
             let [0xED, second @ 0xA0..=0xBF, third @ 0x80..=0xBF] = *half else {
                 return None;
@@ -58,7 +64,10 @@ impl Text {
             value.push(char::from_u32(STAND_IN + offset)?);
             rest = after;
         }
-        Some(Self { value, halves: true })
+        Some(Self {
+            value,
+            halves: true,
+        })
     }
 
     /// The text in UTF-16, half surrogates as they are.
@@ -82,7 +91,8 @@ impl Text {
         if !self.halves {
             return self.value.clone();
         }
-        let sound = |character| stands_in(character).map_or(character, |_| char::REPLACEMENT_CHARACTER);
+        let sound =
+            |character| stands_in(character).map_or(character, |_| char::REPLACEMENT_CHARACTER);
         self.value.chars().map(sound).collect()
     }
 }
@@ -171,7 +181,11 @@ mod tests {
     fn a_half_surrogate_counts_as_one_character_that_is_no_letter() {
         let text: Text = serde_json::from_str(r#""\ud800x""#).unwrap();
         assert_eq!(text.chars().count(), 2);
-        assert!(text.chars().next().is_some_and(|half| !half.is_alphanumeric()));
+        assert!(
+            text.chars()
+                .next()
+                .is_some_and(|half| !half.is_alphanumeric())
+        );
         assert_eq!(text.sound(), "\u{fffd}x");
     }
 

@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use bunny_eval::score::Suite;
-use bunny_eval::{Benchmark, Convention, EvalError, Folder, Report, Submission, Template, folder, submission};
+use bunny_eval::{
+    Benchmark, Convention, EvalError, Folder, Report, Submission, Template, folder, submission,
+};
 use serde_json::{Map, Value};
 
 fn fixtures() -> PathBuf {
@@ -24,23 +26,33 @@ fn suite(benchmark: &str) -> Suite {
 }
 
 fn scored(suite: &Suite, answers: &str, convention: Convention) -> Report {
-    let answers = suite.answers(fixtures().join(format!("answers/{answers}.jsonl"))).unwrap();
+    let answers = suite
+        .answers(fixtures().join(format!("answers/{answers}.jsonl")))
+        .unwrap();
     suite.score(&answers, convention).unwrap()
 }
 
 fn submitted(suite: &Suite, answers: &str) -> Result<Submission, EvalError> {
-    submission(suite, &suite.answers(fixtures().join(format!("answers/{answers}.jsonl")))?)
+    submission(
+        suite,
+        &suite.answers(fixtures().join(format!("answers/{answers}.jsonl")))?,
+    )
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 /// A figure as a script has it; scripts that print two decimals are compared by those.
 #[track_caller]
 fn is(ours: &Value, theirs: f64, precision: f64, what: &str) {
     let ours = number(ours);
-    assert!((ours - theirs).abs() <= precision, "{what}: {ours}, the script says {theirs}");
+    assert!(
+        (ours - theirs).abs() <= precision,
+        "{what}: {ours}, the script says {theirs}"
+    );
 }
 
 /// Every score that an expectation names.
@@ -76,14 +88,21 @@ fn prompts_are_the_references() {
     assert_eq!(templates.len(), Benchmark::ALL.len());
     for (name, template) in templates {
         let benchmark: Benchmark = name.parse().unwrap();
-        let questions = bunny_eval::questions(benchmark, &folder(benchmark, fixtures()).unwrap()).unwrap();
+        let questions =
+            bunny_eval::questions(benchmark, &folder(benchmark, fixtures()).unwrap()).unwrap();
         let path = fixtures().join(format!("expected/prompts/{name}.jsonl"));
         let theirs = std::fs::read_to_string(path).unwrap();
         assert_eq!(theirs.lines().count(), questions.len(), "{name}");
         for (line, question) in theirs.lines().zip(&questions) {
             let theirs: Value = serde_json::from_str(line).unwrap();
-            assert_eq!(serde_json::to_value(&question.id).unwrap(), theirs["question_id"]);
-            assert_eq!(template.prompt(question), theirs["prompt"].as_str().unwrap());
+            assert_eq!(
+                serde_json::to_value(&question.id).unwrap(),
+                theirs["question_id"]
+            );
+            assert_eq!(
+                template.prompt(question),
+                theirs["prompt"].as_str().unwrap()
+            );
         }
     }
 }
@@ -95,11 +114,20 @@ fn mme_is_scored_as_three_harnesses_score_it() {
     for convention in Convention::ALL {
         let report = scored(&suite, "mme", convention);
         scores_are(&report, &theirs[convention.name()], EXACT);
-        assert_eq!(report.scores.len(), 2, "{convention}: nothing lacks, nothing strict");
+        assert_eq!(
+            report.scores.len(),
+            2,
+            "{convention}: nothing lacks, nothing strict"
+        );
     }
     let report = scored(&suite, "mme", Convention::Reference);
     for (category, score) in theirs["reference"]["tasks"].as_object().unwrap() {
-        is(&report.categories[category]["score"], number(score), EXACT, category);
+        is(
+            &report.categories[category]["score"],
+            number(score),
+            EXACT,
+            category,
+        );
     }
     assert_eq!(report.categories.len(), 14);
 }
@@ -113,7 +141,12 @@ fn mme_keeps_the_scripts_faults_and_says_so() {
         let report = scored(&suite, name, Convention::Reference);
         scores_are(&report, theirs, EXACT);
         for (category, score) in theirs["tasks"].as_object().unwrap() {
-            is(&report.categories[category]["score"], number(score), EXACT, category);
+            is(
+                &report.categories[category]["score"],
+                number(score),
+                EXACT,
+                category,
+            );
         }
         assert!(report.scores.contains_key("perception_strict"), "{name}");
         assert!(report.notes.is_empty(), "{name}: {:?}", report.notes);
@@ -122,7 +155,11 @@ fn mme_keeps_the_scripts_faults_and_says_so() {
     assert_eq!(expected("mme-odd")["reference"]["stops"], "AssertionError");
     let report = scored(&suite, "mme-odd", Convention::Reference);
     assert_eq!(report.missing, 1);
-    assert!(report.notes[0].starts_with("posters: "), "{:?}", report.notes);
+    assert!(
+        report.notes[0].starts_with("posters: "),
+        "{:?}",
+        report.notes
+    );
     let whole = scored(&suite, "mme", Convention::Reference);
     assert_eq!(report.scores["perception"], whole.scores["perception"]);
 }
@@ -134,7 +171,10 @@ fn mme_lines_are_the_references() {
     assert_eq!(files.len(), 14);
     for (name, content) in files {
         let category = name.strip_suffix(".txt").unwrap();
-        assert_eq!(String::from_utf8(content).unwrap(), theirs[category].as_str().unwrap());
+        assert_eq!(
+            String::from_utf8(content).unwrap(),
+            theirs[category].as_str().unwrap()
+        );
     }
 }
 
@@ -151,7 +191,12 @@ fn pope_is_scored_as_three_harnesses_score_it() {
         };
         for (category, values) in categories.as_object().unwrap() {
             for (name, value) in values.as_object().unwrap() {
-                is(&report.categories[category][name], number(value), EXACT, name);
+                is(
+                    &report.categories[category][name],
+                    number(value),
+                    EXACT,
+                    name,
+                );
             }
         }
     }
@@ -174,10 +219,23 @@ fn mmmu_is_scored_as_three_harnesses_score_it() {
     let theirs = expected("mmmu-val");
     let report = scored(&suite, "mmmu-val", Convention::Reference);
     let results = theirs["reference"]["results"].as_object().unwrap();
-    is(&report.scores["overall"], number(&results["Overall"]["acc"]), EXACT, "overall");
+    is(
+        &report.scores["overall"],
+        number(&results["Overall"]["acc"]),
+        EXACT,
+        "overall",
+    );
     for (name, result) in results.iter().filter(|(name, _)| *name != "Overall") {
-        is(&report.categories[name]["score"], number(&result["acc"]), EXACT, name);
-        assert_eq!(report.categories[name]["questions"], result["num"], "{name}");
+        is(
+            &report.categories[name]["score"],
+            number(&result["acc"]),
+            EXACT,
+            name,
+        );
+        assert_eq!(
+            report.categories[name]["questions"], result["num"],
+            "{name}"
+        );
     }
     let fell_back: Vec<&str> = report
         .judged
@@ -188,7 +246,10 @@ fn mmmu_is_scored_as_three_harnesses_score_it() {
             other => panic!("{other}"),
         })
         .collect();
-    assert_eq!(Value::from(fell_back.clone()), theirs["reference"]["fallback"]);
+    assert_eq!(
+        Value::from(fell_back.clone()),
+        theirs["reference"]["fallback"]
+    );
     assert_eq!(report.fallback, fell_back.len());
 
     let lmms = scored(&suite, "mmmu-val", Convention::LmmsEval);
@@ -198,7 +259,12 @@ fn mmmu_is_scored_as_three_harnesses_score_it() {
     for (judged, question) in kit.judged.iter().zip(suite.questions()) {
         let id = serde_json::to_value(&question.id).unwrap();
         let theirs = &theirs["vlmevalkit"]["hits"][id.as_str().unwrap()];
-        is(&judged.score.into(), number(theirs), 0.0, id.as_str().unwrap());
+        is(
+            &judged.score.into(),
+            number(theirs),
+            0.0,
+            id.as_str().unwrap(),
+        );
     }
 }
 
@@ -207,12 +273,21 @@ fn mmmu_submissions_are_the_references_half_surrogates_included() {
     for name in ["mmmu-val", "mmmu-test"] {
         let files = submitted(&suite(name), name).unwrap().files;
         let theirs = expected(name);
-        let [(_, content)] = &files[..] else { panic!("one file") };
-        assert_eq!(str::from_utf8(content).unwrap(), theirs["reference"]["submission"], "{name}");
+        let [(_, content)] = &files[..] else {
+            panic!("one file")
+        };
+        assert_eq!(
+            str::from_utf8(content).unwrap(),
+            theirs["reference"]["submission"],
+            "{name}"
+        );
     }
     let report = scored(&suite("mmmu-test"), "mmmu-test", Convention::Reference);
     assert!(report.scores.is_empty() && report.server.is_some());
-    let fallback = expected("mmmu-test")["reference"]["fallback"].as_array().unwrap().len();
+    let fallback = expected("mmmu-test")["reference"]["fallback"]
+        .as_array()
+        .unwrap()
+        .len();
     assert_eq!(report.fallback, fallback);
 }
 
@@ -228,26 +303,51 @@ fn seed_bench_is_scored_as_three_harnesses_score_it() {
     let types = theirs["reference"]["types"].as_object().unwrap();
     assert_eq!(report.categories.len(), types.len());
     for (name, score) in types {
-        is(&report.categories[name]["score"], number(score), EXACT, name);
+        is(
+            &report.categories[name]["score"],
+            number(score),
+            EXACT,
+            name,
+        );
     }
     let files = submitted(&suite, "seed-bench").unwrap().files;
-    assert_eq!(str::from_utf8(&files[0].1).unwrap(), theirs["reference"]["upload"]);
+    assert_eq!(
+        str::from_utf8(&files[0].1).unwrap(),
+        theirs["reference"]["upload"]
+    );
 }
 
 #[test]
 fn seed_bench_gives_figures_where_the_script_stops() {
     let suite = suite("seed-bench");
-    assert_eq!(expected("seed-bench-no-hit")["reference"]["stops"], "KeyError");
+    assert_eq!(
+        expected("seed-bench-no-hit")["reference"]["stops"],
+        "KeyError"
+    );
     let report = scored(&suite, "seed-bench-no-hit", Convention::Reference);
-    is(&report.categories["Instance Location"]["score"], 0.0, 0.0, "a type without a right answer");
-    assert!(report.notes[0].starts_with("Instance Location: "), "{:?}", report.notes);
+    is(
+        &report.categories["Instance Location"]["score"],
+        0.0,
+        0.0,
+        "a type without a right answer",
+    );
+    assert!(
+        report.notes[0].starts_with("Instance Location: "),
+        "{:?}",
+        report.notes
+    );
     // Its first part says what is missing as wrong; then its upload stops.
     let theirs = &expected("seed-bench-missing")["reference"];
     assert_eq!(theirs["stops"], "KeyError");
     let report = scored(&suite, "seed-bench-missing", Convention::Reference);
     scores_are(&report, theirs, DECIMALS);
-    let refused = submitted(&suite, "seed-bench-missing").unwrap_err().to_string();
-    assert!(refused.contains("2 of 19 questions have no answer"), "{refused}");
+    let refused = submitted(&suite, "seed-bench-missing")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("2 of 19 questions have no answer"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -264,9 +364,14 @@ fn mmbench_counts_a_question_if_all_its_rotations_are_right() {
         for (category, value) in theirs[name]["categories"].as_object().unwrap() {
             let ours = report.categories.get(category).or_else(|| {
                 // lmms-eval keeps the long names of abilities.
-                let short = [("coarse_perception", "CP"), ("logic_reasoning", "LR"), ("relation_reasoning", "RR"),
-                    ("attribute_reasoning", "AR"), ("finegrained_perception (instance-level)", "FP-S"),
-                    ("finegrained_perception (cross-instance)", "FP-C")];
+                let short = [
+                    ("coarse_perception", "CP"),
+                    ("logic_reasoning", "LR"),
+                    ("relation_reasoning", "RR"),
+                    ("attribute_reasoning", "AR"),
+                    ("finegrained_perception (instance-level)", "FP-S"),
+                    ("finegrained_perception (cross-instance)", "FP-C"),
+                ];
                 let (_, short) = short.into_iter().find(|(long, _)| long == category)?;
                 report.categories.get(short)
             });
@@ -291,7 +396,11 @@ fn cells(xlsx: &[u8]) -> Vec<Vec<Value>> {
                 Some(cell.split_once(open)?.1.split_once(close)?.0.to_owned())
             };
             cells.push(match inner("preserve\">", "</t>") {
-                Some(text) => text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").into(),
+                Some(text) => text
+                    .replace("&lt;", "<")
+                    .replace("&gt;", ">")
+                    .replace("&amp;", "&")
+                    .into(),
                 None => inner("<v>", "</v>").unwrap().parse::<i64>().unwrap().into(),
             });
         }
@@ -318,14 +427,21 @@ fn mmbench_spreadsheets_have_the_references_cells() {
 #[test]
 fn a_newer_mmbench_table_is_refused_by_name() {
     let folder = Folder::open(fixtures().join("mmbench-newer")).unwrap();
-    let error = Suite::read(Benchmark::MmbenchDev, folder).unwrap_err().to_string();
-    assert!(error.contains("MMBench_DEV_EN.tsv is the newer table"), "{error}");
+    let error = Suite::read(Benchmark::MmbenchDev, folder)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("MMBench_DEV_EN.tsv is the newer table"),
+        "{error}"
+    );
     // Under the legacy table's name, too.
     let root = tempfile::tempdir().unwrap();
     let newer = fixtures().join("mmbench-newer/MMBench_DEV_EN.tsv");
     std::fs::copy(newer, root.path().join("MMBench_DEV_EN_legacy.tsv")).unwrap();
     let folder = Folder::open(root.path()).unwrap();
-    let error = Suite::read(Benchmark::MmbenchDev, folder).unwrap_err().to_string();
+    let error = Suite::read(Benchmark::MmbenchDev, folder)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("no column `comment`"), "{error}");
 }
 
@@ -340,7 +456,11 @@ fn vqav2_submissions_are_the_references() {
         let padded = number(&theirs["split"]) - number(&theirs["results"]);
         assert_eq!(submission.padded as f64, padded, "{name}");
         let report = scored(&suite, name, Convention::Reference);
-        assert_eq!(report.broken_lines as f64, number(&theirs["broken"]), "{name}");
+        assert_eq!(
+            report.broken_lines as f64,
+            number(&theirs["broken"]),
+            "{name}"
+        );
     }
 }
 
@@ -355,9 +475,16 @@ fn vqav2_is_scored_by_ten_people_where_their_answers_are_public() {
     }
     let report = scored(&suite, "vqav2-val", Convention::Reference);
     for (kind, score) in theirs["reference"]["types"].as_object().unwrap() {
-        is(&report.categories[kind]["score"], number(score), DECIMALS, kind);
+        is(
+            &report.categories[kind]["score"],
+            number(score),
+            DECIMALS,
+            kind,
+        );
     }
-    let answers = suite.answers(fixtures().join("answers/vqav2-val.jsonl")).unwrap();
+    let answers = suite
+        .answers(fixtures().join("answers/vqav2-val.jsonl"))
+        .unwrap();
     let refused = suite.score(&answers, Convention::VlmEvalKit).unwrap_err();
     assert!(matches!(refused, EvalError::NoScorer { .. }), "{refused}");
 }
@@ -382,14 +509,22 @@ fn gqa_is_scored_as_three_harnesses_score_it() {
                 "words number" => format!("words {name}"),
                 _ => name.to_lowercase(),
             };
-            is(&report.categories[&name]["score"], number(&row[0]), DECIMALS, &name);
+            is(
+                &report.categories[&name]["score"],
+                number(&row[0]),
+                DECIMALS,
+                &name,
+            );
             assert_eq!(report.categories[&name]["questions"], row[1], "{name}");
             compared += 1;
         }
     }
     assert_eq!(compared, report.categories.len());
     let files = submitted(&suite, "gqa").unwrap().files;
-    assert_eq!(str::from_utf8(&files[0].1).unwrap(), theirs["reference"]["predictions"]);
+    assert_eq!(
+        str::from_utf8(&files[0].1).unwrap(),
+        theirs["reference"]["predictions"]
+    );
 }
 
 #[test]
@@ -399,7 +534,10 @@ fn scienceqa_is_scored_as_three_harnesses_score_it() {
     for convention in Convention::ALL {
         let report = scored(&suite, "scienceqa", convention);
         scores_are(&report, &theirs[convention.name()], DECIMALS);
-        assert_eq!(report.scores["img"], report.scores["img_strict"], "nothing lacks");
+        assert_eq!(
+            report.scores["img"], report.scores["img_strict"],
+            "nothing lacks"
+        );
     }
     let report = scored(&suite, "scienceqa", Convention::Reference);
     for name in ["correct", "count", "image_correct", "image_count"] {
@@ -408,10 +546,20 @@ fn scienceqa_is_scored_as_three_harnesses_score_it() {
     for judged in &report.judged {
         let id = serde_json::to_value(&suite.questions()[judged.question].id).unwrap();
         let index = number(&theirs["reference"]["results"][id.as_str().unwrap()]);
-        let letter = judged.parsed.as_deref().and_then(|letter| "ABCDE".find(letter));
+        let letter = judged
+            .parsed
+            .as_deref()
+            .and_then(|letter| "ABCDE".find(letter));
         // What is beyond the options is none of them, in the script.
-        assert!(letter.map_or(-1.0, |at| at as f64) == index || index == -1.0, "{id}");
-        assert_eq!(judged.score == 1.0, Some(letter) == judged.gold.as_deref().map(|gold| "ABCDE".find(gold)), "{id}");
+        assert!(
+            letter.map_or(-1.0, |at| at as f64) == index || index == -1.0,
+            "{id}"
+        );
+        assert_eq!(
+            judged.score == 1.0,
+            Some(letter) == judged.gold.as_deref().map(|gold| "ABCDE".find(gold)),
+            "{id}"
+        );
     }
 }
 
@@ -424,17 +572,31 @@ fn scienceqa_rows_without_an_answer_leave_the_picture_figure_and_stand_in_the_st
     assert_eq!(report.missing, 3);
     assert_eq!(report.details["image_count"], theirs["image_count"]);
     let right = number(&theirs["image_correct"]);
-    is(&report.scores["img_strict"], 100.0 * right / 13.0, DECIMALS, "13 have a picture");
+    is(
+        &report.scores["img_strict"],
+        100.0 * right / 13.0,
+        DECIMALS,
+        "13 have a picture",
+    );
 }
 
 #[test]
 fn an_answer_to_no_question_is_named() {
     let suite = suite("pope");
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "{\"question_id\": 1, \"text\": \"no\"}\n{\"question_id\": \"1\", \"text\": \"no\"}\n").unwrap();
-    let error = suite.score(&suite.answers(file.path()).unwrap(), Convention::Reference).unwrap_err();
+    std::fs::write(
+        file.path(),
+        "{\"question_id\": 1, \"text\": \"no\"}\n{\"question_id\": \"1\", \"text\": \"no\"}\n",
+    )
+    .unwrap();
+    let error = suite
+        .score(&suite.answers(file.path()).unwrap(), Convention::Reference)
+        .unwrap_err();
     let told = error.to_string();
-    assert!(told.ends_with("line 2: question_id \"1\": pope asks no such question"), "{told}");
+    assert!(
+        told.ends_with("line 2: question_id \"1\": pope asks no such question"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -446,18 +608,36 @@ fn the_newer_random_labels_of_pope_are_refused() {
         let name = format!("coco/coco_pope_{category}.json");
         let mut labels = std::fs::read_to_string(fixtures().join("pope").join(&name)).unwrap();
         if category == "random" {
-            labels.push_str("{\"question_id\": 8, \"image\": \"x.jpg\", \"text\": \"?\", \"label\": \"no\"}\n");
+            labels.push_str(
+                "{\"question_id\": 8, \"image\": \"x.jpg\", \"text\": \"?\", \"label\": \"no\"}\n",
+            );
         }
         std::fs::write(at(&name), labels).unwrap();
     }
-    std::fs::copy(fixtures().join("pope/bunny_pope_test.jsonl"), at("bunny_pope_test.jsonl")).unwrap();
+    std::fs::copy(
+        fixtures().join("pope/bunny_pope_test.jsonl"),
+        at("bunny_pope_test.jsonl"),
+    )
+    .unwrap();
     let read = || Suite::read(Benchmark::Pope, Folder::open(root.path()).unwrap());
     let error = read().unwrap_err().to_string();
-    assert!(error.contains("8 labels for 7 random questions") && error.contains("e3e39262"), "{error}");
+    assert!(
+        error.contains("8 labels for 7 random questions") && error.contains("e3e39262"),
+        "{error}"
+    );
     // As many rows in another order.
     let labels = std::fs::read_to_string(at("coco/coco_pope_random.json")).unwrap();
-    let turned: Vec<&str> = labels.lines().take(7).collect::<Vec<_>>().into_iter().rev().collect();
+    let turned: Vec<&str> = labels
+        .lines()
+        .take(7)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .collect();
     std::fs::write(at("coco/coco_pope_random.json"), turned.join("\n")).unwrap();
     let error = read().unwrap_err().to_string();
-    assert!(error.contains("coco_pope_random.json: line 1") && error.contains("e3e39262"), "{error}");
+    assert!(
+        error.contains("coco_pope_random.json: line 1") && error.contains("e3e39262"),
+        "{error}"
+    );
 }

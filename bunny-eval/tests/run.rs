@@ -59,11 +59,14 @@ impl Answerer for Fake {
             let seen: usize = one.pictures.iter().map(|picture| picture.len()).sum();
             let sum = one.prompt.bytes().map(usize::from).sum::<usize>() + seen;
             let said = [" Yes\n", "no é", "B", "(A) \u{1f407}", "\"quoted\"\t"][sum % 5];
-            done(one.place, Reply {
-                text: said.to_owned(),
-                tokens: sum % 7,
-                is_cut: sum % 7 == options.max_new_tokens,
-            })?;
+            done(
+                one.place,
+                Reply {
+                    text: said.to_owned(),
+                    tokens: sum % 7,
+                    is_cut: sum % 7 == options.max_new_tokens,
+                },
+            )?;
         }
         Ok(())
     }
@@ -93,7 +96,13 @@ impl Given {
         }
     }
 
-    fn run(&self, path: &Path, answerer: &mut Fake, options: Options, shard: Shard) -> bunny_eval::Result<Vec<usize>> {
+    fn run(
+        &self,
+        path: &Path,
+        answerer: &mut Fake,
+        options: Options,
+        shard: Shard,
+    ) -> bunny_eval::Result<Vec<usize>> {
         self.run_in_windows(path, answerer, options, shard, 5)
     }
 
@@ -116,14 +125,18 @@ impl Given {
             window,
         };
         let mut told = Vec::new();
-        run(path, &job, answerer, &mut |progress| told.push(progress.done))?;
+        run(path, &job, answerer, &mut |progress| {
+            told.push(progress.done)
+        })?;
         Ok(told)
     }
 }
 
 fn whole(given: &Given, folder: &Path) -> Vec<u8> {
     let path = folder.join("whole.jsonl");
-    given.run(&path, &mut Fake::new(), options(), Shard::WHOLE).unwrap();
+    given
+        .run(&path, &mut Fake::new(), options(), Shard::WHOLE)
+        .unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -136,7 +149,9 @@ fn a_run_that_another_test_kills() {
     let mut slow = Fake::new();
     slow.pause = Duration::from_millis(8);
     let given = Given::new(Benchmark::Pope);
-    given.run(Path::new(&path), &mut slow, options(), Shard::WHOLE).unwrap();
+    given
+        .run(Path::new(&path), &mut slow, options(), Shard::WHOLE)
+        .unwrap();
 }
 
 #[test]
@@ -145,7 +160,13 @@ fn a_killed_run_ends_with_the_same_bytes() {
     let given = Given::new(Benchmark::Pope);
     let expected = whole(&given, root.path());
     let path = root.path().join("killed.jsonl");
-    let lines = || std::fs::read(&path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+    let lines = || {
+        std::fs::read(&path)
+            .unwrap_or_default()
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+    };
     let (mut kills, mut before) = (0, 0);
     loop {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -189,17 +210,27 @@ fn rows_stand_in_the_questions_order_whatever_the_windows() {
         std::fs::remove_file(root.path().join("whole.jsonl")).unwrap();
         let path = root.path().join(format!("{benchmark}.jsonl"));
         let mut fake = Fake::new();
-        let told = given.run_in_windows(&path, &mut fake, options(), Shard::WHOLE, WINDOW).unwrap();
+        let told = given
+            .run_in_windows(&path, &mut fake, options(), Shard::WHOLE, WINDOW)
+            .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), expected, "{benchmark}");
         assert_eq!(fake.windows, [given.questions.len()]);
         assert_eq!(told, (0..=given.questions.len()).collect::<Vec<_>>());
         // Nothing is left to ask, and the scorer takes the rows.
         let mut idle = Fake::new();
-        given.run(&path, &mut idle, options(), Shard::WHOLE).unwrap();
+        given
+            .run(&path, &mut idle, options(), Shard::WHOLE)
+            .unwrap();
         assert!(idle.windows.is_empty());
         let suite = Suite::read(benchmark, folder(benchmark, fixtures()).unwrap()).unwrap();
-        let report = suite.score(&suite.answers(&path).unwrap(), Convention::Reference).unwrap();
-        assert_eq!((report.answered, report.missing), (given.questions.len(), 0), "{benchmark}");
+        let report = suite
+            .score(&suite.answers(&path).unwrap(), Convention::Reference)
+            .unwrap();
+        assert_eq!(
+            (report.answered, report.missing),
+            (given.questions.len(), 0),
+            "{benchmark}"
+        );
     }
 }
 
@@ -212,8 +243,15 @@ fn answers_are_kept_as_the_reference_keeps_them() {
         String::from_utf8(bytes).unwrap()
     };
     let pope = kept(Benchmark::Pope);
-    assert!(pope.contains("\"text\": \"Yes\"") && pope.contains("no \\u00e9"), "{pope}");
-    assert!(pope.is_ascii() && pope.contains("\"answer_id\": \"") && pope.contains("\"model_id\": \"fake\""));
+    assert!(
+        pope.contains("\"text\": \"Yes\"") && pope.contains("no \\u00e9"),
+        "{pope}"
+    );
+    assert!(
+        pope.is_ascii()
+            && pope.contains("\"answer_id\": \"")
+            && pope.contains("\"model_id\": \"fake\"")
+    );
     assert!(kept(Benchmark::MmmuVal).contains("\"text\": \" Yes\\n\""));
 }
 
@@ -225,10 +263,14 @@ fn a_model_that_fails_half_way_leaves_what_it_answered() {
     let path = root.path().join("failed.jsonl");
     let mut failing = Fake::new();
     failing.fails_after = Some(7);
-    let error = given.run(&path, &mut failing, options(), Shard::WHOLE).unwrap_err();
+    let error = given
+        .run(&path, &mut failing, options(), Shard::WHOLE)
+        .unwrap_err();
     assert_eq!(error.to_string(), "the model cannot answer: out of memory");
     assert!(std::fs::read(&path).unwrap().len() < expected.len());
-    given.run(&path, &mut Fake::new(), options(), Shard::WHOLE).unwrap();
+    given
+        .run(&path, &mut Fake::new(), options(), Shard::WHOLE)
+        .unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), expected);
 }
 
@@ -238,11 +280,12 @@ fn stored_rows_must_have_been_asked_as_now() {
     let given = Given::new(Benchmark::Mme);
     whole(&given, root.path());
     let path = root.path().join("whole.jsonl");
-    let refused = |given: &Given, fake: &mut Fake, options: Options| {
-        match given.run(&path, fake, options, Shard::WHOLE).unwrap_err() {
-            EvalError::Stored { line, what, .. } => (line, what),
-            other => panic!("{other}"),
-        }
+    let refused = |given: &Given, fake: &mut Fake, options: Options| match given
+        .run(&path, fake, options, Shard::WHOLE)
+        .unwrap_err()
+    {
+        EvalError::Stored { line, what, .. } => (line, what),
+        other => panic!("{other}"),
     };
     let mut other = Fake::new();
     other.name = "another";
@@ -254,22 +297,40 @@ fn stored_rows_must_have_been_asked_as_now() {
     assert_eq!(refused(&given, &mut Fake::new(), longer), (1, "options"));
     let mut changed = Given::new(Benchmark::Mme);
     changed.questions[2].text.push('?');
-    assert_eq!(refused(&changed, &mut Fake::new(), options()), (3, "prompt"));
+    assert_eq!(
+        refused(&changed, &mut Fake::new(), options()),
+        (3, "prompt")
+    );
     let mut changed = Given::new(Benchmark::Mme);
     changed.questions[4].pictures = given.questions[0].pictures.clone();
-    assert_eq!(refused(&changed, &mut Fake::new(), options()), (5, "pictures"));
+    assert_eq!(
+        refused(&changed, &mut Fake::new(), options()),
+        (5, "pictures")
+    );
     let mut changed = Given::new(Benchmark::Mme);
     changed.questions.remove(0);
-    assert_eq!(refused(&changed, &mut Fake::new(), options()), (1, "prompt"));
+    assert_eq!(
+        refused(&changed, &mut Fake::new(), options()),
+        (1, "prompt")
+    );
     let mut changed = Given::new(Benchmark::Mme);
     changed.questions.pop();
     let rows = changed.questions.len() + 1;
-    assert_eq!(refused(&changed, &mut Fake::new(), options()), (rows, "number of questions"));
+    assert_eq!(
+        refused(&changed, &mut Fake::new(), options()),
+        (rows, "number of questions")
+    );
     // A file that another program wrote says nothing of how it was asked.
     let foreign = root.path().join("foreign.jsonl");
     std::fs::copy(fixtures().join("answers/mme.jsonl"), &foreign).unwrap();
-    let error = given.run(&foreign, &mut Fake::new(), options(), Shard::WHOLE).unwrap_err().to_string();
-    assert!(error.contains("line 1: not a row that such a run wrote"), "{error}");
+    let error = given
+        .run(&foreign, &mut Fake::new(), options(), Shard::WHOLE)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("line 1: not a row that such a run wrote"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -282,31 +343,50 @@ fn parts_come_together_in_the_questions_order() {
         .map(|number| {
             let path = root.path().join(format!("part{number}.jsonl"));
             let shard = format!("{number}/4").parse().unwrap();
-            given.run(&path, &mut Fake::new(), options(), shard).unwrap();
+            given
+                .run(&path, &mut Fake::new(), options(), shard)
+                .unwrap();
             path
         })
         .collect();
     let merged = |files: &[PathBuf]| {
-        merge(Benchmark::Mme, suite.questions(), files, |question, prompt| suite.is_asked(question, prompt))
+        merge(
+            Benchmark::Mme,
+            suite.questions(),
+            files,
+            |question, prompt| suite.is_asked(question, prompt),
+        )
     };
     let turned: Vec<PathBuf> = parts.iter().rev().cloned().collect();
     assert_eq!(merged(&turned).unwrap().text, expected);
 
     let gap = merged(&parts[..3]).unwrap_err().to_string();
-    assert!(gap.starts_with("9 of 36 questions are answered nowhere, the first is question_id"), "{gap}");
+    assert!(
+        gap.starts_with("9 of 36 questions are answered nowhere, the first is question_id"),
+        "{gap}"
+    );
     assert!(gap.ends_with("(row 28)"), "{gap}");
     let twice = [parts[0].clone(), parts[1].clone(), parts[1].clone()];
     let overlap = merged(&twice).unwrap_err().to_string();
-    assert!(overlap.contains("is answered in") && overlap.contains("part2.jsonl"), "{overlap}");
+    assert!(
+        overlap.contains("is answered in") && overlap.contains("part2.jsonl"),
+        "{overlap}"
+    );
 }
 
 #[test]
 fn two_runs_do_not_write_one_file() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("answers.jsonl");
-    let held = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+    let held = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .unwrap();
     held.lock().unwrap();
-    let error = Given::new(Benchmark::Gqa).run(&path, &mut Fake::new(), options(), Shard::WHOLE).unwrap_err();
+    let error = Given::new(Benchmark::Gqa)
+        .run(&path, &mut Fake::new(), options(), Shard::WHOLE)
+        .unwrap_err();
     assert!(matches!(error, EvalError::Busy { .. }), "{error}");
 }
 
@@ -343,7 +423,15 @@ fn a_reply_to_nothing_and_a_question_without_reply_are_errors() {
         options: options(),
         window: WINDOW,
     };
-    let asked = |wrong: usize, name: &str| run(&root.path().join(name), &job, &mut Wrong(wrong), &mut |_| {}).unwrap_err();
+    let asked = |wrong: usize, name: &str| {
+        run(
+            &root.path().join(name),
+            &job,
+            &mut Wrong(wrong),
+            &mut |_| {},
+        )
+        .unwrap_err()
+    };
     assert!(matches!(asked(1, "a"), EvalError::Unasked { .. }));
     assert!(matches!(asked(0, "b"), EvalError::Unanswered { .. }));
 }

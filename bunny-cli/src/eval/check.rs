@@ -36,10 +36,18 @@ pub fn run(args: CheckArgs) -> Result<()> {
     if named.is_empty() {
         for benchmark in Benchmark::ALL {
             let found = files(benchmark, &folder(benchmark, &args.data)?, false)?;
-            named.extend(found.iter().any(|file| file.place.is_some()).then_some(benchmark));
+            named.extend(
+                found
+                    .iter()
+                    .any(|file| file.place.is_some())
+                    .then_some(benchmark),
+            );
         }
         if named.is_empty() {
-            bail!("{}: no file of any benchmark is in it: `eval list` names them", args.data.display());
+            bail!(
+                "{}: no file of any benchmark is in it: `eval list` names them",
+                args.data.display()
+            );
         }
     }
     let mut checks = Vec::new();
@@ -62,7 +70,11 @@ pub fn run(args: CheckArgs) -> Result<()> {
 }
 
 fn print(check: &Check) {
-    let ready = if check.problems.is_empty() { "ready" } else { "not ready" };
+    let ready = if check.problems.is_empty() {
+        "ready"
+    } else {
+        "not ready"
+    };
     println!(
         "{}: {ready}, {} questions, {} pictures in {}",
         check.benchmark,

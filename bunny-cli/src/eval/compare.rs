@@ -53,12 +53,16 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let mut told = Vec::new();
     for (benchmark, a, b) in pairs {
         let suite = Suite::read(benchmark, folder(benchmark, &args.data)?)?;
-        let comparison =
-            compare(&suite, &suite.answers(&a)?, &suite.answers(&b)?, args.convention)?;
+        let comparison = compare(
+            &suite,
+            &suite.answers(&a)?,
+            &suite.answers(&b)?,
+            args.convention,
+        )?;
         if let Some(page) = &args.page {
             let (a, b) = (args.a.to_string_lossy(), args.b.to_string_lossy());
             let text = comparison.page(&suite, [&a, &b], args.limit)?;
-            bunny_base::write_atomic(page, text.as_bytes())?;
+            bunny_base::write_atomic(page, |file| file.write_all(text.as_bytes()))?;
         }
         told.push(comparison);
     }
@@ -75,12 +79,17 @@ impl CompareArgs {
         if self.a.is_file() && self.b.is_file() {
             let named = || self.a.file_stem()?.to_str()?.parse().ok();
             let benchmark = self.benchmark.or_else(named).with_context(|| {
-                format!("{}: its name says no benchmark: say --benchmark", self.a.display())
+                format!(
+                    "{}: its name says no benchmark: say --benchmark",
+                    self.a.display()
+                )
             })?;
             return Ok(vec![(benchmark, self.a.clone(), self.b.clone())]);
         }
         let of = |folder: &Path, benchmark: Benchmark| folder.join(format!("{benchmark}.jsonl"));
-        let all = Benchmark::ALL.into_iter().filter(|one| self.benchmark.is_none_or(|only| only == *one));
+        let all = Benchmark::ALL
+            .into_iter()
+            .filter(|one| self.benchmark.is_none_or(|only| only == *one));
         let pairs: Vec<_> = all
             .map(|benchmark| (benchmark, of(&self.a, benchmark), of(&self.b, benchmark)))
             .filter(|(_, a, b)| a.is_file() && b.is_file())

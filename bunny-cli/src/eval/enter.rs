@@ -40,7 +40,9 @@ impl FromStr for Figure {
             Some((name, value)) => (Some(name.to_owned()), value),
             None => (None, text),
         };
-        let value = value.parse().map_err(|_| anyhow!("`{value}` is no number"))?;
+        let value = value
+            .parse()
+            .map_err(|_| anyhow!("`{value}` is no number"))?;
         Ok(Self { name, value })
     }
 }
@@ -50,7 +52,11 @@ impl FromStr for Figure {
 /// # Errors
 /// When the benchmark has no such figure, or it cannot be written.
 pub fn run(args: EnterArgs) -> Result<()> {
-    let figures: Vec<_> = args.figures.into_iter().map(|figure| (figure.name, figure.value)).collect();
+    let figures: Vec<_> = args
+        .figures
+        .into_iter()
+        .map(|figure| (figure.name, figure.value))
+        .collect();
     let entered = Entered::new(args.benchmark, &figures, args.on)?;
     let path = entered.write(&args.out)?;
     println!("wrote {}", path.display());

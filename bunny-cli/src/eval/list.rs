@@ -46,9 +46,14 @@ pub fn run(args: ListArgs) -> Result<()> {
                 value["there"] = json!(there);
                 value
             });
-            println!("{}", json!({"format_version": 1, "benchmarks": told.collect::<Vec<_>>()}));
+            println!(
+                "{}",
+                json!({"format_version": 1, "benchmarks": told.collect::<Vec<_>>()})
+            );
         }
-        Format::Text => list.iter().for_each(|(benchmark, there)| print(*benchmark, there.as_deref())),
+        Format::Text => list
+            .iter()
+            .for_each(|(benchmark, there)| print(*benchmark, there.as_deref())),
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub fn run(args: MergeArgs) -> Result<()> {
     let suite = Suite::read(args.benchmark, folder(args.benchmark, &args.data)?)?;
     let same = |question: &_, prompt: &str| suite.is_asked(question, prompt);
     let merged = merge(args.benchmark, suite.questions(), &args.files, same)?;
-    bunny_base::write_atomic(&args.out, merged.text.as_bytes())?;
+    bunny_base::write_atomic(&args.out, |file| file.write_all(merged.text.as_bytes()))?;
     println!("{}: {} answers", args.out.display(), merged.rows);
     Ok(())
 }

@@ -45,7 +45,10 @@ fn line(question: &Question, template: Template) -> Value {
     match &question.pictures[..] {
         [picture] => line["image"] = json!(picture.name),
         pictures => {
-            line["images"] = pictures.iter().map(|picture| picture.name.clone()).collect();
+            line["images"] = pictures
+                .iter()
+                .map(|picture| picture.name.clone())
+                .collect();
         }
     }
     line["prompt"] = json!(template.prompt(question));

@@ -93,7 +93,7 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         let made = submission(&suite, &answers)?;
         for (name, content) in &made.files {
             let path = folder.join(name);
-            bunny_base::write_atomic(&path, content)?;
+            bunny_base::write_atomic(&path, |file| file.write_all(content))?;
             written.push(path);
         }
         padded = Some((made.padded, made.replaced));
@@ -110,7 +110,9 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         Format::Text => {
             print(&report);
             if let Some((padded, replaced)) = padded {
-                println!("submission: {padded} rows padded, {replaced} characters replaced by a space");
+                println!(
+                    "submission: {padded} rows padded, {replaced} characters replaced by a space"
+                );
             }
             for path in &written {
                 println!("wrote {}", path.display());
@@ -121,8 +123,15 @@ pub fn run(args: ScoreArgs) -> Result<()> {
 }
 
 fn print(report: &Report) {
-    let part = if report.partial { " (only the first questions: no result)" } else { "" };
-    println!("{} by the rules of {}{part}", report.benchmark, report.convention);
+    let part = if report.partial {
+        " (only the first questions: no result)"
+    } else {
+        ""
+    };
+    println!(
+        "{} by the rules of {}{part}",
+        report.benchmark, report.convention
+    );
     for (name, value) in &report.scores {
         println!("  {name:<20} {}{}", number(value), intervals(report, name));
     }
@@ -142,12 +151,22 @@ fn print(report: &Report) {
         report.mean_answer_characters
     );
     for (name, value) in &report.categories {
-        let score = value.get("score").or_else(|| value.get("f1")).map(number).unwrap_or_default();
-        let questions = value.get("questions").map(Value::to_string).unwrap_or_default();
+        let score = value
+            .get("score")
+            .or_else(|| value.get("f1"))
+            .map(number)
+            .unwrap_or_default();
+        let questions = value
+            .get("questions")
+            .map(Value::to_string)
+            .unwrap_or_default();
         println!("  {name:<44} {score:>9} {questions:>7}");
     }
     if let Some(server) = &report.server {
-        println!("scored by {} ({}); `eval enter` keeps what it returns", server.address, server.phase);
+        println!(
+            "scored by {} ({}); `eval enter` keeps what it returns",
+            server.address, server.phase
+        );
     }
     for note in &report.notes {
         println!("note: {note}");
@@ -165,7 +184,11 @@ fn number(value: &Value) -> String {
 fn intervals(report: &Report, score: &str) -> String {
     let methods = report.intervals.get(score).and_then(Value::as_object);
     let told = methods.into_iter().flatten().map(|(method, interval)| {
-        format!("  [{}, {}] {method}", number(&interval["low"]), number(&interval["high"]))
+        format!(
+            "  [{}, {}] {method}",
+            number(&interval["low"]),
+            number(&interval["high"])
+        )
     });
     told.collect()
 }

@@ -39,12 +39,21 @@ pub struct TableArgs {
 /// # Errors
 /// When a result cannot be read, or the table cannot be written.
 pub fn run(args: TableArgs) -> Result<()> {
-    let layout = if args.table == 1 { Layout::Models } else { Layout::Combinations };
-    let table = Table::of(&args.folders, args.convention, layout, args.beside.as_deref())?;
+    let layout = if args.table == 1 {
+        Layout::Models
+    } else {
+        Layout::Combinations
+    };
+    let table = Table::of(
+        &args.folders,
+        args.convention,
+        layout,
+        args.beside.as_deref(),
+    )?;
     let text = table.written(args.format)?;
     match &args.out {
         Some(path) => {
-            bunny_base::write_atomic(path, text.as_bytes())?;
+            bunny_base::write_atomic(path, |file| file.write_all(text.as_bytes()))?;
             println!("wrote {}", path.display());
         }
         None => println!("{}", text.trim_end()),

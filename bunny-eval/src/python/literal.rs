@@ -29,9 +29,16 @@ pub(crate) fn strings(text: &str) -> Option<Vec<String>> {
 fn string(text: &str) -> Option<(String, &str)> {
     let raw = text.starts_with(['r', 'R']);
     let text = text.strip_prefix(['r', 'R', 'u', 'U']).unwrap_or(text);
-    let quote = text.chars().next().filter(|first| matches!(first, '\'' | '"'))?;
+    let quote = text
+        .chars()
+        .next()
+        .filter(|first| matches!(first, '\'' | '"'))?;
     let triple = [quote; 3].iter().collect::<String>();
-    let end = if text.starts_with(&triple) { triple } else { quote.to_string() };
+    let end = if text.starts_with(&triple) {
+        triple
+    } else {
+        quote.to_string()
+    };
     let mut rest = &text[end.len()..];
     let mut value = String::new();
     loop {
@@ -74,7 +81,10 @@ fn escape<'a>(text: &'a str, value: &mut String) -> Option<&'a str> {
         'u' => return number(rest, 4, 16, value),
         'U' => return number(rest, 8, 16, value),
         '0'..='7' => {
-            let digits = text.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte));
+            let digits = text
+                .bytes()
+                .take(3)
+                .take_while(|byte| (b'0'..=b'7').contains(byte));
             return number(text, digits.count(), 8, value);
         }
         other => {
@@ -115,7 +125,9 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_strings_is_refused() {
-        for text in ["", "[", "['a'", "['a' 1]", "[1]", "'a'", "['a'] b", "['a\n']"] {
+        for text in [
+            "", "[", "['a'", "['a' 1]", "[1]", "'a'", "['a'] b", "['a\n']",
+        ] {
             assert_eq!(strings(text), None, "{text}");
         }
     }

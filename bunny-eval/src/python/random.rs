@@ -46,8 +46,7 @@ impl Random {
         }
         for _ in 1..WORDS {
             let before = state[i - 1] ^ (state[i - 1] >> 30);
-            state[i] =
-                (state[i] ^ before.wrapping_mul(1_566_083_941)).wrapping_sub(i as u32);
+            state[i] = (state[i] ^ before.wrapping_mul(1_566_083_941)).wrapping_sub(i as u32);
             wrap(&mut state, &mut i);
         }
         state[0] = 0x8000_0000;
@@ -69,7 +68,8 @@ impl Random {
 
     fn turn(&mut self) {
         for i in 0..WORDS {
-            let joined = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % WORDS] & 0x7FFF_FFFF);
+            let joined =
+                (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % WORDS] & 0x7FFF_FFFF);
             let odd = if joined & 1 == 1 { 0x9908_B0DF } else { 0 };
             self.state[i] = self.state[(i + MIDDLE) % WORDS] ^ (joined >> 1) ^ odd;
         }
@@ -111,7 +111,10 @@ mod tests {
     fn the_first_numbers_after_seed_42_are_pythons() {
         let mut random = Random::new(42);
         let first: Vec<u32> = (0..4).map(|_| random.next_u32()).collect();
-        assert_eq!(first, [2_746_317_213, 478_163_327, 107_420_369, 3_184_935_163]);
+        assert_eq!(
+            first,
+            [2_746_317_213, 478_163_327, 107_420_369, 3_184_935_163]
+        );
         let mut random = Random::new(42);
         assert_eq!(random.unit(), 0.639_426_798_457_883_7);
         assert_eq!(random.unit(), 0.025_010_755_222_666_936);

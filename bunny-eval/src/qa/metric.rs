@@ -44,8 +44,14 @@ const PEOPLE: usize = 10;
 
 impl Metric {
     /// Every metric.
-    pub const ALL: [Self; 6] =
-        [Self::Exact, Self::Contains, Self::Vqa, Self::Choice, Self::YesNo, Self::Anls];
+    pub const ALL: [Self; 6] = [
+        Self::Exact,
+        Self::Contains,
+        Self::Vqa,
+        Self::Choice,
+        Self::YesNo,
+        Self::Anls,
+    ];
 
     /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -71,14 +77,19 @@ impl Metric {
             }
             Self::Contains => {
                 let said = answer.to_lowercase();
-                any(strip(answer).to_owned(), &|gold| said.contains(&strip(gold).to_lowercase()))
+                any(strip(answer).to_owned(), &|gold| {
+                    said.contains(&strip(gold).to_lowercase())
+                })
             }
             Self::Vqa => vqa(item, answer),
             Self::Choice => choice(item, answer),
             Self::YesNo => {
                 let said = yes_no::vlmevalkit(answer);
                 let is_right = said.is_some()
-                    && item.answers.iter().any(|gold| yes_no::vlmevalkit(gold) == said);
+                    && item
+                        .answers
+                        .iter()
+                        .any(|gold| yes_no::vlmevalkit(gold) == said);
                 Found {
                     parsed: said.map(|yes| yes_no::word(yes).to_owned()),
                     score: f64::from(u8::from(is_right)),
@@ -86,7 +97,11 @@ impl Metric {
             }
             Self::Anls => Found {
                 parsed: Some(strip(answer).to_owned()),
-                score: item.answers.iter().map(|gold| anls(answer, gold)).fold(0.0, f64::max),
+                score: item
+                    .answers
+                    .iter()
+                    .map(|gold| anls(answer, gold))
+                    .fold(0.0, f64::max),
             },
         }
     }
@@ -98,8 +113,11 @@ fn plain(text: &str) -> String {
 
 fn vqa(item: &Item, answer: &str) -> Found {
     let said = vqa_answer::normalise(answer);
-    let matches: Vec<bool> =
-        item.answers.iter().map(|gold| vqa_answer::normalise(gold) == said).collect();
+    let matches: Vec<bool> = item
+        .answers
+        .iter()
+        .map(|gold| vqa_answer::normalise(gold) == said)
+        .collect();
     let score = if matches.len() == PEOPLE {
         vqa_answer::agreement(&matches)
     } else {
@@ -114,15 +132,25 @@ fn vqa(item: &Item, answer: &str) -> Found {
 fn choice(item: &Item, answer: &str) -> Found {
     static OPTION: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?m)^\(?([A-Z])[.):] ?(.+?)\s*$").ok());
-    let found = OPTION.as_ref().map(|option| option.captures_iter(&item.question.text));
+    let found = OPTION
+        .as_ref()
+        .map(|option| option.captures_iter(&item.question.text));
     let choices: Vec<Choice<'_>> = found
         .into_iter()
         .flatten()
-        .filter_map(|option| Some((option.get(1)?.as_str().chars().next()?, option.get(2)?.as_str())))
+        .filter_map(|option| {
+            Some((
+                option.get(1)?.as_str().chars().next()?,
+                option.get(2)?.as_str(),
+            ))
+        })
         .collect();
     let said = letter::vlmevalkit(answer, &choices).filter(|letter| *letter != letter::DECLINED);
     let is_right = |letter: char| {
-        let text = choices.iter().find(|(other, _)| *other == letter).map(|(_, text)| *text);
+        let text = choices
+            .iter()
+            .find(|(other, _)| *other == letter)
+            .map(|(_, text)| *text);
         item.answers.iter().any(|gold| {
             let gold = strip(gold);
             gold.chars().eq([letter]) || text.is_some_and(|text| plain(text) == plain(gold))
@@ -191,7 +219,11 @@ mod tests {
     #[track_caller]
     fn scores(metric: Metric, item: &Item, answer: &str, expected: f64) {
         let found = metric.judge(item, answer);
-        assert!((found.score - expected).abs() < 1e-12, "{metric}: {answer}: {}", found.score);
+        assert!(
+            (found.score - expected).abs() < 1e-12,
+            "{metric}: {answer}: {}",
+            found.score
+        );
     }
 
     #[test]
@@ -212,7 +244,12 @@ mod tests {
         }
         let answers = ["2", "two", "3", "3", "3", "3", "3", "3", "3", "3"];
         // Of ten people two agree: each of them has one other, the rest two.
-        scores(Metric::Vqa, &item("How many?", &answers), "2.", (2.0 / 3.0 + 8.0 * 2.0 / 3.0) / 10.0);
+        scores(
+            Metric::Vqa,
+            &item("How many?", &answers),
+            "2.",
+            (2.0 / 3.0 + 8.0 * 2.0 / 3.0) / 10.0,
+        );
     }
 
     #[test]
@@ -228,7 +265,12 @@ mod tests {
         ] {
             scores(Metric::Choice, &pet, answer, expected);
         }
-        scores(Metric::Choice, &item("Which?\nA. a cat\nB. a dog", &["A dog."]), "B", 1.0);
+        scores(
+            Metric::Choice,
+            &item("Which?\nA. a cat\nB. a dog", &["A dog."]),
+            "B",
+            1.0,
+        );
         let there = item("Is it there?", &["no"]);
         scores(Metric::YesNo, &there, "No, it is not.", 1.0);
         scores(Metric::YesNo, &there, "yes or no", 0.0);

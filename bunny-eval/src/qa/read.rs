@@ -31,7 +31,11 @@ pub enum Form {
 impl Form {
     /// The form that a file's name tells.
     pub fn of(path: &Path) -> Option<Self> {
-        path.extension()?.to_str()?.to_ascii_lowercase().parse().ok()
+        path.extension()?
+            .to_str()?
+            .to_ascii_lowercase()
+            .parse()
+            .ok()
     }
 }
 
@@ -74,7 +78,13 @@ pub fn read(path: &Path, form: Form) -> Result<Vec<Item>> {
     }
 }
 
-fn item(id: Option<QuestionId>, at: usize, question: &str, image: Option<String>, answers: Vec<String>) -> Item {
+fn item(
+    id: Option<QuestionId>,
+    at: usize,
+    question: &str,
+    image: Option<String>,
+    answers: Vec<String>,
+) -> Item {
     let text = strip(&question.replace(PICTURE, "")).to_owned();
     let image = image.filter(|image| !image.is_empty());
     Item {
@@ -110,12 +120,13 @@ struct Turn {
 }
 
 fn conversations(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
-    let rows: Vec<Conversation> = serde_json::from_slice(bytes).map_err(|source| EvalError::Json {
-        path: path.to_owned(),
-        line: None,
-        expected: "a list of conversations (id, image, conversations)",
-        source,
-    })?;
+    let rows: Vec<Conversation> =
+        serde_json::from_slice(bytes).map_err(|source| EvalError::Json {
+            path: path.to_owned(),
+            line: None,
+            expected: "a list of conversations (id, image, conversations)",
+            source,
+        })?;
     let each = rows.into_iter().enumerate().map(|(at, row)| {
         let [asked, answered] = &row.conversations[..] else {
             let what = format!(
@@ -129,7 +140,13 @@ fn conversations(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
             let what = format!("record {}: a `human` asks and a `gpt` answers", at + 1);
             return Err(EvalError::content(path, None, what));
         }
-        Ok(item(row.id, at, &asked.value, row.image, vec![answered.value.clone()]))
+        Ok(item(
+            row.id,
+            at,
+            &asked.value,
+            row.image,
+            vec![answered.value.clone()],
+        ))
     });
     each.collect()
 }
@@ -148,7 +165,11 @@ struct Row {
 fn lines(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
     let text = str::from_utf8(bytes).map_err(EvalError::unreadable(path, "text in UTF-8"))?;
     let mut items = Vec::new();
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (at, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         let row: Row = serde_json::from_str(line).map_err(|source| EvalError::Json {
             path: path.to_owned(),
             line: Some(at + 1),
@@ -159,7 +180,13 @@ fn lines(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
             let what = format!("the answer is no text and no list of texts: {}", row.answer);
             EvalError::content(path, Some(at + 1), what)
         })?;
-        items.push(item(row.question_id, items.len(), &row.question, row.image, answers));
+        items.push(item(
+            row.question_id,
+            items.len(),
+            &row.question,
+            row.image,
+            answers,
+        ));
     }
     Ok(items)
 }
@@ -185,9 +212,8 @@ fn table(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Item>> {
     let header = reader.headers().map_err(broken())?.clone();
     let column = |names: &[&str]| header.iter().position(|name| names.contains(&name.trim()));
     let needed = |name: &str| {
-        column(&[name]).ok_or_else(|| {
-            EvalError::content(path, Some(1), format!("it has no column `{name}`"))
-        })
+        column(&[name])
+            .ok_or_else(|| EvalError::content(path, Some(1), format!("it has no column `{name}`")))
     };
     let (question, answer) = (needed("question")?, needed("answer")?);
     let (image, id) = (column(&["image"]), column(&["question_id", "id", "index"]));
@@ -195,14 +221,20 @@ fn table(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Item>> {
     for record in reader.records() {
         let record = record.map_err(broken())?;
         let cell = |at: Option<usize>| at.and_then(|at| record.get(at)).unwrap_or_default();
-        let id = Some(cell(id)).filter(|id| !id.is_empty()).map(|id| match id.parse() {
-            Ok(number) => QuestionId::Number(number),
-            Err(_) => QuestionId::Text(id.to_owned()),
-        });
+        let id = Some(cell(id))
+            .filter(|id| !id.is_empty())
+            .map(|id| match id.parse() {
+                Ok(number) => QuestionId::Number(number),
+                Err(_) => QuestionId::Text(id.to_owned()),
+            });
         // Several answers are a JSON list in their cell.
         let said = cell(Some(answer));
-        let list = serde_json::from_str::<Value>(said).ok().filter(Value::is_array);
-        let answers = list.and_then(|list| texts(&list)).unwrap_or_else(|| vec![said.to_owned()]);
+        let list = serde_json::from_str::<Value>(said)
+            .ok()
+            .filter(Value::is_array);
+        let answers = list
+            .and_then(|list| texts(&list))
+            .unwrap_or_else(|| vec![said.to_owned()]);
         let image = Some(cell(image).to_owned());
         items.push(item(id, items.len(), cell(Some(question)), image, answers));
     }
@@ -223,15 +255,33 @@ mod tests {
     #[test]
     fn every_form_says_the_same_questions() {
         let files = [
-            ("q.json", r#"[{"id": "a", "image": "1.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat"}]}, {"id": 2, "conversations": [{"from": "human", "value": "Sum?"}, {"from": "gpt", "value": "4"}]}]"#),
-            ("q.jsonl", "{\"question_id\": \"a\", \"image\": \"1.png\", \"question\": \"What?\", \"answer\": \"A cat\"}\n\n{\"id\": 2, \"text\": \"Sum?\", \"label\": 4}\n"),
-            ("q.tsv", "question\tanswer\timage\tid\nWhat?\tA cat\t1.png\ta\nSum?\t4\t\t2\n"),
-            ("q.CSV", "\u{feff}index,image,question,answer\na,1.png,What?,A cat\n2,,\"Sum?\",\"[\"\"4\"\"]\"\n"),
+            (
+                "q.json",
+                r#"[{"id": "a", "image": "1.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat"}]}, {"id": 2, "conversations": [{"from": "human", "value": "Sum?"}, {"from": "gpt", "value": "4"}]}]"#,
+            ),
+            (
+                "q.jsonl",
+                "{\"question_id\": \"a\", \"image\": \"1.png\", \"question\": \"What?\", \"answer\": \"A cat\"}\n\n{\"id\": 2, \"text\": \"Sum?\", \"label\": 4}\n",
+            ),
+            (
+                "q.tsv",
+                "question\tanswer\timage\tid\nWhat?\tA cat\t1.png\ta\nSum?\t4\t\t2\n",
+            ),
+            (
+                "q.CSV",
+                "\u{feff}index,image,question,answer\na,1.png,What?,A cat\n2,,\"Sum?\",\"[\"\"4\"\"]\"\n",
+            ),
         ];
         for (name, text) in files {
             let items = read_text(name, text).unwrap();
-            let [first, second] = &items[..] else { panic!("{name}: {}", items.len()) };
-            assert_eq!(first.question.id, QuestionId::Text("a".to_owned()), "{name}");
+            let [first, second] = &items[..] else {
+                panic!("{name}: {}", items.len())
+            };
+            assert_eq!(
+                first.question.id,
+                QuestionId::Text("a".to_owned()),
+                "{name}"
+            );
             assert_eq!(first.question.text, "What?", "{name}");
             assert_eq!(first.question.pictures[0].name, "1.png", "{name}");
             assert_eq!(first.answers, ["A cat"], "{name}");
@@ -244,9 +294,21 @@ mod tests {
     #[test]
     fn what_cannot_be_judged_is_named() {
         for (name, text, told) in [
-            ("q.json", r#"[{"id": 1, "conversations": []}]"#, "record 1: 0 turns"),
-            ("q.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"a\"}", "line 2"),
-            ("q.jsonl", "{\"question\": \"a\", \"answer\": {}}", "no list of texts"),
+            (
+                "q.json",
+                r#"[{"id": 1, "conversations": []}]"#,
+                "record 1: 0 turns",
+            ),
+            (
+                "q.jsonl",
+                "{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"a\"}",
+                "line 2",
+            ),
+            (
+                "q.jsonl",
+                "{\"question\": \"a\", \"answer\": {}}",
+                "no list of texts",
+            ),
             ("q.tsv", "question,answer\na,b\n", "no column `question`"),
         ] {
             let error = read_text(name, text).unwrap_err().to_string();

@@ -18,7 +18,11 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn of(asked: &Asked, options: &Options, model: &Model) -> Self {
-        let pictures: Vec<String> = asked.pictures.iter().map(|picture| short(picture)).collect();
+        let pictures: Vec<String> = asked
+            .pictures
+            .iter()
+            .map(|picture| short(picture))
+            .collect();
         let mut told = format!("max_new_tokens={}", options.max_new_tokens);
         for (name, value) in &options.more {
             told.push_str(&format!("\n{name}={value}"));
@@ -32,7 +36,10 @@ impl Mark {
     }
 
     /// The first thing that differs, as it was and as it is now.
-    pub(super) fn difference<'a>(&'a self, now: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
+    pub(super) fn difference<'a>(
+        &'a self,
+        now: &'a Self,
+    ) -> Option<(&'static str, &'a str, &'a str)> {
         let parts = [
             ("prompt", &self.prompt, &now.prompt),
             ("pictures", &self.pictures, &now.pictures),
@@ -73,7 +80,13 @@ pub(super) fn read(line: &[u8]) -> serde_json::Result<Stored> {
 /// The line of an answer: the reference's keys, in its order and its spelling of JSON.
 ///
 /// `answer_id` is made from what was asked: the same run writes the same bytes.
-pub(super) fn line(question: &Question, text: &str, reply: &Reply, mark: &Mark, model: &Model) -> String {
+pub(super) fn line(
+    question: &Question,
+    text: &str,
+    reply: &Reply,
+    mark: &Mark,
+    model: &Model,
+) -> String {
     let string = |text: &str| {
         let mut out = String::new();
         json::string(&mut out, &Text::from(text));
@@ -84,7 +97,10 @@ pub(super) fn line(question: &Question, text: &str, reply: &Reply, mark: &Mark, 
         QuestionId::Text(text) => string(text),
     };
     let prompt = question.recorded.as_deref().unwrap_or(&question.text);
-    let own = format!("{id} {} {} {} {}", mark.prompt, mark.pictures, mark.options, mark.model);
+    let own = format!(
+        "{id} {} {} {} {}",
+        mark.prompt, mark.pictures, mark.options, mark.model
+    );
     let finish = if reply.is_cut { "length" } else { "stop" };
     format!(
         "{{\"question_id\": {id}, \"prompt\": {}, \"text\": {}, \"answer_id\": \"{}\", \

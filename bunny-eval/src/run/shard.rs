@@ -58,7 +58,13 @@ mod tests {
     #[test]
     fn parts_are_the_references_and_may_be_fewer() {
         let sizes = |total: usize, of: usize| -> Vec<usize> {
-            let part = |number| format!("{number}/{of}").parse::<Shard>().unwrap().range(total).len();
+            let part = |number| {
+                format!("{number}/{of}")
+                    .parse::<Shard>()
+                    .unwrap()
+                    .range(total)
+                    .len()
+            };
             (1..=of).map(part).collect()
         };
         assert_eq!(sizes(10, 4), [3, 3, 3, 1]);

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
+use super::Given;
 use super::report::{Judged, Scored, State};
 use super::statistic::{Statistic, ratio};
-use super::Given;
 use crate::convention::Convention;
 use crate::python::{round, strip};
 use crate::suites::gqa::Gold;
@@ -39,7 +39,11 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
         if gold.is_balanced {
             all.add(right);
             let is_open = gold.structural == "query";
-            if is_open { open.add(right) } else { binary.add(right) }
+            if is_open {
+                open.add(right)
+            } else {
+                binary.add(right)
+            }
             let keys = [
                 gold.structural.clone(),
                 gold.semantic.clone(),
@@ -60,7 +64,11 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
             gold: Some(gold.answer.clone()),
             score: f64::from(u8::from(right)),
             // Any text is an answer here.
-            state: if said.is_some() { State::Parsed } else { State::Missing },
+            state: if said.is_some() {
+                State::Parsed
+            } else {
+                State::Missing
+            },
             parsed: said,
         });
     }
@@ -74,7 +82,11 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
     for (kind, table) in kinds.into_iter().zip(tables) {
         for (name, count) in table {
             let short = name.trim_start_matches('0');
-            let name = if kind.contains("type") { name } else { format!("{kind} {}", if short.is_empty() { "0" } else { short }) };
+            let name = if kind.contains("type") {
+                name
+            } else {
+                format!("{kind} {}", if short.is_empty() { "0" } else { short })
+            };
             let value = json!({
                 "score": count.percent(),
                 "kind": kind,
@@ -82,7 +94,11 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
                 "right": count.right,
             });
             // A semantic type may be named as a structural one.
-            let name = if scored.categories.contains_key(&name) { format!("{kind} {name}") } else { name };
+            let name = if scored.categories.contains_key(&name) {
+                format!("{kind} {name}")
+            } else {
+                name
+            };
             scored.categories.insert(name, value);
         }
     }
@@ -92,15 +108,22 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
                 .to_owned(),
         );
     }
-    scored.details.insert("right".to_owned(), Value::from(all.right));
-    scored.statistics.push(Statistic::mean("accuracy", 100.0, rows));
+    scored
+        .details
+        .insert("right".to_owned(), Value::from(all.right));
+    scored
+        .statistics
+        .push(Statistic::mean("accuracy", 100.0, rows));
     scored
 }
 
 /// ASCII punctuation deleted, in lower case; and zeros at the end, which numpy's texts lack.
 fn without_punctuation(text: &str) -> String {
     let lower = text.trim_end_matches('\0').to_lowercase();
-    let kept: String = lower.chars().filter(|character| !PUNCTUATION.contains(*character)).collect();
+    let kept: String = lower
+        .chars()
+        .filter(|character| !PUNCTUATION.contains(*character))
+        .collect();
     kept.trim_end_matches('\0').to_owned()
 }
 

@@ -33,13 +33,15 @@ fn by_letter(answer: &str, choices: &[Choice<'_>]) -> Option<char> {
     if REFUSALS.iter().any(|refusal| answer.contains(refusal)) {
         return Some(DECLINED);
     }
-    let marks = ['.', '(', ')', '[', ']', ',', ':', ';', '!', '*', '#', '{', '}'];
+    let marks = [
+        '.', '(', ')', '[', ']', ',', ':', ';', '!', '*', '#', '{', '}',
+    ];
     let plain = answer.replace(marks, " ");
     let words: Vec<&str> = split(&plain).collect();
-    let place = |letter: char| {
-        words.iter().position(|word| word.chars().eq([letter]))
-    };
-    let mut alone = choices.iter().filter_map(|(letter, _)| Some((*letter, place(*letter)?)));
+    let place = |letter: char| words.iter().position(|word| word.chars().eq([letter]));
+    let mut alone = choices
+        .iter()
+        .filter_map(|(letter, _)| Some((*letter, place(*letter)?)));
     match (alone.next(), alone.next()) {
         // Far from the end it is more likely a word, such as the article.
         (Some((letter, at)), None) if at + 5 > words.len() => return Some(letter),
@@ -48,11 +50,17 @@ fn by_letter(answer: &str, choices: &[Choice<'_>]) -> Option<char> {
     }
     static SENTENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         let space = r"[\s\x1c-\x1f]";
-        Regex::new(&format!(r"(?i)(?:correct{space}+)?answer{space}+is{space}+\**([ABCD])\**")).ok()
+        Regex::new(&format!(
+            r"(?i)(?:correct{space}+)?answer{space}+is{space}+\**([ABCD])\**"
+        ))
+        .ok()
     });
     let found = SENTENCE.as_ref()?.captures(answer)?;
     let letter = found.get(1)?.as_str().chars().next()?.to_ascii_uppercase();
-    choices.iter().any(|(other, _)| *other == letter).then_some(letter)
+    choices
+        .iter()
+        .any(|(other, _)| *other == letter)
+        .then_some(letter)
 }
 
 fn by_text(answer: &str, choices: &[Choice<'_>]) -> Option<char> {
@@ -62,7 +70,11 @@ fn by_text(answer: &str, choices: &[Choice<'_>]) -> Option<char> {
     if characters(&answer) > 2 * all {
         return None;
     }
-    only(choices.iter().filter(|(_, text)| answer.contains(&text.to_lowercase())))
+    only(
+        choices
+            .iter()
+            .filter(|(_, text)| answer.contains(&text.to_lowercase())),
+    )
 }
 
 /// The letter of the only one of some choices.

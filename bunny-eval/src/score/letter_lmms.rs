@@ -7,15 +7,31 @@ use crate::python::{split, strip};
 const LETTERS: [char; 5] = ['A', 'B', 'C', 'D', 'E'];
 /// What a letter may stand between.
 const AROUND: [(&str, &str); 12] = [
-    ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."), (":", ""),
-    (":", ","), (":", "."), (":", ")"), (":", ")."),
+    ("", "."),
+    ("", ","),
+    ("", ":"),
+    ("", ")"),
+    ("", ")."),
+    ("(", ")"),
+    ("(", ")."),
+    (":", ""),
+    (":", ","),
+    (":", "."),
+    (":", ")"),
+    (":", ")."),
 ];
 
 /// The letter found in an answer.
 pub(crate) fn mmbench(answer: &str, choices: &[Choice<'_>]) -> Option<char> {
     let lower = answer.to_lowercase();
     by_letter(answer)
-        .or_else(|| only(choices.iter().filter(|(_, text)| lower.contains(&text.to_lowercase()))))
+        .or_else(|| {
+            only(
+                choices
+                    .iter()
+                    .filter(|(_, text)| lower.contains(&text.to_lowercase())),
+            )
+        })
         .or_else(|| ranked(answer, choices))
 }
 
@@ -27,7 +43,9 @@ fn by_letter(answer: &str) -> Option<char> {
     let alone = |before: &str, after: &str| {
         let mut found = LETTERS.iter().copied().filter(|letter| {
             words.iter().any(|word| {
-                let inner = word.strip_prefix(before).and_then(|word| word.strip_suffix(after));
+                let inner = word
+                    .strip_prefix(before)
+                    .and_then(|word| word.strip_suffix(after));
                 inner.is_some_and(|inner| inner.chars().eq([*letter]))
             })
         });
@@ -38,18 +56,41 @@ fn by_letter(answer: &str) -> Option<char> {
     };
     // In a sentence it may be the article.
     let article = words.contains(&"A") && words.len() > 3;
-    alone("", "")
-        .filter(|_| !article)
-        .or_else(|| AROUND.iter().find_map(|(before, after)| alone(before, after)))
+    alone("", "").filter(|_| !article).or_else(|| {
+        AROUND
+            .iter()
+            .find_map(|(before, after)| alone(before, after))
+    })
 }
 
 /// Words behind which an answer stands.
 const PHRASES: [&str; 26] = [
-    "the answer is", "answer is", "the correct answer is", "correct answer is",
-    "the best answer is", "best answer is", "the correct option is", "correct option is",
-    "the best option is", "best option is", "the choice is", "choice is", "the correct choice is",
-    "correct choice is", "i choose", "i select", "i pick", "my answer is", "my choice is", "옵션",
-    "정답은", "답은", "답:", "答案是", "答案为", "选",
+    "the answer is",
+    "answer is",
+    "the correct answer is",
+    "correct answer is",
+    "the best answer is",
+    "best answer is",
+    "the correct option is",
+    "correct option is",
+    "the best option is",
+    "best option is",
+    "the choice is",
+    "choice is",
+    "the correct choice is",
+    "correct choice is",
+    "i choose",
+    "i select",
+    "i pick",
+    "my answer is",
+    "my choice is",
+    "옵션",
+    "정답은",
+    "답은",
+    "답:",
+    "答案是",
+    "答案为",
+    "选",
 ];
 const JAPANESE: &str = "答えは";
 
@@ -71,7 +112,13 @@ fn ranked(answer: &str, choices: &[Choice<'_>]) -> Option<char> {
             best = Some((rank, place, letter));
         }
     };
-    for (rank, before, after) in [(6, "(", ")"), (5, "", "."), (4, "", ":"), (3, "", ")"), (2, "", " ")] {
+    for (rank, before, after) in [
+        (6, "(", ")"),
+        (5, "", "."),
+        (4, "", ":"),
+        (3, "", ")"),
+        (2, "", " "),
+    ] {
         for letter in letters() {
             let form: Vec<char> = format!("{before}{letter}{after}").chars().collect();
             if let Some(place) = text.windows(form.len()).rposition(|part| part == form) {
@@ -79,7 +126,12 @@ fn ranked(answer: &str, choices: &[Choice<'_>]) -> Option<char> {
             }
         }
     }
-    let lower: Vec<char> = text.iter().collect::<String>().to_lowercase().chars().collect();
+    let lower: Vec<char> = text
+        .iter()
+        .collect::<String>()
+        .to_lowercase()
+        .chars()
+        .collect();
     for phrase in PHRASES.into_iter().chain([JAPANESE]) {
         let phrase: Vec<char> = phrase.chars().collect();
         if let Some(at) = lower.windows(phrase.len()).position(|part| part == phrase) {
@@ -107,9 +159,8 @@ fn ranked(answer: &str, choices: &[Choice<'_>]) -> Option<char> {
         }
     }
     if best.is_none() {
-        let anywhere = letters().filter_map(|letter| {
-            Some((text.iter().rposition(|other| *other == letter)?, letter))
-        });
+        let anywhere = letters()
+            .filter_map(|letter| Some((text.iter().rposition(|other| *other == letter)?, letter)));
         // Of equal places there are none: each holds one letter.
         return anywhere.max().map(|(_, letter)| letter);
     }

@@ -35,8 +35,10 @@ pub(crate) fn score(given: &Given<'_>, table: &Table) -> Scored {
     let has_answers = table.column("answer").is_some();
     for (at, row) in table.rows.iter().enumerate() {
         let choices = table.choices(row);
-        let choices: Vec<letter::Choice<'_>> =
-            choices.iter().map(|(letter, text)| (*letter, text.as_str())).collect();
+        let choices: Vec<letter::Choice<'_>> = choices
+            .iter()
+            .map(|(letter, text)| (*letter, text.as_str()))
+            .collect();
         let gold = table.cell(row, "answer");
         let answer = given.last[at];
         let found = answer.and_then(|answer| match given.convention {
@@ -62,7 +64,7 @@ pub(crate) fn score(given: &Given<'_>, table: &Table) -> Scored {
     if has_answers {
         tables(table, &mut scored);
     }
-    if given.convention == Convention::Reference {
+    if has_answers && given.convention == Convention::Reference {
         scored.notes.push(
             "the paper's figure is the server's, which asks a judge model where no letter is \
              found; this one counts such answers as wrong"
@@ -104,7 +106,11 @@ fn tables(table: &Table, scored: &mut Scored) {
         }
         let short: HashMap<_, _> = ABILITIES.into_iter().collect();
         for (name, (questions, right)) in groups {
-            let told = short.get(name.as_str()).copied().unwrap_or(&name).to_owned();
+            let told = short
+                .get(name.as_str())
+                .copied()
+                .unwrap_or(&name)
+                .to_owned();
             let value = json!({
                 "score": percent(right, questions),
                 "kind": column,
@@ -115,8 +121,14 @@ fn tables(table: &Table, scored: &mut Scored) {
         }
     }
     let units = hits.iter().map(|(index, _, hit)| {
-        (index.to_string(), 0, vec![f64::from(u8::from(*hit)), 1.0, f64::from(u8::from(*hit))])
+        (
+            index.to_string(),
+            0,
+            vec![f64::from(u8::from(*hit)), 1.0, f64::from(u8::from(*hit))],
+        )
     });
     let figure = Figure::Mean { scale: 100.0 };
-    scored.statistics.push(Statistic::gathered("accuracy", figure, "question", units));
+    scored
+        .statistics
+        .push(Statistic::gathered("accuracy", figure, "question", units));
 }

@@ -68,8 +68,14 @@ impl Task {
 pub(crate) fn answer_lines(given: &Given<'_>, gold: &Gold) -> Result<Vec<(String, String)>> {
     let mut tasks: Vec<(String, String)> = Vec::new();
     for Answered { asked, answer, .. } in answered(given, gold)? {
-        let line = format!("{}\t{}\t{}\t{answer}\n", asked.file, asked.question, asked.gold);
-        match tasks.iter_mut().find(|(category, _)| *category == asked.category) {
+        let line = format!(
+            "{}\t{}\t{}\t{answer}\n",
+            asked.file, asked.question, asked.gold
+        );
+        match tasks
+            .iter_mut()
+            .find(|(category, _)| *category == asked.category)
+        {
             Some((_, lines)) => lines.push_str(&line),
             None => tasks.push((asked.category, line)),
         }
@@ -81,7 +87,9 @@ fn answered(given: &Given<'_>, gold: &Gold) -> Result<Vec<Answered>> {
     let rows = given.matched.rows.iter().map(|(question, answer)| {
         let asked = &given.questions[*question];
         let prompt = answer.prompt.as_deref().unwrap_or(&asked.text);
-        let found = gold.asked(&asked.id, prompt).or_else(|| gold.asked(&asked.id, &asked.text));
+        let found = gold
+            .asked(&asked.id, prompt)
+            .or_else(|| gold.asked(&asked.id, &asked.text));
         let asked = found.ok_or_else(|| no_gold(given, asked))?;
         Ok(Answered {
             asked,
@@ -153,8 +161,13 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Result<Scored> {
         let gold_is_yes = asked.gold.eq_ignore_ascii_case("yes");
         let answer = given.last[at];
         let said = answer.and_then(|answer| said(given.convention, &answer.text));
-        let right = strict.entry(asked.category.clone()).or_default().add(gold_is_yes, said);
-        let picture = pictures.entry((asked.category.clone(), question.cluster())).or_default();
+        let right = strict
+            .entry(asked.category.clone())
+            .or_default()
+            .add(gold_is_yes, said);
+        let picture = pictures
+            .entry((asked.category.clone(), question.cluster()))
+            .or_default();
         picture.0 += 1;
         picture.1 += usize::from(right);
         scored.judged.push(Judged {
@@ -193,7 +206,11 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Result<Scored> {
     }
     for (name, categories) in [("perception", &PERCEPTION[..]), ("cognition", &COGNITION)] {
         let total = |tasks: &HashMap<String, Task>| -> f64 {
-            categories.iter().filter_map(|category| tasks.get(*category)).map(Task::score).sum()
+            categories
+                .iter()
+                .filter_map(|category| tasks.get(*category))
+                .map(Task::score)
+                .sum()
         };
         scored.score(name, total(&tasks));
         if tasks != strict {
@@ -201,7 +218,9 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Result<Scored> {
         }
         for category in categories {
             if let Some(task) = tasks.get(*category) {
-                scored.categories.insert((*category).to_owned(), told(task, name));
+                scored
+                    .categories
+                    .insert((*category).to_owned(), told(task, name));
             }
         }
         let strata = rows.iter().filter_map(|(category, picture, right)| {
@@ -210,16 +229,25 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Result<Scored> {
             // Of a picture's rows each brings its share, so that their sum counts the picture once.
             let share = 1.0 / both.0 as f64;
             let both = if both.0 == both.1 { share } else { 0.0 };
-            Some((picture.clone(), stratum, vec![f64::from(u8::from(*right)), both, 1.0, share]))
+            Some((
+                picture.clone(),
+                stratum,
+                vec![f64::from(u8::from(*right)), both, 1.0, share],
+            ))
         });
-        scored.statistics.push(Statistic::gathered(name, Figure::Mme, "picture", strata));
+        scored
+            .statistics
+            .push(Statistic::gathered(name, Figure::Mme, "picture", strata));
     }
     Ok(scored)
 }
 
 fn told(task: &Task, kind: &str) -> serde_json::Value {
     let [tp, fn_, tn, fp] = task.confusion;
-    let (precision, recall) = (ratio(tp as f64, (tp + fp) as f64), ratio(tp as f64, (tp + fn_) as f64));
+    let (precision, recall) = (
+        ratio(tp as f64, (tp + fp) as f64),
+        ratio(tp as f64, (tp + fn_) as f64),
+    );
     json!({
         "score": task.score(),
         "kind": kind,

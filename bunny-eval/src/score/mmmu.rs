@@ -51,7 +51,11 @@ fn choice(convention: Convention, text: &str, options: &[String], random: &mut R
             let found = letter::vlmevalkit(text, &letter::lettered(options));
             return Taken {
                 parsed: found.unwrap_or(letter::DECLINED).to_string(),
-                state: if found.is_some() { State::Parsed } else { State::Unparsed },
+                state: if found.is_some() {
+                    State::Parsed
+                } else {
+                    State::Unparsed
+                },
             };
         }
         Convention::Reference => mmmu_choice::find(text, options, false),
@@ -75,10 +79,18 @@ fn choice(convention: Convention, text: &str, options: &[String], random: &mut R
 
 /// What the submission says of every question: a letter, or the answer as it is.
 pub(crate) fn submitted(given: &Given<'_>, rows: &[Row]) -> Vec<Option<crate::text::Text>> {
-    let each = rows.iter().zip(taken(given, rows)).zip(&given.last).map(|((row, taken), answer)| {
-        let (taken, answer) = (taken?, answer.as_ref()?);
-        Some(if row.is_choice { taken.parsed.into() } else { answer.text.clone() })
-    });
+    let each =
+        rows.iter()
+            .zip(taken(given, rows))
+            .zip(&given.last)
+            .map(|((row, taken), answer)| {
+                let (taken, answer) = (taken?, answer.as_ref()?);
+                Some(if row.is_choice {
+                    taken.parsed.into()
+                } else {
+                    answer.text.clone()
+                })
+            });
     each.collect()
 }
 
@@ -136,7 +148,11 @@ fn is_right(convention: Convention, parsed: &str, gold: &Gold) -> bool {
 }
 
 fn tables(given: &Given<'_>, rows: &[Row], scored: &mut Scored) {
-    let digits = if given.convention == Convention::LmmsEval { 5 } else { 3 };
+    let digits = if given.convention == Convention::LmmsEval {
+        5
+    } else {
+        3
+    };
     // The script scores what was answered; rows without an answer leave every figure.
     let counted: Vec<(&Row, f64)> = rows
         .iter()
@@ -180,8 +196,15 @@ fn tables(given: &Given<'_>, rows: &[Row], scored: &mut Scored) {
     scored.score("overall", round(overall, digits));
     if count < rows.len() {
         let right: f64 = scored.judged.iter().map(|judged| judged.score).sum();
-        scored.score("overall_strict", round(ratio(right, rows.len() as f64), digits));
+        scored.score(
+            "overall_strict",
+            round(ratio(right, rows.len() as f64), digits),
+        );
     }
-    let clusters = counted.iter().map(|(row, score)| (row.question.cluster(), *score));
-    scored.statistics.push(Statistic::mean("overall", 1.0, clusters));
+    let clusters = counted
+        .iter()
+        .map(|(row, score)| (row.question.cluster(), *score));
+    scored
+        .statistics
+        .push(Statistic::mean("overall", 1.0, clusters));
 }

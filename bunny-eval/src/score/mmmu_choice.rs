@@ -41,8 +41,14 @@ pub(crate) fn find(answer: &str, options: &[String], loose: bool) -> Option<usiz
         return None;
     }
     let lower = text.to_lowercase();
-    let forms = options.iter().map(|option| option.to_lowercase()).enumerate();
-    latest(&lower, forms.filter(|(_, option)| lower.contains(option)).collect())
+    let forms = options
+        .iter()
+        .map(|option| option.to_lowercase())
+        .enumerate();
+    latest(
+        &lower,
+        forms.filter(|(_, option)| lower.contains(option)).collect(),
+    )
 }
 
 /// Of several the one that occurs last; of those in one place, or in none, the first.
@@ -61,4 +67,3 @@ fn latest(text: &str, found: Vec<(usize, String)>) -> Option<usize> {
 pub(crate) fn draw(random: &mut Random, options: usize) -> usize {
     random.choice(options as u32) as usize
 }
-

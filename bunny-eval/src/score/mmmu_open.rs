@@ -15,7 +15,14 @@ enum Piece {
 
 /// Words behind which an answer stands.
 const BEFORE: [&str; 8] = [
-    "could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ",
+    "could be ",
+    "so ",
+    "is ",
+    "thus ",
+    "therefore ",
+    "final ",
+    "answer ",
+    "result ",
 ];
 const ALONE: [&str; 7] = [":", ",", ".", "!", "?", ";", "'"];
 
@@ -63,7 +70,11 @@ fn tails(answer: &str) -> Vec<String> {
         let told = shortest.filter(|tail| !tail.is_empty() && !ALONE.contains(tail));
         tails.extend(told.map(str::to_owned));
     }
-    if tails.is_empty() { vec![answer] } else { tails }
+    if tails.is_empty() {
+        vec![answer]
+    } else {
+        tails
+    }
 }
 
 fn normalised(text: &str) -> Vec<Piece> {
@@ -74,7 +85,10 @@ fn normalised(text: &str) -> Vec<Piece> {
     let lower = text.to_lowercase();
     if lower.chars().count() == 1 {
         // A letter must stand apart on one side.
-        return vec![Piece::Text(format!(" {lower}")), Piece::Text(format!("{lower} "))];
+        return vec![
+            Piece::Text(format!(" {lower}")),
+            Piece::Text(format!("{lower} ")),
+        ];
     }
     vec![Piece::Text(lower)]
 }
@@ -87,7 +101,10 @@ fn normalised(text: &str) -> Vec<Piece> {
 pub(crate) fn numbers(text: &str) -> Vec<String> {
     let text: Vec<char> = text.chars().collect();
     let patterns = [with_commas, scientific, simple];
-    patterns.iter().flat_map(|pattern| all(&text, pattern)).collect()
+    patterns
+        .iter()
+        .flat_map(|pattern| all(&text, pattern))
+        .collect()
 }
 
 /// The matches of a pattern from left to right. It says where a match from some place ends.
@@ -107,7 +124,8 @@ fn all(text: &[char], pattern: &dyn Fn(&[char], usize) -> Option<usize>) -> Vec<
 }
 
 fn is_digit(text: &[char], at: usize) -> bool {
-    text.get(at).is_some_and(|character| decimal_digit(*character).is_some())
+    text.get(at)
+        .is_some_and(|character| decimal_digit(*character).is_some())
 }
 
 /// Where the digits from `at` on end.
@@ -121,7 +139,10 @@ fn after_minus(text: &[char], at: usize) -> usize {
 
 /// Whether a word begins or ends at `at`.
 fn is_boundary(text: &[char], at: usize) -> bool {
-    let is_word = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(|character| is_word(*character));
+    let is_word = |at: Option<usize>| {
+        at.and_then(|at| text.get(at))
+            .is_some_and(|character| is_word(*character))
+    };
     is_word(at.checked_sub(1)) != is_word(Some(at))
 }
 
@@ -180,7 +201,11 @@ fn simple(text: &[char], at: usize) -> Option<usize> {
     let whole = digits(text, start);
     let follows = |end: &usize| exponent(text, *end).is_none() && text.get(*end) != Some(&',');
     let with_point = fraction(text, whole).filter(follows);
-    let alone = || Some(whole).filter(|end| *end > start && is_boundary(text, *end)).filter(follows);
+    let alone = || {
+        Some(whole)
+            .filter(|end| *end > start && is_boundary(text, *end))
+            .filter(follows)
+    };
     with_point.or_else(alone)
 }
 

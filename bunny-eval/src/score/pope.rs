@@ -99,7 +99,10 @@ pub(crate) fn score(given: &Given<'_>, is_no: &[bool]) -> Scored {
             (Some(_), Convention::VlmEvalKit) => Some(said == Some(true)),
             (Some(_), _) => said,
         };
-        if let Some(category) = CATEGORIES.iter().position(|name| *name == question.category) {
+        if let Some(category) = CATEGORIES
+            .iter()
+            .position(|name| *name == question.category)
+        {
             joined[category].add(gold_is_yes, said, counted);
             let mut counts = Counts::default();
             counts.add(gold_is_yes, said, counted);
@@ -150,13 +153,16 @@ pub(crate) fn score(given: &Given<'_>, is_no: &[bool]) -> Scored {
         }
     };
     for at in ORDER {
-        scored.categories.insert(CATEGORIES[at].to_owned(), told[at].told());
+        scored
+            .categories
+            .insert(CATEGORIES[at].to_owned(), told[at].told());
     }
     let pooled = given.convention != Convention::Reference;
     let rows = pictures.into_iter().map(|(picture, category, counts)| {
         let mut sums = vec![0.0; if pooled { 3 } else { 9 }];
         let from = if pooled { 0 } else { 3 * category };
-        sums[from..from + 3].copy_from_slice(&[counts.tp, counts.fp, counts.fn_].map(|count| count as f64));
+        sums[from..from + 3]
+            .copy_from_slice(&[counts.tp, counts.fp, counts.fn_].map(|count| count as f64));
         (picture, 0, sums)
     });
     let statistic = Statistic::gathered("f1", Figure::MeanF1, "picture", rows);

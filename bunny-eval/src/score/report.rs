@@ -112,7 +112,13 @@ pub(crate) fn intervals(statistics: &[Statistic]) -> Map<String, Value> {
     let of = |statistic: &Statistic| {
         let mut methods = Map::new();
         if let Figure::Mean { scale } = statistic.figure {
-            let sum = |at: usize| statistic.units.iter().map(|unit| unit.sums[at]).sum::<f64>();
+            let sum = |at: usize| {
+                statistic
+                    .units
+                    .iter()
+                    .map(|unit| unit.sums[at])
+                    .sum::<f64>()
+            };
             if statistic.unit == "picture" {
                 let wilson = wilson(sum(0), sum(1)).times(scale);
                 methods.insert("wilson".to_owned(), json!(wilson));
@@ -123,8 +129,11 @@ pub(crate) fn intervals(statistics: &[Statistic]) -> Map<String, Value> {
                 methods.insert("clustered".to_owned(), value);
             }
         }
-        let by_drawing = !matches!(statistic.figure, Figure::Mean { .. }) || statistic.unit == "question";
-        let drawn = by_drawing.then(|| statistic.bootstrap(DRAWS, SEED)).flatten();
+        let by_drawing =
+            !matches!(statistic.figure, Figure::Mean { .. }) || statistic.unit == "question";
+        let drawn = by_drawing
+            .then(|| statistic.bootstrap(DRAWS, SEED))
+            .flatten();
         if let Some(drawn) = drawn {
             let mut value = json!(drawn);
             value["unit"] = json!(statistic.unit);
@@ -134,6 +143,8 @@ pub(crate) fn intervals(statistics: &[Statistic]) -> Map<String, Value> {
         }
         methods
     };
-    let all = statistics.iter().map(|statistic| (statistic.name.to_owned(), Value::Object(of(statistic))));
+    let all = statistics
+        .iter()
+        .map(|statistic| (statistic.name.to_owned(), Value::Object(of(statistic))));
     all.collect()
 }

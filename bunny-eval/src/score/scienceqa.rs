@@ -26,7 +26,8 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
         let parsed = answer.and_then(|answer| parsed(given.convention, &answer.text, problem));
         // A letter beyond the options is none of them, and wrong.
         let place = parsed.and_then(|parsed| LETTERS.iter().position(|letter| *letter == parsed));
-        let right = place.is_some_and(|place| place == problem.answer && place < problem.choices.len());
+        let right =
+            place.is_some_and(|place| place == problem.answer && place < problem.choices.len());
         let has_picture = !asked.pictures.is_empty();
         // The script looks into the prompt that was recorded with the answer.
         let is_counted = match given.convention {
@@ -39,7 +40,10 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
         for (count, is_in) in counts.iter_mut().zip([true, is_counted, has_picture]) {
             count.add(is_in, right);
         }
-        subjects.entry(&problem.subject).or_default().add(true, right);
+        subjects
+            .entry(&problem.subject)
+            .or_default()
+            .add(true, right);
         let score = f64::from(u8::from(right));
         for (clusters, is_in) in clusters.iter_mut().zip([true, is_counted]) {
             clusters.extend(is_in.then(|| (asked.cluster(), score)));
@@ -61,16 +65,26 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
     scored.score("total", all.percent());
     scored.score("img_strict", pictures.percent());
     for (name, count) in [("", all), ("image_", counted)] {
-        scored.details.insert(format!("{name}correct"), json!(count.right));
-        scored.details.insert(format!("{name}count"), json!(count.rows));
+        scored
+            .details
+            .insert(format!("{name}correct"), json!(count.right));
+        scored
+            .details
+            .insert(format!("{name}count"), json!(count.rows));
     }
-    for (subject, count) in subjects.into_iter().filter(|(subject, _)| !subject.is_empty()) {
-        let value = json!({"score": count.percent(), "questions": count.rows, "right": count.right});
+    for (subject, count) in subjects
+        .into_iter()
+        .filter(|(subject, _)| !subject.is_empty())
+    {
+        let value =
+            json!({"score": count.percent(), "questions": count.rows, "right": count.right});
         scored.categories.insert(subject.to_owned(), value);
     }
     let [total, img] = clusters;
     scored.statistics.push(Statistic::mean("img", 100.0, img));
-    scored.statistics.push(Statistic::mean("total", 100.0, total));
+    scored
+        .statistics
+        .push(Statistic::mean("total", 100.0, total));
     scored
 }
 

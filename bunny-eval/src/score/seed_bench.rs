@@ -40,7 +40,10 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Scored {
     let percent = |right: usize, all: usize| round(100.0 * ratio(right as f64, all as f64), 2);
     let count = |of: &dyn Fn(&Row) -> bool| {
         let of = judged.iter().filter(|(row, ..)| of(row));
-        (of.clone().filter(|(_, right, _)| *right).count(), of.count())
+        (
+            of.clone().filter(|(_, right, _)| *right).count(),
+            of.count(),
+        )
     };
     for (id, name) in &gold.types {
         let (right, all) = count(&|row| row.type_id == *id);
@@ -48,7 +51,9 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Scored {
             let value = json!({"score": percent(right, all), "questions": all, "right": right});
             scored.categories.insert(name.clone(), value);
         }
-        let answered = judged.iter().filter(|(row, ..)| row.type_id == *id && answer(row).is_some());
+        let answered = judged
+            .iter()
+            .filter(|(row, ..)| row.type_id == *id && answer(row).is_some());
         if right == 0 && all > 0 && answered.count() == all {
             scored.notes.push(format!(
                 "{name}: no answer is right, which stops the reference's script; it counts as 0 here"
@@ -67,11 +72,21 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Scored {
         }
         let (right, all) = count(of);
         scored.score(name, percent(right, all));
-        scored.details.insert(format!("{name}_questions"), json!(all));
-        let rows = judged.iter().filter(|(row, ..)| of(row)).map(|(row, right, _)| {
-            let cluster = row.question.map(|question| given.questions[question].cluster());
-            (cluster.unwrap_or_else(|| row.id.clone()), f64::from(u8::from(*right)))
-        });
+        scored
+            .details
+            .insert(format!("{name}_questions"), json!(all));
+        let rows = judged
+            .iter()
+            .filter(|(row, ..)| of(row))
+            .map(|(row, right, _)| {
+                let cluster = row
+                    .question
+                    .map(|question| given.questions[question].cluster());
+                (
+                    cluster.unwrap_or_else(|| row.id.clone()),
+                    f64::from(u8::from(*right)),
+                )
+            });
         scored.statistics.push(Statistic::mean(name, 100.0, rows));
     }
     scored

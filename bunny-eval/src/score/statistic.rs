@@ -83,8 +83,13 @@ impl Figure {
                 })
                 .sum(),
             Self::MeanF1 => {
-                let categories = strata.first().map_or(&[][..], |sums| sums.as_chunks::<3>().0);
-                let sum: f64 = categories.iter().map(|[tp, fp, fn_]| f1(*tp, *fp, *fn_)).sum();
+                let categories = strata
+                    .first()
+                    .map_or(&[][..], |sums| sums.as_chunks::<3>().0);
+                let sum: f64 = categories
+                    .iter()
+                    .map(|[tp, fp, fn_]| f1(*tp, *fp, *fn_))
+                    .sum();
                 ratio(sum, categories.len() as f64)
             }
         }
@@ -105,12 +110,16 @@ pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
 /// Wilson's interval of a share of `successes` in `trials` (Wilson 1927), at 95 %.
 pub fn wilson(successes: f64, trials: f64) -> Interval {
     if trials == 0.0 {
-        return Interval { low: 0.0, high: 1.0 };
+        return Interval {
+            low: 0.0,
+            high: 1.0,
+        };
     }
     let share = successes / trials;
     let (square, denominator) = (Z * Z, 1.0 + Z * Z / trials);
     let middle = (share + square / (2.0 * trials)) / denominator;
-    let half = Z * (share * (1.0 - share) / trials + square / (4.0 * trials * trials)).sqrt() / denominator;
+    let half = Z * (share * (1.0 - share) / trials + square / (4.0 * trials * trials)).sqrt()
+        / denominator;
     Interval {
         low: (middle - half).max(0.0),
         high: (middle + half).min(1.0),
@@ -134,7 +143,9 @@ impl Statistic {
         scale: f64,
         rows: impl IntoIterator<Item = (String, f64)>,
     ) -> Self {
-        let rows = rows.into_iter().map(|(cluster, score)| (cluster, 0, vec![score, 1.0, score * score]));
+        let rows = rows
+            .into_iter()
+            .map(|(cluster, score)| (cluster, 0, vec![score, 1.0, score * score]));
         Self::gathered(name, Figure::Mean { scale }, "picture", rows)
     }
 
@@ -148,14 +159,16 @@ impl Statistic {
         let mut units: Vec<Unit> = Vec::new();
         let mut known: HashMap<(usize, String), usize> = HashMap::new();
         for (id, stratum, sums) in rows {
-            let at = *known.entry((stratum, id)).or_insert_with_key(|(stratum, id)| {
-                units.push(Unit {
-                    id: id.clone(),
-                    stratum: *stratum,
-                    sums: vec![0.0; sums.len()],
+            let at = *known
+                .entry((stratum, id))
+                .or_insert_with_key(|(stratum, id)| {
+                    units.push(Unit {
+                        id: id.clone(),
+                        stratum: *stratum,
+                        sums: vec![0.0; sums.len()],
+                    });
+                    units.len() - 1
                 });
-                units.len() - 1
-            });
             for (sum, more) in units[at].sums.iter_mut().zip(sums) {
                 *sum += more;
             }
@@ -191,7 +204,10 @@ impl Statistic {
     /// Whether some unit holds several rows of a mean.
     pub fn has_clusters(&self) -> bool {
         matches!(self.figure, Figure::Mean { .. })
-            && self.units.iter().any(|unit| unit.sums.get(1).is_some_and(|rows| *rows > 1.0))
+            && self
+                .units
+                .iter()
+                .any(|unit| unit.sums.get(1).is_some_and(|rows| *rows > 1.0))
     }
 
     /// The standard error of a mean whose rows are alike within a unit: that of independent rows,
@@ -210,8 +226,11 @@ impl Statistic {
         }
         let mean = sum(0) / rows;
         let deviations = squares - rows * mean * mean;
-        let of_units: f64 =
-            self.units.iter().map(|unit| (unit.sums[0] - mean * unit.sums[1]).powi(2)).sum();
+        let of_units: f64 = self
+            .units
+            .iter()
+            .map(|unit| (unit.sums[0] - mean * unit.sums[1]).powi(2))
+            .sum();
         let square = deviations / (rows * (rows - 1.0)) + (of_units - deviations) / (rows * rows);
         Some(scale * square.max(0.0).sqrt())
     }
@@ -249,7 +268,13 @@ pub(crate) fn resampled(statistics: &[&Statistic], draws: usize, seed: u64) -> V
     let Some(first) = statistics.first().filter(|first| !first.units.is_empty()) else {
         return Vec::new();
     };
-    let strata = first.units.iter().map(|unit| unit.stratum).max().unwrap_or(0) + 1;
+    let strata = first
+        .units
+        .iter()
+        .map(|unit| unit.stratum)
+        .max()
+        .unwrap_or(0)
+        + 1;
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); strata];
     for (at, unit) in first.units.iter().enumerate() {
         members[unit.stratum].push(at);
@@ -274,7 +299,9 @@ pub(crate) fn resampled(statistics: &[&Statistic], draws: usize, seed: u64) -> V
                 }
             }
             let values = statistics.iter().zip(&sums);
-            values.map(|(statistic, sums)| statistic.figure.value(sums)).collect()
+            values
+                .map(|(statistic, sums)| statistic.figure.value(sums))
+                .collect()
         })
         .collect()
 }
@@ -306,13 +333,24 @@ mod tests {
         for (k, n, low, high) in [
             (0.0, 10.0, 0.0, 0.277_532_799_862_889_26),
             (8.0, 10.0, 0.490_162_471_536_641_8, 0.943_317_848_545_624_8),
-            (342.0, 900.0, 0.348_862_036_825_875_4, 0.412_157_998_389_337_6),
+            (
+                342.0,
+                900.0,
+                0.348_862_036_825_875_4,
+                0.412_157_998_389_337_6,
+            ),
             (10.0, 10.0, 0.722_467_200_137_111, 1.0),
         ] {
             let interval = wilson(k, n);
             assert!(near(interval, low, high), "{k} of {n}: {interval:?}");
         }
-        assert_eq!(wilson(0.0, 0.0), Interval { low: 0.0, high: 1.0 });
+        assert_eq!(
+            wilson(0.0, 0.0),
+            Interval {
+                low: 0.0,
+                high: 1.0
+            }
+        );
     }
 
     #[test]
@@ -332,7 +370,10 @@ mod tests {
         assert_eq!(Some(drawn), statistic.bootstrap(2000, 3));
         assert_ne!(Some(drawn), statistic.bootstrap(2000, 4));
         // 75 ± 1.96 · sqrt(0.75 · 0.25 / 400) · 100
-        assert!((drawn.low - 70.76).abs() < 0.7 && (drawn.high - 79.24).abs() < 0.7, "{drawn:?}");
+        assert!(
+            (drawn.low - 70.76).abs() < 0.7 && (drawn.high - 79.24).abs() < 0.7,
+            "{drawn:?}"
+        );
         assert!(Statistic::mean("s", 1.0, []).bootstrap(10, 0).is_none());
     }
 
@@ -354,6 +395,9 @@ mod tests {
         assert_eq!(f1(0.0, 0.0, 0.0), 0.0);
         assert_eq!(Figure::Mme.value(&[vec![0.0; 4], Vec::new()]), 0.0);
         assert_eq!(Figure::Mean { scale: 100.0 }.value(&[]), 0.0);
-        assert_eq!(Figure::MeanF1.value(&[vec![1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]), 0.5);
+        assert_eq!(
+            Figure::MeanF1.value(&[vec![1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]),
+            0.5
+        );
     }
 }

@@ -14,7 +14,10 @@ const MOST_STOPS: usize = 32;
 
 /// The reference's normaliser (EvalAI's). It is not idempotent: normalise once.
 pub fn normalise(answer: &str) -> String {
-    let lower = answer.to_lowercase().replace([',', '?'], "").replace("'s", " 's");
+    let lower = answer
+        .to_lowercase()
+        .replace([',', '?'], "")
+        .replace("'s", " 's");
     from_punctuation(strip(&lower))
 }
 
@@ -47,11 +50,13 @@ fn without_marks(text: &str, delete: bool) -> Cow<'_, str> {
             }
         }
     }
-    let kept = text.chars().filter_map(|character| match MARKS.find(character) {
-        None => Some(character),
-        Some(at) if deleted[at] => None,
-        Some(_) => Some(' '),
-    });
+    let kept = text
+        .chars()
+        .filter_map(|character| match MARKS.find(character) {
+            None => Some(character),
+            Some(at) if deleted[at] => None,
+            Some(_) => Some(' '),
+        });
     kept.collect::<String>().into()
 }
 
@@ -78,7 +83,8 @@ fn without_stops(text: &str, goes: impl Fn(bool, bool) -> bool) -> Cow<'_, str> 
     if !text.contains('.') {
         return text.into();
     }
-    let is_digit = |character: Option<char>| character.is_some_and(|it| decimal_digit(it).is_some());
+    let is_digit =
+        |character: Option<char>| character.is_some_and(|it| decimal_digit(it).is_some());
     let mut deleted = 0;
     let mut before = None;
     let mut kept = String::with_capacity(text.len());

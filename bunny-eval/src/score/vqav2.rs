@@ -49,7 +49,11 @@ pub(crate) fn score(given: &Given<'_>, gold: Option<&[Option<Gold>]>) -> Scored 
             question: at,
             gold: people.map(|people| people.answers.join(" | ")),
             score: value,
-            state: if said.is_some() { State::Parsed } else { State::Missing },
+            state: if said.is_some() {
+                State::Parsed
+            } else {
+                State::Missing
+            },
             parsed: said,
         });
     }
@@ -64,7 +68,9 @@ pub(crate) fn score(given: &Given<'_>, gold: Option<&[Option<Gold>]>) -> Scored 
             });
             scored.categories.insert(name.to_owned(), value);
         }
-        scored.statistics.push(Statistic::mean("accuracy", 100.0, rows));
+        scored
+            .statistics
+            .push(Statistic::mean("accuracy", 100.0, rows));
     }
     scored
 }

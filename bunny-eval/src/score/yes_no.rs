@@ -19,7 +19,10 @@ pub(crate) fn mme_lmms(answer: &str) -> Option<bool> {
 }
 
 fn first_four(lower: &str) -> Option<bool> {
-    let end = lower.char_indices().nth(4).map_or(lower.len(), |(at, _)| at);
+    let end = lower
+        .char_indices()
+        .nth(4)
+        .map_or(lower.len(), |(at, _)| at);
     let first = &lower[..end];
     if first.contains("yes") {
         Some(true)
@@ -42,7 +45,9 @@ pub(crate) fn vlmevalkit(answer: &str) -> Option<bool> {
 /// POPE's script: no, if a word before the first full stop is `No`, `no` or `not`; else yes.
 pub(crate) fn pope_reference(answer: &str) -> bool {
     let sentence = answer.split('.').next().unwrap_or(answer).replace(',', "");
-    !sentence.split(' ').any(|word| matches!(word, "No" | "no" | "not"))
+    !sentence
+        .split(' ')
+        .any(|word| matches!(word, "No" | "no" | "not"))
 }
 
 /// lmms-eval on POPE: the whole answer, in any case.

@@ -80,7 +80,10 @@ fn sheet(rows: &[Vec<Cell>]) -> (String, usize) {
                 }
                 // Text in its place, not a formula, whatever it begins with.
                 Cell::Text(text) => {
-                    let _ = write!(xml, "<c r=\"{place}\" t=\"inlineStr\"><is><t xml:space=\"preserve\">");
+                    let _ = write!(
+                        xml,
+                        "<c r=\"{place}\" t=\"inlineStr\"><is><t xml:space=\"preserve\">"
+                    );
                     for character in text.chars().take(LONGEST) {
                         replaced += usize::from(push(&mut xml, character));
                     }
@@ -146,7 +149,11 @@ mod tests {
 
     #[test]
     fn the_same_cells_are_the_same_bytes() {
-        let rows = vec![vec![Cell::Number(241.0), Cell::Blank, Cell::Text("A".to_owned())]];
+        let rows = vec![vec![
+            Cell::Number(241.0),
+            Cell::Blank,
+            Cell::Text("A".to_owned()),
+        ]];
         assert_eq!(write(&rows).unwrap(), write(&rows).unwrap());
     }
 }

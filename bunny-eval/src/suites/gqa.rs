@@ -69,7 +69,11 @@ pub(crate) fn gold(folder: &Folder, questions: &[Question]) -> Result<Vec<Gold>>
             QuestionId::Number(number) => number.to_string(),
         };
         let value = file.remove(&id).ok_or_else(|| {
-            EvalError::content(place(), None, format!("it has no answer to question_id {id}"))
+            EvalError::content(
+                place(),
+                None,
+                format!("it has no answer to question_id {id}"),
+            )
         })?;
         let row: Row = serde_json::from_value(value).map_err(|source| EvalError::Json {
             path: place(),

@@ -20,7 +20,12 @@ struct Row {
 }
 
 /// The questions of `file`, whose pictures lie in `pictures` (a folder with its slash, or nothing).
-pub(crate) fn questions(folder: &Folder, file: &str, pictures: &str, mend: &str) -> Result<Vec<Question>> {
+pub(crate) fn questions(
+    folder: &Folder,
+    file: &str,
+    pictures: &str,
+    mend: &str,
+) -> Result<Vec<Question>> {
     let text = text_of(folder, file, mend)?;
     let mut questions = Vec::new();
     for (at, line) in python::lines(&text).enumerate() {

@@ -12,7 +12,14 @@ use crate::question::{PicturePlace, PictureRef, Question, QuestionId};
 pub(crate) const ROTATION: i64 = 1_000_000;
 const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 /// The columns that only the legacy table has all of, and that a submission leaves out.
-pub(crate) const DROPPED: [&str; 6] = ["hint", "category", "source", "image", "comment", "l2-category"];
+pub(crate) const DROPPED: [&str; 6] = [
+    "hint",
+    "category",
+    "source",
+    "image",
+    "comment",
+    "l2-category",
+];
 /// A shorter cell is no picture: newer tables name another row in it.
 const SHORTEST_PICTURE: usize = 64;
 
@@ -62,10 +69,22 @@ impl Table {
         let bytes = folder.expect(file, &mend)?;
         let path = folder.place(file)?;
         let broken = || EvalError::unreadable(&path, "a table");
-        let mut reader = ReaderBuilder::new().delimiter(b'\t').flexible(true).from_reader(&bytes[..]);
-        let header: Vec<String> = reader.headers().map_err(broken())?.iter().map(str::to_owned).collect();
+        let mut reader = ReaderBuilder::new()
+            .delimiter(b'\t')
+            .flexible(true)
+            .from_reader(&bytes[..]);
+        let header: Vec<String> = reader
+            .headers()
+            .map_err(broken())?
+            .iter()
+            .map(str::to_owned)
+            .collect();
         let column = |name: &str| header.iter().position(|other| other == name);
-        let needed = ["index", "question"].iter().chain(&LETTERS).chain(&DROPPED).chain(&["split"]);
+        let needed = ["index", "question"]
+            .iter()
+            .chain(&LETTERS)
+            .chain(&DROPPED)
+            .chain(&["split"]);
         for name in needed {
             if column(name).is_none() {
                 let what = format!(
@@ -93,7 +112,9 @@ impl Table {
                 return Err(EvalError::content(&path, None, what));
             }
             let cells = (0..header.len()).map(|at| {
-                let text = record.get(at).filter(|text| !text.is_empty() && !MISSING.contains(text));
+                let text = record
+                    .get(at)
+                    .filter(|text| !text.is_empty() && !MISSING.contains(text));
                 text.filter(|_| Some(at) != image_at).map(str::to_owned)
             });
             rows.push(Row {
@@ -142,7 +163,9 @@ impl Table {
             Question {
                 id: QuestionId::Number(row.index),
                 category: self.cell(row, "category").unwrap_or_default(),
-                text: format!("{asked}\nAnswer with the option's letter from the given choices directly."),
+                text: format!(
+                    "{asked}\nAnswer with the option's letter from the given choices directly."
+                ),
                 recorded: Some(asked),
                 pictures: vec![PictureRef {
                     name: format!("{}#{}", self.file, row.index),
@@ -197,7 +220,8 @@ impl Cells {
             }
             column.is_some()
         })?;
-        cells.column = column.ok_or_else(|| EvalError::content(&cells.path, None, "it has no column `image`"))?;
+        cells.column = column
+            .ok_or_else(|| EvalError::content(&cells.path, None, "it has no column `image`"))?;
         cells.starts = starts;
         Ok(cells)
     }
@@ -226,8 +250,11 @@ impl Cells {
             }
             Source::Member(bytes) => Box::new(bytes.get(start as usize..).unwrap_or_default()),
         };
-        let mut reader =
-            ReaderBuilder::new().delimiter(b'\t').flexible(true).has_headers(false).from_reader(bytes);
+        let mut reader = ReaderBuilder::new()
+            .delimiter(b'\t')
+            .flexible(true)
+            .has_headers(false)
+            .from_reader(bytes);
         let mut record = StringRecord::new();
         loop {
             if !reader.read_record(&mut record).map_err(broken())? {

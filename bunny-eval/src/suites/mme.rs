@@ -19,12 +19,24 @@ const TWO_SPACES: &str = "  Please answer yes or no.";
 
 /// The categories of perception, in the order of the benchmark's own table.
 pub(crate) const PERCEPTION: [&str; 10] = [
-    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark",
-    "artwork", "OCR",
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
 ];
 /// The categories of cognition.
-pub(crate) const COGNITION: [&str; 4] =
-    ["commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"];
+pub(crate) const COGNITION: [&str; 4] = [
+    "commonsense_reasoning",
+    "numerical_calculation",
+    "text_translation",
+    "code_reasoning",
+];
 
 pub(crate) fn questions(folder: &Folder) -> Result<Vec<Question>> {
     loader::questions(folder, QUESTIONS, PICTURES, super::REFERENCE_FILES)

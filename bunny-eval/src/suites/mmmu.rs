@@ -13,32 +13,73 @@ use crate::question::{PicturePlace, PictureRef, Question, QuestionId};
 
 /// The subjects, in the order in which they are asked. The random fallback depends on it.
 pub(crate) const SUBJECTS: [&str; 30] = [
-    "Accounting", "Agriculture", "Architecture_and_Engineering", "Art", "Art_Theory",
-    "Basic_Medical_Science", "Biology", "Chemistry", "Clinical_Medicine", "Computer_Science",
-    "Design", "Diagnostics_and_Laboratory_Medicine", "Economics", "Electronics",
-    "Energy_and_Power", "Finance", "Geography", "History", "Literature", "Manage", "Marketing",
-    "Materials", "Math", "Mechanical_Engineering", "Music", "Pharmacy", "Physics", "Psychology",
-    "Public_Health", "Sociology",
+    "Accounting",
+    "Agriculture",
+    "Architecture_and_Engineering",
+    "Art",
+    "Art_Theory",
+    "Basic_Medical_Science",
+    "Biology",
+    "Chemistry",
+    "Clinical_Medicine",
+    "Computer_Science",
+    "Design",
+    "Diagnostics_and_Laboratory_Medicine",
+    "Economics",
+    "Electronics",
+    "Energy_and_Power",
+    "Finance",
+    "Geography",
+    "History",
+    "Literature",
+    "Manage",
+    "Marketing",
+    "Materials",
+    "Math",
+    "Mechanical_Engineering",
+    "Music",
+    "Pharmacy",
+    "Physics",
+    "Psychology",
+    "Public_Health",
+    "Sociology",
 ];
 
 /// The domains and their subjects, as tables list them.
 pub(crate) const DOMAINS: [(&str, &[&str]); 6] = [
     ("Art and Design", &["Art", "Art_Theory", "Design", "Music"]),
-    ("Business", &["Accounting", "Economics", "Finance", "Manage", "Marketing"]),
-    ("Science", &["Biology", "Chemistry", "Geography", "Math", "Physics"]),
+    (
+        "Business",
+        &["Accounting", "Economics", "Finance", "Manage", "Marketing"],
+    ),
+    (
+        "Science",
+        &["Biology", "Chemistry", "Geography", "Math", "Physics"],
+    ),
     (
         "Health and Medicine",
         &[
-            "Basic_Medical_Science", "Clinical_Medicine", "Diagnostics_and_Laboratory_Medicine",
-            "Pharmacy", "Public_Health",
+            "Basic_Medical_Science",
+            "Clinical_Medicine",
+            "Diagnostics_and_Laboratory_Medicine",
+            "Pharmacy",
+            "Public_Health",
         ],
     ),
-    ("Humanities and Social Science", &["History", "Literature", "Sociology", "Psychology"]),
+    (
+        "Humanities and Social Science",
+        &["History", "Literature", "Sociology", "Psychology"],
+    ),
     (
         "Tech and Engineering",
         &[
-            "Agriculture", "Architecture_and_Engineering", "Computer_Science", "Electronics",
-            "Energy_and_Power", "Materials", "Mechanical_Engineering",
+            "Agriculture",
+            "Architecture_and_Engineering",
+            "Computer_Science",
+            "Electronics",
+            "Energy_and_Power",
+            "Materials",
+            "Mechanical_Engineering",
         ],
     ),
 ];
@@ -66,7 +107,12 @@ pub(crate) fn rows(folder: &Folder, split: &str) -> Result<Vec<Row>> {
             let of_split = |name: &String| {
                 name.starts_with(&format!("{split}-")) && name.ends_with(".parquet")
             };
-            files.extend(names.into_iter().filter(of_split).map(|name| format!("{below}/{name}")));
+            files.extend(
+                names
+                    .into_iter()
+                    .filter(of_split)
+                    .map(|name| format!("{below}/{name}")),
+            );
             if !files.is_empty() {
                 break;
             }
@@ -94,7 +140,11 @@ fn read(folder: &Folder, file: &str, subject: &str, rows: &mut Vec<Row>) -> Resu
             columns.map(|column| table.text(column, row).unwrap_or_default().to_owned());
         let is_choice = question_type == "multiple-choice";
         let options = python::literal::strings(&options).ok_or_else(|| {
-            EvalError::content(&place, Some(row + 1), format!("options are no list: {options}"))
+            EvalError::content(
+                &place,
+                Some(row + 1),
+                format!("options are no list: {options}"),
+            )
         })?;
         rows.push(Row {
             question: Question {
@@ -164,9 +214,9 @@ pub(crate) fn gold(folder: &Folder, rows: &[Row]) -> Result<Vec<Gold>> {
     let path: PathBuf = folder.place(ANSWERS)?;
     let found = rows.iter().map(|row| {
         let id = row.question.id.as_text();
-        let answer = answers.remove(id).ok_or_else(|| {
-            EvalError::content(&path, None, format!("it has no answer to {id}"))
-        })?;
+        let answer = answers
+            .remove(id)
+            .ok_or_else(|| EvalError::content(&path, None, format!("it has no answer to {id}")))?;
         Ok(Gold {
             is_choice: answer.question_type == "multiple-choice",
             truth: answer.ground_truth,
@@ -176,7 +226,11 @@ pub(crate) fn gold(folder: &Folder, rows: &[Row]) -> Result<Vec<Gold>> {
 }
 
 fn own_gold(row: &Row) -> Gold {
-    let literal = if row.is_choice { None } else { python::literal::strings(&row.answer) };
+    let literal = if row.is_choice {
+        None
+    } else {
+        python::literal::strings(&row.answer)
+    };
     Gold {
         is_choice: row.is_choice,
         truth: literal.map_or_else(|| Truth::One(row.answer.clone()), Truth::Any),

@@ -25,7 +25,12 @@ impl Rows {
     }
 
     /// Reads some columns of one row.
-    pub(crate) fn read_row(folder: &Folder, file: &str, columns: &[&str], row: usize) -> Result<Self> {
+    pub(crate) fn read_row(
+        folder: &Folder,
+        file: &str,
+        columns: &[&str],
+        row: usize,
+    ) -> Result<Self> {
         Self::select(folder, file, columns, Some(row))
     }
 
@@ -56,17 +61,25 @@ impl Rows {
     pub(crate) fn picture(&self, column: &str, row: usize) -> Option<&[u8]> {
         let (batch, row) = self.locate(row)?;
         let picture: &StructArray = batch.column_by_name(column)?.as_struct_opt()?;
-        let bytes = picture.column_by_name("bytes").filter(|_| picture.is_valid(row))?;
-        let small = bytes.as_binary_opt::<i32>().filter(|bytes| bytes.is_valid(row));
-        let large = bytes.as_binary_opt::<i64>().filter(|bytes| bytes.is_valid(row));
-        small.map(|bytes| bytes.value(row)).or(large.map(|bytes| bytes.value(row)))
+        let bytes = picture
+            .column_by_name("bytes")
+            .filter(|_| picture.is_valid(row))?;
+        let small = bytes
+            .as_binary_opt::<i32>()
+            .filter(|bytes| bytes.is_valid(row));
+        let large = bytes
+            .as_binary_opt::<i64>()
+            .filter(|bytes| bytes.is_valid(row));
+        small
+            .map(|bytes| bytes.value(row))
+            .or(large.map(|bytes| bytes.value(row)))
     }
 
     /// Whether a structure is there.
     pub(crate) fn is_there(&self, column: &str, row: usize) -> bool {
-        let found = self.locate(row).and_then(|(batch, row)| {
-            Some(batch.column_by_name(column)?.is_valid(row))
-        });
+        let found = self
+            .locate(row)
+            .and_then(|(batch, row)| Some(batch.column_by_name(column)?.is_valid(row)));
         found.unwrap_or(false)
     }
 

@@ -76,12 +76,19 @@ const LABELS: &str =
 fn label_file(folder: &Folder, category: &str) -> Result<String> {
     let name = format!("coco/coco_pope_{category}.json");
     let alone = format!("coco_pope_{category}.json");
-    Ok(if !folder.has(&name)? && folder.has(&alone)? { alone } else { name })
+    Ok(if !folder.has(&name)? && folder.has(&alone)? {
+        alone
+    } else {
+        name
+    })
 }
 
 fn is_of(question: &Question, label: &Label) -> bool {
     let mended = |text: &str| text.replace("imange", "image");
     let asked = question.text.lines().next().unwrap_or_default();
-    let same_picture = question.pictures.first().is_some_and(|picture| picture.name == label.image);
+    let same_picture = question
+        .pictures
+        .first()
+        .is_some_and(|picture| picture.name == label.image);
     same_picture && mended(asked) == mended(label.text.lines().next().unwrap_or_default())
 }

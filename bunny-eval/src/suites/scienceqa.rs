@@ -37,7 +37,11 @@ pub(crate) fn questions(folder: &Folder) -> Result<Vec<Question>> {
         super::REFERENCE_FILES,
     )?;
     let each = rows.into_iter().map(|row| {
-        let asked = row.conversations.first().map(|turn| turn.value.as_str()).unwrap_or_default();
+        let asked = row
+            .conversations
+            .first()
+            .map(|turn| turn.value.as_str())
+            .unwrap_or_default();
         let text = format!("{}\n{FORMAT}", strip(&asked.replace(PICTURE, "")));
         let picture = row.image.map(|name| PictureRef {
             place: PicturePlace::File(format!("test/{name}")),
@@ -81,8 +85,11 @@ pub(crate) fn gold(folder: &Folder, questions: &[Question]) -> Result<Vec<Gold>>
         loader::json_of(folder, SPLITS, "ids by split", MEND)?;
     let mut problems: HashMap<String, Problem> =
         loader::json_of(folder, PROBLEMS, "problems by id (choices, answer)", MEND)?;
-    let places: HashMap<&str, usize> =
-        questions.iter().enumerate().map(|(at, question)| (question.id.as_text(), at)).collect();
+    let places: HashMap<&str, usize> = questions
+        .iter()
+        .enumerate()
+        .map(|(at, question)| (question.id.as_text(), at))
+        .collect();
     let mut gold = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for id in splits.remove("test").unwrap_or_default() {
@@ -94,7 +101,10 @@ pub(crate) fn gold(folder: &Folder, questions: &[Question]) -> Result<Vec<Gold>>
             EvalError::content(folder.root_of(file), None, what)
         };
         gold.push(Gold {
-            question: places.get(id.as_str()).copied().ok_or_else(|| lacks(QUESTIONS))?,
+            question: places
+                .get(id.as_str())
+                .copied()
+                .ok_or_else(|| lacks(QUESTIONS))?,
             problem: problems.remove(&id).ok_or_else(|| lacks(PROBLEMS))?,
         });
     }

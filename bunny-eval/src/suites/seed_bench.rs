@@ -62,8 +62,11 @@ pub(crate) fn gold(folder: &Folder, questions: &[Question]) -> Result<Gold> {
         "SEED-Bench's questions (questions, question_type)",
         super::REFERENCE_FILES,
     )?;
-    let places: HashMap<&QuestionId, usize> =
-        questions.iter().enumerate().map(|(at, question)| (&question.id, at)).collect();
+    let places: HashMap<&QuestionId, usize> = questions
+        .iter()
+        .enumerate()
+        .map(|(at, question)| (&question.id, at))
+        .collect();
     let mut rows = Vec::with_capacity(file.questions.len());
     let mut found = 0;
     for row in file.questions {
@@ -88,8 +91,11 @@ pub(crate) fn gold(folder: &Folder, questions: &[Question]) -> Result<Gold> {
         );
         return Err(EvalError::content(folder.place(ANNOTATIONS)?, None, what));
     }
-    let mut types: Vec<(u32, String)> =
-        file.question_type.into_iter().map(|(name, id)| (id, name)).collect();
+    let mut types: Vec<(u32, String)> = file
+        .question_type
+        .into_iter()
+        .map(|(name, id)| (id, name))
+        .collect();
     types.sort();
     Ok(Gold { rows, types })
 }

@@ -97,7 +97,10 @@ pub(crate) fn gold(folder: &Folder, questions: &[Question]) -> Result<Vec<Option
         (QuestionId::Number(row.question_id), gold)
     });
     let mut by_id: std::collections::HashMap<QuestionId, Gold> = by_id.collect();
-    Ok(questions.iter().map(|question| by_id.remove(&question.id)).collect())
+    Ok(questions
+        .iter()
+        .map(|question| by_id.remove(&question.id))
+        .collect())
 }
 
 /// The ids that a submission must have, in its order.
@@ -108,14 +111,16 @@ pub(crate) fn whole(folder: &Folder) -> Result<Vec<QuestionId>> {
     }
     let text = loader::text_of(folder, WHOLE, super::REFERENCE_FILES)?;
     let lines = crate::python::lines(&text).enumerate();
-    let each = lines.filter(|(_, line)| !line.trim().is_empty()).map(|(at, line)| {
-        let row: Row = serde_json::from_str(line).map_err(|source| crate::EvalError::Json {
-            path: folder.root_of(WHOLE),
-            line: Some(at + 1),
-            expected: "a question (question_id)",
-            source,
-        })?;
-        Ok(row.question_id)
-    });
+    let each = lines
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(at, line)| {
+            let row: Row = serde_json::from_str(line).map_err(|source| crate::EvalError::Json {
+                path: folder.root_of(WHOLE),
+                line: Some(at + 1),
+                expected: "a question (question_id)",
+                source,
+            })?;
+            Ok(row.question_id)
+        });
     each.collect()
 }

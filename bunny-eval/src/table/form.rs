@@ -100,7 +100,11 @@ impl Table {
                 lines.push(Line {
                     name: format!("{} (published)", published.name),
                     kind: Kind::Published,
-                    cells: published.figures.iter().map(|figure| figure_or_dash(*figure)).collect(),
+                    cells: published
+                        .figures
+                        .iter()
+                        .map(|figure| figure_or_dash(*figure))
+                        .collect(),
                 });
                 lines.push(Line {
                     name: "difference".to_owned(),
@@ -113,7 +117,11 @@ impl Table {
     }
 
     fn footnotes(&self) -> Vec<String> {
-        let entries = || self.rows.iter().flat_map(|row| row.entries.iter().flatten());
+        let entries = || {
+            self.rows
+                .iter()
+                .flat_map(|row| row.entries.iter().flatten())
+        };
         let mut notes = vec![format!(
             "Scored by the rules of {}; in brackets 95 % intervals, those of a difference with the \
              published figure taken as it is.",
@@ -125,7 +133,11 @@ impl Table {
         if entries().any(|entry| entry.partial) {
             notes.push("† only the first questions were asked.".to_owned());
         }
-        if self.peers.iter().any(|peer| !peer.measured_by_the_authors.is_empty()) {
+        if self
+            .peers
+            .iter()
+            .any(|peer| !peer.measured_by_the_authors.is_empty())
+        {
             notes.push("§ measured by the paper's authors.".to_owned());
         }
         notes
@@ -133,13 +145,19 @@ impl Table {
 
     fn markdown(&self) -> String {
         let headings: Vec<&str> = self.columns.iter().map(|column| column.heading).collect();
-        let mut text = format!("| model | {} |\n|---|{}\n", headings.join(" | "), "---:|".repeat(headings.len()));
+        let mut text = format!(
+            "| model | {} |\n|---|{}\n",
+            headings.join(" | "),
+            "---:|".repeat(headings.len())
+        );
         for line in self.lines() {
             let name = match line.kind {
                 Kind::Own => format!("**{}**", escaped_pipe(&line.name)),
                 _ => escaped_pipe(&line.name),
             };
-            text.push_str(&format!("| {name} | {} |\n", line.cells.join(" | ")));
+            // A star would begin an emphasis.
+            let cells = line.cells.join(" | ").replace('*', "\\*");
+            text.push_str(&format!("| {name} | {cells} |\n"));
         }
         for note in self.footnotes() {
             text.push_str(&format!("\n{note}\n"));
@@ -152,7 +170,11 @@ impl Table {
             Some((name, of)) => format!("{name}$^{{\\mathrm{{{of}}}}}$"),
             None => text.to_owned(),
         };
-        let headings: Vec<String> = self.columns.iter().map(|column| heading(column.heading)).collect();
+        let headings: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| heading(column.heading))
+            .collect();
         let mut text = format!(
             "\\begin{{tabular}}{{l{}}}\n\\hline\nModel & {} \\\\\n\\hline\n",
             "r".repeat(headings.len()),
@@ -175,10 +197,18 @@ impl Table {
 
     fn page(&self) -> String {
         let heading = |text: &str| match text.split_once('^') {
-            Some((name, of)) => format!("<th>{}<sup>{}</sup></th>", html::escape(name), html::escape(of)),
+            Some((name, of)) => format!(
+                "<th>{}<sup>{}</sup></th>",
+                html::escape(name),
+                html::escape(of)
+            ),
             None => format!("<th>{}</th>", html::escape(text)),
         };
-        let headings: String = self.columns.iter().map(|column| heading(column.heading)).collect();
+        let headings: String = self
+            .columns
+            .iter()
+            .map(|column| heading(column.heading))
+            .collect();
         let mut body = format!("<table><thead><tr><th>model</th>{headings}</tr></thead><tbody>\n");
         for line in self.lines() {
             let class = match line.kind {
@@ -187,8 +217,11 @@ impl Table {
                 Kind::Published => "published",
                 Kind::Difference => "difference",
             };
-            let cells: String =
-                line.cells.iter().map(|cell| format!("<td>{}</td>", html::escape(cell))).collect();
+            let cells: String = line
+                .cells
+                .iter()
+                .map(|cell| format!("<td>{}</td>", html::escape(cell)))
+                .collect();
             body.push_str(&format!(
                 "<tr class=\"{class}\"><td>{}</td>{cells}</tr>\n",
                 html::escape(&line.name)
@@ -240,16 +273,19 @@ fn figure_or_dash(figure: Option<f64>) -> String {
 }
 
 fn differences(row: &Row) -> Vec<String> {
-    let told = row.differences().into_iter().map(|difference| match difference {
-        None => DASH.to_owned(),
-        Some(difference) => {
-            let mut text = format!("{:+.1}", difference.value);
-            if let Some(interval) = difference.interval {
-                text.push_str(&format!(" [{:+.1}, {:+.1}]", interval.low, interval.high));
+    let told = row
+        .differences()
+        .into_iter()
+        .map(|difference| match difference {
+            None => DASH.to_owned(),
+            Some(difference) => {
+                let mut text = format!("{:+.1}", difference.value);
+                if let Some(interval) = difference.interval {
+                    text.push_str(&format!(" [{:+.1}, {:+.1}]", interval.low, interval.high));
+                }
+                text
             }
-            text
-        }
-    });
+        });
     told.collect()
 }
 

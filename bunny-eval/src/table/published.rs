@@ -50,14 +50,18 @@ pub(super) fn named(name: &str) -> Result<Published> {
 pub(super) fn of_parts(label: &Label) -> Option<Published> {
     let (tower, language) = (label.vision_tower.as_ref()?, label.language_model.as_ref()?);
     published().into_iter().find(|model| {
-        model.vision_tower.as_ref() == Some(tower) && model.language_model.as_ref() == Some(language)
+        model.vision_tower.as_ref() == Some(tower)
+            && model.language_model.as_ref() == Some(language)
     })
 }
 
 /// Where a combination stands in Table 2; others behind.
 pub(super) fn place(label: &Label) -> usize {
-    let combinations = published().into_iter().filter(|model| model.tables.contains(&2));
-    let parts = |tower: &Option<String>, language: &Option<String>| (tower.clone(), language.clone());
+    let combinations = published()
+        .into_iter()
+        .filter(|model| model.tables.contains(&2));
+    let parts =
+        |tower: &Option<String>, language: &Option<String>| (tower.clone(), language.clone());
     let own = parts(&label.vision_tower, &label.language_model);
     let mut places = combinations.map(|model| parts(&model.vision_tower, &model.language_model));
     places.position(|other| other == own).unwrap_or(usize::MAX)
@@ -71,15 +75,28 @@ mod tests {
     #[test]
     fn every_published_row_has_a_figure_a_column() {
         let all = published();
-        assert_eq!(all.iter().filter(|model| model.tables.contains(&2)).count(), 6);
+        assert_eq!(
+            all.iter().filter(|model| model.tables.contains(&2)).count(),
+            6
+        );
         for model in &all {
             assert_eq!(model.figures.len(), COLUMNS.len(), "{}", model.name);
-            assert!(model.measured_by_the_authors.iter().all(|at| *at < COLUMNS.len()));
+            assert!(
+                model
+                    .measured_by_the_authors
+                    .iter()
+                    .all(|at| *at < COLUMNS.len())
+            );
         }
         let bunny = named("Bunny-v1_0-3B").unwrap();
         // Of the paper's abstract and Table 1.
         assert_eq!(bunny.figures[0], Some(1488.8));
         assert_eq!(bunny.figures[10], Some(86.8));
-        assert!(named("Bunny-3").unwrap_err().to_string().contains("Bunny-v1_0-3B"));
+        assert!(
+            named("Bunny-3")
+                .unwrap_err()
+                .to_string()
+                .contains("Bunny-v1_0-3B")
+        );
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::{COLUMNS, Column, Entry, Row};
 use crate::benchmark::Benchmark;
-use crate::error::{EvalError, Result};
 use crate::convention::Convention;
+use crate::error::{EvalError, Result};
 use crate::score::statistic::Interval;
 
 /// What a model is called in a table.
@@ -60,7 +60,10 @@ impl Label {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(LABEL);
         if path.is_file() {
-            return read(&path, "a model's label (name, vision_tower, language_model)");
+            return read(
+                &path,
+                "a model's label (name, vision_tower, language_model)",
+            );
         }
         let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let name = whole.file_name().unwrap_or(whole.as_os_str());
@@ -82,7 +85,10 @@ impl Entered {
         scores: &[(Option<String>, f64)],
         on: Option<String>,
     ) -> Result<Self> {
-        let known: Vec<&Column> = COLUMNS.iter().filter(|column| column.benchmark == benchmark).collect();
+        let known: Vec<&Column> = COLUMNS
+            .iter()
+            .filter(|column| column.benchmark == benchmark)
+            .collect();
         let mut entered = Map::new();
         for (name, value) in scores {
             let column = match name {
@@ -110,7 +116,10 @@ impl Entered {
             }
             entered.insert(column.score.to_owned(), Value::from(*value));
         }
-        let from = benchmark.server().map_or_else(|| "elsewhere".to_owned(), |server| server.address.to_owned());
+        let from = benchmark.server().map_or_else(
+            || "elsewhere".to_owned(),
+            |server| server.address.to_owned(),
+        );
         Ok(Self {
             format_version: 1,
             benchmark: benchmark.name().to_owned(),
@@ -138,7 +147,9 @@ fn write(path: &Path, value: &impl Serialize) -> Result<()> {
         expected: "something that can be written",
         source,
     })?;
-    Ok(bunny_base::write_atomic(path, &text)?)
+    Ok(bunny_base::write_atomic(path, |file| {
+        file.write_all(&text)
+    })?)
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path, expected: &'static str) -> Result<T> {
@@ -250,7 +261,11 @@ fn scored(folder: &Path, column: &Column, convention: Convention) -> Result<Opti
     let value = report.scores.get(column.score).and_then(Value::as_f64);
     Ok(value.map(|value| Entry {
         value: value * scale,
-        interval: report.intervals.get(column.score).and_then(widest).map(|interval| interval.times(scale)),
+        interval: report
+            .intervals
+            .get(column.score)
+            .and_then(widest)
+            .map(|interval| interval.times(scale)),
         from_server: false,
         partial: report.partial,
     }))
@@ -258,7 +273,9 @@ fn scored(folder: &Path, column: &Column, convention: Convention) -> Result<Opti
 
 /// Of a score's intervals the one that takes most into account.
 fn widest(methods: &Value) -> Option<Interval> {
-    let method = ["bootstrap", "clustered", "wilson"].into_iter().find_map(|name| methods.get(name))?;
+    let method = ["bootstrap", "clustered", "wilson"]
+        .into_iter()
+        .find_map(|name| methods.get(name))?;
     Some(Interval {
         low: method.get("low")?.as_f64()?,
         high: method.get("high")?.as_f64()?,
