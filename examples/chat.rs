@@ -93,7 +93,7 @@ fn main() -> Result<()> {
 }
 
 /// Asks, with the pictures the first time, and streams the answer.
-fn answer(chat: &mut Chat<'_, Flex>, question: &str, pictures: &mut Vec<RgbImage>) -> Result<()> {
+fn answer(chat: &mut Chat<Flex>, question: &str, pictures: &mut Vec<RgbImage>) -> Result<()> {
     let options = GenerationOptions::default();
     let mut begun = false;
     chat.ask(question, pictures, &options, |text| {

@@ -7,7 +7,6 @@ use bunny_core::{
     checkpoint::Precision,
     config::presets::Preset,
     input::image::{ImageProcessor, Pixels},
-    nn::Mode,
 };
 use burn::{
     module::Module,
@@ -27,7 +26,7 @@ impl<B: Backend> Classifier<B> {
     /// `[3, size, size]` → scores of the classes, `[1, classes]`
     fn forward(&self, picture: &Pixels, device: &B::Device) -> Tensor<B, 2> {
         let embeds = self.bunny.encode_pictures(&[picture], device); // [1, tokens, hidden]
-        let hidden = self.bunny.forward(embeds, &[], None, &Mode::INFERENCE);
+        let hidden = self.bunny.forward(embeds);
         let [_, tokens, _] = hidden.dims();
         self.head
             .forward(hidden.narrow(1, tokens - 1, 1).squeeze_dim::<2>(1))

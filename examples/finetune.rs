@@ -25,8 +25,9 @@ use bunny_core::{
 };
 use bunny_train::{
     merge,
-    recipe::{StageKind, StageRecipe, TrainingArguments},
-    stages::{Job, Places},
+    recipe::{BunnyRecipe, StageKind, TrainingArguments},
+    run::Job,
+    stages::{BunnyStage, ModelPaths},
 };
 use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
@@ -133,14 +134,14 @@ fn split(folder: &Path) -> Result<(Vec<Labelled>, Vec<Labelled>)> {
 
 /// Fine-tunes the language model, the projector and the tower.
 fn tune(base: &Path, pictures: &Path, data_path: PathBuf, run: &Path, epochs: f64) -> Result<()> {
-    let job = Job {
+    let stage = BunnyStage {
         kind: StageKind::Finetune,
-        places: Places {
+        paths: ModelPaths {
             model: base.to_path_buf(),
             vision_tower: Some(base.join("siglip-tower")),
-            ..Places::default()
+            ..ModelPaths::default()
         },
-        recipe: StageRecipe {
+        recipe: BunnyRecipe {
             model_name_or_path: base.display().to_string(),
             image_folder: Some(pictures.to_path_buf()),
             unfreeze_vision_tower: true,
@@ -153,12 +154,10 @@ fn tune(base: &Path, pictures: &Path, data_path: PathBuf, run: &Path, epochs: f6
                 dataloader_num_workers: 1,
                 ..TrainingArguments::default()
             },
-            ..StageRecipe::default()
+            ..BunnyRecipe::default()
         },
-        folder: run.to_path_buf(),
-        resume: false,
-        stop: Default::default(),
     };
+    let job = Job::new(stage, run);
     job.run::<Autodiff<Flex>>(Precision::F32, &Default::default(), &mut |step, total| {
         print!("\rstep {} of {total}, loss {:.3}  ", step.step, step.loss);
         io::stdout().flush().ok();

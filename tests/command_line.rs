@@ -233,7 +233,15 @@ fn failures_are_one_line_that_names_what_is_wrong() {
     assert!(complaint(&picture).contains("none.png"));
     let offline = bunny(&["chat", "--model", "nobody/nothing", "--prompt", "Hi"]);
     assert!(complaint(&offline).contains("nobody/nothing"));
-    let long = bunny(&[
+    let words = "Hi ".repeat(600);
+    let long = bunny(&["chat", "--model", text(&model), "--prompt", &words]);
+    assert!(complaint(&long).contains("the model has 512"));
+}
+
+#[test]
+fn an_answer_ends_with_the_models_positions() {
+    let model = fixture("phi-siglip");
+    let output = bunny(&[
         "chat",
         "--model",
         text(&model),
@@ -241,8 +249,16 @@ fn failures_are_one_line_that_names_what_is_wrong() {
         "Hi",
         "--max-new-tokens",
         "9999",
+        "--format",
+        "json",
     ]);
-    assert!(complaint(&long).contains("9999"));
+    let turn = &json_lines(&output)[0];
+    let count = |field: &str| turn[field].as_array().unwrap().len();
+    // It has 512 positions.
+    assert!(count("input_ids") + count("generated_ids") <= 512);
+    let is_full = count("input_ids") + count("generated_ids") == 512;
+    let reason = if is_full { "length" } else { "end_of_text" };
+    assert_eq!(turn["finish_reason"], reason);
 }
 
 #[test]

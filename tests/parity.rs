@@ -12,12 +12,12 @@ use std::{
 
 use bunny_core::{
     checkpoint::{ModelSource, Precision},
-    generate::{GenerationOptions, Picture, Pipeline, batch, score},
+    generate::{GenerationOptions, Picture, Pipeline, Prompt, batch, score},
     input::{
         image::{DecodeOptions, decode_file},
         tokenizer::Token,
     },
-    nn::{Mask, Mode, Positions},
+    nn::{KvSequence, Mask, Mode, Positions},
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
 use safetensors::SafeTensors;
@@ -210,11 +210,11 @@ fn compare_parts<B: Backend>(
     let stack = &model.language_model.model;
     let embeds = model.embed(&tokens(turn), vec![projected]).unwrap();
     let positions = Positions::consecutive(0, embeds.dims()[1]);
-    let around = stack.surroundings(&embeds, &positions, Mask::CAUSAL, 0, &Mode::INFERENCE);
-    let mut hidden = stack.enter(embeds, &Mode::INFERENCE);
+    let context = stack.context(&embeds, &positions, Mask::CAUSAL, &Mode::INFERENCE);
+    let mut hidden = stack.embedding_dropout(embeds, &Mode::INFERENCE);
     near("wide.0.hidden.0", values(hidden.clone()));
     for (at, layer) in stack.layers.iter().enumerate() {
-        hidden = layer.forward(hidden, None, &around);
+        hidden = layer.forward(hidden, None, &context);
         near(&format!("wide.0.hidden.{}", at + 1), values(hidden.clone()));
     }
     let normed = stack.norm.forward(hidden);
@@ -312,24 +312,23 @@ fn question(turn: &Value) -> &str {
     text.strip_prefix("<image>\n").unwrap_or(text)
 }
 
-/// A batch of prompts of unequal lengths, padded on the left, answers as each of them alone.
+/// A batch of prompts of unequal lengths answers as each of them alone.
 fn batches_agree<B: Backend>(name: &str) {
     let case = Case::open(name);
     let pipeline = case.pipeline::<B>(Precision::F32);
     let turns: Vec<&Value> = case.turns().iter().collect();
-    let mut prompts: Vec<batch::Prompt<B>> = turns
+    let prompts: Vec<Prompt<B>> = turns
         .iter()
-        .map(|turn| batch::Prompt {
+        .map(|turn| Prompt {
             tokens: tokens(turn),
             pictures: case.picture(&pipeline, turn),
         })
         .collect();
-    let end = pipeline.end_of_text();
-    let (model, device) = (&pipeline.model, &pipeline.device);
-    let answers = batch::generate(model, &mut prompts, &greedy(&case), end, device).unwrap();
+    let answers = batch::generate(&pipeline, prompts, &greedy(&case)).unwrap();
+    assert_eq!(answers.len(), turns.len());
     for (turn, answer) in turns.iter().zip(answers) {
         assert_eq!(
-            answer,
+            answer.sequence.ids(),
             ids(&turn["generated_ids"]),
             "{name}: {}",
             turn["name"]
@@ -347,9 +346,12 @@ fn scores_agree<B: Backend>(name: &str) {
     let turn = &case.turns()[0];
     let tokens = tokens(turn);
     let places: Vec<usize> = (tokens.len() - 8..tokens.len()).collect();
-    let mut pictures = case.picture(&pipeline, turn);
+    let prompt = Prompt {
+        tokens: tokens.clone(),
+        pictures: case.picture(&pipeline, turn),
+    };
     let (model, device) = (&pipeline.model, &pipeline.device);
-    let scores = score(model, &tokens, &places, &mut pictures, device).unwrap();
+    let scores = score(model, prompt, &places, device).unwrap();
     assert_eq!(scores.len(), places.len());
     let vocab = pipeline.tokenizer.vocab_size();
     for token in scores {
@@ -374,13 +376,13 @@ fn cache_changes_nothing<B: Backend>(name: &str, tolerance: f32) {
     let mut pictures = case.picture(&pipeline, turn);
     let features = vec![pictures[0].embeddings(model, device)];
     let embeds = model.embed(&tokens, features).unwrap();
-    let whole = model.forward(embeds.clone(), &[], None, &Mode::INFERENCE);
+    let whole = model.forward(embeds.clone());
     let [_, seq, hidden] = whole.dims();
     for cut in [1, seq / 2, seq - 1] {
-        let mut cache = model.new_cache(1, seq, device);
+        let (mut cache, mut sequence) = (model.new_cache(device), KvSequence::new());
         let parts = [(0, cut), (cut, seq)].map(|(from, to)| {
             let part = embeds.clone().slice([0..1, from..to, 0..hidden]);
-            model.forward(part, &[], Some(&mut cache), &Mode::INFERENCE)
+            model.prefill(part, &mut cache, &mut sequence)
         });
         let pieces = values(Tensor::cat(parts.to_vec(), 1));
         assert_near(
@@ -404,7 +406,7 @@ fn split_tables_agree<B: Backend>(name: &str, tolerance: f32) {
     let features = vec![pictures[0].embeddings(&pipeline.model, &pipeline.device)];
     let model = &pipeline.model;
     let embeds = model.embed(&tokens(turn), features).unwrap();
-    let hidden = model.forward(embeds, &[], None, &Mode::INFERENCE);
+    let hidden = model.forward(embeds);
     let expected = case.tensor("wide.0.last_logits").unwrap();
     assert_near(
         name,
@@ -432,7 +434,7 @@ fn ids_agree_within<B: Backend>(name: &str, tolerance: f32) {
         let said = answer.iter().map(|&id| Token::Text(id));
         let all: Vec<Token> = asked.iter().copied().chain(said).collect();
         let embeds = model.embed(&all, features).unwrap();
-        let hidden = model.forward(embeds, &[], None, &Mode::INFERENCE);
+        let hidden = model.forward(embeds);
         let logits = values(model.language_model.logits(hidden.squeeze_dim::<2>(0)));
         let rows: Vec<&[f32]> = logits.chunks(pipeline.tokenizer.vocab_size()).collect();
         let first = model.positions(&asked) - 1;

@@ -121,7 +121,9 @@ fn uses(source: &Path) -> Uses {
         let code = code(&fs::read_to_string(&file).unwrap());
         for name in taken_from_root(&code, modules.len()) {
             let other = reexports.get(&name).cloned().unwrap_or(name);
-            let is_left = LEFT.iter().any(|(end, room)| file.ends_with(end) && *room == other);
+            let is_left = LEFT
+                .iter()
+                .any(|(end, room)| file.ends_with(end) && *room == other);
             if other != room && !is_left && root.contains(&format!("mod {other};")) {
                 let of_room = uses.entry(room.clone()).or_default();
                 of_room.entry(other).or_insert_with(|| file.clone());
@@ -179,20 +181,34 @@ fn a_way_back_is_found_however_it_is_written() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    write("lib.rs", "mod a;\nmod b;\nmod c;\npub use c::{Thing, Other};\n");
+    write(
+        "lib.rs",
+        "mod a;\nmod b;\nmod c;\npub use c::{Thing, Other};\n",
+    );
     write("a.rs", "use crate::{\n    b::{x, y},\n};\nmod inner;\n");
     write("a/inner.rs", "// use crate::c::z;\nuse super::own;\n");
     write("b.rs", "use std::fmt;\ntype Own = crate::Thing;\n");
-    write("c.rs", "fn own() {}\n\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n");
+    write(
+        "c.rs",
+        "fn own() {}\n\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n",
+    );
     let found = uses(folder.path());
     let rooms: Vec<_> = found["a"].keys().chain(found["b"].keys()).collect();
     assert_eq!(rooms, ["b", "c"]);
     assert_eq!(cycle(&found, "a"), None);
 
-    for way_back in ["use crate::a;", "use super::a;", "use crate::{Other, a::own};"] {
+    for way_back in [
+        "use crate::a;",
+        "use super::a;",
+        "use crate::{Other, a::own};",
+    ] {
         write("c.rs", way_back);
         let found = uses(folder.path());
-        assert_eq!(cycle(&found, "a").unwrap(), ["a", "b", "c", "a"], "{way_back}");
+        assert_eq!(
+            cycle(&found, "a").unwrap(),
+            ["a", "b", "c", "a"],
+            "{way_back}"
+        );
     }
     write("c.rs", "fn own() {}");
     write("b/deep.rs", "use super::super::{a::own};");

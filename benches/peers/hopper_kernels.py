@@ -1,6 +1,6 @@
 """The kernels for Hopper by themselves: whether they are right, by float64, and how fast beside torch's.
 
-They are compiled here as bunny compiles them, from bunny-core/src/nn/kernel/gpu/hopper, by NVRTC.
+They are compiled here as bunny compiles them, from bunny-core/src/ops/hopper, by NVRTC.
 
     python3 benches/peers/hopper_kernels.py
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-KERNELS = Path(__file__).parents[2] / "bunny-core/src/nn/kernel/gpu/hopper"
+KERNELS = Path(__file__).parents[2] / "bunny-core/src/ops/hopper"
 COMMON, PRODUCT, ATTENTION = [(KERNELS / f"{name}.cu").read_text() for name in ("common", "product", "attention")]
 THREADS, ROWS, BLOCK = 384, 128, 64
 MAX_DYNAMIC_SHARED_SIZE, FLOAT16, BFLOAT16, SWIZZLE_128B, PROMOTION_128B = 8, 6, 9, 3, 2

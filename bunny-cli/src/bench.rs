@@ -4,6 +4,7 @@ mod train;
 
 use std::{
     num::NonZeroUsize,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,17 +13,19 @@ use bunny_core::{
     Bunny, BunnyConfig,
     checkpoint::Precision,
     config::presets::{PRESETS, Preset},
-    generate::Pipeline,
+    generate::{
+        Engine, EngineOptions, GenerationOptions, Picture, Pipeline, Prompt, Sequence, Timings,
+        Update,
+    },
     input::{image::Pixels, tokenizer::Token},
-    nn::Mode,
 };
-use burn::tensor::{DType, Tensor, backend::Backend};
+use burn::tensor::{DType, backend::Backend};
 use serde_json::json;
 
 use crate::{
     Format,
-    backend::{BackendArgs, Numbers, Work},
-    load::ModelArgs,
+    args::{BackendArgs, ModelArgs},
+    backend::{Numbers, Work},
 };
 
 /// Measures a model of random weights at its true size, or one of yours.
@@ -112,13 +115,6 @@ fn room(config: &BunnyConfig) -> (usize, usize) {
 
 struct Measuring(BenchArgs);
 
-/// What one run took.
-struct Run {
-    vision: Duration,
-    prefill: Duration,
-    decode: Duration,
-}
-
 impl Work for Measuring {
     type Output = ();
 
@@ -142,14 +138,17 @@ impl Work for Measuring {
                     .config();
                 args.check(&config)?;
                 let precision = numbers.precision::<B>(&device, DType::F32)?;
-                (Bunny::random(&config, 0, precision, &device), precision)
+                {
+                    let model = Bunny::random(&config, 0, precision, &device);
+                    (Arc::new(model), precision)
+                }
             }
         };
         let load = started.elapsed();
         for _ in 0..args.warmup {
             measure(&model, &args, &device)?;
         }
-        let runs: Vec<Run> = (0..args.repeats.get())
+        let runs: Vec<Timings> = (0..args.repeats.get())
             .map(|_| measure(&model, &args, &device))
             .collect::<Result<_>>()?;
         let memory = peak_memory::<B>(&device);
@@ -159,7 +158,11 @@ impl Work for Measuring {
 }
 
 /// One run: a picture through tower and projector, a prompt, and an answer token by token.
-fn measure<B: Backend>(model: &Bunny<B>, args: &BenchArgs, device: &B::Device) -> Result<Run> {
+fn measure<B: Backend>(
+    model: &Arc<Bunny<B>>,
+    args: &BenchArgs,
+    device: &B::Device,
+) -> Result<Timings> {
     let size = model.config().vision.image_size();
     let grey = Pixels {
         data: (0..3 * size * size)
@@ -168,47 +171,35 @@ fn measure<B: Backend>(model: &Bunny<B>, args: &BenchArgs, device: &B::Device) -
         height: size,
         width: size,
     };
-    let started = Instant::now();
-    let picture = model.encode_pictures(&[&grey], device);
-    wait(&picture, device)?;
-    let vision = started.elapsed();
-
-    let words = args.prompt - picture.dims()[1];
+    let words = args.prompt - model.config().vision.tokens();
     let vocabulary = model.config().decoder.vocab_size;
-    let text: Vec<Token> = (0..words)
-        .map(|at| Token::Text((at % 1000 % vocabulary) as u32))
-        .collect();
+    let text = (0..words).map(|at| Token::Text((at % 1000 % vocabulary) as u32));
     let tokens: Vec<Token> = std::iter::once(Token::Picture(0)).chain(text).collect();
-    let mut cache = model.new_cache(1, model.positions(&tokens) + args.decode, device);
-    let started = Instant::now();
-    let embeds = model.embed(&tokens, vec![picture])?;
-    let hidden = model.forward(embeds, &[], Some(&mut cache), &Mode::INFERENCE);
-    let mut next = choose(model.last_logits(hidden));
-    let prefill = started.elapsed();
-
-    let started = Instant::now();
-    for _ in 0..args.decode {
-        let embeds = model.embed(&[Token::Text(next)], Vec::new())?;
-        let hidden = model.forward(embeds, &[], Some(&mut cache), &Mode::INFERENCE);
-        next = choose(model.last_logits(hidden));
+    // The first token comes of the prompt.
+    let tokens_said = args.decode + 1;
+    let options = EngineOptions {
+        slots: 1,
+        chunk: usize::MAX,
+        positions: Some(args.prompt + tokens_said),
+        ..EngineOptions::default()
+    };
+    let mut engine = Engine::new(model.clone(), options, device.clone());
+    let options = GenerationOptions {
+        max_new_tokens: tokens_said,
+        ..GenerationOptions::default()
+    };
+    let sequence = Sequence::of_tokens(&tokens, &options);
+    let pictures = vec![Picture::new(grey)];
+    engine.admit(Prompt { tokens, pictures }, sequence)?;
+    loop {
+        for (_, update) in engine.step() {
+            match update {
+                Update::Finished(answer) => return Ok(answer.timings),
+                Update::Failed(error) => return Err(error.into()),
+                _ => {}
+            }
+        }
     }
-    Ok(Run {
-        vision,
-        prefill,
-        decode: started.elapsed(),
-    })
-}
-
-fn choose<B: Backend>(logits: Tensor<B, 2>) -> u32 {
-    let best = logits.argmax(1).into_data();
-    best.iter::<u32>().next().unwrap_or(0)
-}
-
-/// Waits until the device has made `tensor`.
-fn wait<B: Backend>(tensor: &Tensor<B, 3>, device: &B::Device) -> Result<()> {
-    // Work that nobody reads may never be started; one number is enough to ask for.
-    let _ = tensor.clone().slice([0..1, 0..1, 0..1]).into_data();
-    B::sync(device).map_err(|error| anyhow::anyhow!("the device failed: {error:?}"))
 }
 
 fn print(
@@ -217,9 +208,9 @@ fn print(
     precision: Precision,
     load: Duration,
     memory: Option<u64>,
-    runs: &[Run],
+    runs: &[Timings],
 ) {
-    let extremes = |part: fn(&Run) -> Duration| {
+    let extremes = |part: fn(&Timings) -> Duration| {
         let seconds = || runs.iter().map(|run| part(run).as_secs_f64());
         (
             seconds().fold(f64::INFINITY, f64::min),
@@ -285,7 +276,7 @@ fn print(
 
 /// The most memory that was held so far: of the GPU, or else by this process, where the system tells.
 fn peak_memory<B: Backend>(device: &B::Device) -> Option<u64> {
-    if let Some(held) = bunny_core::nn::kernel::device_memory::<B>(device) {
+    if let Some(held) = bunny_core::ops::device_memory::<B>(device) {
         return Some(held);
     }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

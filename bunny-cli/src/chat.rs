@@ -19,8 +19,8 @@ use serde_json::json;
 
 use crate::{
     Format,
-    backend::{BackendArgs, Numbers, Work},
-    load::ModelArgs,
+    args::{BackendArgs, GenerationArgs, ModelArgs},
+    backend::{Numbers, Work},
     picture,
     progress::Spinner,
     signals,
@@ -49,61 +49,6 @@ pub struct ChatArgs {
     // Behind all others: its heading would stand above them too.
     #[command(flatten)]
     generation: GenerationArgs,
-}
-
-/// How answers are chosen.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Answers")]
-struct GenerationArgs {
-    /// The most tokens an answer may have
-    #[arg(long, default_value_t = 512)]
-    max_new_tokens: usize,
-    /// 0 takes the likeliest token every time
-    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
-    temperature: f32,
-    /// Draw only from this many of the likeliest tokens; 0 for all
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Draw only from the likeliest tokens that together have this probability
-    #[arg(long, default_value_t = 1.0, value_parser = not_negative)]
-    top_p: f32,
-    /// Make tokens that were said already less likely; 1 for no change
-    #[arg(long, default_value_t = 1.0, value_parser = positive)]
-    repetition_penalty: f32,
-    /// Seeds the draws
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// A text that ends an answer; may be given several times
-    #[arg(long)]
-    stop: Vec<String>,
-}
-
-fn not_negative(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        _ => Err("must be a number, 0 or more".into()),
-    }
-}
-
-fn positive(text: &str) -> Result<f32, String> {
-    not_negative(text)
-        .ok()
-        .filter(|number| *number > 0.0)
-        .ok_or("must be a number above 0".into())
-}
-
-impl GenerationArgs {
-    fn options(&self) -> GenerationOptions {
-        GenerationOptions {
-            max_new_tokens: self.max_new_tokens,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            repetition_penalty: self.repetition_penalty,
-            seed: self.seed,
-            stop: self.stop.clone(),
-        }
-    }
 }
 
 /// Runs the verb.
@@ -146,16 +91,16 @@ impl Work for Talking {
 }
 
 /// A conversation, and how its turns are shown.
-struct Turns<'a, B: Backend> {
-    chat: Chat<'a, B>,
+struct Turns<B: Backend> {
+    chat: Chat<B>,
     options: GenerationOptions,
     format: Format,
     /// Ctrl-C sets it; the answer under way then ends.
     interrupted: Arc<AtomicBool>,
 }
 
-impl<'a, B: Backend> Turns<'a, B> {
-    fn new(pipeline: &'a Pipeline<B>, options: GenerationOptions, format: Format) -> Result<Self> {
+impl<B: Backend> Turns<B> {
+    fn new(pipeline: &Pipeline<B>, options: GenerationOptions, format: Format) -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
         ctrlc::set_handler(move || {

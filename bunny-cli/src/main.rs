@@ -1,6 +1,7 @@
 //! Talk about pictures, inspect, merge, train and select data with the Bunny models.
 #![recursion_limit = "256"]
 
+mod args;
 mod backend;
 mod bench;
 mod chat;

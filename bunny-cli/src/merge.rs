@@ -7,7 +7,8 @@ use bunny_train::TrainError;
 use bunny_weights::StoredDtype;
 use clap::ValueEnum;
 
-use crate::load::{ModelArgs, with_option};
+use crate::args::ModelArgs;
+use crate::load::with_option;
 
 /// Folds what a training run has learnt into its model, or averages models.
 ///

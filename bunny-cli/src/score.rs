@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 use bunny_core::{
-    generate::{Picture, score},
+    generate::{Picture, Prompt, score},
     input::conversation::{Conversation, Message},
 };
 use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::{
-    backend::{BackendArgs, Numbers, Work},
-    load::ModelArgs,
+    args::{BackendArgs, ModelArgs},
+    backend::{Numbers, Work},
     picture,
 };
 
@@ -62,13 +62,11 @@ impl Work for Scoring {
         conversation.push(Message::assistant(&args.answer))?;
         let encoded = pipeline.tokenizer.encode(&conversation.segments(false))?;
         let places: Vec<usize> = encoded.answers.iter().cloned().flatten().collect();
-        let scores = score(
-            &pipeline.model,
-            &encoded.tokens,
-            &places,
-            &mut pictures,
-            &pipeline.device,
-        )?;
+        let prompt = Prompt {
+            tokens: encoded.tokens.clone(),
+            pictures,
+        };
+        let scores = score(&pipeline.model, prompt, &places, &pipeline.device)?;
         let tokens: Vec<_> = scores
             .iter()
             .map(|token| {

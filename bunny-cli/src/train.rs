@@ -16,15 +16,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bunny_train::{
-    recipe::{ContrastiveRecipe, LanguageRecipe, Override, Recipe, Stage, StageKind, StageRecipe},
+    recipe::{BunnyRecipe, Override, Recipe, StageKind, StageRecipe},
     reduce::Reduction,
-    run::Run,
-    stages::{ContrastiveJob, Job, LanguageJob, PROJECTOR_WEIGHTS, Places, Start},
+    run::{Job, checkpoint},
+    stages::{BunnyStage, ContrastiveStage, LanguageStage, ModelPaths, PROJECTOR_WEIGHTS},
 };
 use clap::{Subcommand, ValueEnum};
-use stages::How;
+use stages::{AnyJob, RunOptions};
 
-use crate::{backend::BackendArgs, load, progress::tell, signals};
+use crate::{args::BackendArgs, load, progress::tell, signals};
 
 /// Trains a model: the projector on captions, then the language model on conversations.
 ///
@@ -77,6 +77,9 @@ struct RunArgs {
     /// Where the gradients of several ranks are summed
     #[arg(long, value_enum, default_value = "memory", value_name = "WHERE")]
     reduce: ReduceName,
+    /// A device's dense peak in the type of the activations, in TFLOP/s: shows the utilisation (MFU)
+    #[arg(long)]
+    peak_tflops: Option<f64>,
     /// Do not look at all records before the first step
     #[arg(long)]
     no_scan: bool,
@@ -185,13 +188,13 @@ fn train(args: RunArgs) -> Result<()> {
     let mut looked_at = Vec::new();
     if !args.dry_run {
         for (kind, _) in &stages {
-            Run::last_checkpoint(&out.join(kind.name()), args.resume)?;
+            checkpoint::last(&out.join(kind.name()), args.resume)?;
         }
         // What would stop a later stage is told before the first one starts.
         for (kind, stage) in &stages {
             let ready = !args.no_scan && missing_source(stage, &out).is_none();
             if ready {
-                jobs.look_at(*kind, stage)?;
+                jobs.rehearsal(*kind, stage)?.look_at()?;
             }
             looked_at.push(ready || args.no_scan);
         }
@@ -199,7 +202,7 @@ fn train(args: RunArgs) -> Result<()> {
     if !args.dry_run {
         stop_cleanly(stop)?;
     }
-    let how = How {
+    let options = RunOptions {
         dry_run: args.dry_run,
         scan: !args.no_scan,
         ranks: args.ranks.into(),
@@ -207,11 +210,12 @@ fn train(args: RunArgs) -> Result<()> {
             ReduceName::Memory => Reduction::Memory,
             ReduceName::Nccl => Reduction::Nccl,
         },
+        peak_tflops: args.peak_tflops,
     };
     for (at, (kind, stage)) in stages.iter().enumerate() {
         // A stage can be looked at before its projector is made, and not run.
         let projector = match stage {
-            Stage::Bunny(stage) if !args.dry_run => missing_projector(stage, &out),
+            StageRecipe::Bunny(stage) if !args.dry_run => missing_projector(stage, &out),
             _ => None,
         };
         if let Some(source) = missing_source(stage, &out).or(projector) {
@@ -223,25 +227,13 @@ fn train(args: RunArgs) -> Result<()> {
             continue;
         }
         if looked_at.get(at) == Some(&false) {
-            jobs.look_at(*kind, stage)?;
+            jobs.rehearsal(*kind, stage)?.look_at()?;
         }
-        let is_complete = match stage {
-            Stage::Language(recipe) => args.backend.run(stages::Language {
-                job: &jobs.language(recipe),
-                how,
-            })?,
-            Stage::Contrastive(recipe) => args.backend.run(stages::Contrastive {
-                job: &jobs.contrastive(recipe),
-                how,
-            })?,
-            Stage::Bunny(recipe) => args.backend.run(stages::Bunny {
-                job: &match args.dry_run {
-                    true => jobs.rehearsal(*kind, recipe)?,
-                    false => jobs.bunny(*kind, recipe)?,
-                },
-                how,
-            })?,
+        let job = match args.dry_run {
+            true => jobs.rehearsal(*kind, stage)?,
+            false => jobs.job(*kind, stage)?,
         };
+        let is_complete = job.run(args.backend, options)?;
         if !is_complete {
             bail!("stopped before the end: go on with --resume");
         }
@@ -276,11 +268,11 @@ fn keep_freed_memory() {
 }
 
 /// What a stage's records are read with that an earlier one has yet to make in `out`.
-fn missing_source<'a>(stage: &'a Stage, out: &Path) -> Option<&'a Path> {
+fn missing_source<'a>(stage: &'a StageRecipe, out: &Path) -> Option<&'a Path> {
     let sources: Vec<&Path> = match stage {
-        Stage::Language(_) => Vec::new(),
-        Stage::Contrastive(stage) => stage.tokenizer.iter().map(AsRef::as_ref).collect(),
-        Stage::Bunny(stage) => [Some(&stage.model_name_or_path), stage.vision_tower.as_ref()]
+        StageRecipe::Language(_) => Vec::new(),
+        StageRecipe::Contrastive(stage) => stage.tokenizer.iter().map(AsRef::as_ref).collect(),
+        StageRecipe::Bunny(stage) => [Some(&stage.model_name_or_path), stage.vision_tower.as_ref()]
             .into_iter()
             .flatten()
             .map(Path::new)
@@ -291,7 +283,7 @@ fn missing_source<'a>(stage: &'a Stage, out: &Path) -> Option<&'a Path> {
 }
 
 /// The projector that a stage starts from, if an earlier one has yet to make it in `out`.
-fn missing_projector<'a>(stage: &'a StageRecipe, out: &Path) -> Option<&'a Path> {
+fn missing_projector<'a>(stage: &'a BunnyRecipe, out: &Path) -> Option<&'a Path> {
     let projector = stage.pretrain_mm_mlp_adapter.as_deref().map(Path::new);
     projector.filter(|path| is_yet_to_be_made(path, out))
 }
@@ -302,14 +294,14 @@ fn is_yet_to_be_made(path: &Path, out: &Path) -> bool {
 }
 
 /// The files and folders that a stage names and that are not here, each behind its key.
-fn missing_data((kind, stage): &(StageKind, Stage)) -> Vec<String> {
+fn missing_data((kind, stage): &(StageKind, StageRecipe)) -> Vec<String> {
     let training = stage.training();
     let mut named = vec![
         ("data_path", Some(&*training.data_path)),
         ("eval_data_path", training.eval_data_path.as_deref()),
         ("image_folder", stage.image_folder()),
     ];
-    if let Stage::Bunny(stage) = stage {
+    if let StageRecipe::Bunny(stage) = stage {
         let adapter = stage.init_adapter.as_deref().map(Path::new);
         named.push(("init_adapter", adapter));
     }
@@ -332,29 +324,28 @@ struct Jobs<'a> {
 }
 
 impl Jobs<'_> {
-    fn language(&self, recipe: &LanguageRecipe) -> LanguageJob {
-        LanguageJob {
-            recipe: recipe.clone(),
-            folder: self.out.join(StageKind::Language.name()),
-            resume: self.resume,
-            stop: self.stop.clone(),
-        }
+    fn job(&self, kind: StageKind, stage: &StageRecipe) -> Result<Box<dyn AnyJob>> {
+        Ok(match stage.clone() {
+            StageRecipe::Language(recipe) => self.of(kind, LanguageStage { recipe }),
+            StageRecipe::Contrastive(recipe) => self.of(kind, ContrastiveStage { recipe }),
+            StageRecipe::Bunny(recipe) => {
+                let paths = paths(kind, &recipe, self.out)?;
+                let stage = BunnyStage {
+                    kind,
+                    recipe,
+                    paths,
+                };
+                self.of(kind, stage)
+            }
+        })
     }
 
-    fn contrastive(&self, recipe: &ContrastiveRecipe) -> ContrastiveJob {
-        ContrastiveJob {
-            recipe: recipe.clone(),
-            folder: self.out.join(StageKind::Contrastive.name()),
-            resume: self.resume,
-            stop: self.stop.clone(),
-        }
-    }
-
-    fn bunny(&self, kind: StageKind, recipe: &StageRecipe) -> Result<Job> {
-        Ok(Job {
-            kind,
-            places: places(kind, recipe, self.out)?,
-            recipe: recipe.clone(),
+    fn of<S>(&self, kind: StageKind, stage: S) -> Box<dyn AnyJob>
+    where
+        Job<S>: AnyJob + 'static,
+    {
+        Box::new(Job {
+            stage,
             folder: self.out.join(kind.name()),
             resume: self.resume,
             stop: self.stop.clone(),
@@ -363,39 +354,23 @@ impl Jobs<'_> {
 
     /// The stage as it is looked at before it runs: its records do not depend on the projector, and
     /// any will do for one that is yet to be made.
-    fn rehearsal(&self, kind: StageKind, recipe: &StageRecipe) -> Result<Job> {
-        match missing_projector(recipe, self.out) {
-            None => self.bunny(kind, recipe),
-            Some(_) => self.bunny(
-                kind,
-                &StageRecipe {
+    fn rehearsal(&self, kind: StageKind, stage: &StageRecipe) -> Result<Box<dyn AnyJob>> {
+        match stage {
+            StageRecipe::Bunny(recipe) if missing_projector(recipe, self.out).is_some() => {
+                let stage = StageRecipe::Bunny(BunnyRecipe {
                     pretrain_mm_mlp_adapter: None,
                     freeze_mm_mlp_adapter: false,
                     ..recipe.clone()
-                },
-            ),
-        }
-    }
-
-    /// Opens what a stage starts from and looks at all its records.
-    fn look_at(&self, kind: StageKind, stage: &Stage) -> Result<()> {
-        match stage {
-            Stage::Language(_) => Ok(()),
-            Stage::Contrastive(recipe) => {
-                report::contrastive(&self.contrastive(recipe), false, true)
+                });
+                self.job(kind, &stage)
             }
-            Stage::Bunny(recipe) => {
-                let job = self.rehearsal(kind, recipe)?;
-                let start = Start::open(&job.recipe, &job.places)
-                    .with_context(|| format!("stage {kind}"))?;
-                report::scan(&job, &start)
-            }
+            stage => self.job(kind, stage),
         }
     }
 }
 
 /// The folders a stage's names stand for, after downloading what is not here.
-fn places(kind: StageKind, recipe: &StageRecipe, out: &Path) -> Result<Places> {
+fn paths(kind: StageKind, recipe: &BunnyRecipe, out: &Path) -> Result<ModelPaths> {
     // A pre-training by another recipe serves as well as one by this.
     let before = out.join(StageKind::Pretrain.name());
     let is_made = || before.join(PROJECTOR_WEIGHTS).exists();
@@ -411,7 +386,7 @@ fn places(kind: StageKind, recipe: &StageRecipe, out: &Path) -> Result<Places> {
         );
     }
     let tower = recipe.vision_tower.as_deref();
-    Ok(Places {
+    Ok(ModelPaths {
         model: load::model_folder(&recipe.model_name_or_path)
             .with_context(|| format!("{kind}.model_name_or_path"))?,
         vision_tower: tower
@@ -430,9 +405,9 @@ mod tests {
     fn a_folder_of_a_stage_that_was_stopped_is_yet_to_be_made() {
         let out = tempfile::tempdir().unwrap();
         let tower = out.path().join("contrastive");
-        let stage = Stage::Bunny(StageRecipe {
+        let stage = StageRecipe::Bunny(BunnyRecipe {
             vision_tower: Some(tower.display().to_string()),
-            ..StageRecipe::default()
+            ..BunnyRecipe::default()
         });
         assert_eq!(missing_source(&stage, out.path()), Some(&*tower));
         std::fs::create_dir(&tower).unwrap();

@@ -9,15 +9,17 @@ mod decoder;
 mod error;
 mod families;
 mod fields;
+mod flops;
 pub mod presets;
 mod projector;
 mod tower;
 
+pub use bunny::BunnyConfig;
 pub(crate) use bunny::vision_tower_name;
-pub use bunny::{BunnyConfig, PartParameters};
 pub use decoder::{BlockOrder, DecoderConfig, MlpKind, NormKind};
 pub use error::ConfigError;
 pub use families::Family;
 pub use fields::Fields;
+pub use flops::{Learning, Workload};
 pub use projector::{ProjectorConfig, ProjectorKind};
 pub use tower::{EvaClipConfig, SiglipConfig, VisionConfig};

@@ -48,20 +48,27 @@ pub enum Error {
         /// The tower that the configuration names.
         tower: String,
     },
-    /// A prompt and the answer asked for are longer than the model's positions.
+    /// A prompt leaves the model no room for an answer.
     #[error(
-        "the prompt takes {prompt} positions ({pictures} of them pictures') and the answer up to \
-         {answer}, more than the model's {context}: shorten the conversation or the answer"
+        "the prompt takes {prompt} positions ({pictures} of them pictures'), and the model has {context} \
+         for it and the answer: shorten the conversation"
     )]
     TooLong {
         /// Positions of the prompt, pictures expanded.
         prompt: usize,
         /// Positions of its pictures.
         pictures: usize,
-        /// Positions asked for the answer.
-        answer: usize,
         /// Positions the model has.
         context: usize,
+    },
+    /// A model's scores are infinite, or no numbers.
+    #[error(
+        "the scores of the token at place {place} are not all finite numbers: the weights are damaged, or \
+         too large for their number type: take another (`f32` holds all)"
+    )]
+    NotFinite {
+        /// The token's place in the text, a picture counting for one.
+        place: usize,
     },
     /// A prompt has neither words nor pictures.
     #[error("the prompt is empty: give it words or a picture")]

@@ -1,22 +1,29 @@
 //! Answers, token by token.
 //!
 //! [`Pipeline`] joins a model with its tokenizer and its image processor; [`Chat`] holds a
-//! conversation with it. Below them, [`Session`] keeps what a decoder has read, [`Sampler`] chooses
-//! tokens, and [`batch`] answers several prompts at once.
+//! conversation with it, [`batch`] answers several prompts at once, and [`score`](score()) tells how likely an
+//! answer is. All of them go through an [`Engine`], which runs the model for as many [`Sequence`]s as
+//! there are; a sequence chooses its tokens with a [`Sampler`] and knows when it has ended.
 
 pub mod batch;
 mod chat;
+mod engine;
 mod options;
+mod picture;
 mod pipeline;
+mod prompt;
 mod read;
 mod sampler;
 mod score;
-mod session;
+mod sequence;
 mod stop;
 
-pub use chat::{Answer, Chat, Timings};
+pub use chat::{Answer, Chat};
+pub use engine::{Engine, EngineOptions, Finished, Reuse, SequenceId, Timings, Update};
 pub use options::{FinishReason, GenerationOptions};
+pub use picture::Picture;
 pub use pipeline::Pipeline;
+pub use prompt::Prompt;
 pub use sampler::Sampler;
 pub use score::{TokenScore, score};
-pub use session::{Picture, Session};
+pub use sequence::{Event, Sequence, TokenLogProbability};

@@ -44,7 +44,7 @@
 //! be called one by one. Its sizes come from a [`BunnyConfig`]; [`presets`](config::presets) has the published ones.
 //!
 //! ```
-//! use bunny_core::{Bunny, checkpoint::Precision, input::image::ImageProcessor, nn::Mode};
+//! use bunny_core::{Bunny, checkpoint::Precision, input::image::ImageProcessor};
 //! use bunny_core::config::{VisionConfig, presets::Preset};
 //! use burn_flex::Flex;
 //!
@@ -63,7 +63,7 @@
 //! let pixels = processor.process(&image::RgbImage::new(640, 480));
 //! let embeds = model.encode_pictures(&[&pixels], &device);
 //! assert_eq!(embeds.dims(), [1, 729, 2560]); // [pictures, tokens, hidden]
-//! let hidden = model.forward(embeds, &[], None, &Mode::INFERENCE);
+//! let hidden = model.forward(embeds);
 //! assert_eq!(model.last_logits(hidden).dims(), [1, 100]); // [batch, vocab]
 //! ```
 //!
@@ -71,11 +71,12 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`generate`] | answers: conversations, single prompts, batches, scores |
+//! | [`generate`] | answers: conversations, batches, scores, and the engine under them |
 //! | [`checkpoint`] | reading and writing models: safetensors, torch's pickles, LoRA, the hub |
 //! | [`model`] | the model and its parts: [`tower`](model::tower), projector, [`decoder`](model::decoder) |
 //! | [`input`] | pictures and words on their way in: [`image`](input::image), [`tokenizer`](input::tokenizer), [`conversation`](input::conversation) |
-//! | [`nn`] | the layers, and the kernels behind them |
+//! | [`nn`] | the layers |
+//! | [`ops`] | what the layers compute, and the kernels behind it |
 //! | [`config`] | what `config.json` says; the published sizes ([`presets`](config::presets)) |
 //!
 //! # Backends
@@ -93,6 +94,7 @@ pub mod generate;
 pub mod input;
 pub mod model;
 pub mod nn;
+pub mod ops;
 
 pub use config::{BunnyConfig, ConfigError, Fields};
 pub use error::Error;

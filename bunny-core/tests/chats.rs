@@ -11,7 +11,9 @@ use std::{
 use bunny_core::{
     Error,
     checkpoint::{ModelSource, Precision},
-    generate::{Answer, Chat, FinishReason, GenerationOptions, Pipeline, batch},
+    generate::{
+        Answer, Chat, FinishReason, GenerationOptions, Picture, Pipeline, Prompt, batch, score,
+    },
     input::{
         conversation::{Conversation, Message, Template},
         image::{DecodeOptions, decode_file},
@@ -44,7 +46,7 @@ fn options() -> GenerationOptions {
 }
 
 fn ask(
-    chat: &mut Chat<'_, Flex>,
+    chat: &mut Chat<Flex>,
     question: &str,
     pictures: &[RgbImage],
 ) -> Result<(Vec<u32>, String), Error> {
@@ -169,18 +171,141 @@ fn a_prompt_without_anything_is_refused() {
     assert!(matches!(error, Error::EmptyPrompt), "{error}");
     ask(&mut chat, "", &[picture("wide.png")]).unwrap();
 
-    let prompt = |tokens| batch::Prompt::<Flex> {
+    let prompt = |tokens| Prompt::<Flex> {
         tokens,
         pictures: Vec::new(),
     };
-    let (model, device) = (&pipeline.model, &pipeline.device);
-    for mut prompts in [
+    for prompts in [
         vec![prompt(vec![])],
         vec![prompt(vec![Token::Text(1)]), prompt(vec![])],
     ] {
-        let error = batch::generate(model, &mut prompts, &options(), None, device).unwrap_err();
+        let error = batch::generate(&pipeline, prompts, &options()).unwrap_err();
         assert!(matches!(error, Error::EmptyPrompt), "{error}");
     }
-    let error = model.embed(&[], Vec::new()).unwrap_err();
+    let error = pipeline.model.embed(&[], Vec::new()).unwrap_err();
     assert!(matches!(error, Error::EmptyPrompt), "{error}");
+}
+
+/// Questions of unequal lengths, with pictures and without.
+fn prompts(pipeline: &Pipeline<Flex>) -> Vec<Prompt<Flex>> {
+    let asked = [
+        ("What is this?", Some("wide.png")),
+        ("And what is in the second picture of the two?", None),
+        ("What?", Some("tall.png")),
+    ];
+    let prompt = |(question, shown): (&str, Option<&str>)| {
+        let shown = shown.map(picture);
+        let message = shown
+            .iter()
+            .fold(Message::user(question), |message, _| message.with_picture());
+        let mut conversation = Conversation::new(pipeline.template);
+        conversation.push(message).unwrap();
+        let encoded = pipeline.tokenizer.encode(&conversation.segments(true));
+        let pixels = shown.map(|picture| pipeline.image_processor.process(&picture));
+        Prompt {
+            tokens: encoded.unwrap().tokens,
+            pictures: pixels.map(Picture::new).into_iter().collect(),
+        }
+    };
+    asked.map(prompt).to_vec()
+}
+
+#[test]
+fn stop_texts_penalties_and_seeds_work_in_batches_as_alone() {
+    let pipeline = pipeline();
+    let plain = batch::generate(&pipeline, prompts(&pipeline), &options()).unwrap();
+    // A piece of what the first one says, and nobody else needs to say.
+    let said = plain[0].sequence.text();
+    let middle = said.char_indices().nth(said.chars().count() / 2).unwrap().0;
+    let stop: String = said[middle..].chars().take(2).collect();
+    let stopping = GenerationOptions {
+        stop: vec![stop.clone()],
+        ..options()
+    };
+    let drawn = GenerationOptions {
+        temperature: 0.8,
+        top_p: 0.9,
+        seed: 3,
+        repetition_penalty: 1.2,
+        frequency_penalty: 0.3,
+        ..options()
+    };
+    for options in [stopping, drawn] {
+        let together = batch::generate(&pipeline, prompts(&pipeline), &options).unwrap();
+        for (prompt, together) in prompts(&pipeline).into_iter().zip(&together) {
+            let alone = batch::generate(&pipeline, vec![prompt], &options).unwrap();
+            let (alone, together) = (&alone[0].sequence, &together.sequence);
+            assert_eq!(alone.ids(), together.ids());
+            assert_eq!(alone.text(), together.text());
+            assert_eq!(alone.finish(), together.finish());
+        }
+        let first = &together[0].sequence;
+        match options.stop.is_empty() {
+            false => {
+                assert_eq!(first.finish(), Some(FinishReason::Stop));
+                let before = said.find(&stop).unwrap();
+                assert_eq!(first.text(), &said[..before], "up to `{stop}`");
+            }
+            true => assert_ne!(first.ids(), plain[0].sequence.ids(), "it was drawn"),
+        }
+    }
+}
+
+#[test]
+fn log_probabilities_of_an_answer_are_those_of_its_score() {
+    let pipeline = pipeline();
+    let options = GenerationOptions {
+        log_probabilities: Some(3),
+        ..options()
+    };
+    for prompt in prompts(&pipeline) {
+        let answer = batch::generate(&pipeline, vec![prompt.clone()], &options).unwrap();
+        let answer = &answer[0].sequence;
+        let mut whole = prompt.clone();
+        whole
+            .tokens
+            .extend(answer.ids().iter().map(|id| Token::Text(*id)));
+        let places: Vec<usize> = (prompt.tokens.len()..whole.tokens.len()).collect();
+        let scores = score(&pipeline.model, whole, &places, &pipeline.device).unwrap();
+        assert_eq!(scores.len(), answer.ids().len());
+        assert_eq!(answer.log_probabilities().len(), answer.ids().len());
+        for (found, score) in answer.log_probabilities().iter().zip(scores) {
+            assert_eq!(found.id, score.id);
+            let off = (found.log_probability - score.log_probability).abs();
+            assert!(off < 1e-4, "{found:?} {score:?}");
+            // Greedy: the first of the likeliest is the one that was taken.
+            assert_eq!(found.top.len(), 3);
+            assert_eq!(found.top[0], (found.id, found.log_probability));
+            assert!(found.top.is_sorted_by(|a, b| a.1 >= b.1));
+        }
+    }
+}
+
+#[test]
+fn an_answer_may_be_asked_to_be_longer_than_there_are_positions() {
+    let pipeline = pipeline();
+    let context = pipeline.model.config().decoder.max_position_embeddings;
+    let options = GenerationOptions {
+        max_new_tokens: 100_000,
+        // Never the end of text.
+        logit_bias: vec![(pipeline.end_of_text().unwrap(), f32::MIN)],
+        ..Default::default()
+    };
+    let mut chat = pipeline.chat();
+    let go_on = |_: &str| ControlFlow::Continue(());
+    let answer = chat.ask("What is this?", &[picture("wide.png")], &options, go_on);
+    let answer = answer.unwrap();
+    let positions = pipeline.model.positions(&answer.prompt_tokens);
+    assert_eq!(answer.finish, FinishReason::Length);
+    assert_eq!(answer.ids.len(), context - positions);
+    // Now the conversation itself has no room.
+    let before = chat.conversation().clone();
+    let error = chat
+        .ask("And what else?", &[], &options, go_on)
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::TooLong { prompt, context: found, .. } if prompt >= found && found == context),
+        "{error}"
+    );
+    assert_eq!(*chat.conversation(), before);
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bunny_core::input::image::{DecodeOptions, decode};
+use serde_json::Value;
 
 /// Counts what is allocated now, and the most there was.
 struct Counting;
@@ -72,6 +73,19 @@ fn damage(whole: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// JPEG files of every kind, some of them damaged as they are.
+fn jpegs(folder: &Path) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let entries = fs::read(folder.join("jpegs.json")).unwrap();
+    let entries: Vec<Value> = serde_json::from_slice(&entries).unwrap();
+    let bytes = fs::read(folder.join("jpegs.bin")).unwrap();
+    let mut at = 0;
+    entries.into_iter().map(move |entry| {
+        let from = at;
+        at += entry["length"].as_u64().unwrap() as usize;
+        (entry["name"].to_string(), bytes[from..at].to_vec())
+    })
+}
+
 #[test]
 fn damaged_files_neither_panic_nor_take_memory_beyond_the_limit() {
     const EACH: usize = 400;
@@ -82,30 +96,30 @@ fn damaged_files_neither_panic_nor_take_memory_beyond_the_limit() {
     // Eight bytes a pixel while decoding and three of the result, twice over for a copy, and what
     // decoders keep whatever the size: tables, windows, 65,535 rows of a TIFF with a strip each.
     let allowed = (8 + 3) * 2 * (1 << 18) + (24 << 20);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures/files");
-    let mut paths: Vec<_> = fs::read_dir(folder)
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures");
+    let mut paths: Vec<_> = fs::read_dir(folder.join("files"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
     paths.sort();
+    let mut files: Vec<(String, Vec<u8>, usize)> = paths
+        .iter()
+        .map(|path| (path.display().to_string(), fs::read(path).unwrap(), EACH))
+        .collect();
+    files.extend(jpegs(&folder).map(|(name, whole)| (name, whole, EACH / 8)));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut tried, mut decoded, mut most) = (0, 0, 0);
-    for path in paths {
-        let whole = fs::read(&path).unwrap();
-        for _ in 0..EACH {
+    for (name, whole, times) in files {
+        for _ in 0..times {
             let bytes = damage(&whole, &mut random);
             let before = NOW.load(Ordering::Relaxed);
             MOST.store(before, Ordering::Relaxed);
             let outcome = std::panic::catch_unwind(|| decode(&bytes, options).is_ok());
             let taken = MOST.load(Ordering::Relaxed) - before;
             let Ok(outcome) = outcome else {
-                panic!("{}: panicked on {bytes:?}", path.display())
+                panic!("{name}: panicked on {bytes:?}")
             };
-            assert!(
-                taken <= allowed,
-                "{}: took {taken} bytes for {bytes:?}",
-                path.display()
-            );
+            assert!(taken <= allowed, "{name}: took {taken} bytes for {bytes:?}");
             most = most.max(taken);
             decoded += usize::from(outcome);
             tried += 1;

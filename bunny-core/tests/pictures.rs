@@ -115,9 +115,23 @@ fn lossy_files_decode_close_to_pillow() {
         let name = text(entry, "name");
         let (largest, mean) = difference(entry, &expected);
         println!("{name}: largest difference {largest}, mean {mean:.4}");
-        // Pillow's libjpeg-turbo and libwebp round otherwise than the decoders here.
+        // Pillow's libwebp rounds otherwise than the decoder here.
         assert!(largest <= 4 && mean < 0.5, "{name}: {largest} {mean}");
     }
+}
+
+#[test]
+fn photographs_decode_as_in_pillow() {
+    let expected = bytes("decoded.bin");
+    let mut count = 0;
+    for entry in entries("decoded.json") {
+        let name = text(&entry, "name");
+        if name.ends_with(".jpg") {
+            assert_eq!(difference(&entry, &expected).0, 0, "{name}");
+            count += 1;
+        }
+    }
+    assert!(count >= 14, "{count}");
 }
 
 #[test]

@@ -212,10 +212,10 @@ impl Comparison {
         let pictures = Pictures::new(suite.folder());
         let mut body = String::new();
         // Writing to a String cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             body,
             "<p>{} questions: {} right with both, {} with {} alone, {} with {} alone, {} with neither; \
-             McNemar's exact test p = {:.4}</p>\n",
+             McNemar's exact test p = {:.4}</p>",
             self.paired,
             self.both_right,
             self.only_a,

@@ -4,6 +4,7 @@
 mod amx;
 mod backward;
 mod block;
+mod cached;
 mod decode;
 mod forward;
 #[cfg(test)]
@@ -11,8 +12,14 @@ mod tests;
 
 use crate::parallel;
 use crate::scratch::Shared;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Level;
 
 pub use backward::AttentionGradient;
+pub use cached::{
+    CachedBlockMut, CachedBlocks, CachedSequence, CachedShape, decode_attention, gather_heads,
+    keep_rows, prefill_attention,
+};
 
 /// Sizes of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +240,14 @@ impl AttentionShape {
     }
 }
 
+/// Whether [`attention`] of many queries may run on tile registers (AMX), when it may round.
+pub fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return Level::current() == Level::Tiles;
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// `out = softmax(q · kᵀ · scale + mask) · v`, for every head, in `f32`.
 ///
 /// `lse`, when given, gets the logarithm of each query's sum of exponentials, `[batch, query_heads, query_len]`, which
@@ -309,6 +324,7 @@ pub fn attention(
 }
 
 /// Some queries of one head: what a task computes.
+#[derive(Clone, Copy)]
 struct Queries<'a> {
     call: &'a Call<'a>,
     batch: usize,

@@ -41,13 +41,15 @@ pub use activation::{
 };
 pub use adamw::{AdamStep, adamw};
 pub use attention::{
-    AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView, attention,
+    AttentionGradient, AttentionMask, AttentionShape, AttentionStrides, AttentionView,
+    CachedBlockMut, CachedBlocks, CachedSequence, CachedShape, attention, decode_attention,
+    gather_heads, has_tiles, keep_rows, prefill_attention,
 };
 pub use cross_entropy::{IGNORED, cross_entropy, cross_entropy_with_gradient};
 pub use linear::{
     WeightRef, has_bf16_dot, linear, linear_backward_bias, linear_backward_input,
     linear_backward_input_bf16_dot, linear_backward_weight, linear_backward_weight_bf16_dot,
-    linear_bf16_dot,
+    linear_bf16_dot, linear_packed, linear_streamed,
 };
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use orthogonal::{NewtonSchulz, orthogonal};

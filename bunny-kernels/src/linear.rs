@@ -65,6 +65,45 @@ pub fn linear(
         });
 }
 
+/// [`linear`] in the order of its sums that a single row has, however many rows there are: a row's
+/// result is the same to the bit, whatever stands beside it.
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_streamed(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    rows: usize,
+    inner: usize,
+    out: usize,
+) {
+    with_elements!(w, w => stream(x, w, bias, y, rows, inner, out));
+}
+
+/// [`linear`] in the order of its sums that many rows have, however few there are: a row's result is
+/// the same to the bit, whatever stands beside it. `rounds` as in [`linear_bf16_dot`].
+///
+/// # Panics
+/// When the lengths do not agree with `rows`, `inner` (in) and `out`.
+pub fn linear_packed(
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    (rows, inner, out): (usize, usize, usize),
+    rounds: bool,
+) {
+    with_elements!(w, w => {
+        let product = forward(x, w, bias, rows, inner, out);
+        match rounds {
+            true => product.compute::<true>(y),
+            false => product.compute::<false>(y),
+        }
+    });
+}
+
 pub(crate) fn forward<'a, E>(
     x: &'a [f32],
     w: &'a [E],
@@ -324,6 +363,45 @@ mod tests {
             &brain.iter().map(|w| w.to_f32()).collect::<Vec<_>>(),
             "bf16",
         );
+    }
+
+    #[test]
+    fn a_rows_product_is_the_same_bits_in_any_company() {
+        at_every_level(2, || {
+            for (rows, inner, out) in SHAPES {
+                let (x, w, bias) = (noise(rows * inner, 1), noise(out * inner, 2), noise(out, 3));
+                for_each_type(&w, |w, rounded, kind| {
+                    let place = format!("{rows} {inner} {out} {kind}");
+                    let expected = product(
+                        (rows, inner, out),
+                        |i, p| x[i * inner + p],
+                        |p, j| rounded[j * inner + p],
+                    );
+                    let expected: Vec<f64> = expected
+                        .iter()
+                        .enumerate()
+                        .map(|(at, sum)| sum + f64::from(bias[at % out]))
+                        .collect();
+                    let of_rows = |x: &[f32], packed: bool| {
+                        let (rows, bias) = (x.len() / inner, Some(&bias[..]));
+                        let mut y = vec![f32::NAN; rows * out];
+                        match packed {
+                            true => linear_packed(x, w, bias, &mut y, (rows, inner, out), false),
+                            false => linear_streamed(x, w, bias, &mut y, rows, inner, out),
+                        }
+                        y
+                    };
+                    for packed in [false, true] {
+                        let together = of_rows(&x, packed);
+                        assert_close(&together, &expected, TOLERANCE, &place);
+                        for some in [1, 13] {
+                            let apart = x.chunks(some * inner).flat_map(|x| of_rows(x, packed));
+                            assert!(together.iter().copied().eq(apart), "{place} {some}");
+                        }
+                    }
+                });
+            }
+        });
     }
 
     #[test]

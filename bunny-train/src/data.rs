@@ -2,14 +2,17 @@
 //! ahead of the step that takes them.
 //!
 //! ```text
-//! Steps: which records ─┐
-//! record → Sample → Batch → Feed → step
+//! StepPlan: which records ─────────┐
+//! record → Sample → Batch → DataLoader → step
 //! ```
 
 mod batch;
+mod dataset;
+mod instructions;
 mod left_out;
 mod loader;
 mod pairs;
+mod pictures;
 mod preflight;
 mod sample;
 mod step_plan;
@@ -17,10 +20,13 @@ mod texts;
 
 pub(crate) use batch::row_len;
 pub use batch::{Answer, Batch, Layout, Piece};
-pub use left_out::{LeftOut, Tally};
-pub use loader::{Dataset, Feed, Lesson, PicturePolicy, PictureProblem, Plan, Source};
+pub use dataset::{BatchInfo, Dataset};
+pub use instructions::InstructionDataset;
+pub use left_out::LeftOut;
+pub use loader::{BatchPlan, DataLoader};
 pub use pairs::{PairBatch, PairScan, Pairs};
+pub use pictures::Pictures;
 pub use preflight::Preflight;
-pub use sample::{IGNORE_INDEX, Sample, SampleError};
-pub use step_plan::Steps;
-pub use texts::{Rows, TextBatch, Texts};
+pub use sample::{IGNORE_INDEX, Sample};
+pub use step_plan::StepPlan;
+pub use texts::{PackedTexts, TextBatch, Texts};

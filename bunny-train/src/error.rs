@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use bunny_core::input::conversation::{ConversationError, Template};
+use bunny_core::{
+    ConfigError,
+    input::{
+        conversation::{ConversationError, Template},
+        image::ImageError,
+        tokenizer::TokenizerError,
+    },
+};
 use bunny_data::DataError;
 use bunny_weights::CheckpointError;
-
-use crate::{
-    data::{PictureProblem, SampleError},
-    reduce::ReduceError,
-};
 
 /// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -93,12 +95,6 @@ pub enum TrainError {
     /// A thread that prepares batches is gone.
     #[error("a thread that prepares batches has stopped without a word")]
     Worker,
-    /// There is no such template.
-    #[error("version: {source}")]
-    Template {
-        /// What the recipe says.
-        source: ConversationError,
-    },
     /// The tokenizer is not one that the template was made for.
     #[error(
         "template `{template}` is for tokenizers that add {}beginning of sequence, and this one \
@@ -153,6 +149,14 @@ pub enum TrainError {
         path: PathBuf,
         /// What is wrong with it, and the mend.
         problem: String,
+    },
+    /// Something has no form in JSON.
+    #[error("{what} cannot be written as JSON: {source}")]
+    Json {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
     },
     /// The system refused.
     #[error("{}: cannot {action}: {source}", path.display())]
@@ -213,4 +217,80 @@ impl TrainError {
             source,
         }
     }
+}
+
+impl From<ConfigError> for TrainError {
+    fn from(error: ConfigError) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+impl From<TokenizerError> for TrainError {
+    fn from(error: TokenizerError) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+/// What makes a record unfit to learn from.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SampleError {
+    /// Its turns are not those of a conversation.
+    #[error(transparent)]
+    Conversation(#[from] ConversationError),
+    /// Its text cannot be tokenised.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// It has no turn of the model.
+    #[error("there is no answer to learn")]
+    NoAnswer,
+    /// A turn of the model says nothing.
+    #[error("the answer in message {message} is empty")]
+    EmptyAnswer {
+        /// Which message, from 0.
+        message: usize,
+    },
+    /// It names other pictures than its turns have places for.
+    #[error("it has {slots} places for pictures and names {given} pictures")]
+    Pictures {
+        /// Places in its turns.
+        slots: usize,
+        /// Pictures it names.
+        given: usize,
+    },
+}
+
+/// Why a picture cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureProblem {
+    /// Nobody said where pictures are.
+    #[error("no image_folder is given")]
+    NoFolder,
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] DataError),
+    /// It cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] ImageError),
+}
+
+/// Why ranks could not agree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReduceError {
+    /// Another rank has stopped, so that there is nothing to wait for.
+    #[error("another rank has stopped; its own error says why")]
+    Aborted,
+    /// The ranks do not bring equally long buckets.
+    #[error("ranks bring buckets of {ours} and {theirs} numbers: do they train the same model?")]
+    Length {
+        /// Numbers in this rank's bucket.
+        ours: usize,
+        /// Numbers in another rank's.
+        theirs: usize,
+    },
+    /// NCCL is not there, or it or its device has failed.
+    #[error("NCCL: {0}")]
+    Nccl(String),
 }

@@ -3,7 +3,7 @@
 //! ## Inside
 //!
 //! A record becomes a [`Sample`](data::Sample), samples a [`Batch`](data::Batch); a
-//! [`Pass`](step::Pass) takes a batch through the model and back, and leaves
+//! [`ForwardBackward`](step::ForwardBackward) takes a batch through the model and back, and leaves
 //! [`Gradients`](step::Gradients) of what learns.
 #![recursion_limit = "256"]
 
@@ -18,9 +18,8 @@ pub mod report;
 pub mod run;
 pub mod stages;
 pub mod step;
-mod stored;
 #[cfg(test)]
 mod testing;
 pub mod trainable;
 
-pub use error::TrainError;
+pub use error::{PictureProblem, ReduceError, SampleError, TrainError};

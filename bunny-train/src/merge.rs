@@ -10,12 +10,12 @@ use std::{
 use bunny_core::checkpoint::ModelSource;
 use bunny_weights::{
     StoredDtype, StoredTensor, TensorFiles,
+    convert::{from_f32, to_f32},
     writer::{MAX_SHARD_SIZE, PlannedTensor, SIDE_FILES, copy_side_files, write_folder},
 };
-use burn::tensor::{bf16, f16};
 use serde_json::Value;
 
-use crate::{error::TrainError, stored::to_f32};
+use crate::error::TrainError;
 
 /// Folds what a LoRA run, or a pre-training, has learnt into the model it started from, and writes
 /// the whole as a checkpoint in `folder`.
@@ -91,35 +91,29 @@ pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>,
         })
         .collect();
     let written = write_folder(folder, &plan, MAX_SHARD_SIZE, |planned| {
+        let no_floats = |path: &Path| TrainError::Average {
+            problem: format!("`{}` holds no floats in {}", planned.name, path.display()),
+        };
         let tensors = opened
             .iter()
             .map(|(files, path, weight)| {
-                let stored = files.get(&planned.name);
-                let stored = stored.filter(|stored| piece(stored, 0..0).is_some());
-                stored
-                    .map(|stored| (stored, *weight as f32))
-                    .ok_or_else(|| TrainError::Average {
-                        problem: format!(
-                            "`{}` holds no floats in {}",
-                            planned.name,
-                            path.display()
-                        ),
-                    })
+                let stored = files.get(&planned.name).ok_or_else(|| no_floats(path))?;
+                Ok((stored, path, *weight as f32))
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, TrainError>>()?;
         let count: usize = planned.shape.iter().product();
         let mut bytes = Vec::with_capacity(count * planned.dtype.size());
         // In pieces: the largest table of an 8 B model takes 2 GB in f32 alone.
         for start in (0..count).step_by(PIECE) {
             let range = start..count.min(start + PIECE);
             let mut sum = vec![0f32; range.len()];
-            for (stored, weight) in &tensors {
-                let values = piece(stored, range.clone()).unwrap_or_default();
+            for (stored, path, weight) in &tensors {
+                let values = piece(stored, range.clone()).ok_or_else(|| no_floats(path))?;
                 sum.iter_mut()
                     .zip(values)
                     .for_each(|(sum, value)| *sum += weight * value);
             }
-            bytes.extend(narrowed(&sum, planned.dtype));
+            bytes.extend(from_f32(&sum, planned.dtype).ok_or_else(|| no_floats(last_path))?);
         }
         Ok::<_, TrainError>(bytes)
     })?;
@@ -152,27 +146,8 @@ const PIECE: usize = 1 << 22;
 /// Some of a tensor's numbers as f32; `None` when they are no floats.
 fn piece(stored: &StoredTensor, range: Range<usize>) -> Option<Vec<f32>> {
     let size = stored.dtype.size();
-    let bytes = stored.bytes.slice(range.start * size..range.end * size);
-    to_f32(&StoredTensor {
-        bytes,
-        ..stored.clone()
-    })
-}
-
-fn narrowed(values: &[f32], dtype: StoredDtype) -> Vec<u8> {
-    match dtype {
-        StoredDtype::F16 => values
-            .iter()
-            .flat_map(|value| f16::from_f32(*value).to_le_bytes())
-            .collect(),
-        StoredDtype::BF16 => values
-            .iter()
-            .flat_map(|value| bf16::from_f32(*value).to_le_bytes())
-            .collect(),
-        StoredDtype::F64 => values
-            .iter()
-            .flat_map(|value| f64::from(*value).to_le_bytes())
-            .collect(),
-        _ => crate::stored::le_bytes(values),
-    }
+    to_f32(
+        &stored.bytes[range.start * size..range.end * size],
+        stored.dtype,
+    )
 }

@@ -1,13 +1,12 @@
 //! AdamW and Muon with master weights in f32, whatever type the model holds what learns in.
 
+mod adamw;
+mod masters;
 pub mod muon;
 
 use std::collections::HashMap;
 
-use bunny_core::{
-    checkpoint::Precision,
-    nn::kernel::{self, AdamStep},
-};
+use bunny_core::checkpoint::Precision;
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{
@@ -16,91 +15,18 @@ use burn::{
     },
 };
 
-use serde::{Deserialize, Serialize};
+pub use adamw::AdamWConfig;
+pub use masters::Masters;
 
 use crate::{
-    reduce::{Reduce, ReduceError},
+    error::ReduceError,
+    recipe::Optim,
+    reduce::Reduce,
     step::{Gradients, Slots},
-    trainable::{Learner, Part},
+    trainable::{Rates, Trainable},
 };
 
-/// What turns gradients into steps; transformers' `optim`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Optim {
-    /// AdamW for all that learns.
-    #[default]
-    #[serde(alias = "adamw_torch")]
-    Adamw,
-    /// Muon for the matrices of layers and projector, AdamW for all else.
-    Muon,
-}
-
-/// The constants of AdamW; the defaults are the reference's.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWConfig {
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Decoupled decay of matrices, times the learning rate, a step.
-    pub weight_decay: f64,
-}
-
-impl Default for AdamWConfig {
-    fn default() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-        }
-    }
-}
-
-/// Learning rates, of one step or at their highest.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rates {
-    /// Of the language model and its adapters.
-    pub language: f64,
-    /// Of the projector.
-    pub projector: f64,
-    /// Of an unfrozen vision tower.
-    pub tower: f64,
-}
-
-impl Rates {
-    /// The same for all.
-    pub const fn uniform(rate: f64) -> Self {
-        Self {
-            language: rate,
-            projector: rate,
-            tower: rate,
-        }
-    }
-
-    /// All of them `factor` times.
-    pub fn scaled(self, factor: f64) -> Self {
-        Self {
-            language: factor * self.language,
-            projector: factor * self.projector,
-            tower: factor * self.tower,
-        }
-    }
-
-    /// That of a part of the model.
-    pub const fn of(self, part: Part) -> f64 {
-        match part {
-            Part::Language | Part::Lora => self.language,
-            Part::Projector => self.projector,
-            Part::Tower => self.tower,
-        }
-    }
-}
-
-/// What the optimizer knows of one learner.
+/// What the optimizer knows of one trainable.
 #[derive(Debug, Clone)]
 pub struct State<B: Backend> {
     /// The weights that small steps add up in, flat, f32.
@@ -122,7 +48,7 @@ pub struct Moments<B: Backend> {
     pub updates: u64,
 }
 
-/// How one learner steps.
+/// How one trainable steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     /// As `torch.optim.AdamW` does.
@@ -132,8 +58,8 @@ enum Rule {
 }
 
 impl Rule {
-    fn of(optim: Optim, learner: &Learner) -> Self {
-        match (optim, learner.matrix_of_layer()) {
+    fn of(optim: Optim, trainable: &Trainable) -> Self {
+        match (optim, trainable.matrix_of_layer()) {
             (Optim::Muon, Some(shape)) => Self::Muon(shape),
             _ => Self::AdamW,
         }
@@ -146,7 +72,7 @@ pub struct Optimizer<B: Backend> {
     config: AdamWConfig,
     /// Muon multiplies in bf16.
     rounds: bool,
-    /// In the order of the learners.
+    /// In the order of the trainables.
     states: Vec<State<B>>,
 }
 
@@ -168,7 +94,7 @@ impl<B: Backend> Optimizer<B> {
         config: AdamWConfig,
         precision: Precision,
         model: &impl Module<A>,
-        learners: &[Learner],
+        trainables: &[Trainable],
     ) -> Self {
         struct Masters<B: Backend> {
             slots: Slots,
@@ -185,17 +111,20 @@ impl<B: Backend> Optimizer<B> {
         }
 
         let mut masters = Masters {
-            slots: Slots::new(learners),
+            slots: Slots::new(trainables),
             found: HashMap::new(),
         };
         model.visit(&mut masters);
-        let states = learners.iter().enumerate().filter_map(|(slot, learner)| {
-            Some(State {
-                master: masters.found.remove(&slot)?,
-                moments: None,
-                rule: Rule::of(optim, learner),
-            })
-        });
+        let states = trainables
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, trainable)| {
+                Some(State {
+                    master: masters.found.remove(&slot)?,
+                    moments: None,
+                    rule: Rule::of(optim, trainable),
+                })
+            });
         Self {
             config,
             rounds: precision.weights == DType::BF16,
@@ -203,7 +132,7 @@ impl<B: Backend> Optimizer<B> {
         }
     }
 
-    /// What is known of each learner, in their order.
+    /// What is known of each trainable, in their order.
     pub fn states(&self) -> &[State<B>] {
         &self.states
     }
@@ -215,7 +144,7 @@ impl<B: Backend> Optimizer<B> {
 
     /// One step along `gradients`, which are the same on every rank, `scale` times.
     ///
-    /// A learner without a gradient takes a step by its moments, as if the gradient were zero; one
+    /// A trainable without a gradient takes a step by its moments, as if the gradient were zero; one
     /// that has never had any stays as it is, and so does a matrix that Muon moves.
     ///
     /// # Errors
@@ -225,18 +154,18 @@ impl<B: Backend> Optimizer<B> {
         gradients: Gradients<B>,
         scale: f64,
         rates: Rates,
-        learners: &[Learner],
-        reduce: &dyn Reduce,
+        trainables: &[Trainable],
+        reduce: &dyn Reduce<B>,
     ) -> Result<(), ReduceError> {
-        let step_of = |learner: &Learner| {
-            let rate = rates.of(learner.parameter.part);
-            let decay = match learner.decayed {
+        let step_of = |trainable: &Trainable| {
+            let rate = rates.of(trainable.parameter.part);
+            let decay = match trainable.decayed {
                 true => 1.0 - rate * self.config.weight_decay,
                 false => 1.0,
             };
             Step { scale, rate, decay }
         };
-        let steps: Vec<Step> = learners.iter().map(step_of).collect();
+        let steps: Vec<Step> = trainables.iter().map(step_of).collect();
         let mut turns = Vec::new();
         for (slot, gradient) in gradients.into_sums().enumerate() {
             let state = &mut self.states[slot];
@@ -293,59 +222,5 @@ impl<B: Backend> State<B> {
     /// Whether its moments have a second one.
     pub(crate) fn has_second(&self) -> bool {
         self.rule == Rule::AdamW
-    }
-
-    fn adamw(&mut self, gradient: Option<Tensor<B, 1>>, step: Step, config: &AdamWConfig) {
-        let zeros = || self.master.zeros_like();
-        let (first, second, updates) = match (self.moments.take(), &gradient) {
-            (None, None) => return,
-            (None, Some(_)) => (zeros(), None, 0),
-            (Some(old), _) => (old.first, old.second, old.updates),
-        };
-        let second = second.unwrap_or_else(zeros);
-        let gradient = gradient.unwrap_or_else(zeros);
-        let updates = updates + 1;
-        let AdamWConfig { beta1, beta2, .. } = *config;
-        let bias = |beta: f64| 1.0 - beta.powf(updates as f64);
-        let step = AdamStep {
-            scale: step.scale,
-            beta1,
-            beta2,
-            decay: step.decay,
-            rate: step.rate / bias(beta1),
-            root: bias(beta2).sqrt().recip(),
-            epsilon: config.epsilon,
-        };
-        let master = self.master.clone();
-        let [first, second, master] = kernel::adamw(step, gradient, first, second, master);
-        self.master = master;
-        self.moments = Some(Moments {
-            first,
-            second: Some(second),
-            updates,
-        });
-    }
-
-    /// Takes a gradient, `scale` times, into the momentum, and gives Nesterov's: where the same gradient
-    /// would take it once more.
-    fn gather(&mut self, gradient: Tensor<B, 1>, scale: f64) -> Tensor<B, 1> {
-        let share = gradient * (scale * (1.0 - muon::MOMENTUM));
-        let (first, updates) = match self.moments.take() {
-            Some(old) => (old.first * muon::MOMENTUM + share.clone(), old.updates),
-            None => (share.clone(), 0),
-        };
-        self.moments = Some(Moments {
-            first: first.clone(),
-            second: None,
-            updates: updates + 1,
-        });
-        first * muon::MOMENTUM + share
-    }
-
-    fn move_along(&mut self, direction: Tensor<B, 1>, step: Step) {
-        if let Rule::Muon(shape) = self.rule {
-            let rate = step.rate * muon::rate_factor(shape);
-            self.master = self.master.clone() * step.decay - direction * rate;
-        }
     }
 }

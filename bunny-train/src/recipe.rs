@@ -24,6 +24,7 @@ mod bunny;
 mod contrastive;
 mod keys;
 mod language;
+mod named;
 mod training;
 
 use std::{
@@ -35,14 +36,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use bunny::{LossAverage, StageRecipe};
+pub use bunny::{BunnyRecipe, LossAverage};
 pub use contrastive::{ContrastiveRecipe, TextSizes, VisionSizes};
 pub use language::{LanguageRecipe, PhiSizes};
-pub use training::{Reporter, TrainingArguments};
+pub use training::{Optim, PicturePolicy, Reporter, SchedulerKind, TrainingArguments};
 
 use keys::{Fault, Keys, nearest, unknown_key};
 
-use crate::trainable::Learns;
+use crate::trainable::TrainableParts;
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT_VERSION: i64 = 1;
@@ -89,21 +90,21 @@ impl fmt::Display for StageKind {
 
 /// The keys of a stage of any kind.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Stage {
+pub enum StageRecipe {
     /// `[language]`.
     Language(LanguageRecipe),
     /// `[contrastive]`.
     Contrastive(ContrastiveRecipe),
     /// `[pretrain]` or `[finetune]`.
-    Bunny(StageRecipe),
+    Bunny(BunnyRecipe),
 }
 
-impl Stage {
+impl StageRecipe {
     fn keys(kind: StageKind) -> Vec<String> {
         match kind {
             StageKind::Language => LanguageRecipe::keys(),
             StageKind::Contrastive => ContrastiveRecipe::keys(),
-            StageKind::Pretrain | StageKind::Finetune => StageRecipe::keys(),
+            StageKind::Pretrain | StageKind::Finetune => BunnyRecipe::keys(),
         }
     }
 
@@ -120,7 +121,7 @@ impl Stage {
                 Self::Contrastive(stage)
             }
             StageKind::Pretrain | StageKind::Finetune => {
-                let mut stage = StageRecipe::from_table(table)?;
+                let mut stage = BunnyRecipe::from_table(table)?;
                 stage.fill(kind);
                 stage.check()?;
                 Self::Bunny(stage)
@@ -155,7 +156,7 @@ pub struct Recipe {
     /// Where it was read from.
     pub origin: PathBuf,
     /// The stages it has, in order.
-    pub stages: Vec<(StageKind, Stage)>,
+    pub stages: Vec<(StageKind, StageRecipe)>,
 }
 
 /// Why a recipe cannot be followed.
@@ -198,7 +199,7 @@ pub enum RecipeError {
     },
     /// An override is for a stage that there is not.
     #[error("there is no stage `{stage}`; the nearest known one is `{nearest}`")]
-    Stage {
+    StageRecipe {
         /// What was given.
         stage: String,
         /// What it was most likely meant to be.
@@ -245,7 +246,7 @@ impl FromStr for Override {
             None => (None, name.trim()),
             Some((stage, key)) => {
                 let known = StageKind::ALL.into_iter().find(|kind| kind.name() == stage);
-                let unknown = || RecipeError::Stage {
+                let unknown = || RecipeError::StageRecipe {
                     stage: stage.to_owned(),
                     nearest: nearest(stage, &StageKind::ALL.map(StageKind::name))
                         .unwrap_or_default(),
@@ -341,7 +342,7 @@ impl Recipe {
             ));
         }
         let stages = stages.into_iter().map(|(kind, own)| {
-            let known = Stage::keys(kind);
+            let known = StageRecipe::keys(kind);
             let mut all = table.clone();
             all.retain(|key, _| known.iter().any(|known| known == key));
             all.extend(own);
@@ -351,7 +352,7 @@ impl Recipe {
                     change.apply(&mut all);
                 }
             }
-            let stage = Stage::from_table(kind, all)
+            let stage = StageRecipe::from_table(kind, all)
                 .and_then(|stage| check_sources(kind, stage, &kinds))
                 .map_err(|(place, problem)| field(&format!("{kind}{place}"), problem))?;
             Ok((kind, stage))
@@ -379,18 +380,18 @@ impl Recipe {
         let tower = made(StageKind::Contrastive);
         let pretrain = made(StageKind::Pretrain);
         let is_whole = self.stages.iter().any(|(kind, stage)| match stage {
-            Stage::Bunny(stage) => {
-                *kind == StageKind::Pretrain && stage.learns() != Learns::PRETRAIN
+            StageRecipe::Bunny(stage) => {
+                *kind == StageKind::Pretrain && stage.trainable_parts() != TrainableParts::PRETRAIN
             }
             _ => false,
         });
         for (kind, stage) in &mut self.stages {
             match stage {
-                Stage::Language(_) => {}
-                Stage::Contrastive(stage) => {
+                StageRecipe::Language(_) => {}
+                StageRecipe::Contrastive(stage) => {
                     stage.tokenizer = stage.tokenizer.take().or_else(|| language.clone());
                 }
-                Stage::Bunny(stage) => {
+                StageRecipe::Bunny(stage) => {
                     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
                     if let (true, Some(language)) = (stage.model_name_or_path.is_empty(), &language)
                     {
@@ -428,7 +429,10 @@ impl Recipe {
 
 /// Keys above the stages, and overrides for all of them, are known to a stage at least.
 fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> Result<(), Fault> {
-    let keys: Vec<String> = kinds.iter().flat_map(|kind| Stage::keys(*kind)).collect();
+    let keys: Vec<String> = kinds
+        .iter()
+        .flat_map(|kind| StageRecipe::keys(*kind))
+        .collect();
     let stages = StageKind::ALL.iter().map(|kind| kind.name());
     let known: Vec<&str> = keys.iter().map(String::as_str).chain(stages).collect();
     let shared = overrides.iter().filter(|change| change.stage.is_none());
@@ -440,8 +444,12 @@ fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> R
 }
 
 /// What a stage starts from is named, or made by an earlier stage.
-fn check_sources(kind: StageKind, stage: Stage, kinds: &[StageKind]) -> Result<Stage, Fault> {
-    if let Stage::Bunny(bunny) = &stage
+fn check_sources(
+    kind: StageKind,
+    stage: StageRecipe,
+    kinds: &[StageKind],
+) -> Result<StageRecipe, Fault> {
+    if let StageRecipe::Bunny(bunny) = &stage
         && bunny.lora_enable
         && kind == StageKind::Pretrain
         && kinds.contains(&StageKind::Finetune)
@@ -459,10 +467,10 @@ fn check_sources(kind: StageKind, stage: Stage, kinds: &[StageKind]) -> Result<S
         ))
     };
     match &stage {
-        Stage::Bunny(bunny) if bunny.model_name_or_path.is_empty() => {
+        StageRecipe::Bunny(bunny) if bunny.model_name_or_path.is_empty() => {
             missing("model_name_or_path", "the language model")
         }
-        Stage::Contrastive(contrastive) if contrastive.tokenizer.is_none() => {
+        StageRecipe::Contrastive(contrastive) if contrastive.tokenizer.is_none() => {
             missing("tokenizer", "a folder with a tokenizer")
         }
         _ => Ok(stage),

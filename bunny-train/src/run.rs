@@ -3,10 +3,12 @@
 
 pub mod checkpoint;
 pub mod events;
+mod job;
 pub mod metrics;
 mod ranks;
+mod stage;
 mod trainer;
 
-pub(crate) use ranks::on_ranks;
-pub use trainer::{Loss, Observer, Outcome, Run, Task};
-pub(crate) use trainer::{Trainer, keys_of};
+pub use job::Job;
+pub use stage::{Loss, Prepared, Stage, Task};
+pub use trainer::{Observer, Outcome};

@@ -3,15 +3,13 @@
 mod bunny;
 mod contrastive;
 mod language;
-mod output;
-mod setup;
 pub mod tokenizer;
 
-pub use bunny::Job;
-pub use contrastive::{
-    ContrastiveJob, ContrastiveStart, PoolingAttention, PoolingHead, SiglipPair, Table,
-    TextEmbeddings, TextEncoder, TextTower, sigmoid_loss,
+pub use bunny::{
+    BunnySetup, BunnyStage, InstructionTask, ModelPaths, PROJECTOR_WEIGHTS, SetupConfig,
 };
-pub use language::{LanguageJob, LanguageStart};
-pub use output::PROJECTOR_WEIGHTS;
-pub use setup::{Outline, Places, Start};
+pub use contrastive::{
+    ContrastiveSetup, ContrastiveStage, ContrastiveTask, PoolingAttention, PoolingHead, SiglipPair,
+    Table, TextEmbeddings, TextEncoder, TextTower, sigmoid_loss,
+};
+pub use language::{LanguageSetup, LanguageStage, NextTokenTask};

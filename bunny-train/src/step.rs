@@ -9,8 +9,8 @@ mod schedule;
 mod sums;
 
 pub use clip::{clip_factor, global_norm};
-pub use forward_backward::Pass;
-pub(crate) use forward_backward::Way;
-pub use gradients::{Gradients, Slots, collect, pull_back};
-pub use schedule::{Schedule, SchedulerKind};
-pub(crate) use sums::Sums;
+pub(crate) use forward_backward::DecoderInput;
+pub use forward_backward::ForwardBackward;
+pub use gradients::{Gradients, Slots, backward_from, collect};
+pub use schedule::Schedule;
+pub(crate) use sums::StepSums;

@@ -7,7 +7,7 @@ mod names;
 mod parts;
 pub(crate) mod warm_start;
 
-pub(crate) use init::redraw;
+pub(crate) use init::reinitialize;
 pub use lora::LoraConfig;
 pub use names::{NamedParameter, Part, decoder_parameters, parameters, walk};
-pub use parts::{Learner, Learns, prepare, thaw};
+pub use parts::{Rates, Trainable, TrainableParts, unfreeze, unfreeze_parts};

@@ -12,7 +12,7 @@ use bunny_core::{
 use bunny_train::{
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
     stages::SiglipPair,
-    trainable::thaw,
+    trainable::unfreeze,
 };
 use bunny_weights::TensorFiles;
 use burn::{
@@ -30,10 +30,7 @@ use serde_json::Value;
 
 type B = Autodiff<Flex>;
 
-static NAMES: NameTable = NameTable {
-    renames: &[],
-    unused: &[],
-};
+static NAMES: NameTable = NameTable::SAME;
 
 /// The gradients of a module's parameters.
 struct Found<'a, B: AutodiffBackend> {
@@ -134,7 +131,7 @@ fn loss_and_every_gradient_are_transformers() {
         .sum();
     let vocab_size = expected["vocab_size"].as_u64().unwrap() as usize;
     assert_eq!(recipe(&expected).parameters(vocab_size), counted as u64);
-    let (model, _) = thaw(model, parameters.clone(), Precision::F32);
+    let (model, _) = unfreeze(model, parameters.clone(), Precision::F32);
 
     let loss = loss(&folder, &model, DType::F32);
     let mut gradients = loss.backward();

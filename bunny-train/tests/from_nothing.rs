@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use bunny_core::{
@@ -17,12 +17,10 @@ use bunny_core::{
     generate::{GenerationOptions, Pipeline},
 };
 use bunny_train::{
-    TrainError,
-    data::PicturePolicy,
-    merge,
-    recipe::{Override, Recipe, Stage, StageKind},
-    run::{Observer, Outcome, checkpoint, metrics::METRICS_FILE},
-    stages::{ContrastiveJob, Job, LanguageJob, Places, Start},
+    TrainError, merge,
+    recipe::{Override, PicturePolicy, Recipe, StageKind, StageRecipe},
+    run::{Job, Observer, Outcome, Stage, checkpoint, metrics::METRICS_FILE},
+    stages::{BunnySetup, BunnyStage, ContrastiveStage, LanguageStage, ModelPaths},
 };
 use bunny_weights::StoredDtype;
 use burn::{backend::Autodiff, tensor::DType};
@@ -125,46 +123,37 @@ fn recipe(data: &Path, changes: &[&str]) -> Recipe {
 }
 
 /// Runs one stage as `bunny-cli train` does; with `stop_after`, until so many steps are taken.
-fn run(kind: StageKind, stage: &Stage, out: &Path, stop_after: Option<u64>) -> Outcome {
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
+fn run(kind: StageKind, recipe: &StageRecipe, out: &Path, stop_after: Option<u64>) -> Outcome {
+    let folder = out.join(kind.name());
+    match recipe.clone() {
+        StageRecipe::Language(recipe) => follow(LanguageStage { recipe }, folder, stop_after),
+        StageRecipe::Contrastive(recipe) => follow(ContrastiveStage { recipe }, folder, stop_after),
+        StageRecipe::Bunny(recipe) => {
+            let stage = BunnyStage {
+                kind,
+                paths: ModelPaths {
+                    model: PathBuf::from(&recipe.model_name_or_path),
+                    vision_tower: recipe.vision_tower.as_ref().map(PathBuf::from),
+                    projector: (kind == StageKind::Finetune).then(|| out.join("pretrain")),
+                    adapter: None,
+                },
+                recipe,
+            };
+            follow(stage, folder, stop_after)
+        }
+    }
+}
+
+fn follow(stage: impl Stage, folder: PathBuf, stop_after: Option<u64>) -> Outcome {
+    let mut job = Job::new(stage, folder);
+    job.resume = true;
+    let told = job.stop.clone();
     let mut watch = |line: &bunny_train::run::metrics::StepMetrics, _: u64| {
         told.store(Some(line.step) == stop_after, Ordering::Relaxed);
     };
     let observer: Observer<'_> = &mut watch;
-    let folder = out.join(kind.name());
-    let (resume, device) = (true, Default::default());
-    let outcome = match stage.clone() {
-        Stage::Language(recipe) => LanguageJob {
-            recipe,
-            folder,
-            resume,
-            stop,
-        }
-        .run::<B>(Precision::F32, &device, observer),
-        Stage::Contrastive(recipe) => ContrastiveJob {
-            recipe,
-            folder,
-            resume,
-            stop,
-        }
-        .run::<B>(Precision::F32, &device, observer),
-        Stage::Bunny(recipe) => Job {
-            kind,
-            places: Places {
-                model: PathBuf::from(&recipe.model_name_or_path),
-                vision_tower: recipe.vision_tower.as_ref().map(PathBuf::from),
-                projector: (kind == StageKind::Finetune).then(|| out.join("pretrain")),
-                adapter: None,
-            },
-            recipe,
-            folder,
-            resume,
-            stop,
-        }
-        .run::<B>(Precision::F32, &device, observer),
-    };
-    outcome.unwrap()
+    job.run::<B>(Precision::F32, &Default::default(), observer)
+        .unwrap()
 }
 
 /// All four stages, the last one with adapters, at two steps each.
@@ -184,16 +173,14 @@ fn tune_by_adapters(out: &Path) -> Recipe {
 }
 
 /// The stage that makes the tower.
-fn tower_job(recipe: &Recipe, out: &Path) -> ContrastiveJob {
-    let (kind, Stage::Contrastive(contrastive)) = &recipe.stages[1] else {
+fn tower_job(recipe: &Recipe, out: &Path) -> Job<ContrastiveStage> {
+    let (kind, StageRecipe::Contrastive(contrastive)) = &recipe.stages[1] else {
         panic!("the tower comes second");
     };
-    ContrastiveJob {
-        recipe: contrastive.clone(),
-        folder: out.join(kind.name()),
-        resume: true,
-        stop: Default::default(),
-    }
+    let recipe = contrastive.clone();
+    let mut job = Job::new(ContrastiveStage { recipe }, out.join(kind.name()));
+    job.resume = true;
+    job
 }
 
 /// Every file of a finished stage by its name, but for what depends on the clock or the place.
@@ -310,17 +297,17 @@ fn a_tuned_tower_beside_adapters_goes_into_the_merged_model() {
 fn an_adapter_to_start_from_brings_the_projector_that_learnt_beside_it() {
     let out = tempfile::tempdir().unwrap();
     let recipe = tune_by_adapters(out.path());
-    let Some((_, Stage::Bunny(finetune))) = recipe.stages.last() else {
+    let Some((_, StageRecipe::Bunny(finetune))) = recipe.stages.last() else {
         panic!("the last stage is a Bunny's own");
     };
-    let places = Places {
+    let paths = ModelPaths {
         model: out.path().join("language"),
         vision_tower: Some(out.path().join("contrastive")),
         projector: Some(out.path().join("pretrain")),
         adapter: Some(out.path().join("finetune")),
     };
-    let start = Start::open(finetune, &places).unwrap();
-    let model: Bunny<Flex> = start
+    let setup = BunnySetup::open(finetune, &paths).unwrap();
+    let model: Bunny<Flex> = setup
         .load(finetune, Precision::F32, &Default::default())
         .unwrap();
     let learnt = read_tensors(&out.path().join("finetune/non_lora_trainables.safetensors"));
@@ -342,7 +329,7 @@ fn a_run_over_other_texts_does_not_go_on_and_keeps_its_tokenizer() {
     let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     write_data(data.path());
     let recipe = recipe(data.path(), &[]).with_results_in(out.path());
-    let (kind, Stage::Language(language)) = &recipe.stages[0] else {
+    let (kind, StageRecipe::Language(language)) = &recipe.stages[0] else {
         panic!("the language model comes first");
     };
     run(*kind, &recipe.stages[0].1, out.path(), Some(2));
@@ -353,13 +340,12 @@ fn a_run_over_other_texts_does_not_go_on_and_keeps_its_tokenizer() {
         .map(|at| format!("{{\"text\": \"word{at} follows word{at}\"}}\n"))
         .collect();
     std::fs::write(data.path().join("texts.jsonl"), texts).unwrap();
-    let mut job = LanguageJob {
+    let stage = LanguageStage {
         recipe: language.clone(),
-        folder: folder.clone(),
-        resume: true,
-        stop: Default::default(),
     };
-    let go_on = |job: &LanguageJob, precision| {
+    let mut job = Job::new(stage, folder.clone());
+    job.resume = true;
+    let go_on = |job: &Job<LanguageStage>, precision| {
         let error = job.run::<B>(precision, &Default::default(), &mut |_, _| {});
         error.unwrap_err().to_string()
     };
@@ -372,7 +358,7 @@ fn a_run_over_other_texts_does_not_go_on_and_keeps_its_tokenizer() {
     let error = go_on(&job, Precision::weights_only(DType::BF16));
     let said = "dtype was f32 and is bf16 weights, f32 activations";
     assert!(error.contains(said), "{error}");
-    job.recipe.training.save_steps = 1;
+    job.stage.recipe.training.save_steps = 1;
     let outcome = job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {});
     assert!(outcome.unwrap().is_complete());
 }
@@ -388,9 +374,10 @@ fn an_evaluation_that_fails_does_not_cost_the_steps_before_it() {
     let unseen = data.path().join("unseen.json");
     std::fs::write(&unseen, captions.replace("7.png", "none.png")).unwrap();
     let mut job = tower_job(&recipe, out.path());
-    job.recipe.training.eval_data_path = Some(unseen);
-    let ran =
-        |job: &ContrastiveJob| job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {});
+    job.stage.recipe.training.eval_data_path = Some(unseen);
+    let ran = |job: &Job<ContrastiveStage>| {
+        job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {})
+    };
     let error = ran(&job).unwrap_err();
     assert!(matches!(error, TrainError::Picture { .. }), "{error}");
     let kept: Vec<u64> = checkpoint::list(&job.folder)
@@ -399,7 +386,7 @@ fn an_evaluation_that_fails_does_not_cost_the_steps_before_it() {
         .map(|(step, _)| step)
         .collect();
     assert_eq!(kept, [3]);
-    job.recipe.training.eval_data_path = None;
+    job.stage.recipe.training.eval_data_path = None;
     assert!(ran(&job).unwrap().is_complete());
 }
 
@@ -410,8 +397,8 @@ fn a_tower_of_pictures_that_are_all_missing_is_refused() {
     let recipe = recipe(data.path(), &[]).with_results_in(out.path());
     run(recipe.stages[0].0, &recipe.stages[0].1, out.path(), None);
     let mut job = tower_job(&recipe, out.path());
-    job.recipe.image_folder = Some(empty.path().to_path_buf());
-    job.recipe.missing_pictures = PicturePolicy::Skip;
+    job.stage.recipe.image_folder = Some(empty.path().to_path_buf());
+    job.stage.recipe.missing_pictures = PicturePolicy::Skip;
     let error = job
         .run::<B>(Precision::F32, &Default::default(), &mut |_, _| {})
         .unwrap_err();

@@ -5,8 +5,8 @@ mod common;
 
 use bunny_core::nn::Mode;
 use bunny_train::{
-    step::{Gradients, Pass, Slots},
-    trainable::{Learner, prepare},
+    step::{ForwardBackward, Gradients, Slots},
+    trainable::{Trainable, unfreeze_parts},
 };
 use burn::backend::Autodiff;
 use burn_flex::Flex;
@@ -26,15 +26,15 @@ fn gradients_are_torchs() {
             let stage = Stage::gradients(name);
             let device = Default::default();
             let (model, batcher) = stage.open::<B>(&device);
-            let (model, learners) = prepare(model, stage.learns());
-            let pass = Pass {
-                learns: stage.learns(),
-                slots: Slots::new(&learners),
+            let (model, trainables) = unfreeze_parts(model, stage.parts());
+            let forward_backward = ForwardBackward {
+                parts: stage.parts(),
+                slots: Slots::new(&trainables),
                 gradient_checkpointing,
             };
-            let mut sums = Gradients::new(learners.len());
-            let loss = pass
-                .learn(
+            let mut sums = Gradients::new(trainables.len());
+            let loss = forward_backward
+                .run(
                     &model,
                     &batcher.batch(0..4),
                     &Mode::INFERENCE,
@@ -50,15 +50,15 @@ fn gradients_are_torchs() {
                 (found - wanted).abs() < 1e-4 * wanted,
                 "{name}: {found}, {wanted}"
             );
-            compare(name, &learners, &sums);
+            compare(name, &trainables, &sums);
         }
     }
 }
 
-fn compare(name: &str, learners: &[Learner], sums: &Gradients<Inner>) {
+fn compare(name: &str, trainables: &[Trainable], sums: &Gradients<Inner>) {
     let mut expected = common::tensors(&format!("gradients/{name}.safetensors"));
-    for (slot, learner) in learners.iter().enumerate() {
-        let key = learner.key();
+    for (slot, trainable) in trainables.iter().enumerate() {
+        let key = trainable.key();
         match (sums.get(slot), expected.remove(&key)) {
             (Some(found), Some(expected)) => {
                 let found: Vec<f32> = found.to_data().iter().collect();

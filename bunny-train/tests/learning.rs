@@ -9,11 +9,13 @@ use std::{ops::ControlFlow, path::Path};
 use bunny_core::{
     checkpoint::{ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
+    input::image::Aspect,
 };
 use bunny_train::{
     merge,
-    recipe::{StageKind, StageRecipe, TrainingArguments},
-    stages::{Job, Places},
+    recipe::{BunnyRecipe, StageKind, TrainingArguments},
+    run::Job,
+    stages::{BunnyStage, ModelPaths},
 };
 use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
@@ -63,19 +65,19 @@ fn write_data(folder: &Path) {
     std::fs::write(folder.join("pairs.json"), json!(records).to_string()).unwrap();
 }
 
-fn job(data: &Path, folder: &Path) -> Job {
+fn job(data: &Path, folder: &Path) -> Job<BunnyStage> {
     let model = fixtures().join("models/phi-siglip");
-    Job {
+    let stage = BunnyStage {
         kind: StageKind::Finetune,
-        places: Places {
+        paths: ModelPaths {
             vision_tower: Some(model.join("siglip-tower")),
             model: model.clone(),
-            ..Places::default()
+            ..ModelPaths::default()
         },
-        recipe: StageRecipe {
+        recipe: BunnyRecipe {
             model_name_or_path: model.display().to_string(),
             image_folder: Some(data.to_path_buf()),
-            image_aspect_ratio: Some("pad".into()),
+            image_aspect_ratio: Some(Aspect::Pad),
             tune_mm_mlp_adapter: Some(false),
             unfreeze_vision_tower: true,
             gradient_checkpointing: false,
@@ -88,12 +90,10 @@ fn job(data: &Path, folder: &Path) -> Job {
                 save_steps: 1000,
                 ..TrainingArguments::default()
             },
-            ..StageRecipe::default()
+            ..BunnyRecipe::default()
         },
-        folder: folder.to_path_buf(),
-        resume: false,
-        stop: Default::default(),
-    }
+    };
+    Job::new(stage, folder)
 }
 
 /// How many pairs a model answers to the letter, its picture being that of pair `at + shift`.
@@ -140,18 +140,18 @@ fn a_tiny_model_learns_64_pictures_by_heart_and_fails_when_they_are_swapped() {
 fn merged_adapters_answer_as_unmerged_ones() {
     let (run, merged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut job = common::Stage::run("tower").job(run.path());
-    job.recipe.training.max_steps = Some(3);
-    job.recipe.training.learning_rate = 2e-2;
+    job.stage.recipe.training.max_steps = Some(3);
+    job.stage.recipe.training.learning_rate = 2e-2;
     job.run::<Autodiff<Flex>>(Precision::F32, &Default::default(), &mut |_, _| {})
         .unwrap();
     let source = ModelSource {
         model: run.path().to_path_buf(),
-        base: Some(job.places.model.clone()),
-        vision_tower: job.places.vision_tower.clone(),
+        base: Some(job.stage.paths.model.clone()),
+        vision_tower: job.stage.paths.vision_tower.clone(),
     };
     merge::merge(&source, merged.path(), StoredDtype::F32).unwrap();
     let tensors = common::read_tensors(&merged.path().join("model.safetensors"));
-    let before = common::read_tensors(&job.places.model.join("model.safetensors"));
+    let before = common::read_tensors(&job.stage.paths.model.join("model.safetensors"));
     assert_eq!(
         tensors.keys().collect::<Vec<_>>(),
         before.keys().collect::<Vec<_>>()
@@ -187,13 +187,13 @@ fn an_average_is_the_weighted_sum_of_its_models() {
     let before = fixtures().join("models/phi-siglip");
     let [run, tuned, plain, out] = [(); 4].map(|()| tempfile::tempdir().unwrap());
     let mut job = common::Stage::run("tower").job(run.path());
-    job.recipe.training.max_steps = Some(3);
+    job.stage.recipe.training.max_steps = Some(3);
     job.run::<Autodiff<Flex>>(Precision::F32, &Default::default(), &mut |_, _| {})
         .unwrap();
     let source = ModelSource {
         model: run.path().to_path_buf(),
         base: Some(before.clone()),
-        vision_tower: job.places.vision_tower.clone(),
+        vision_tower: job.stage.paths.vision_tower.clone(),
     };
     merge::merge(&source, tuned.path(), StoredDtype::F32).unwrap();
     merge::merge(

@@ -8,11 +8,13 @@ use std::{path::Path, sync::atomic::Ordering};
 use bunny_core::checkpoint::Precision;
 use bunny_kernels::has_bf16_dot;
 use bunny_train::{
-    optimizer::{AdamWConfig, Optim, Optimizer, Rates},
+    optimizer::{AdamWConfig, Optimizer},
+    recipe::Optim,
     reduce::{Alone, Reduction},
-    stages::Job,
+    run::Job,
+    stages::BunnyStage,
     step::{Gradients, Slots, collect},
-    trainable::{Learner, NamedParameter, Part},
+    trainable::{NamedParameter, Part, Rates, Trainable},
 };
 use burn::{
     backend::Autodiff,
@@ -52,7 +54,7 @@ fn steps(name: &str, precision: Precision) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let mut model = Matrix {
         weight: Param::from_tensor(matrix(&before).require_grad()),
     };
-    let learners = [Learner {
+    let trainables = [Trainable {
         parameter: NamedParameter {
             id: model.weight.id,
             name: "model.layers.0.mlp.fc1.weight".into(),
@@ -62,12 +64,12 @@ fn steps(name: &str, precision: Precision) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         },
         decayed: true,
     }];
-    let slots = Slots::new(&learners);
+    let slots = Slots::new(&trainables);
     let config = AdamWConfig {
         weight_decay: expected["weight_decay"].as_f64().unwrap(),
         ..AdamWConfig::default()
     };
-    let mut optimizer = Optimizer::new(Optim::Muon, config, precision, &model, &learners);
+    let mut optimizer = Optimizer::new(Optim::Muon, config, precision, &model, &trainables);
     let rates = expected["rates"].as_array().unwrap();
     for (rate, gradient) in rates.iter().zip(gradients.chunks(shape[0] * shape[1])) {
         // The gradient of a sum of products is the factors.
@@ -75,7 +77,9 @@ fn steps(name: &str, precision: Precision) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let mut sums = Gradients::new(1);
         collect(&model, &mut loss.backward(), 2.0, &slots, &mut sums);
         let rates = Rates::uniform(rate.as_f64().unwrap());
-        optimizer.step(sums, 0.5, rates, &learners, &Alone).unwrap();
+        optimizer
+            .step(sums, 0.5, rates, &trainables, &Alone)
+            .unwrap();
         model = optimizer.update(model, &slots);
     }
     let found = model.weight.val().into_data().iter().collect();
@@ -117,9 +121,9 @@ fn products_of_bf16_serve() {
 }
 
 /// Full tuning of a small model by Muon.
-fn job(folder: &Path) -> Job {
+fn job(folder: &Path) -> Job<BunnyStage> {
     let mut job = Stage::run("full-decayed").job(folder);
-    job.recipe.training.optim = Optim::Muon;
+    job.stage.recipe.training.optim = Optim::Muon;
     job
 }
 
@@ -129,11 +133,17 @@ fn ranks_share_the_work_and_learn_the_same() {
     let results = [1, 2].map(|ranks| {
         let folder = folders[ranks - 1].path();
         let mut job = job(folder);
-        job.recipe.training.gradient_accumulation_steps = 2 / ranks;
-        job.recipe.training.per_device_train_batch_size = 2;
+        job.stage.recipe.training.gradient_accumulation_steps = 2 / ranks;
+        job.stage.recipe.training.per_device_train_batch_size = 2;
         let devices = vec![Default::default(); ranks];
         let outcome = job
-            .run_on::<B>(Precision::F32, &devices, Reduction::Memory, &mut |_, _| {})
+            .run_on::<B>(
+                &job.setup().unwrap(),
+                Precision::F32,
+                &devices,
+                Reduction::Memory,
+                &mut |_, _| {},
+            )
             .unwrap();
         assert!(outcome.is_complete());
         std::fs::read(folder.join("model.safetensors")).unwrap()
@@ -144,7 +154,7 @@ fn ranks_share_the_work_and_learn_the_same() {
 #[test]
 fn a_run_that_was_stopped_goes_on_as_if_it_had_not() {
     let [straight, stopped] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let run = |job: &Job, stop_after: Option<u64>| {
+    let run = |job: &Job<BunnyStage>, stop_after: Option<u64>| {
         job.run::<B>(Precision::F32, &Default::default(), &mut |line, _| {
             job.stop
                 .store(Some(line.step) == stop_after, Ordering::Relaxed);

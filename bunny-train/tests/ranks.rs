@@ -24,11 +24,17 @@ fn two_ranks_learn_what_one_with_twice_the_accumulation_learns() {
             let folder = folders[ranks - 1].path();
             let mut job = Stage::run(average).job(folder);
             // With dropout on: draws do not depend on the ranks either.
-            job.recipe.lora_dropout = 0.1;
-            job.recipe.training.gradient_accumulation_steps = 2 / ranks;
+            job.stage.recipe.lora_dropout = 0.1;
+            job.stage.recipe.training.gradient_accumulation_steps = 2 / ranks;
             let devices = vec![Default::default(); ranks];
             let outcome = job
-                .run_on::<B>(Precision::F32, &devices, Reduction::Memory, &mut |_, _| {})
+                .run_on::<B>(
+                    &job.setup().unwrap(),
+                    Precision::F32,
+                    &devices,
+                    Reduction::Memory,
+                    &mut |_, _| {},
+                )
                 .unwrap();
             assert!(outcome.is_complete());
             RESULTS.map(|file| std::fs::read(folder.join(file)).unwrap())
@@ -43,9 +49,10 @@ fn a_rank_that_fails_stops_the_others_and_its_error_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = Stage::run("lora").job(folder.path());
     // There are no pictures in it.
-    job.recipe.image_folder = Some(folder.path().to_path_buf());
+    job.stage.recipe.image_folder = Some(folder.path().to_path_buf());
     let error = job
         .run_on::<B>(
+            &job.setup().unwrap(),
             Precision::F32,
             &[Default::default(), Default::default()],
             Reduction::Memory,

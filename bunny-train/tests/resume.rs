@@ -13,8 +13,8 @@ use std::{
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
     TrainError,
-    run::{checkpoint, metrics},
-    stages::Job,
+    run::{Job, checkpoint, metrics},
+    stages::BunnyStage,
 };
 use burn::backend::Autodiff;
 use burn_flex::Flex;
@@ -27,20 +27,20 @@ const FOLDER: &str = "BUNNY_TRAIN_TEST_FOLDER";
 
 /// LoRA with dropout live, shuffled, in micro-batches; a checkpoint a step, and more steps than the
 /// run survives between kills: thirty for twenty of them.
-fn job(folder: &Path) -> Job {
+fn job(folder: &Path) -> Job<BunnyStage> {
     let mut job = Stage::run("lora-accumulated").job(folder);
-    job.places.adapter = None;
-    job.recipe.lora_dropout = 0.2;
-    job.recipe.training.shuffle = true;
-    job.recipe.training.num_train_epochs = 0.3 * f64::from(kills());
-    job.recipe.gradient_checkpointing = true;
-    job.recipe.training.save_steps = 1;
-    job.recipe.training.save_total_limit = 2;
+    job.stage.paths.adapter = None;
+    job.stage.recipe.lora_dropout = 0.2;
+    job.stage.recipe.training.shuffle = true;
+    job.stage.recipe.training.num_train_epochs = 0.3 * f64::from(kills());
+    job.stage.recipe.gradient_checkpointing = true;
+    job.stage.recipe.training.save_steps = 1;
+    job.stage.recipe.training.save_total_limit = 2;
     job.resume = true;
     job
 }
 
-fn run(job: &Job) -> Result<bunny_train::run::Outcome, TrainError> {
+fn run(job: &Job<BunnyStage>) -> Result<bunny_train::run::Outcome, TrainError> {
     job.run::<B>(Precision::F32, &Default::default(), &mut |_, _| {})
 }
 
@@ -126,9 +126,9 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
 fn a_run_goes_on_only_under_the_settings_it_began_with() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = job(folder.path());
-    job.recipe.training.max_steps = Some(2);
+    job.stage.recipe.training.max_steps = Some(2);
     run(&job).unwrap();
-    job.recipe.training.learning_rate = 1.0;
+    job.stage.recipe.training.learning_rate = 1.0;
     let error = run(&job).unwrap_err();
     assert!(
         error

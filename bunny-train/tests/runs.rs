@@ -52,7 +52,7 @@ fn an_unfrozen_tower_takes_torchs_steps() {
 fn follow(name: &str, gradient_checkpointing: bool) {
     let folder = tempfile::tempdir().unwrap();
     let mut job = Stage::run(name).job(folder.path());
-    job.recipe.gradient_checkpointing = gradient_checkpointing;
+    job.stage.recipe.gradient_checkpointing = gradient_checkpointing;
     let outcome = job
         .run::<B>(Precision::F32, &Default::default(), &mut |_, _| {})
         .unwrap();

@@ -125,6 +125,11 @@ pub fn from_f32(values: &[f32], dtype: StoredDtype) -> Option<Vec<u8>> {
     with_float!(dtype, narrow_all(values))
 }
 
+/// f32 numbers as a file holds them.
+pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    narrow_all::<f32>(values)
+}
+
 /// Little-endian numbers of type `from` as numbers of type `to`, rounded to nearest even; `None`
 /// when one of them is no float.
 pub fn convert(bytes: &[u8], from: StoredDtype, to: StoredDtype) -> Option<Floats> {

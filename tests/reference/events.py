@@ -1,4 +1,4 @@
-"""A small event file by TensorBoard's own writer, for `bunny-train/src/events.rs`.
+"""A small event file by TensorBoard's own writer, for `bunny-train/src/run/events.rs`.
 
     pip install tensorboard
     python tests/reference/events.py

@@ -5,16 +5,20 @@ use std::{num::NonZeroUsize, time::Instant};
 use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
-    config::presets::{PRESETS, Preset},
+    config::{
+        Workload,
+        presets::{PRESETS, Preset},
+    },
     input::{image::Pixels, tokenizer::Token},
     nn::Mode,
 };
 use bunny_train::{
     data::{Batch, Layout, Sample},
-    optimizer::{AdamWConfig, Optim, Optimizer, Rates},
+    optimizer::{AdamWConfig, Optimizer},
+    recipe::Optim,
     reduce::Alone,
-    step::{Gradients, Pass, Slots, clip_factor, global_norm},
-    trainable::{Learner, Learns, LoraConfig, lora, prepare},
+    step::{ForwardBackward, Gradients, Slots, clip_factor, global_norm},
+    trainable::{LoraConfig, Rates, Trainable, TrainableParts, lora, unfreeze_parts},
 };
 use burn::{
     backend::Autodiff,
@@ -26,7 +30,8 @@ use serde_json::json;
 use super::{peak_memory, room};
 use crate::{
     Format,
-    backend::{BackendArgs, Numbers, Work},
+    args::BackendArgs,
+    backend::{Numbers, Work},
 };
 
 /// Measures how fast a model of random weights learns, at its true size.
@@ -108,6 +113,9 @@ impl BenchTrainArgs {
 
 struct Measuring(BenchTrainArgs);
 
+/// Rank of the adapters.
+const RANK: usize = 128;
+
 /// Words before the picture of a row; all words behind it are learnt.
 const BEFORE: usize = 8;
 
@@ -123,24 +131,24 @@ impl Work for Measuring {
         let config = preset.config();
         args.check(&config)?;
         let mut model = Bunny::<Autodiff<B>>::random(&config, 0, precision, &device);
-        let learns = match args.stage {
-            Stage::Pretrain => Learns::PRETRAIN,
+        let parts = match args.stage {
+            Stage::Pretrain => TrainableParts::PRETRAIN,
             Stage::Finetune => {
                 let adapters = LoraConfig {
-                    rank: 128,
+                    rank: RANK,
                     alpha: 256.0,
                     dropout: 0.05,
                 };
                 lora::attach_new(&mut model, adapters, 0, &device);
-                Learns::LORA
+                TrainableParts::LORA
             }
         };
-        let (mut model, learners) = prepare(model, learns);
-        let slots = Slots::new(&learners);
+        let (mut model, trainables) = unfreeze_parts(model, parts);
+        let slots = Slots::new(&trainables);
         let adamw = AdamWConfig::default();
-        let mut optimizer = Optimizer::new(Optim::Adamw, adamw, precision, &model, &learners);
-        let pass = Pass {
-            learns,
+        let mut optimizer = Optimizer::new(Optim::Adamw, adamw, precision, &model, &trainables);
+        let forward_backward = ForwardBackward {
+            parts,
             slots,
             gradient_checkpointing: !args.no_gradient_checkpointing,
         };
@@ -157,29 +165,40 @@ impl Work for Measuring {
                 step: step as u64,
                 ..Mode::INFERENCE
             };
-            let mut sums = Gradients::new(learners.len());
-            let mean = pass.learn(&model, &batch, &mode, 1.0, &mut sums, &device);
+            let mut sums = Gradients::new(trainables.len());
+            let mean = forward_backward.run(&model, &batch, &mode, 1.0, &mut sums, &device);
             let scale = clip_factor(global_norm(&sums), Some(1.0));
             let rates = Rates {
                 language: 2e-4,
                 projector: 2e-5,
                 tower: 2e-5,
             };
-            optimizer.step(sums, scale, rates, &learners, &Alone)?;
-            model = optimizer.update(model, &pass.slots);
+            optimizer.step(sums, scale, rates, &trainables, &Alone)?;
+            model = optimizer.update(model, &forward_backward.slots);
             loss = mean.map_or(f64::NAN, |mean| mean.into_scalar().elem());
             B::sync(&device).map_err(|error| anyhow::anyhow!("the device failed: {error:?}"))?;
             if step >= args.warmup {
                 seconds.push(began.elapsed().as_secs_f64());
             }
         }
+        let work = Workload {
+            sequences: &batch.lengths(),
+            predicted: batch.answers.len(),
+            pictures: batch.pictures.len(),
+            adapter_rank: match args.stage {
+                Stage::Pretrain => 0,
+                Stage::Finetune => RANK,
+            },
+        };
+        let learning = forward_backward.parts.learning();
         let measured = Measured {
             seconds,
+            flops: config.flops_forward(&work) + config.flops_backward(&work, learning, false),
             loss,
-            trainable: learners.iter().map(Learner::count).sum(),
+            trainable: trainables.iter().map(Trainable::count).sum(),
             memory: peak_memory::<B>(&device),
         };
-        print(&args, numbers, precision.weights, &config, &measured);
+        print(&args, numbers, precision.weights, &measured);
         Ok(())
     }
 }
@@ -212,31 +231,26 @@ struct Measured {
     seconds: Vec<f64>,
     /// Of the last.
     loss: f64,
+    /// Operations of one, as the model counts them; what is computed twice is not counted twice.
+    flops: u64,
     /// Numbers that learn.
     trainable: usize,
     /// Bytes, where the system tells.
     memory: Option<u64>,
 }
 
-fn print(
-    args: &BenchTrainArgs,
-    numbers: Numbers,
-    weights: DType,
-    config: &BunnyConfig,
-    measured: &Measured,
-) {
+fn print(args: &BenchTrainArgs, numbers: Numbers, weights: DType, measured: &Measured) {
     let Measured {
         ref seconds,
         loss,
         trainable,
         memory,
+        ..
     } = *measured;
     let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let worst = seconds.iter().copied().fold(0.0, f64::max);
     let tokens = (args.batch.get() * args.positions) as f64;
-    // Forward and the gradients of activations: 4 operations for each weight and position. What is
-    // computed twice is not counted twice; adapters are a few percent more, and not counted.
-    let flops = 4.0 * config.parameters().language_model as f64 * tokens;
+    let flops = measured.flops as f64;
     let utilisation = args.peak_tflops.map(|peak| flops / best / (peak * 1e12));
     let dtype = format!("{weights:?}").to_lowercase();
     if args.format == Format::Json {

@@ -22,7 +22,7 @@ Ctrl-C            stop an answer";
 /// # Errors
 /// When the terminal fails. What fails otherwise is told to a person, who goes on; what is piped in
 /// ends with it.
-pub(super) fn run<B: Backend>(turns: &mut Turns<'_, B>, pictures: Vec<RgbImage>) -> Result<()> {
+pub(super) fn run<B: Backend>(turns: &mut Turns<B>, pictures: Vec<RgbImage>) -> Result<()> {
     let mut pictures = pictures;
     let mut lines = Lines::new()?;
     let has_person = matches!(lines, Lines::Terminal(_));
@@ -43,11 +43,7 @@ pub(super) fn run<B: Backend>(turns: &mut Turns<'_, B>, pictures: Vec<RgbImage>)
 }
 
 /// Does what one line says: a command, or a turn. `pictures` wait for the next turn.
-fn obey<B: Backend>(
-    turns: &mut Turns<'_, B>,
-    pictures: &mut Vec<RgbImage>,
-    line: &str,
-) -> Result<()> {
+fn obey<B: Backend>(turns: &mut Turns<B>, pictures: &mut Vec<RgbImage>, line: &str) -> Result<()> {
     let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
     match (command, rest.trim()) {
         ("", _) => {}

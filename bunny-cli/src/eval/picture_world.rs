@@ -1,11 +1,13 @@
 //! `bunny-cli eval picture-world`: the test questions of the small world.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use bunny_core::generate::batch::{self, Prompt};
-use bunny_core::generate::{GenerationOptions, Picture, Pipeline};
+use bunny_core::generate::{
+    Engine, EngineOptions, GenerationOptions, Picture, Pipeline, Prompt, SequenceId, Update,
+};
 use bunny_core::input::conversation::{Conversation, Message};
 use bunny_core::input::image::{DecodeOptions, decode_file};
 use bunny_data::picture_world::{Score, Tally, TestQuestion, open_test, other_pictures};
@@ -14,10 +16,10 @@ use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::Format;
-use crate::backend::{BackendArgs, Numbers, Work};
+use crate::args::{BackendArgs, ModelArgs};
+use crate::backend::{Numbers, Work};
 use crate::data::Bar;
 use crate::files::refuse_same_file;
-use crate::load::ModelArgs;
 use crate::progress::Spinner;
 
 /// Asks a model the test questions of a world that `data synth` drew.
@@ -88,28 +90,22 @@ impl Work for Examining {
         let started = Instant::now();
         let mut tally = Tally::default();
         let mut lines = Vec::new();
-        let bar = Bar::new("asking");
-        for (number, some) in asked.chunks(args.batch.into()).enumerate() {
-            let answers = args.answer(&pipeline, some)?;
-            for (asked, answer) in some.iter().zip(answers) {
-                let question = asked.question;
-                let right = tally.add(question, &answer);
-                let line = json!({
-                    "id": question.id,
-                    "type": question.kind,
-                    "image": asked.image,
-                    "question": question.question,
-                    "expected": question.answer,
-                    "answer": answer,
-                    "right": right,
-                });
-                serde_json::to_writer(&mut lines, &line)?;
-                lines.push(b'\n');
-            }
-            let done = number * usize::from(args.batch) + some.len();
-            bar.show(done as u64, asked.len() as u64);
+        let answers = args.answers(&pipeline, &asked)?;
+        for (asked, answer) in asked.iter().zip(answers) {
+            let question = asked.question;
+            let right = tally.add(question, &answer);
+            let line = json!({
+                "id": question.id,
+                "type": question.kind,
+                "image": asked.image,
+                "question": question.question,
+                "expected": question.answer,
+                "answer": answer,
+                "right": right,
+            });
+            serde_json::to_writer(&mut lines, &line)?;
+            lines.push(b'\n');
         }
-        drop(bar);
         let seconds = started.elapsed().as_secs_f64();
 
         if let Some(out) = &args.out {
@@ -154,51 +150,74 @@ impl PictureWorldArgs {
     }
 
     /// The model's answers, likeliest token by likeliest token.
-    fn answer<B: Backend>(
+    fn answers<B: Backend>(
         &self,
         pipeline: &Pipeline<B>,
         asked: &[Asked<'_>],
     ) -> Result<Vec<String>> {
-        let images = self.data.join("test/images");
-        let mut prompts = Vec::with_capacity(asked.len());
-        for Asked { question, image } in asked {
-            let mut message = Message::user(&question.question);
-            let mut pictures = Vec::new();
-            if let Some(image) = image {
-                let picture = decode_file(images.join(image), DecodeOptions::default())?;
-                pictures.push(Picture::new(pipeline.image_processor.process(&picture)));
-                message = message.with_picture();
+        let slots = self.batch.into();
+        let mut engine = pipeline.engine(EngineOptions {
+            slots,
+            // There is nobody to hold up.
+            chunk: 4096,
+            ..EngineOptions::default()
+        });
+        let bar = Bar::new("asking");
+        let mut answers: Vec<Option<String>> = asked.iter().map(|_| None).collect();
+        let mut places = HashMap::with_capacity(slots);
+        let mut waiting = asked.iter().enumerate();
+        loop {
+            // Pictures are read when there is a slot for their question.
+            for (place, asked) in waiting.by_ref().take(slots - places.len()) {
+                places.insert(self.ask(&mut engine, pipeline, asked)?, place);
             }
-            let mut conversation = Conversation::new(pipeline.template);
-            conversation.push(message)?;
-            let encoded = pipeline.tokenizer.encode(&conversation.segments(true))?;
-            prompts.push(Prompt {
-                tokens: encoded.tokens,
-                pictures,
-            });
+            if places.is_empty() {
+                break;
+            }
+            for (id, update) in engine.step() {
+                match update {
+                    Update::Finished(answer) => {
+                        if let Some(place) = places.remove(&id) {
+                            answers[place] = Some(answer.sequence.text().trim().to_owned());
+                        }
+                    }
+                    Update::Failed(error) => return Err(error.into()),
+                    _ => {}
+                }
+            }
+            let done = answers.iter().flatten().count();
+            bar.show(done as u64, asked.len() as u64);
         }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Asks one question.
+    fn ask<B: Backend>(
+        &self,
+        engine: &mut Engine<B>,
+        pipeline: &Pipeline<B>,
+        Asked { question, image }: &Asked<'_>,
+    ) -> Result<SequenceId> {
+        let mut message = Message::user(&question.question);
+        let mut pictures = Vec::new();
+        if let Some(image) = image {
+            let file = self.data.join("test/images").join(image);
+            let picture = decode_file(file, DecodeOptions::default())?;
+            pictures.push(Picture::new(pipeline.image_processor.process(&picture)));
+            message = message.with_picture();
+        }
+        let mut conversation = Conversation::new(pipeline.template);
+        conversation.push(message)?;
+        let tokens = pipeline
+            .tokenizer
+            .encode(&conversation.segments(true))?
+            .tokens;
         let options = GenerationOptions {
             max_new_tokens: self.max_new_tokens.into(),
             ..GenerationOptions::default()
         };
-        let end = pipeline.end_of_text();
-        let answers = batch::generate(
-            &pipeline.model,
-            &mut prompts,
-            &options,
-            end,
-            &pipeline.device,
-        )?;
-        answers
-            .iter()
-            .map(|ids| {
-                let ids = match ids.split_last() {
-                    Some((last, rest)) if Some(*last) == end => rest,
-                    _ => ids,
-                };
-                Ok(pipeline.tokenizer.decode(ids)?.trim().to_owned())
-            })
-            .collect()
+        let sequence = pipeline.sequence(&tokens, &options);
+        Ok(engine.admit(Prompt { tokens, pictures }, sequence)?)
     }
 
     fn report(&self, tally: &Tally, seconds: f64) -> serde_json::Value {

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use bunny_data::record::RecordFile;
 use bunny_train::{
     data::{Layout, Sample},
-    recipe::{Stage, StageKind},
+    recipe::{StageKind, StageRecipe},
     report::inspect::{spans, to_html, to_terminal},
-    stages::Outline,
+    stages::SetupConfig,
 };
 
 use super::RecipeArgs;
@@ -60,21 +60,23 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let mut page = String::from(HEAD);
     let out = args.out.unwrap_or_else(|| recipe.folder());
     for (kind, stage) in &recipe.with_results_in(&out).stages {
-        // Of texts all is learnt, and of captions nothing is foretold.
-        let Stage::Bunny(stage) = stage else { continue };
+        // Of texts all is learnt, and of captions nothing is predicted.
+        let StageRecipe::Bunny(stage) = stage else {
+            continue;
+        };
         let model = load::configuration_folder(&stage.model_name_or_path)?;
         let tower = stage.vision_tower.as_deref();
         let tower = tower.map(load::configuration_folder).transpose()?;
-        let outline = Outline::read(stage, &model, tower.as_deref())?;
-        let layout = Layout::new(&outline.config, stage.model_max_length);
+        let setup = SetupConfig::read(stage, &model, tower.as_deref())?;
+        let layout = Layout::new(&setup.config, stage.model_max_length);
         let records = RecordFile::open(&stage.training.data_path)?;
         for index in &args.sample {
             let record = records.get(*index)?;
-            let sample = Sample::new(&record, outline.template, &outline.tokenizer)
+            let sample = Sample::new(&record, setup.template, &setup.tokenizer)
                 .with_context(|| format!("record {index} (`{}`)", record.id))?;
             let learnt: usize = sample.answers.iter().map(|answer| answer.len()).sum();
             let title = title(*kind, *index, &record.id, sample.tokens.len(), learnt);
-            let spans = spans(&sample, &outline.tokenizer, layout)?;
+            let spans = spans(&sample, &setup.tokenizer, layout)?;
             if args.html.is_some() {
                 let title = title.replace('&', "&amp;").replace('<', "&lt;");
                 // Writing to a string does not fail.

@@ -11,27 +11,35 @@ use crate::progress::{add_bar, tell};
 #[derive(Debug)]
 pub struct Steps {
     stage: &'static str,
+    /// 10¹² operations that the devices could do in a second.
+    peak: Option<f64>,
     bar: Option<ProgressBar>,
 }
 
 impl Steps {
-    /// No step yet.
-    pub fn new(stage: &'static str) -> Self {
+    /// No step yet, on devices that could do `peak` · 10¹² operations a second.
+    pub fn new(stage: &'static str, peak: Option<f64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = add_bar("{prefix} {pos}/{len} {wide_bar} {msg} {eta}");
             bar.with_prefix(stage)
         });
-        Self { stage, bar }
+        Self { stage, peak, bar }
     }
 
     /// A step was taken.
     pub fn show(&mut self, line: &StepMetrics, total: u64) {
+        let speed = line.tflops_per_second.map(|tflops| {
+            let utilisation = self.peak.map(|peak| 100.0 * tflops / peak);
+            let utilisation = utilisation.map(|share| format!(" MFU {share:.1} %"));
+            format!(" {tflops:.3} TFLOP/s{}", utilisation.unwrap_or_default())
+        });
         let text = format!(
-            "loss {:.4} lr {:.2e} norm {:.2} {:.1} tok/s wait {:.0} ms",
+            "loss {:.4} lr {:.2e} norm {:.2} {:.1} tok/s{} wait {:.0} ms",
             line.loss,
             line.learning_rate,
             line.grad_norm,
             line.tokens_per_second,
+            speed.unwrap_or_default(),
             1e3 * line.data_wait
         );
         match &self.bar {

@@ -5,85 +5,96 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
-    data::{Pairs, PicturePolicy, Preflight, Source, Steps},
+    data::{Dataset, Preflight},
+    recipe::PicturePolicy,
     report::{LearnCounts, MemoryPlan},
-    stages::{ContrastiveJob, Job, LanguageJob, Start},
+    run::{Job, Stage},
+    stages::{
+        BunnySetup, BunnyStage, ContrastiveSetup, ContrastiveStage, LanguageSetup, LanguageStage,
+    },
 };
 
-use super::stages::How;
 use crate::progress::{Spinner, say, tell};
 
 /// What stage `language` will make, and how long.
-pub fn language(job: &LanguageJob, how: How) -> Result<()> {
-    let start = job.preview()?;
-    let training = &job.recipe.training;
-    let steps = Steps::new(training, start.rows.len(), how.ranks, 0)?;
+pub fn language(job: &Job<LanguageStage>, setup: &LanguageSetup, ranks: usize) -> Result<()> {
+    let rows = job.stage.data(setup, &job.stage.training().data_path)?;
+    let plan = job.stage.plan(&rows, ranks, 0)?;
     println!("language");
     for (what, count) in [
-        ("parameters", start.decoder.parameters()),
-        ("vocabulary", start.decoder.vocab_size as u64),
-        ("tokens", start.rows.tokens() as u64),
-        ("rows", start.rows.len() as u64),
-        ("steps", steps.total()),
+        ("parameters", setup.decoder.parameters()),
+        ("vocabulary", setup.decoder.vocab_size as u64),
+        ("tokens", rows.tokens() as u64),
+        ("rows", rows.len() as u64),
+        ("steps", plan.total()),
     ] {
         println!("  {what:<12} {count:>16}");
     }
     Ok(())
 }
 
-/// What stage `contrastive` will make, and how long, if `plan` is wanted; with `scan` looks at all
-/// pairs, and stops where the run would.
-pub fn contrastive(job: &ContrastiveJob, plan: bool, scan: bool) -> Result<()> {
-    let start = job.open()?;
-    let training = &job.recipe.training;
-    let pairs = job.pairs(&start, &training.data_path)?;
-    if plan {
-        let steps = Steps::new(training, pairs.len(), 1, 0)?;
-        let vocab_size = start.tokenizer.vocab_size();
-        println!("contrastive");
-        for (what, count) in [
-            ("parameters", job.recipe.parameters(vocab_size)),
-            ("pairs", pairs.len() as u64),
-            ("steps", steps.total()),
-        ] {
-            println!("  {what:<12} {count:>16}");
-        }
+/// What stage `contrastive` will make, and how long.
+pub fn contrastive(job: &Job<ContrastiveStage>, setup: &ContrastiveSetup) -> Result<()> {
+    let pairs = job.stage.data(setup, &job.stage.training().data_path)?;
+    let plan = job.stage.plan(&pairs, 1, 0)?;
+    let vocab_size = setup.tokenizer.vocab_size();
+    println!("contrastive");
+    for (what, count) in [
+        ("parameters", job.stage.recipe.parameters(vocab_size)),
+        ("pairs", pairs.len() as u64),
+        ("steps", plan.total()),
+    ] {
+        println!("  {what:<12} {count:>16}");
     }
-    if !scan {
-        return Ok(());
-    }
-    scan_pairs(job, &pairs, "")?;
-    match &training.eval_data_path {
-        Some(path) => scan_pairs(job, &job.pairs(&start, path)?, " evaluation"),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-fn scan_pairs(job: &ContrastiveJob, pairs: &Pairs<'_>, split: &str) -> Result<()> {
-    let spinner = Spinner::new("looking at all records");
-    let found = pairs.scan();
-    drop(spinner);
-    say(format_args!(
-        "contrastive:{split} {} records, {} with captions longer than {} tokens and cut",
-        pairs.len(),
-        found.cut,
-        job.recipe.text.max_position_embeddings
-    ));
-    for fault in &found.faults {
-        tell(format_args!("  {fault}"));
+/// The files of a stage's records, each with a word for its split.
+fn splits(stage: &impl Stage) -> impl Iterator<Item = (&Path, &'static str)> {
+    let training = stage.training();
+    let eval = training.eval_data_path.as_deref();
+    let eval = eval.map(|file| (file, " evaluation"));
+    std::iter::once((&*training.data_path, "")).chain(eval)
+}
+
+/// Looks at all pairs, and stops where the run would.
+///
+/// # Errors
+/// When records are no pairs, or name pictures that are not there and none may be skipped.
+pub fn scan_pairs(job: &Job<ContrastiveStage>, setup: &ContrastiveSetup) -> Result<()> {
+    for (file, split) in splits(&job.stage) {
+        let pairs = job.stage.data(setup, file)?;
+        let spinner = Spinner::new("looking at all records");
+        let found = pairs.scan();
+        drop(spinner);
+        say(format_args!(
+            "contrastive:{split} {} records, {} with captions longer than {} tokens and cut",
+            pairs.len(),
+            found.cut,
+            job.stage.recipe.text.max_position_embeddings
+        ));
+        for fault in &found.faults {
+            tell(format_args!("  {fault}"));
+        }
+        refuse(
+            found.faulty,
+            found.missing_pictures,
+            job.stage.recipe.missing_pictures,
+        )?;
     }
-    refuse(
-        found.faulty,
-        found.missing_pictures,
-        job.recipe.missing_pictures,
-    )
+    Ok(())
 }
 
 /// What learns, how long, and in how much memory.
-pub fn plan(job: &Job, start: &Start, precision: Precision, how: How) -> Result<()> {
-    let (recipe, config) = (&job.recipe, &start.open.config);
+pub fn bunny(
+    job: &Job<BunnyStage>,
+    setup: &BunnySetup,
+    precision: Precision,
+    ranks: usize,
+) -> Result<()> {
+    let (recipe, config) = (&job.stage.recipe, &setup.open.config);
     let counts = LearnCounts::new(config, recipe);
-    println!("{}", job.kind);
+    println!("{}", job.stage.kind);
     println!("  parameters   {:>16}", config.parameters().total());
     println!("  learn        {:>16}", counts.total());
     for (part, count) in [
@@ -96,10 +107,10 @@ pub fn plan(job: &Job, start: &Start, precision: Precision, how: How) -> Result<
             println!("    {part:<10} {count:>16}");
         }
     }
-    let records = bunny_data::record::RecordFile::open(&recipe.training.data_path)?;
-    let steps = Steps::of_records(recipe, &records, how.ranks, 0)?;
-    println!("  records      {:>16}", records.len());
-    println!("  steps        {:>16}", steps.total());
+    let data = job.stage.data(setup, &recipe.training.data_path)?;
+    let plan = job.stage.plan(&data, ranks, 0)?;
+    println!("  records      {:>16}", data.len());
+    println!("  steps        {:>16}", plan.total());
     let memory = MemoryPlan::new(config, recipe, precision);
     let giga = |bytes: u64| bytes as f64 / 1e9;
     println!(
@@ -108,7 +119,7 @@ pub fn plan(job: &Job, start: &Start, precision: Precision, how: How) -> Result<
     );
     for (part, bytes) in [
         ("weights", memory.weights),
-        ("learners", memory.learners),
+        ("learners", memory.trainables),
         ("kept", memory.kept),
         ("one layer", memory.layer),
         ("scores", memory.scores),
@@ -122,28 +133,31 @@ pub fn plan(job: &Job, start: &Start, precision: Precision, how: How) -> Result<
 ///
 /// # Errors
 /// When records cannot be learnt from, or name pictures that are not there and none may be skipped.
-pub fn scan(job: &Job, start: &Start) -> Result<()> {
-    let training = &job.recipe.training;
-    scan_records(job, start, &training.data_path, "")?;
-    match &training.eval_data_path {
-        Some(path) => scan_records(job, start, path, " evaluation"),
-        None => Ok(()),
+pub fn scan_records(job: &Job<BunnyStage>, setup: &BunnySetup) -> Result<()> {
+    for (file, split) in splits(&job.stage) {
+        let spinner = Spinner::new("looking at all records");
+        let dataset = job.stage.data(setup, file)?;
+        let found = Preflight::scan(&dataset);
+        drop(spinner);
+        say_found(job, &found, split);
+        refuse(
+            found.faulty,
+            found.missing_pictures,
+            job.stage.recipe.missing_pictures,
+        )?;
     }
+    Ok(())
 }
 
-fn scan_records(job: &Job, start: &Start, records: &Path, split: &str) -> Result<()> {
-    let spinner = Spinner::new("looking at all records");
-    let dataset = job.dataset(start, records)?;
-    let found = Preflight::scan(&dataset);
-    drop(spinner);
+fn say_found(job: &Job<BunnyStage>, found: &Preflight, split: &str) {
     say(format_args!(
         "{}:{split} {} records, {} with pictures; {} longer than {} positions and cut, the longest \
          has {}",
-        job.kind,
+        job.stage.kind,
         found.records,
         found.with_picture,
         found.cut,
-        job.recipe.model_max_length,
+        job.stage.recipe.model_max_length,
         found.longest
     ));
     for (count, what) in [
@@ -164,11 +178,6 @@ fn scan_records(job: &Job, start: &Start, records: &Path, split: &str) -> Result
     for told in found.notes.iter().chain(&found.faults) {
         tell(format_args!("  {told}"));
     }
-    refuse(
-        found.faulty,
-        found.missing_pictures,
-        job.recipe.missing_pictures,
-    )
 }
 
 /// Stops where records cannot be learnt from, or lack a picture and may not be left out.

@@ -1,28 +1,25 @@
 //! Stages on a backend: what is said before, the run, what is said after.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
-    TrainError,
     recipe::StageKind,
     reduce::Reduction,
-    run::{Observer, Outcome},
-    stages::{ContrastiveJob, Job, LanguageJob, Start},
+    run::{Job, Outcome, Stage},
+    stages::{BunnyStage, ContrastiveStage, LanguageStage},
 };
-use burn::{
-    backend::Autodiff,
-    tensor::{DType, backend::Backend},
-};
+use burn::{backend::Autodiff, tensor::backend::Backend};
 
 use super::{progress, report};
 use crate::{
+    args::BackendArgs,
     backend::{Numbers, Work},
     progress::{say, tell},
 };
 
 /// What is done beside the run.
 #[derive(Debug, Clone, Copy)]
-pub struct How {
+pub struct RunOptions {
     /// Say what the stage will take, and do not run it.
     pub dry_run: bool,
     /// In a dry run, look at all records too.
@@ -31,108 +28,157 @@ pub struct How {
     pub ranks: usize,
     /// Where their gradients are summed.
     pub reduction: Reduction,
+    /// The peak of a device, in TFLOP/s.
+    pub peak_tflops: Option<f64>,
 }
 
-/// `language`.
-#[derive(Debug)]
-pub struct Language<'a> {
-    /// The stage.
-    pub job: &'a LanguageJob,
-    /// What else.
-    pub how: How,
+/// What the command line says of a stage.
+pub trait Described: Stage + Sized {
+    /// Says what will learn, how long and in how much memory.
+    fn describe(
+        job: &Job<Self>,
+        setup: &Self::Setup,
+        precision: impl Fn() -> Result<Precision>,
+        ranks: usize,
+    ) -> Result<()>;
+
+    /// Whether records can be looked at before the first step.
+    const SCANS: bool = true;
+
+    /// Looks at all records, and stops where the run would.
+    fn scan(_job: &Job<Self>, _setup: &Self::Setup) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is to be known before the first step.
+    fn announce(_job: &Job<Self>, _setup: &Self::Setup) {}
 }
 
-impl Work for Language<'_> {
-    /// Whether it came to its end.
-    type Output = bool;
+impl Described for LanguageStage {
+    // Of texts all is learnt.
+    const SCANS: bool = false;
 
-    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<bool> {
-        let job = self.job;
-        if self.how.dry_run {
-            return report::language(job, self.how).map(|()| true);
-        }
-        let precision = numbers.precision::<B>(&device, DType::F32)?;
-        follow("language", &job.folder, |observer| {
-            let devices = numbers.devices::<B>(&device, self.how.ranks);
-            job.run_on::<Autodiff<B>>(precision, &devices, self.how.reduction, observer)
-        })
+    fn describe(
+        job: &Job<Self>,
+        setup: &Self::Setup,
+        _precision: impl Fn() -> Result<Precision>,
+        ranks: usize,
+    ) -> Result<()> {
+        report::language(job, setup, ranks)
     }
 }
 
-/// `contrastive`.
-#[derive(Debug)]
-pub struct Contrastive<'a> {
-    /// The stage.
-    pub job: &'a ContrastiveJob,
-    /// What else.
-    pub how: How,
-}
+impl Described for ContrastiveStage {
+    fn describe(
+        job: &Job<Self>,
+        setup: &Self::Setup,
+        _precision: impl Fn() -> Result<Precision>,
+        _ranks: usize,
+    ) -> Result<()> {
+        report::contrastive(job, setup)
+    }
 
-impl Work for Contrastive<'_> {
-    /// Whether it came to its end.
-    type Output = bool;
-
-    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<bool> {
-        let job = self.job;
-        if self.how.dry_run {
-            return report::contrastive(job, true, self.how.scan).map(|()| true);
-        }
-        let precision = numbers.precision::<B>(&device, DType::F32)?;
-        follow("contrastive", &job.folder, |observer| {
-            job.run::<Autodiff<B>>(precision, &device, observer)
-        })
+    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<()> {
+        report::scan_pairs(job, setup)
     }
 }
 
-/// `pretrain` or `finetune`.
-#[derive(Debug)]
-pub struct Bunny<'a> {
-    /// The stage.
-    pub job: &'a Job,
-    /// What else.
-    pub how: How,
+impl Described for BunnyStage {
+    fn describe(
+        job: &Job<Self>,
+        setup: &Self::Setup,
+        precision: impl Fn() -> Result<Precision>,
+        ranks: usize,
+    ) -> Result<()> {
+        report::bunny(job, setup, precision()?, ranks)
+    }
+
+    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<()> {
+        report::scan_records(job, setup)
+    }
+
+    fn announce(job: &Job<Self>, setup: &Self::Setup) {
+        // In pre-training it nearly always is.
+        if setup.has_new_projector && job.stage.kind != StageKind::Pretrain {
+            tell(format_args!(
+                "{}: the projector is new, its weights drawn at random",
+                job.stage.kind
+            ));
+        }
+    }
 }
 
-impl Work for Bunny<'_> {
+/// A job of whichever stage.
+pub trait AnyJob {
+    /// Opens what the stage starts from and looks at all its records.
+    fn look_at(&self) -> Result<()>;
+
+    /// Runs it on the backend asked for, or only says what it would take. Gives whether it came to its
+    /// end.
+    fn run(&self, backend: BackendArgs, options: RunOptions) -> Result<bool>;
+}
+
+impl<S: Described> AnyJob for Job<S> {
+    fn look_at(&self) -> Result<()> {
+        if !S::SCANS {
+            return Ok(());
+        }
+        let setup = self.preview();
+        let setup = setup.with_context(|| format!("stage {}", self.stage.kind()))?;
+        S::scan(self, &setup)
+    }
+
+    fn run(&self, backend: BackendArgs, options: RunOptions) -> Result<bool> {
+        backend.run(OnBackend { job: self, options })
+    }
+}
+
+struct OnBackend<'a, S> {
+    job: &'a Job<S>,
+    options: RunOptions,
+}
+
+impl<S: Described> Work for OnBackend<'_, S> {
     /// Whether it came to its end.
     type Output = bool;
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<bool> {
-        let job = self.job;
-        let start = Start::open(&job.recipe, &job.places)?;
-        let precision: Precision =
-            numbers.precision::<B>(&device, start.open.weights.stored_type())?;
-        if self.how.dry_run {
-            report::plan(job, &start, precision, self.how)?;
-            if self.how.scan {
-                report::scan(job, &start)?;
+        let Self { job, options } = self;
+        let setup = match options.dry_run {
+            true => job.preview()?,
+            false => job.setup()?,
+        };
+        let stored = job.stage.stored_type(&setup);
+        let precision = || numbers.precision::<B>(&device, stored);
+        if options.dry_run {
+            S::describe(job, &setup, precision, options.ranks)?;
+            if options.scan && S::SCANS {
+                S::scan(job, &setup)?;
             }
             return Ok(true);
         }
-        // In pre-training it nearly always is.
-        if start.has_new_projector && job.kind != StageKind::Pretrain {
-            tell(format_args!(
-                "{}: the projector is new, its weights drawn at random",
-                job.kind
-            ));
-        }
-        follow(job.kind.name(), &job.folder, |observer| {
-            let devices = numbers.devices::<B>(&device, self.how.ranks);
-            job.run_on::<Autodiff<B>>(precision, &devices, self.how.reduction, observer)
-        })
+        let precision = precision()?;
+        S::announce(job, &setup);
+        let devices = numbers.devices::<B>(&device, options.ranks);
+        let distinct = (0..devices.len())
+            .filter(|at| !devices[..*at].contains(&devices[*at]))
+            .count();
+        let peak = options.peak_tflops.map(|peak| peak * distinct as f64);
+        let mut steps = progress::Steps::new(job.stage.kind().name(), peak);
+        let outcome = job.run_on::<Autodiff<B>>(
+            &setup,
+            precision,
+            &devices,
+            options.reduction,
+            &mut |line, total| steps.show(line, total),
+        )?;
+        drop(steps);
+        Ok(conclude(job, &outcome))
     }
 }
 
-/// Runs a stage, shows its steps, and says what it has left behind. Gives whether it came to its
-/// end.
-fn follow(
-    stage: &'static str,
-    folder: &std::path::Path,
-    run: impl FnOnce(Observer<'_>) -> Result<Outcome, TrainError>,
-) -> Result<bool> {
-    let mut progress = progress::Steps::new(stage);
-    let outcome = run(&mut |line, total| progress.show(line, total))?;
-    drop(progress);
+/// Says what a run has left behind. Gives whether it came to its end.
+fn conclude<S>(job: &Job<S>, outcome: &Outcome) -> bool {
     for (split, left_out) in [
         ("", &outcome.left_out),
         ("evaluation ", &outcome.eval_left_out),
@@ -147,7 +193,7 @@ fn follow(
         }
     }
     if outcome.is_complete() {
-        say(format_args!("{}", folder.display()));
+        say(format_args!("{}", job.folder.display()));
     }
-    Ok(outcome.is_complete())
+    outcome.is_complete()
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{
     OpenModel, WeightSet,
     export::{float_to_write, write_json, write_tower},
+    source::TOWER,
 };
 use crate::{Error, config::BunnyConfig, nn::Weights};
 
@@ -73,11 +74,14 @@ impl WeightSet {
     ) -> Result<Vec<PlannedTensor>, CheckpointError> {
         let names = config.family.names();
         let tied = config.decoder.tie_word_embeddings;
+        let computed = config.vision.computed(TOWER);
+        let is_computed = |name: &str| computed.iter().any(|start| name.starts_with(start));
         let all: BTreeSet<&str> = self
             .parts
             .iter()
             .flat_map(TensorFiles::names)
-            .filter(|name| !names.is_unused(name) && (!tied || *name != "lm_head.weight"))
+            .filter(|name| !names.is_unused(name) && !is_computed(name))
+            .filter(|name| !tied || *name != "lm_head.weight")
             .collect();
         let targets = self.adapter.iter().flat_map(Adapter::targets);
         let strays: Vec<String> = targets

@@ -234,6 +234,7 @@ fn holds_tower(files: &TensorFiles) -> bool {
 /// How the names of tensors start that files of such a model may hold and it never reads.
 pub(super) fn unused(config: &BunnyConfig) -> Vec<String> {
     let mut starts = config.vision.unused(TOWER);
+    starts.extend(config.vision.computed(TOWER));
     if config.decoder.tie_word_embeddings {
         // The token table, once more.
         starts.push("lm_head.weight".into());

@@ -1,6 +1,10 @@
 //! The weights of one model, from however many files they come.
 
-use std::{cell::RefCell, collections::BTreeSet, ops::Range};
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use bunny_weights::{
     CheckpointError, StoredDtype, StoredTensor, TensorFiles,
@@ -19,7 +23,8 @@ pub struct WeightSet {
     pub(super) parts: Vec<TensorFiles>,
     pub(super) adapter: Option<Adapter>,
     unused: Vec<String>,
-    taken: RefCell<BTreeSet<String>>,
+    /// Asked for so far; several threads may load the same model.
+    taken: Mutex<BTreeSet<String>>,
 }
 
 impl WeightSet {
@@ -30,7 +35,7 @@ impl WeightSet {
             parts: Vec::new(),
             adapter: None,
             unused: Vec::new(),
-            taken: RefCell::default(),
+            taken: Mutex::default(),
         }
     }
 
@@ -65,6 +70,11 @@ impl WeightSet {
             .unwrap_or(DType::F32)
     }
 
+    fn taken(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        // A set is whole between any two insertions.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a tensor of this published name is there.
     pub fn contains(&self, name: &str) -> bool {
         self.parts.iter().any(|part| part.contains(name))
@@ -90,12 +100,12 @@ impl Weights for WeightSet {
 
     fn take(&self, name: &str) -> Option<StoredTensor> {
         let stored = self.parts.iter().find_map(|part| part.get(name))?;
-        self.taken.borrow_mut().insert(name.to_string());
+        self.taken().insert(name.to_string());
         Some(stored)
     }
 
     fn unexpected(&self, names: &NameTable) -> Vec<String> {
-        let taken = self.taken.borrow();
+        let taken = self.taken();
         let left: BTreeSet<&str> = self
             .parts
             .iter()

@@ -99,33 +99,6 @@ impl BunnyConfig {
         config.decoder.validate(fields)?;
         Ok(config)
     }
-
-    /// How many parameters the checkpoint holds, by its parts.
-    pub fn parameters(&self) -> PartParameters {
-        PartParameters {
-            language_model: self.decoder.parameters(),
-            vision_tower: self.vision.parameters(),
-            projector: self.projector.parameters(),
-        }
-    }
-}
-
-/// Numbers of parameters of a Bunny's parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartParameters {
-    /// Embedding, decoder layers, final norm and head.
-    pub language_model: u64,
-    /// The vision tower, as far as its features need it.
-    pub vision_tower: u64,
-    /// The projector.
-    pub projector: u64,
-}
-
-impl PartParameters {
-    /// The sum of the parts.
-    pub fn total(&self) -> u64 {
-        self.language_model + self.vision_tower + self.projector
-    }
 }
 
 /// `mm_vision_tower`, else `vision_tower`: the order in which the reference looks.

@@ -160,50 +160,9 @@ impl DecoderConfig {
         self.num_key_value_heads * self.head_dim
     }
 
-    /// How many parameters the model has, embedding and head included.
-    pub fn parameters(&self) -> u64 {
-        let linear = |rows: usize, columns: usize, bias: bool| {
-            (rows * columns + if bias { rows } else { 0 }) as u64
-        };
-        let norm = match self.norm {
-            NormKind::LayerNorm => 2 * self.hidden_size as u64,
-            NormKind::RmsNorm => self.hidden_size as u64,
-        };
-        let norms_per_layer = match self.block {
-            BlockOrder::Parallel => 1,
-            BlockOrder::Sequential => 2,
-        };
-        let attention = linear(self.query_size(), self.hidden_size, self.qkv_bias)
-            + 2 * linear(self.key_value_size(), self.hidden_size, self.qkv_bias)
-            + linear(self.hidden_size, self.query_size(), self.output_bias);
-        let widening = match self.mlp {
-            MlpKind::Plain => 1,
-            MlpKind::Gated => 2,
-        };
-        let mlp = widening * linear(self.intermediate_size, self.hidden_size, self.mlp_bias)
-            + linear(self.hidden_size, self.intermediate_size, self.mlp_bias);
-        let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        tables * linear(self.vocab_size, self.hidden_size, false)
-            + self.num_hidden_layers as u64 * (attention + mlp + norms_per_layer * norm)
-            + norm
-    }
-
     /// Bytes of keys and values that one token adds to the cache, at `bytes` per number.
     pub fn kv_bytes_per_token(&self, bytes: usize) -> usize {
         2 * self.num_hidden_layers * self.key_value_size() * bytes
-    }
-
-    /// Floating-point operations of one token's forward pass at a context of `context` tokens:
-    /// two per parameter of every product (the embedding is a look-up), and two products of each
-    /// query with every key and value.
-    pub fn flops_per_token(&self, context: usize) -> u64 {
-        let products = self.parameters()
-            - if self.tie_word_embeddings {
-                0
-            } else {
-                (self.vocab_size * self.hidden_size) as u64
-            };
-        2 * products + 4 * (self.num_hidden_layers * self.query_size() * context) as u64
     }
 
     /// Checks what the sizes of one decoder demand of each other; `fields` is named in errors.

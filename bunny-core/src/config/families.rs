@@ -101,36 +101,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_phi_is_published_under_its_own_names() {
-        let names = Family::Phi.names();
-        for (here, published) in [
-            (
-                "model.layers.3.self_attn.o_proj.weight",
-                "model.layers.3.self_attn.dense.weight",
-            ),
-            (
-                "model.layers.3.mlp.up_proj.bias",
-                "model.layers.3.mlp.fc1.bias",
-            ),
-            ("model.norm.weight", "model.final_layernorm.weight"),
-            (
-                "model.layers.0.self_attn.q_proj.weight",
-                "model.layers.0.self_attn.q_proj.weight",
-            ),
-            ("model.mm_projector.0.weight", "model.mm_projector.0.weight"),
-        ] {
-            assert_eq!(names.published(here), published);
-            assert_eq!(names.local(published), here);
-        }
-    }
-
-    #[test]
-    fn the_towers_mlp_is_not_the_decoders() {
-        let tower = "model.vision_tower.vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight";
-        assert_eq!(Family::Phi.names().local(tower), tower);
-    }
-
-    #[test]
     fn the_base_heads_bias_is_known_to_be_unused() {
         assert!(Family::Phi.names().is_unused("lm_head.bias"));
         assert!(!Family::StableLm.names().is_unused("lm_head.bias"));

@@ -76,17 +76,6 @@ impl ProjectorConfig {
             ProjectorKind::Mlp { depth } => format!("mlp{depth}x_gelu"),
         }
     }
-
-    /// How many parameters the projector has.
-    pub fn parameters(&self) -> u64 {
-        let (input, output) = (self.input as u64, self.output as u64);
-        let first = (input + 1) * output;
-        match self.kind {
-            ProjectorKind::Identity => 0,
-            ProjectorKind::Linear => first,
-            ProjectorKind::Mlp { depth } => first + (depth as u64 - 1) * (output + 1) * output,
-        }
-    }
 }
 
 /// The N of `mlpNx_gelu`.

@@ -111,6 +111,19 @@ impl VisionConfig {
             .collect()
     }
 
+    /// How the names of tensors start that a tower's files hold and that follow from its sizes,
+    /// `tower` being in front of all of the tower's.
+    pub(crate) fn computed(&self, tower: &str) -> Vec<String> {
+        match self {
+            Self::Siglip(_) => Vec::new(),
+            // Rotary tables, which all blocks share and each is saved with.
+            Self::EvaClip(config) => (0..config.layers)
+                .map(|block| format!("{tower}model.blocks.{block}.attn.rope.freqs_"))
+                .chain([format!("{tower}model.rope.freqs_")])
+                .collect(),
+        }
+    }
+
     /// Whether these are the sizes that a tower's name alone stands for.
     pub(crate) fn is_published(&self) -> bool {
         match self {
@@ -148,14 +161,6 @@ impl VisionConfig {
         match self {
             Self::Siglip(config) => config.tokens(),
             Self::EvaClip(config) => config.tokens(),
-        }
-    }
-
-    /// How many parameters take part.
-    pub fn parameters(&self) -> u64 {
-        match self {
-            Self::Siglip(config) => config.parameters(),
-            Self::EvaClip(config) => config.parameters(),
         }
     }
 }

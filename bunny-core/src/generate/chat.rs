@@ -1,17 +1,13 @@
 //! A conversation with a model.
 
-use std::{
-    ops::ControlFlow,
-    time::{Duration, Instant},
-};
+use std::ops::ControlFlow;
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::backend::Backend;
 use image::RgbImage;
 
 use super::{
-    FinishReason, GenerationOptions, Picture, Pipeline, Sampler, Session,
-    read::{read, wait},
-    stop::StopFilter,
+    Engine, EngineOptions, Event, FinishReason, Finished, GenerationOptions, Picture, Pipeline,
+    Prompt, Reuse, Sequence, Timings, TokenLogProbability, Update, read::wait,
 };
 use crate::{
     Error,
@@ -21,13 +17,13 @@ use crate::{
     },
 };
 
-/// A conversation: its messages and pictures, and what the decoder has read of it.
+/// A conversation: its messages and pictures, and an engine of one slot, which keeps what was read.
 #[derive(Debug)]
-pub struct Chat<'a, B: Backend> {
-    pipeline: &'a Pipeline<B>,
+pub struct Chat<B: Backend> {
+    pipeline: Pipeline<B>,
     conversation: Conversation,
     pictures: Vec<Picture<B>>,
-    session: Session<B>,
+    engine: Engine<B>,
 }
 
 /// An answer, and how it came to be.
@@ -43,32 +39,26 @@ pub struct Answer {
     pub prompt_tokens: Vec<Token>,
     /// Why the answer ended.
     pub finish: FinishReason,
+    /// How likely the model found each token, where that was asked for.
+    pub log_probabilities: Vec<TokenLogProbability>,
     /// Where the time went.
     pub timings: Timings,
 }
 
-/// Where the time of an answer went.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Timings {
-    /// Tower and projector.
-    pub vision: Duration,
-    /// Reading the prompt, up to the first token's scores.
-    pub prefill: Duration,
-    /// Positions read in that time; what an earlier turn read is not among them.
-    pub prefill_positions: usize,
-    /// All tokens after the first.
-    pub decode: Duration,
-    /// Tokens chosen in that time.
-    pub decode_tokens: usize,
-}
-
-impl<'a, B: Backend> Chat<'a, B> {
-    pub(super) fn new(pipeline: &'a Pipeline<B>) -> Self {
+impl<B: Backend> Chat<B> {
+    pub(super) fn new(pipeline: Pipeline<B>) -> Self {
+        let engine = pipeline.engine(EngineOptions {
+            slots: 1,
+            // There is nobody to hold up.
+            chunk: usize::MAX,
+            reuse: Reuse::Everything,
+            ..EngineOptions::default()
+        });
         Self {
-            pipeline,
             conversation: Conversation::new(pipeline.template),
             pictures: Vec::new(),
-            session: Session::new(),
+            engine,
+            pipeline,
         }
     }
 
@@ -90,7 +80,9 @@ impl<'a, B: Backend> Chat<'a, B> {
 
     /// Forgets everything said and shown, and goes back to the model's own template.
     pub fn clear(&mut self) {
-        *self = Self::new(self.pipeline);
+        self.conversation = Conversation::new(self.pipeline.template);
+        self.pictures.clear();
+        self.engine.clear();
     }
 
     /// Asks about the conversation so far and `pictures`, and gives the answer; `listen` hears its
@@ -154,134 +146,62 @@ impl<'a, B: Backend> Chat<'a, B> {
         options: &GenerationOptions,
         listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer, Error> {
-        let Pipeline {
-            model,
-            tokenizer,
-            device,
-            ..
-        } = self.pipeline;
-        let segments = conversation.segments(true);
-        let Encoded { tokens, .. } = tokenizer.encode(&segments)?;
-        let mut timings = Timings::default();
-
-        let started = Instant::now();
-        if !self.pictures.iter().all(Picture::is_encoded) {
-            Picture::encode_all(&mut self.pictures, model, device);
-            timings.vision = sync::<B>(device, started);
-        }
-        let started = Instant::now();
-        let (mut logits, read) = self.session.prefill(
-            model,
-            &tokens,
-            &mut self.pictures,
-            options.max_new_tokens,
-            device,
-        )?;
-        timings.prefill_positions = read;
-
+        let Pipeline { tokenizer, .. } = &self.pipeline;
+        let Encoded { tokens, .. } = tokenizer.encode(&conversation.segments(true))?;
         let end = self.pipeline.end_under(conversation.template());
-        let mut chooser = Chooser::new(options, &tokens);
-        let mut stream = tokenizer.stream();
-        let mut filter = StopFilter::new(&options.stop);
-        let mut text = String::new();
-        let mut say = |new: &str| {
-            text.push_str(new);
-            if new.is_empty() {
-                ControlFlow::Continue(())
-            } else {
-                listen(new)
+        let sequence = Sequence::new(&tokens, options, tokenizer.clone()).ending_with(end);
+        let prompt = Prompt {
+            tokens: tokens.clone(),
+            pictures: self.pictures.clone(),
+        };
+        // Who dropped an answer before it had ended has left it here.
+        self.engine.cancel_all();
+        let id = self.engine.admit(prompt, sequence)?;
+        let Finished { sequence, timings } = loop {
+            let updates = self.engine.step_async().await;
+            let mut has_broken_off = false;
+            let mut ended = None;
+            for (_, update) in updates {
+                match update {
+                    Update::Token(event) => has_broken_off = says(event, listen).is_break(),
+                    Update::Finished(finished) => ended = Some(*finished),
+                    Update::Failed(error) => return Err(error),
+                    Update::Scored(_) => {}
+                }
+            }
+            if has_broken_off && ended.is_none() {
+                ended = self.engine.cancel(id)?;
+            }
+            if let Some(mut finished) = ended {
+                if has_broken_off {
+                    finished.sequence.interrupt()?;
+                }
+                break finished;
             }
         };
-        let mut decoding = started;
-        let finish = loop {
-            if chooser.chosen.len() == options.max_new_tokens {
-                break FinishReason::Length;
-            }
-            let id = chooser.choose(logits).await;
-            if chooser.chosen.len() == 1 {
-                timings.prefill = started.elapsed();
-                decoding = Instant::now();
-            }
-            if Some(id) == end {
-                break FinishReason::EndOfText;
-            }
-            if say(&filter.push(&stream.push(id)?)).is_break() {
-                break FinishReason::Interrupted;
-            }
-            if filter.stopped() {
-                break FinishReason::Stop;
-            }
-            if chooser.chosen.len() == options.max_new_tokens {
-                break FinishReason::Length;
-            }
-            logits = self.session.step(model, id);
-        };
-        if !filter.stopped() {
-            let rest = filter.push(&stream.finish()?) + &filter.finish();
-            if finish == FinishReason::Interrupted {
-                // Who has broken off hears no more.
-                text.push_str(&rest);
-            } else {
-                // The answer has ended either way.
-                let _ = say(&rest);
-            }
-        }
-        timings.decode = decoding.elapsed();
-        timings.decode_tokens = chooser.chosen.len().saturating_sub(1);
         Ok(Answer {
-            text: text.trim().to_string(),
-            ids: chooser.chosen,
+            text: sequence.text().trim().to_string(),
+            ids: sequence.ids().to_vec(),
             prompt: conversation.render(true),
             prompt_tokens: tokens,
-            finish,
+            finish: sequence.finish().unwrap_or(FinishReason::Length),
+            log_probabilities: sequence.log_probabilities().to_vec(),
             timings,
         })
     }
 }
 
-/// Chooses tokens, and remembers what was seen.
-struct Chooser {
-    sampler: Sampler,
-    greedy: bool,
-    seen: Vec<u32>,
-    chosen: Vec<u32>,
-}
-
-impl Chooser {
-    fn new(options: &GenerationOptions, prompt: &[Token]) -> Self {
-        let seen = prompt.iter().map(|token| match token {
-            Token::Text(id) => *id,
-            // The reference has 0 in a picture's place when it looks for repetitions.
-            Token::Picture(_) => 0,
-        });
-        Self {
-            sampler: Sampler::new(options),
-            greedy: options.is_plain_greedy(),
-            seen: seen.collect(),
-            chosen: Vec::new(),
-        }
+/// Lets `listen` hear what a token says. Who breaks off hears no more; an answer that has ended by
+/// itself has ended either way.
+fn says(event: Event, listen: &mut dyn FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
+    let Event {
+        text, rest, finish, ..
+    } = event;
+    if !text.is_empty() && listen(&text).is_break() && finish != Some(FinishReason::EndOfText) {
+        return ControlFlow::Break(());
     }
-
-    /// Chooses by scores `[1, vocab]`; the one place where a token leaves the device.
-    async fn choose<B: Backend>(&mut self, logits: Tensor<B, 2>) -> u32 {
-        let id = if self.greedy {
-            let best = read(logits.argmax(1)).await;
-            best.iter::<u32>()
-                .next()
-                .expect("a row has a highest score")
-        } else {
-            let mut logits: Vec<f32> = read(logits).await.iter::<f32>().collect();
-            self.sampler.sample(&mut logits, &self.seen)
-        };
-        self.seen.push(id);
-        self.chosen.push(id);
-        id
+    if !rest.is_empty() {
+        let _ = listen(&rest);
     }
-}
-
-/// Waits for the device, and gives the time since `started`. A device that cannot wait has failed,
-/// which the next read-back reports.
-fn sync<B: Backend>(device: &B::Device, started: Instant) -> Duration {
-    let _ = B::sync(device);
-    started.elapsed()
+    ControlFlow::Continue(())
 }

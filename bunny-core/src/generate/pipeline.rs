@@ -1,28 +1,46 @@
 //! A model with all it takes to talk: tokenizer and image processor.
 
+use std::sync::Arc;
+
 use burn::tensor::backend::Backend;
 
 use crate::{
     Bunny, Error,
     checkpoint::{ModelSource, OpenModel, Precision},
-    input::{conversation::Template, image::ImageProcessor, tokenizer::Tokenizer},
+    input::{
+        conversation::Template,
+        image::ImageProcessor,
+        tokenizer::{Token, Tokenizer},
+    },
 };
 
-use super::Chat;
+use super::{Chat, Engine, EngineOptions, GenerationOptions, Sequence};
 
-/// A model on its device, with its tokenizer and its image processor.
+/// A model on its device, with its tokenizer and its image processor. A clone shares all that is large.
 #[derive(Debug)]
 pub struct Pipeline<B: Backend> {
     /// The model.
-    pub model: Bunny<B>,
+    pub model: Arc<Bunny<B>>,
     /// Words to ids and back.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// Pictures to pixels.
     pub image_processor: ImageProcessor,
     /// The template the model was trained with.
     pub template: Template,
     /// Where the model lives.
     pub device: B::Device,
+}
+
+impl<B: Backend> Clone for Pipeline<B> {
+    fn clone(&self) -> Self {
+        Self {
+            model: self.model.clone(),
+            tokenizer: self.tokenizer.clone(),
+            image_processor: self.image_processor.clone(),
+            template: self.template,
+            device: self.device.clone(),
+        }
+    }
 }
 
 impl<B: Backend> Pipeline<B> {
@@ -50,8 +68,8 @@ impl<B: Backend> Pipeline<B> {
         let model = Bunny::load(&open.config, &open.weights, precision, &device)?;
         Ok(Self {
             template: open.config.family.template(),
-            model,
-            tokenizer: open.tokenizer,
+            model: Arc::new(model),
+            tokenizer: Arc::new(open.tokenizer),
             image_processor: open.image_processor,
             device,
         })
@@ -73,8 +91,18 @@ impl<B: Backend> Pipeline<B> {
     }
 
     /// A new conversation.
-    pub fn chat(&self) -> Chat<'_, B> {
-        Chat::new(self)
+    pub fn chat(&self) -> Chat<B> {
+        Chat::new(self.clone())
+    }
+
+    /// An engine that answers several prompts at once.
+    pub fn engine(&self, options: EngineOptions) -> Engine<B> {
+        Engine::new(self.model.clone(), options, self.device.clone())
+    }
+
+    /// The answer to be of a prompt, as text and tokens, which ends as this model's do.
+    pub fn sequence(&self, prompt: &[Token], options: &GenerationOptions) -> Sequence {
+        Sequence::new(prompt, options, self.tokenizer.clone()).ending_with(self.end_of_text())
     }
 }
 
@@ -108,7 +136,7 @@ mod tests {
         end["id"] = 384.into();
         end["content"] = "</s>".into();
         added.push(end);
-        pipeline.tokenizer = Tokenizer::from_json(&json.to_string(), None).unwrap();
+        pipeline.tokenizer = Arc::new(Tokenizer::from_json(&json.to_string(), None).unwrap());
         assert_eq!(pipeline.end_under(Template::MiniCpm), Some(384));
         assert_eq!(pipeline.end_of_text(), own);
     }

@@ -3,7 +3,7 @@
 use super::GenerationOptions;
 use bunny_base::random::mix;
 
-/// Chooses tokens: repetition penalty, temperature, top-k, top-p and the draw, in the order of
+/// Chooses tokens: penalties, temperature, top-k, top-p, min-p and the draw, in the order of
 /// `transformers`' logits processors.
 #[derive(Debug, Clone)]
 pub struct Sampler {
@@ -17,6 +17,30 @@ impl Sampler {
         Self {
             options: options.clone(),
             draws: 0,
+        }
+    }
+
+    /// Takes the penalties of what the answer has off `logits`, and adds what some tokens are given.
+    pub(super) fn adjust(&self, logits: &mut [f32], answer: &[u32]) {
+        let GenerationOptions {
+            presence_penalty: presence,
+            frequency_penalty: frequency,
+            logit_bias,
+            ..
+        } = &self.options;
+        if (*presence, *frequency) != (0.0, 0.0) {
+            let mut said = answer.to_vec();
+            said.sort_unstable();
+            for same in said.chunk_by(|a, b| a == b) {
+                if let Some(logit) = logits.get_mut(same[0] as usize) {
+                    *logit -= presence + frequency * same.len() as f32;
+                }
+            }
+        }
+        for (id, bias) in logit_bias {
+            if let Some(logit) = logits.get_mut(*id as usize) {
+                *logit += bias;
+            }
         }
     }
 
@@ -44,7 +68,11 @@ impl Sampler {
         let weight = |score: f32| f64::from((score - best) / temperature).exp();
         let total: f64 = ranked.iter().map(|&(_, score)| weight(score)).sum();
         let kept = self.nucleus(&ranked, |score| weight(score) / total);
-        let ranked = &ranked[..kept];
+        let likely = ranked[..kept].partition_point(|&(_, score)| {
+            // The likeliest has weight 1.
+            weight(score) >= f64::from(self.options.min_p)
+        });
+        let ranked = &ranked[..likely.max(1)];
         let total: f64 = ranked.iter().map(|&(_, score)| weight(score)).sum();
         let mut left = self.uniform() * total;
         for &(id, score) in ranked {
@@ -98,14 +126,19 @@ fn penalise(logits: &mut [f32], seen: &[u32], penalty: f32) {
 }
 
 /// The first of the highest scores.
-pub(super) fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, score) in logits.iter().enumerate() {
-        if *score > logits[best] {
-            best = id;
+fn argmax(logits: &[f32]) -> u32 {
+    let higher = |a: f32, b: f32| if b > a { b } else { a };
+    // Lane by lane: the compiler makes vectors of them.
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = logits.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, score) in lanes.iter_mut().zip(chunk) {
+            *lane = higher(*lane, *score);
         }
     }
-    best as u32
+    let highest = lanes.iter().chain(rest).copied().reduce(higher);
+    let first = logits.iter().position(|score| Some(*score) == highest);
+    first.unwrap_or(0) as u32
 }
 
 #[cfg(test)]
@@ -186,6 +219,33 @@ mod tests {
         assert_eq!(sampler.sample(&mut LOGITS.clone(), &[1]), 2);
         let mut logits = [-1.0, -1.5];
         assert_eq!(sampler.sample(&mut logits, &[0]), 1);
+    }
+
+    #[test]
+    fn min_p_keeps_what_is_likely_beside_the_likeliest() {
+        // The others are 0.37, 0.14 and 0.02 times as likely as the likeliest.
+        let counts = |min_p| drawn(GenerationOptions { min_p, ..warm() }, 2000);
+        let some = counts(0.2);
+        assert!(some[1] > 0 && some[2] > 0 && some[0] == 0 && some[3] == 0);
+        let more = counts(0.1);
+        assert!(more[0] > 0 && more[3] == 0);
+        assert_eq!(counts(1.0), [0, 2000, 0, 0]);
+    }
+
+    #[test]
+    fn an_answers_own_tokens_are_penalised_once_and_by_their_number() {
+        let sampler = Sampler::new(&GenerationOptions {
+            presence_penalty: 0.5,
+            frequency_penalty: 0.25,
+            logit_bias: vec![(3, 10.0), (99, 1.0)],
+            ..Default::default()
+        });
+        let mut logits = LOGITS;
+        sampler.adjust(&mut logits, &[2, 1, 2, 77]);
+        assert_eq!(logits, [1.0, 3.0 - 0.75, 2.0 - 1.0, -1.0 + 10.0]);
+        let mut untouched = LOGITS;
+        Sampler::new(&warm()).adjust(&mut untouched, &[2, 1, 2]);
+        assert_eq!(untouched, LOGITS);
     }
 
     #[test]

@@ -2,16 +2,18 @@
 
 /// Passes text on as it comes, up to the first of the stop texts.
 #[derive(Debug)]
-pub(super) struct StopFilter<'a> {
-    stops: &'a [String],
+pub(super) struct StopFilter {
+    stops: Vec<String>,
     held: String,
     stopped: bool,
 }
 
-impl<'a> StopFilter<'a> {
-    pub(super) fn new(stops: &'a [String]) -> Self {
+impl StopFilter {
+    /// A filter for some texts, of which empty ones stop nothing.
+    pub(super) fn new(stops: &[String]) -> Self {
+        let stops = stops.iter().filter(|stop| !stop.is_empty());
         Self {
-            stops,
+            stops: stops.cloned().collect(),
             held: String::new(),
             stopped: false,
         }
@@ -23,20 +25,14 @@ impl<'a> StopFilter<'a> {
             return String::new();
         }
         self.held.push_str(text);
-        let stops = self.stops.iter().filter(|stop| !stop.is_empty());
-        if let Some(at) = stops
-            .clone()
-            .filter_map(|stop| self.held.find(stop.as_str()))
-            .min()
-        {
+        let found = self.stops.iter();
+        if let Some(at) = found.filter_map(|stop| self.held.find(stop)).min() {
             self.stopped = true;
             self.held.truncate(at);
             return std::mem::take(&mut self.held);
         }
-        let open = stops
-            .map(|stop| overlap(&self.held, stop))
-            .max()
-            .unwrap_or(0);
+        let open = self.stops.iter().map(|stop| overlap(&self.held, stop));
+        let open = open.max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - open);
         std::mem::replace(&mut self.held, rest)
     }

@@ -7,6 +7,7 @@ mod config;
 mod decode;
 mod error;
 mod gif;
+mod jpeg;
 mod resize;
 mod tiff;
 

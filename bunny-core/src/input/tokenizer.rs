@@ -243,7 +243,7 @@ impl Tokenizer {
     }
 
     /// A stream that turns ids to text as they come.
-    pub fn stream(&self) -> TokenStream<'_> {
+    pub fn stream(&self) -> TokenStream<&Self> {
         TokenStream::new(self)
     }
 

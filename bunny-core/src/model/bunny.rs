@@ -11,7 +11,8 @@ use crate::{
     config::BunnyConfig,
     input::{image::Pixels, tokenizer::Token},
     model::{decoder::Decoder, projector::Projector, tower::VisionTower},
-    nn::{Builder, KvCache, Mask, Mode, Positions, Precision, Weights},
+    nn::{Builder, KvCache, KvPass, KvSequence, Mask, Mode, Part, Positions, Precision, Weights},
+    ops,
 };
 
 /// A Bunny: vision tower, projector and decoder.
@@ -63,16 +64,11 @@ impl<B: Backend> Bunny<B> {
         })
     }
 
-    fn new(config: &BunnyConfig, builder: &Builder<'_, B>) -> Self {
-        let model = builder.child("model");
+    pub(super) fn new(config: &BunnyConfig, builder: &Builder<'_, B>) -> Self {
         Self {
             language_model: Decoder::new(&config.decoder, builder),
-            // The name is doubled in published files: the reference's wrapper, then the tower.
-            vision_tower: VisionTower::new(
-                &config.vision,
-                &model.child("vision_tower").child("vision_tower"),
-            ),
-            mm_projector: Projector::new(&config.projector, &model.child("mm_projector")),
+            vision_tower: VisionTower::new(&config.vision, &builder.part(Part::VisionTower)),
+            mm_projector: Projector::new(&config.projector, &builder.part(Part::Projector)),
             config: config.clone(),
             precision: builder.precision(),
         }
@@ -88,13 +84,20 @@ impl<B: Backend> Bunny<B> {
         self.precision
     }
 
-    /// An empty cache for `capacity` positions in each of `batch` rows.
-    pub fn new_cache(&self, batch: usize, capacity: usize, device: &B::Device) -> KvCache<B> {
+    /// An empty cache for what sequences leave behind, cut as suits the backend.
+    ///
+    /// On CPUs it holds 16 bits where the weights do: it is read whole with every token.
+    pub fn new_cache(&self, device: &B::Device) -> KvCache<B> {
+        let Precision {
+            weights, compute, ..
+        } = self.precision;
+        let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
         KvCache::new(
-            &self.config.decoder,
-            batch,
-            capacity,
-            self.precision.compute,
+            self.config.decoder.num_hidden_layers,
+            self.config.decoder.num_key_value_heads,
+            self.config.decoder.head_dim,
+            if narrows { weights } else { compute },
+            ops::kv_blocks::<B>(),
             device,
         )
     }
@@ -125,7 +128,11 @@ impl<B: Backend> Bunny<B> {
         tokens: &[Token],
         features: Vec<Tensor<B, 3>>,
     ) -> Result<Tensor<B, 3>, Error> {
-        let is_picture = |token: &Token| matches!(token, Token::Picture(_));
+        let id_of = |token: &Token| match token {
+            Token::Text(id) => Some(*id),
+            Token::Picture(_) => None,
+        };
+        let is_picture = |token: &Token| id_of(token).is_none();
         let slots = tokens.iter().filter(|token| is_picture(token)).count();
         if slots != features.len() {
             return Err(Error::Pictures {
@@ -138,26 +145,21 @@ impl<B: Backend> Bunny<B> {
         }
         let mut features = features.into_iter();
         let runs = tokens.chunk_by(|a, b| !is_picture(a) && !is_picture(b));
-        let parts = runs.filter_map(|run| match run[0] {
-            Token::Text(_) => Some(self.embed_text(run).unsqueeze()),
-            Token::Picture(_) => features.next(),
+        let parts = runs.filter_map(|run| {
+            let ids: Vec<u32> = run.iter().filter_map(id_of).collect();
+            match ids.is_empty() {
+                true => features.next(),
+                false => Some(self.embed_ids(&ids)),
+            }
         });
         Ok(Tensor::cat(parts.collect(), 1))
     }
 
-    /// The embeddings of words alone, `[seq, hidden]`; picture slots are passed over.
-    pub(crate) fn embed_text(&self, tokens: &[Token]) -> Tensor<B, 2> {
-        let ids: Vec<i32> = tokens
-            .iter()
-            .filter_map(|token| match token {
-                Token::Text(id) => Some(*id as i32),
-                Token::Picture(_) => None,
-            })
-            .collect();
-        self.language_model
-            .model
-            .embed(&ids)
-            .cast(self.precision.compute)
+    /// The embeddings of tokens, `[1, ids, hidden]`.
+    pub(crate) fn embed_ids(&self, ids: &[u32]) -> Tensor<B, 3> {
+        let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+        let rows = self.language_model.model.embed(&ids);
+        rows.cast(self.precision.compute).unsqueeze()
     }
 
     /// Positions that `tokens` take in the decoder: a picture takes as many as it has features.
@@ -172,27 +174,75 @@ impl<B: Backend> Bunny<B> {
             .sum()
     }
 
-    /// Runs the decoder over embeddings and appends to the cache. `starts` gives the left padding
-    /// of each row of a batch; empty when there is none.
+    /// Runs the decoder over embeddings of whole sequences.
     ///
     /// # Shapes
     /// `[batch, seq, hidden]` → `[batch, seq, hidden]`, after the final norm
-    pub fn forward(
+    pub fn forward(&self, embeds: Tensor<B, 3>) -> Tensor<B, 3> {
+        let positions = Positions::consecutive(0, embeds.dims()[1]);
+        let stack = &self.language_model.model;
+        stack.forward(embeds, &positions, Mask::CAUSAL, &Mode::INFERENCE)
+    }
+
+    /// Reads the next part of a prompt behind what `sequence` has read of it.
+    ///
+    /// # Shapes
+    /// `[1, seq, hidden]` → `[1, seq, hidden]`, after the final norm
+    ///
+    /// # Panics
+    /// When the sequence is another cache's.
+    pub fn prefill(
         &self,
         embeds: Tensor<B, 3>,
-        starts: &[usize],
-        cache: Option<&mut KvCache<B>>,
+        cache: &mut KvCache<B>,
+        sequence: &mut KvSequence,
+    ) -> Tensor<B, 3> {
+        let count = embeds.dims()[1];
+        cache.reserve(sequence, count);
+        let pass = cache.pass([(&*sequence, count)]);
+        let hidden = self.run(embeds, cache, &pass, &Mode::PREFILL);
+        sequence.advance(count);
+        hidden
+    }
+
+    /// Reads one more token of each of several sequences.
+    ///
+    /// # Shapes
+    /// an id a sequence → `[1, sequences, hidden]`, after the final norm
+    ///
+    /// # Panics
+    /// When there are not as many ids as sequences, or a sequence is another cache's.
+    pub fn decode(
+        &self,
+        ids: &[u32],
+        cache: &mut KvCache<B>,
+        sequences: &mut [&mut KvSequence],
+    ) -> Tensor<B, 3> {
+        assert_eq!(ids.len(), sequences.len(), "an id a sequence");
+        for sequence in &mut *sequences {
+            cache.reserve(sequence, 1);
+        }
+        let pass = cache.pass(sequences.iter().map(|sequence| (&**sequence, 1)));
+        let hidden = self.run(self.embed_ids(ids), cache, &pass, &Mode::DECODE);
+        for sequence in sequences {
+            sequence.advance(1);
+        }
+        hidden
+    }
+
+    /// Runs the decoder over the rows of a pass; whether they count as read is for the caller to say.
+    ///
+    /// # Shapes
+    /// `[1, rows, hidden]` → `[1, rows, hidden]`, after the final norm
+    pub(crate) fn run(
+        &self,
+        embeds: Tensor<B, 3>,
+        cache: &mut KvCache<B>,
+        pass: &KvPass<B>,
         mode: &Mode,
     ) -> Tensor<B, 3> {
-        let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let seq = embeds.dims()[1];
-        let positions = Positions::after_padding(starts, past, seq);
-        let mask = Mask::Causal {
-            starts: starts.to_vec(),
-        };
-        self.language_model
-            .model
-            .forward(embeds, &positions, mask, cache, mode)
+        let stack = &self.language_model.model;
+        stack.forward_cached(embeds, cache, pass, mode)
     }
 
     /// Scores of every next token at the last position of each row.

@@ -10,8 +10,8 @@ use burn::{
 use crate::{
     config::{BlockOrder, DecoderConfig, MlpKind, NormKind},
     nn::{
-        Activation, AttentionMask, Builder, Embedding, KvCache, LayerCache, Linear, LmHead, Mask,
-        Mode, Norm, Positions, Rope, attention, dropout,
+        Activation, AttentionMask, Builder, Embedding, KvCache, KvPass, LayerCache, Linear, LmHead,
+        Mask, Mode, Norm, Phase, Positions, Rope, attention, cached_attention, dropout,
     },
 };
 
@@ -40,13 +40,22 @@ pub struct DecoderStack<B: Backend> {
 
 /// What all layers share in one forward pass.
 #[derive(Debug)]
-pub struct Surroundings<'a, B: Backend> {
+pub struct ForwardContext<'a, B: Backend> {
     /// Rotary angles of the pass's positions.
     pub rope: Rope<B>,
-    /// What each position may look at.
+    /// What each position may look at, where the keys are the pass's own.
     pub mask: AttentionMask<B>,
     /// Training or not.
     pub mode: &'a Mode,
+}
+
+/// Where a layer's keys and values are kept, in a pass of sequences of which some was read before.
+#[derive(Debug)]
+pub struct CachedLayer<'a, B: Backend> {
+    /// Those of this layer.
+    pub layer: &'a mut LayerCache<B>,
+    /// Which rows of the pass are whose.
+    pub pass: &'a KvPass<B>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -65,9 +74,14 @@ impl<B: Backend> Decoder<B> {
     /// # Shapes
     /// `[rows, hidden]` (after the final norm) → `[rows, vocab]`, f32
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.logits_in(Phase::Whole, hidden)
+    }
+
+    /// [`logits`](Self::logits) with the sums of a phase's rows.
+    pub(crate) fn logits_in(&self, phase: Phase, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         match &self.lm_head {
-            Some(head) => head.forward(hidden),
-            None => self.model.embed_tokens.logits(hidden),
+            Some(head) => head.forward(hidden, phase),
+            None => self.model.embed_tokens.logits(hidden, phase),
         }
     }
 }
@@ -79,7 +93,7 @@ impl<B: Backend> DecoderStack<B> {
         Self {
             embed_tokens: Embedding::new(&builder.child("embed_tokens"), vocab, hidden),
             layers: (0..config.num_hidden_layers)
-                .map(|layer| DecoderLayer::new(config, layer, &layers.child(layer)))
+                .map(|layer| DecoderLayer::new(config, layer, &layers.layer(layer)))
                 .collect(),
             norm: norm(config, &builder.child("norm")),
             rotary_dim: config.rotary_dim,
@@ -96,10 +110,7 @@ impl<B: Backend> DecoderStack<B> {
         self.embed_tokens.forward(ids)
     }
 
-    /// Runs all layers over embeddings, appending to `cache` when one is given.
-    ///
-    /// With a cache, queries attend to everything it holds as well, and `mask` is over all of that;
-    /// `positions` are those of the new embeddings.
+    /// Runs all layers over embeddings of whole sequences.
     ///
     /// # Shapes
     /// `[batch, seq, hidden]` → `[batch, seq, hidden]`, after the final norm
@@ -108,42 +119,59 @@ impl<B: Backend> DecoderStack<B> {
         embeds: Tensor<B, 3>,
         positions: &Positions,
         mask: Mask,
-        mut cache: Option<&mut KvCache<B>>,
         mode: &Mode,
     ) -> Tensor<B, 3> {
-        let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let around = self.surroundings(&embeds, positions, mask, past, mode);
-        let mut hidden = self.enter(embeds, mode);
-        for (at, layer) in self.layers.iter().enumerate() {
-            let cache = cache.as_mut().map(|cache| &mut cache.layers_mut()[at]);
-            hidden = layer.forward(hidden, cache, &around);
+        let context = self.context(&embeds, positions, mask, mode);
+        let mut hidden = self.embedding_dropout(embeds, mode);
+        for layer in &self.layers {
+            hidden = layer.forward(hidden, None, &context);
         }
         self.norm.forward(hidden)
     }
 
-    /// Rotary angles and mask for a pass over `embeds`, `past` positions being in the cache.
-    pub fn surroundings<'a>(
+    /// Runs all layers over the rows of a pass, whose keys and values are written to `cache`.
+    ///
+    /// # Shapes
+    /// `[1, rows, hidden]` → `[1, rows, hidden]`, after the final norm
+    pub(crate) fn forward_cached(
+        &self,
+        embeds: Tensor<B, 3>,
+        cache: &mut KvCache<B>,
+        pass: &KvPass<B>,
+        mode: &Mode,
+    ) -> Tensor<B, 3> {
+        let positions = Positions::listed(pass.row_positions());
+        let context = self.context(&embeds, &positions, Mask::CAUSAL, mode);
+        let mut hidden = embeds;
+        for (layer, cache) in self.layers.iter().zip(cache.layers_mut()) {
+            let cached = CachedLayer { layer: cache, pass };
+            hidden = layer.forward(hidden, Some(cached), &context);
+        }
+        self.norm.forward(hidden)
+    }
+
+    /// What all layers share in a pass over `embeds`.
+    pub fn context<'a>(
         &self,
         embeds: &Tensor<B, 3>,
         positions: &Positions,
         mask: Mask,
-        past: usize,
         mode: &'a Mode,
-    ) -> Surroundings<'a, B> {
+    ) -> ForwardContext<'a, B> {
         let [batch, seq, _] = embeds.dims();
         let device = embeds.device();
-        Surroundings {
+        ForwardContext {
             rope: Rope::new(positions, self.rotary_dim, self.rope_theta, &device),
-            mask: AttentionMask::new(mask, batch, seq, past + seq, &device),
+            mask: AttentionMask::new(mask, batch, seq, seq, &device),
             mode,
         }
     }
 
-    /// What is done to embeddings before the first layer.
+    /// The dropout of embeddings, before the first layer.
     ///
     /// # Shapes
     /// `[batch, seq, hidden]` → the same
-    pub fn enter(&self, embeds: Tensor<B, 3>, mode: &Mode) -> Tensor<B, 3> {
+    pub fn embedding_dropout(&self, embeds: Tensor<B, 3>, mode: &Mode) -> Tensor<B, 3> {
         dropout(embeds, self.embedding_dropout, mode, u64::MAX)
     }
 }
@@ -185,21 +213,21 @@ impl<B: Backend> DecoderLayer<B> {
     pub fn forward(
         &self,
         hidden: Tensor<B, 3>,
-        cache: Option<&mut LayerCache<B>>,
-        around: &Surroundings<'_, B>,
+        cached: Option<CachedLayer<'_, B>>,
+        context: &ForwardContext<'_, B>,
     ) -> Tensor<B, 3> {
-        let mode = around.mode;
+        let mode = context.mode;
         let drop =
             |branch, place| dropout(branch, self.residual_dropout, mode, 2 * self.index + place);
         let normed = self.input_layernorm.forward(hidden.clone());
         match &self.post_attention_layernorm {
             None => {
-                let attended = self.self_attn.forward(normed.clone(), cache, around);
+                let attended = self.self_attn.forward(normed.clone(), cached, context);
                 let widened = self.mlp.forward(normed, mode);
                 drop(attended, 0) + drop(widened, 1) + hidden
             }
             Some(norm) => {
-                let attended = self.self_attn.forward(normed, cache, around);
+                let attended = self.self_attn.forward(normed, cached, context);
                 let hidden = hidden + drop(attended, 0);
                 let widened = self.mlp.forward(norm.forward(hidden.clone()), mode);
                 hidden + drop(widened, 1)
@@ -246,11 +274,11 @@ impl<B: Backend> SelfAttention<B> {
     pub fn forward(
         &self,
         input: Tensor<B, 3>,
-        cache: Option<&mut LayerCache<B>>,
-        around: &Surroundings<'_, B>,
+        cached: Option<CachedLayer<'_, B>>,
+        context: &ForwardContext<'_, B>,
     ) -> Tensor<B, 3> {
         let [batch, seq, _] = input.dims();
-        let mode = around.mode;
+        let mode = context.mode;
         let heads = |projected: Tensor<B, 3>| {
             let count = projected.dims()[2] / self.head_dim;
             projected
@@ -260,14 +288,15 @@ impl<B: Backend> SelfAttention<B> {
         let query = heads(self.q_proj.forward(input.clone(), mode));
         let key = heads(self.k_proj.forward(input.clone(), mode));
         let value = heads(self.v_proj.forward(input, mode));
-        let query = around.rope.apply(query);
-        let key = around.rope.apply(key);
-        let (key, value) = match cache {
-            Some(cache) => cache.append(key, value),
-            None => (key, value),
-        };
+        let query = context.rope.apply(query);
+        let key = context.rope.apply(key);
         let weights = self.q_proj.weight.dtype();
-        let attended = attention(query, key, value, &around.mask, weights); // [batch, seq, heads * head_dim]
+        let attended = match cached {
+            Some(CachedLayer { layer, pass }) => {
+                cached_attention([query, key, value], layer, pass, mode.phase, weights)
+            }
+            None => attention(query, key, value, &context.mask, weights),
+        }; // [batch, seq, heads * head_dim]
         self.o_proj.forward(attended, mode)
     }
 }
@@ -310,8 +339,9 @@ impl<B: Backend> Mlp<B> {
         let wide = match &self.gate_proj {
             None => self.activation.apply(self.up_proj.forward(input, mode)),
             Some(gate) => {
-                let gate = self.activation.apply(gate.forward(input.clone(), mode));
-                gate * self.up_proj.forward(input, mode)
+                let gate = gate.forward(input.clone(), mode);
+                let up = self.up_proj.forward(input, mode);
+                self.activation.gate(gate, up)
             }
         };
         self.down_proj.forward(wide, mode)

@@ -6,6 +6,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fmt::{self, Display},
     ops::Range,
 };
@@ -19,7 +20,12 @@ use rayon::prelude::*;
 use bunny_base::random::mix;
 use bunny_weights::{CheckpointError, StoredTensor, convert};
 
-use super::{NameTable, Precision, precision::stored_as};
+use super::{
+    NameTable, Precision,
+    nothing::{Blank, Nothing},
+    precision::stored_as,
+    spec::{ParameterKind, ParameterSpec, Part},
+};
 
 /// Where a builder finds a model's stored tensors, by their published names.
 pub trait Weights: fmt::Debug {
@@ -62,6 +68,8 @@ pub enum Initial {
 pub struct Builder<'a, B: Backend> {
     shared: &'a Shared<'a, B>,
     path: String,
+    part: Part,
+    layer: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -71,12 +79,18 @@ struct Shared<'a, B: Backend> {
     precision: Precision,
     device: &'a B::Device,
     faults: RefCell<Faults>,
+    /// Of published tensors that hold several of the model's, how many rows have been asked for.
+    asked: RefCell<BTreeMap<String, usize>>,
 }
 
 #[derive(Debug)]
 enum Source<'a> {
     Stored(&'a dyn Weights),
-    Random { seed: u64 },
+    Random {
+        seed: u64,
+    },
+    /// Nothing is built: what is asked for is noted.
+    Described(&'a RefCell<Vec<ParameterSpec>>),
 }
 
 /// What was wrong with the tensors asked for.
@@ -85,6 +99,45 @@ struct Faults {
     missing: Vec<String>,
     misshapen: Vec<String>,
     unreadable: Vec<CheckpointError>,
+}
+
+/// Every parameter of the module that `make` builds, in the order in which it is built; no device is
+/// asked for anything, and no weight is allocated.
+pub fn describe<M>(
+    names: &NameTable,
+    make: impl FnOnce(&Builder<'_, Nothing>) -> M,
+) -> Vec<ParameterSpec> {
+    let specs = RefCell::default();
+    let source = Source::Described(&specs);
+    make(&Shared::new(source, names, Precision::F32, &Blank).root());
+    specs.into_inner()
+}
+
+impl<'a, B: Backend> Shared<'a, B> {
+    fn new(
+        source: Source<'a>,
+        names: &'a NameTable,
+        precision: Precision,
+        device: &'a B::Device,
+    ) -> Self {
+        Self {
+            source,
+            names,
+            precision,
+            device,
+            faults: RefCell::default(),
+            asked: RefCell::default(),
+        }
+    }
+
+    fn root(&'a self) -> Builder<'a, B> {
+        Builder {
+            shared: self,
+            path: String::new(),
+            part: Part::LanguageModel,
+            layer: None,
+        }
+    }
 }
 
 impl<'a, B: Backend> Builder<'a, B> {
@@ -100,20 +153,18 @@ impl<'a, B: Backend> Builder<'a, B> {
         device: &B::Device,
         make: impl FnOnce(&Builder<'_, B>) -> M,
     ) -> Result<M, CheckpointError> {
-        let shared = Shared {
-            source: Source::Stored(weights),
-            names,
-            precision,
-            device,
-            faults: RefCell::default(),
-        };
-        let model = make(&Builder {
-            shared: &shared,
-            path: String::new(),
-        });
+        let shared = Shared::new(Source::Stored(weights), names, precision, device);
+        let model = make(&shared.root());
         let mut faults = shared.faults.into_inner();
         if !faults.unreadable.is_empty() {
             return Err(faults.unreadable.swap_remove(0));
+        }
+        for (name, asked) in shared.asked.into_inner() {
+            let held = weights.take(&name).map_or(asked, |stored| stored.shape[0]);
+            if held > asked {
+                let fault = format!("{name} has {held} rows, expected {asked}");
+                faults.misshapen.push(fault);
+            }
         }
         let unexpected = weights.unexpected(names);
         if faults.missing.is_empty() && faults.misshapen.is_empty() && unexpected.is_empty() {
@@ -136,24 +187,32 @@ impl<'a, B: Backend> Builder<'a, B> {
         device: &B::Device,
         make: impl FnOnce(&Builder<'_, B>) -> M,
     ) -> M {
-        let shared = Shared {
-            source: Source::Random { seed },
-            names,
-            precision,
-            device,
-            faults: RefCell::default(),
-        };
-        make(&Builder {
-            shared: &shared,
-            path: String::new(),
-        })
+        make(&Shared::new(Source::Random { seed }, names, precision, device).root())
     }
 
     /// The place called `name` below this one.
     pub fn child(&self, name: impl Display) -> Self {
         Self {
-            shared: self.shared,
             path: self.full_name(name),
+            ..self.clone()
+        }
+    }
+
+    /// The place of layer `layer` below this one.
+    pub fn layer(&self, layer: usize) -> Self {
+        Self {
+            layer: Some(layer),
+            ..self.child(layer)
+        }
+    }
+
+    /// The place of a part of a Bunny, this one being the Bunny's.
+    pub fn part(&self, part: Part) -> Self {
+        let prefix = part.prefix().trim_end_matches('.');
+        Self {
+            part,
+            path: prefix.into(),
+            ..self.clone()
         }
     }
 
@@ -167,14 +226,14 @@ impl<'a, B: Backend> Builder<'a, B> {
         self.shared.precision
     }
 
-    /// A weight of a product, a table or a kernel, in the type of the weights.
+    /// A weight of a product or a kernel, in the type of the weights.
     pub fn weight<const D: usize>(
         &self,
         name: &str,
         shape: [usize; D],
         initial: Initial,
     ) -> Param<Tensor<B, D>> {
-        self.whole(name, shape, initial, self.shared.precision.weights)
+        self.whole(name, shape, ParameterKind::Product, initial)
     }
 
     /// As [`Builder::weight`] for a table with one row per token, in blocks of rows that the
@@ -183,18 +242,14 @@ impl<'a, B: Backend> Builder<'a, B> {
     pub fn table(
         &self,
         name: &str,
-        [rows, columns]: [usize; 2],
+        shape: [usize; 2],
         initial: Initial,
     ) -> Vec<Param<Tensor<B, 2>>> {
-        let dtype = self.shared.precision.weights;
+        let [rows, columns] = shape;
+        let spec = self.spec(name, &shape, ParameterKind::Table);
+        let dtype = self.shared.precision.of(spec.kind);
         let block = (self.shared.precision.table_limit / (columns * dtype.size())).clamp(1, rows);
-        let wanted = Wanted {
-            shape: &[rows, columns],
-            dtype,
-            initial,
-            is_table: true,
-        };
-        let found = self.find(name, &wanted);
+        let found = self.find(&spec);
         (0..rows)
             .step_by(block)
             .map(|first| {
@@ -202,7 +257,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 let shape = [range.len(), columns];
                 let data = found
                     .as_ref()
-                    .and_then(|found| self.materialise(found, range, &wanted));
+                    .and_then(|found| self.materialise(found, range, &spec, initial));
                 self.parameter(data, shape, dtype)
             })
             .collect()
@@ -215,12 +270,30 @@ impl<'a, B: Backend> Builder<'a, B> {
         shape: [usize; D],
         initial: Initial,
     ) -> Param<Tensor<B, D>> {
-        self.whole(name, shape, initial, self.shared.precision.compute)
+        self.whole(name, shape, ParameterKind::Addend, initial)
+    }
+
+    /// The bias of a product, in the type of the activations; a new one is zero.
+    pub fn bias(&self, name: &str, size: usize) -> Param<Tensor<B, 1>> {
+        self.whole(name, [size], ParameterKind::Bias, Initial::Constant(0.0))
     }
 
     /// A norm's weight or bias, always f32.
     pub fn norm(&self, name: &str, size: usize, initial: Initial) -> Param<Tensor<B, 1>> {
-        self.whole(name, [size], initial, DType::F32)
+        self.whole(name, [size], ParameterKind::Norm, initial)
+    }
+
+    /// Numbers that are computed from the model's sizes, in the type of the activations.
+    pub fn constant<const D: usize>(
+        &self,
+        shape: [usize; D],
+        compute: impl FnOnce() -> Vec<f32>,
+    ) -> Tensor<B, D> {
+        let options = (self.device(), self.shared.precision.compute);
+        match self.shared.source {
+            Source::Described(_) => Tensor::empty(shape, options),
+            _ => Tensor::from_data(TensorData::new(compute(), shape), options),
+        }
     }
 
     fn full_name(&self, name: impl Display) -> String {
@@ -231,23 +304,44 @@ impl<'a, B: Backend> Builder<'a, B> {
         }
     }
 
+    /// What is asked for under `name`.
+    fn spec(&self, name: &str, shape: &[usize], kind: ParameterKind) -> ParameterSpec {
+        let (local, names) = (self.full_name(name), self.shared.names);
+        let is_family = self.part == Part::LanguageModel;
+        let published = match is_family {
+            true => names.published(&local),
+            false => local.clone(),
+        };
+        let rows = (is_family && names.is_fused(&local)).then(|| {
+            let mut asked = self.shared.asked.borrow_mut();
+            let end = asked.entry(published.clone()).or_default();
+            let start = *end;
+            *end += shape[0];
+            start..*end
+        });
+        ParameterSpec {
+            local,
+            published,
+            rows,
+            shape: shape.to_vec(),
+            kind,
+            part: self.part,
+            layer: self.layer,
+        }
+    }
+
     fn whole<const D: usize>(
         &self,
         name: &str,
         shape: [usize; D],
+        kind: ParameterKind,
         initial: Initial,
-        dtype: DType,
     ) -> Param<Tensor<B, D>> {
-        let wanted = Wanted {
-            shape: &shape,
-            dtype,
-            initial,
-            is_table: false,
-        };
+        let spec = self.spec(name, &shape, kind);
         let data = self
-            .find(name, &wanted)
-            .and_then(|found| self.materialise(&found, 0..shape[0], &wanted));
-        self.parameter(data, shape, dtype)
+            .find(&spec)
+            .and_then(|found| self.materialise(&found, 0..shape[0], &spec, initial));
+        self.parameter(data, shape, self.shared.precision.of(kind))
     }
 
     fn parameter<const D: usize>(
@@ -267,7 +361,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 });
                 Param::initialized(ParamId::new(), tensor)
             }
-            // The model is refused in the end; until then the parameter costs nothing.
+            // The model is refused in the end, or only described; the parameter costs nothing.
             None => Param::uninitialized(
                 ParamId::new(),
                 move |device, _| Tensor::zeros(shape, device),
@@ -279,47 +373,61 @@ impl<'a, B: Backend> Builder<'a, B> {
     }
 
     /// Looks a parameter up, and notes when it is missing or of another shape.
-    fn find(&self, name: &str, wanted: &Wanted<'_>) -> Option<Found> {
-        let name = self.full_name(name);
+    fn find(&self, spec: &ParameterSpec) -> Option<Found> {
         let weights = match self.shared.source {
+            Source::Described(specs) => {
+                specs.borrow_mut().push(spec.clone());
+                return None;
+            }
             Source::Random { seed } => {
                 return Some(Found::Drawn {
-                    key: name_key(seed, &name),
+                    key: name_key(seed, &spec.local),
                 });
             }
             Source::Stored(weights) => weights,
         };
-        let name = self.shared.names.published(&name);
         let mut faults = self.shared.faults.borrow_mut();
-        let Some(stored) = weights.take(&name) else {
-            faults.missing.push(name);
+        let Some(stored) = weights.take(&spec.published) else {
+            faults.missing.push(spec.published.clone());
             return None;
         };
-        if wanted.fits(&stored.shape) {
+        if fits(spec, &stored.shape) {
             return Some(Found::Stored(stored));
         }
-        faults.misshapen.push(format!(
-            "{name} is {:?} in {}, expected {:?}",
-            stored.shape,
-            stored.file.display(),
-            wanted.shape
-        ));
+        let (name, found) = (&spec.published, &stored.shape);
+        let file = stored.file.display();
+        faults.misshapen.push(match &spec.rows {
+            None => format!("{name} is {found:?} in {file}, expected {:?}", spec.shape),
+            Some(rows) => format!(
+                "{name} is {found:?} in {file}, expected {:?} in its rows {rows:?}",
+                spec.shape
+            ),
+        });
         None
     }
 
     /// The bytes of some rows of a parameter.
-    fn materialise(&self, found: &Found, rows: Range<usize>, wanted: &Wanted<'_>) -> Option<Bytes> {
-        let columns: usize = wanted.shape[1..].iter().product();
+    fn materialise(
+        &self,
+        found: &Found,
+        rows: Range<usize>,
+        spec: &ParameterSpec,
+        initial: Initial,
+    ) -> Option<Bytes> {
+        let columns: usize = spec.shape[1..].iter().product();
+        let dtype = self.shared.precision.of(spec.kind);
         match found {
             Found::Drawn { key } => {
                 let key = mix(*key ^ rows.start as u64);
-                draw(key, rows.len() * columns, wanted.initial, wanted.dtype)
+                draw(key, rows.len() * columns, initial, dtype)
             }
             Found::Stored(stored) => {
                 let Source::Stored(weights) = self.shared.source else {
                     return None;
                 };
-                match weights.rows(stored, rows, columns, wanted.dtype) {
+                let first = spec.rows.as_ref().map_or(0, |own| own.start);
+                let rows = first + rows.start..first + rows.end;
+                match weights.rows(stored, rows, columns, dtype) {
                     Ok(bytes) => Some(bytes),
                     Err(error) => {
                         self.shared.faults.borrow_mut().unreadable.push(error);
@@ -331,22 +439,16 @@ impl<'a, B: Backend> Builder<'a, B> {
     }
 }
 
-/// What a module asks for.
-struct Wanted<'a> {
-    shape: &'a [usize],
-    dtype: DType,
-    initial: Initial,
-    /// One row per token: a file may hold more rows.
-    is_table: bool,
-}
-
-impl Wanted<'_> {
-    fn fits(&self, stored: &[usize]) -> bool {
-        stored == self.shape
-            || (self.is_table
-                && stored.len() == self.shape.len()
-                && stored[1..] == self.shape[1..]
-                && stored[0] > self.shape[0])
+/// Whether a stored tensor of this shape holds the parameter: of a table or of what others share, a
+/// file may hold more rows.
+fn fits(spec: &ParameterSpec, stored: &[usize]) -> bool {
+    let end = spec.rows.as_ref().map_or(spec.shape[0], |rows| rows.end);
+    let may_be_longer = spec.kind == ParameterKind::Table || spec.rows.is_some();
+    match may_be_longer {
+        true => {
+            stored.len() == spec.shape.len() && stored[1..] == spec.shape[1..] && stored[0] >= end
+        }
+        false => stored == spec.shape,
     }
 }
 

@@ -4,10 +4,11 @@
 //! cannot be saved; here every draw is a hash of the [`Mode`] and the place, so that a block that is
 //! recomputed, and a run that is resumed, drop the same elements.
 
+use bunny_base::random::mix;
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Mode, kernel};
-use bunny_base::random::mix;
+use super::Mode;
+use crate::ops;
 
 /// Sets a share `probability` of the elements to zero and scales the others by
 /// `1 / (1 - probability)`, in training; otherwise gives `input` back.
@@ -25,7 +26,7 @@ pub fn dropout<B: Backend, const D: usize>(
     if !mode.training || probability == 0.0 {
         return input;
     }
-    kernel::dropout(input, probability, dropout_key(mode, place))
+    ops::dropout(input, probability, dropout_key(mode, place))
 }
 
 /// The seed of one dropout in one forward pass.
@@ -44,6 +45,7 @@ pub(super) fn dropout_key(mode: &Mode, place: u64) -> u64 {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use crate::nn::Phase;
     use burn_flex::Flex;
 
     /// The factors of `count` elements.
@@ -59,6 +61,7 @@ mod tests {
         step: 3,
         micro: 0,
         rank: 0,
+        phase: Phase::Whole,
     };
 
     #[test]

@@ -8,7 +8,8 @@ use burn::{
     tensor::{DType, Int, Tensor, TensorData, backend::Backend},
 };
 
-use super::{Builder, Initial, kernel};
+use super::{Builder, Initial, Phase};
+use crate::ops;
 
 /// A table with one row per token, in blocks of rows.
 #[derive(Module, Debug)]
@@ -27,7 +28,7 @@ impl<B: Backend> TokenTable<B> {
     /// The rows of `ids`, `[ids, hidden]`.
     fn rows(&self, ids: &[i32]) -> Tensor<B, 2> {
         if let [whole] = &self.blocks[..] {
-            return kernel::token_rows(whole.val(), ids);
+            return ops::token_rows(whole.val(), ids);
         }
         let device = self.blocks[0].lazy_device();
         let ids = TensorData::new(ids.to_vec(), [ids.len()]);
@@ -57,12 +58,11 @@ impl<B: Backend> TokenTable<B> {
     }
 
     /// The product with every row, `[rows, hidden]` → `[rows, vocab]` in f32.
-    fn scores(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        let mut parts: Vec<_> = self
-            .blocks
-            .iter()
-            .map(|block| kernel::linear(hidden.clone(), block.val(), None).cast(DType::F32))
-            .collect();
+    fn scores(&self, hidden: Tensor<B, 2>, phase: Phase) -> Tensor<B, 2> {
+        let part = |block: &Param<Tensor<B, 2>>| {
+            ops::linear(phase, hidden.clone(), block.val(), None).cast(DType::F32)
+        };
+        let mut parts: Vec<_> = self.blocks.iter().map(part).collect();
         match parts.len() {
             1 => parts.remove(0),
             _ => Tensor::cat(parts, 1),
@@ -97,8 +97,8 @@ impl<B: Backend> Embedding<B> {
     ///
     /// # Shapes
     /// `[rows, hidden]` → `[rows, vocab]`, f32
-    pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.weight.scores(hidden)
+    pub fn logits(&self, hidden: Tensor<B, 2>, phase: Phase) -> Tensor<B, 2> {
+        self.weight.scores(hidden, phase)
     }
 }
 
@@ -121,7 +121,7 @@ impl<B: Backend> LmHead<B> {
     ///
     /// # Shapes
     /// `[rows, hidden]` → `[rows, vocab]`, f32
-    pub fn forward(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.weight.scores(hidden)
+    pub fn forward(&self, hidden: Tensor<B, 2>, phase: Phase) -> Tensor<B, 2> {
+        self.weight.scores(hidden, phase)
     }
 }

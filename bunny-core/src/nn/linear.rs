@@ -5,7 +5,8 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use super::{Builder, Initial, Mode, dropout_key, kernel};
+use super::{Builder, Initial, Mode, dropout_key};
+use crate::ops;
 
 /// `y = x Wᵀ + b`, the weight kept as published: `[out, in]`, which is also the layout in which
 /// one row of activations reads it fastest.
@@ -39,7 +40,7 @@ impl<B: Backend> Linear<B> {
     pub fn new(builder: &Builder<'_, B>, input: usize, output: usize, bias: bool) -> Self {
         Self {
             weight: builder.weight("weight", [output, input], Initial::Normal(0.02)),
-            bias: bias.then(|| builder.addend("bias", [output], Initial::Constant(0.0))),
+            bias: bias.then(|| builder.bias("bias", output)),
             lora: None,
         }
     }
@@ -56,9 +57,10 @@ impl<B: Backend> Linear<B> {
         let bias = self.bias.as_ref().map(Param::val);
         let output = match &self.lora {
             Some(lora) => {
-                kernel::adapted_linear(input, self.weight.val(), bias, lora.adapter(mode))
+                let adapter = lora.adapter(mode);
+                ops::adapted_linear(mode.phase, input, self.weight.val(), bias, adapter)
             }
-            None => kernel::linear(input, self.weight.val(), bias),
+            None => ops::linear(mode.phase, input, self.weight.val(), bias),
         };
         shape[D - 1] = output.dims()[1];
         output.reshape(shape)
@@ -67,9 +69,9 @@ impl<B: Backend> Linear<B> {
 
 impl<B: Backend> Lora<B> {
     /// The adapter as it is in this pass.
-    fn adapter(&self, mode: &Mode) -> kernel::Adapter<B> {
+    fn adapter(&self, mode: &Mode) -> ops::Adapter<B> {
         let drops = mode.training && self.dropout > 0.0;
-        kernel::Adapter {
+        ops::Adapter {
             lora_a: self.lora_a.val(),
             lora_b: self.lora_b.val(),
             scale: self.scale,

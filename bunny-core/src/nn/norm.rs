@@ -5,7 +5,8 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use super::{Builder, Initial, kernel};
+use super::{Builder, Initial};
+use crate::ops;
 
 /// Normalises each row, then scales it and, for LayerNorm, shifts it.
 #[derive(Module, Debug)]
@@ -44,8 +45,8 @@ impl<B: Backend> Norm<B> {
     pub fn forward<const D: usize>(&self, input: Tensor<B, D>) -> Tensor<B, D> {
         let weight = self.weight.val();
         match &self.bias {
-            Some(bias) => kernel::layer_norm(input, weight, bias.val(), self.epsilon),
-            None => kernel::rms_norm(input, weight, self.epsilon),
+            Some(bias) => ops::layer_norm(input, weight, Some(bias.val()), self.epsilon),
+            None => ops::rms_norm(input, weight, self.epsilon),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use bunny_weights::StoredDtype;
 use burn::tensor::DType;
 
+use super::ParameterKind;
+
 /// The number types of a model's weights and of its activations.
 ///
 /// Norms, softmax, rotary angles, logits and losses are f32 whatever is chosen here.
@@ -42,6 +44,15 @@ impl Precision {
             weights: dtype,
             compute: dtype,
             ..Self::F32
+        }
+    }
+
+    /// The type in which parameters of this kind are held.
+    pub fn of(self, kind: ParameterKind) -> DType {
+        match kind {
+            ParameterKind::Product | ParameterKind::Table => self.weights,
+            ParameterKind::Addend | ParameterKind::Bias => self.compute,
+            ParameterKind::Norm => DType::F32,
         }
     }
 

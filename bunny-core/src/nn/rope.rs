@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-use super::kernel;
+use crate::ops;
 
 /// The position of every token of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,21 +20,9 @@ impl Positions {
         }
     }
 
-    /// Positions that start at 0 behind each row's left padding, and are 0 within it.
-    pub fn after_padding(starts: &[usize], first: usize, count: usize) -> Self {
-        if starts.is_empty() {
-            return Self::consecutive(first, count);
-        }
-        let values = starts
-            .iter()
-            .flat_map(|&start| {
-                (first..first + count).map(move |at| at.saturating_sub(start) as u32)
-            })
-            .collect();
-        Self {
-            rows: starts.len(),
-            values,
-        }
+    /// The positions of one row, one by one.
+    pub fn listed(values: Vec<u32>) -> Self {
+        Self { rows: 1, values }
     }
 
     /// Positions that count from 0 in each packed segment, `ids` giving the segments of each row.
@@ -92,19 +80,6 @@ impl<B: Backend> Rope<B> {
     /// # Shapes
     /// `[batch, heads, seq, head_dim]` → the same
     pub fn apply(&self, input: Tensor<B, 4>) -> Tensor<B, 4> {
-        kernel::rotate(input, self.cos.clone(), self.sin.clone())
+        ops::rotate(input, &self.cos, &self.sin)
     }
-}
-
-/// Rotates adjacent channels `(2i, 2i + 1)` of every head by tables that hold each angle twice: the
-/// form of EVA-CLIP.
-///
-/// # Shapes
-/// `[batch, heads, seq, head_dim]`, tables `[1, 1, seq, head_dim]` → `[batch, heads, seq, head_dim]`
-pub fn rotate_pairs<B: Backend>(
-    input: Tensor<B, 4>,
-    cos: &Tensor<B, 4>,
-    sin: &Tensor<B, 4>,
-) -> Tensor<B, 4> {
-    kernel::rotate_pairs(input, cos.clone(), sin.clone())
 }

@@ -95,6 +95,7 @@ impl Random {
     }
 
     /// `random.random()`: a number from 0 up to 1, of 53 bits.
+    #[cfg(test)]
     pub fn unit(&mut self) -> f64 {
         let high = f64::from(self.next_u32() >> 5);
         let low = f64::from(self.next_u32() >> 6);

@@ -63,14 +63,15 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Scored {
     let all = |_: &Row| true;
     let pictures = |row: &Row| row.is_picture;
     let videos = |row: &Row| !row.is_picture;
-    let parts: [(&'static str, &dyn Fn(&Row) -> bool); 3] =
-        [("total", &all), ("image", &pictures), ("video", &videos)];
+    type Belongs = fn(&Row) -> bool;
+    let parts: [(&'static str, Belongs); 3] =
+        [("total", all), ("image", pictures), ("video", videos)];
     for (name, of) in parts {
         // VLMEvalKit has the pictures alone.
         if given.convention == Convention::VlmEvalKit && name != "image" {
             continue;
         }
-        let (right, all) = count(of);
+        let (right, all) = count(&of);
         scored.score(name, percent(right, all));
         scored
             .details

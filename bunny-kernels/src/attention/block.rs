@@ -19,6 +19,47 @@ pub(super) fn queries() -> usize {
     VECTORS * Level::current().lanes()
 }
 
+/// Keys or values, some rows of a head at a time.
+pub(super) trait Rows: Copy {
+    /// Floats that [`rows`](Self::rows) may write, of heads of `d` numbers.
+    fn scratch(d: usize) -> usize;
+
+    /// Where rows `first..first + count` of a head begin, `first` being a multiple of [`KEYS`] behind
+    /// the first that is looked at and `count` at most as many, and the step from one to the next.
+    ///
+    /// # Safety
+    /// The rows are there, and `scratch` has room for as many floats as [`scratch`](Self::scratch)
+    /// says.
+    unsafe fn rows<S: Simd>(
+        &self,
+        s: S,
+        batch: usize,
+        head: usize,
+        first: usize,
+        count: usize,
+        scratch: *mut f32,
+    ) -> (*const f32, usize);
+}
+
+impl Rows for AttentionView<'_> {
+    fn scratch(_: usize) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    unsafe fn rows<S: Simd>(
+        &self,
+        _: S,
+        batch: usize,
+        head: usize,
+        first: usize,
+        _: usize,
+        _: *mut f32,
+    ) -> (*const f32, usize) {
+        (row(self, batch, head, first), self.strides.row)
+    }
+}
+
 /// Where `row` of a head begins. Computing it touches nothing.
 pub(super) fn row(view: &AttentionView<'_>, batch: usize, head: usize, row: usize) -> *const f32 {
     view.data

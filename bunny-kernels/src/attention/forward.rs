@@ -1,6 +1,6 @@
 //! Attention of many queries: a task takes a block of queries of one head and goes through its keys.
 
-use super::block::{self, Bounds, KEYS, MOST};
+use super::block::{self, Bounds, KEYS, MOST, Rows};
 use super::{Call, Queries, share_out};
 use crate::math::exp2_bounded;
 use crate::register_tile::{Left, Right, accumulate};
@@ -12,20 +12,35 @@ use std::f32::consts::{LN_2, LOG2_E};
 const LOWEST: f32 = -1e30;
 
 pub(super) fn attend(call: &Call<'_>) {
-    share_out(call, block::queries(), |queries| dispatch(Block(queries)));
+    attend_to(call, call.k, call.v);
 }
 
-/// Some queries of one head.
-struct Block<'a>(Queries<'a>);
+/// [`attend`] with keys and values that lie elsewhere than the call says.
+pub(super) fn attend_to<R: Rows + Send + Sync>(call: &Call<'_>, keys: R, values: R) {
+    share_out(call, block::queries(), |queries| {
+        dispatch(Block {
+            queries,
+            keys,
+            values,
+        });
+    });
+}
 
-impl Kernel for Block<'_> {
+/// Some queries of one head, and all the keys and values there are.
+struct Block<'a, R> {
+    queries: Queries<'a>,
+    keys: R,
+    values: R,
+}
+
+impl<R: Rows> Kernel for Block<'_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // SAFETY: the call is checked; no other task has these queries.
         unsafe {
-            match (S::LANES, self.0.spans.len().div_ceil(S::LANES)) {
+            match (S::LANES, self.queries.spans.len().div_ceil(S::LANES)) {
                 (16, 1) => self.compute::<S, 8, 1>(s),
                 (16, 2) => self.compute::<S, 8, 2>(s),
                 (16, _) => self.compute::<S, 8, 3>(s),
@@ -37,44 +52,47 @@ impl Kernel for Block<'_> {
     }
 }
 
-impl Block<'_> {
+impl<R: Rows> Block<'_, R> {
     /// `MR` rows of keys or queries and `NV` vectors of queries at a time.
     ///
     /// # Safety
     /// The call is checked, and nobody else writes the result of these queries.
     #[inline(always)]
     unsafe fn compute<S: Simd, const MR: usize, const NV: usize>(&self, s: S) {
+        let Queries {
+            call,
+            batch,
+            head,
+            first,
+            spans,
+        } = self.queries;
         let Call {
-            q,
-            k,
-            v,
-            shape,
-            scale,
-            ..
-        } = *self.0.call;
+            q, shape, scale, ..
+        } = *call;
         let d = shape.head_dim;
         let width = NV * S::LANES;
-        let kv_head = self.0.head / (shape.query_heads / shape.kv_heads);
-        let mut scratch = Scratch::new(width * (2 * d + KEYS + 1));
+        let kv_head = head / (shape.query_heads / shape.kv_heads);
+        let mut scratch = Scratch::new(width * (2 * d + KEYS + 1) + R::scratch(d));
         let queries = scratch.as_mut_ptr();
         // SAFETY: parts of the scratch, one after the other; all else as the caller promises.
         unsafe {
             let sums = queries.add(width * d);
             let scores = sums.add(width * d);
             let factors = scores.add(width * KEYS);
-            let from = block::row(&q, self.0.batch, self.0.head, self.0.first);
+            let widened = factors.add(width);
+            let from = block::row(&q, batch, head, first);
             // Scores are exponents of two.
             block::pack(
                 from,
                 q.strides.row,
-                self.0.spans.len(),
+                spans.len(),
                 d,
                 scale * LOG2_E,
                 queries,
                 width,
             );
 
-            let bounds = Bounds::<S, NV>::new(s, self.0.spans);
+            let bounds = Bounds::<S, NV>::new(s, spans);
             let mut softmax = Softmax {
                 maximum: [s.splat(LOWEST); NV],
                 sum: [s.zero(); NV],
@@ -82,21 +100,18 @@ impl Block<'_> {
             let mut key = bounds.outer.start;
             while key < bounds.outer.end {
                 let count = KEYS.min(bounds.outer.end - key);
-                let keys = block::row(&k, self.0.batch, kv_head, key);
+                let (from, row) = self.keys.rows(s, batch, kv_head, key, count, widened);
                 let keys = Left {
-                    from: keys,
-                    row: k.strides.row,
+                    from,
+                    row,
                     depth: 1,
                 };
                 block::products::<S, MR, NV>(s, keys, count, d, queries, scores);
                 bounds.hide(s, key, count, scores);
                 softmax.weigh(s, count, scores, factors);
-                let values = block::row(&v, self.0.batch, kv_head, key);
-                let values = Right {
-                    from: values,
-                    depth: v.strides.row,
-                };
-                for query in (0..self.0.spans.len()).step_by(MR) {
+                let (from, depth) = self.values.rows(s, batch, kv_head, key, count, widened);
+                let values = Right { from, depth };
+                for query in (0..spans.len()).step_by(MR) {
                     let weights = Left {
                         from: scores.add(query),
                         row: 1,
@@ -137,27 +152,29 @@ impl Block<'_> {
             shape,
             lse,
             ..
-        } = *self.0.call;
+        } = *self.queries.call;
+        let Queries {
+            batch, head, first, ..
+        } = self.queries;
         let d = shape.head_dim;
         let (mut sum, mut maximum) = ([0.0; MOST], [0.0; MOST]);
         for j in 0..NV {
             s.set(&mut sum, j * S::LANES, softmax.sum[j]);
             s.set(&mut maximum, j * S::LANES, softmax.maximum[j]);
         }
-        for i in 0..self.0.spans.len() {
+        for i in 0..self.queries.spans.len() {
             let empty = sum[i] == 0.0;
             let factor = s.splat(if empty { 0.0 } else { 1.0 / sum[i] });
-            let query = self.0.first + i;
+            let query = first + i;
             // SAFETY: rows of this block, which is this task's.
             unsafe {
                 let from = core::slice::from_raw_parts(sums.add(i * d), d);
-                let to = out.part(out_strides.at(self.0.batch, self.0.head, query), d);
+                let to = out.part(out_strides.at(batch, head, query), d);
                 for p in (0..d).step_by(S::LANES) {
                     s.set(to, p, s.mul(s.get(from, p), factor));
                 }
                 if let Some(lse) = lse {
-                    let at =
-                        (self.0.batch * shape.query_heads + self.0.head) * shape.query_len + query;
+                    let at = (batch * shape.query_heads + head) * shape.query_len + query;
                     lse.part(at, 1)[0] = if empty {
                         f32::INFINITY
                     } else {

@@ -60,11 +60,11 @@ impl Piece {
     }
 }
 
-/// A token to be foretold.
+/// A token to be predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// Where it is foretold, in rows laid end to end: the position before its own.
-    pub place: usize,
+    /// Where it is predicted, in rows laid end to end: the position before its own.
+    pub position: usize,
     /// Its id.
     pub id: u32,
 }
@@ -92,7 +92,7 @@ impl Batch {
     /// Lays samples out, each with the pixels of its pictures.
     ///
     /// What a row loses by being cut is neither read nor learnt, and a picture that is lost is not
-    /// encoded; an answer at a row's very start has nothing to be foretold from.
+    /// encoded; an answer at a row's very start has nothing to be predicted from.
     pub fn collate(
         samples: impl IntoIterator<Item = (Sample, Vec<Pixels>)>,
         layout: Layout,
@@ -110,7 +110,7 @@ impl Batch {
             batch
                 .answers
                 .extend(asked.into_iter().map(|(at, id)| Answer {
-                    place: row * batch.width + at - 1,
+                    position: row * batch.width + at - 1,
                     id,
                 }));
         }
@@ -165,11 +165,16 @@ impl Batch {
         asked
     }
 
+    /// Positions of each row, padding left out.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.rows.iter().map(|row| row_len(row)).collect()
+    }
+
     /// Rows of which nothing is learnt, since all their answers lie beyond the cut.
     pub fn unlearnt(&self) -> impl Iterator<Item = usize> {
         let mut has_answer = vec![false; self.rows.len()];
         for answer in &self.answers {
-            has_answer[answer.place / self.width] = true;
+            has_answer[answer.position / self.width] = true;
         }
         let rows = has_answer.into_iter().enumerate();
         rows.filter_map(|(row, has)| (!has).then_some(row))
@@ -224,8 +229,8 @@ mod tests {
         (sample, pictures)
     }
 
-    fn answer(place: usize, id: u32) -> Answer {
-        Answer { place, id }
+    fn answer(position: usize, id: u32) -> Answer {
+        Answer { position, id }
     }
 
     #[test]
@@ -278,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_at_the_very_start_has_nothing_to_be_foretold_from() {
+    fn an_answer_at_the_very_start_has_nothing_to_be_predicted_from() {
         let batch = Batch::collate([sample("a", "100 101")], LAYOUT);
         assert_eq!(batch.answers, [answer(0, 101)]);
     }

@@ -2,16 +2,13 @@
 
 use bunny_core::input::{
     conversation::{IMAGE_PLACEHOLDER, Segment},
-    image::{DecodeOptions, ImageProcessor, Pixels, decode},
+    image::Pixels,
     tokenizer::Tokenizer,
 };
-use bunny_data::{
-    images::ImageSource,
-    record::{Record, RecordFile, Role},
-};
+use bunny_data::record::{Record, RecordFile, Role};
 use rayon::prelude::*;
 
-use super::{LeftOut, Lesson, PicturePolicy, PictureProblem, Source, Tally};
+use super::{BatchInfo, Dataset, LeftOut, Pictures};
 use crate::error::TrainError;
 
 /// Records of one picture each, whose first answer is its caption.
@@ -20,17 +17,11 @@ pub struct Pairs<'a> {
     /// The records.
     pub records: RecordFile,
     /// Their pictures.
-    pub images: Option<ImageSource>,
-    /// Pictures to pixels.
-    pub processor: ImageProcessor,
+    pub pictures: Pictures,
     /// Captions to ids.
     pub tokenizer: &'a Tokenizer,
     /// Tokens of a caption: longer ones are cut, shorter ones end in ends of text.
     pub places: usize,
-    /// What becomes of records without their pictures.
-    pub policy: PicturePolicy,
-    /// Records that nothing was learnt from.
-    pub tally: Tally,
 }
 
 /// What pairs hold, and what is wrong with them.
@@ -80,10 +71,7 @@ impl Pairs<'_> {
     }
 
     fn ids(&self, caption: &str) -> Result<Vec<i32>, TrainError> {
-        let encoded = self
-            .tokenizer
-            .encode(&[Segment::Prompt(caption)])
-            .map_err(bunny_core::Error::from)?;
+        let encoded = self.tokenizer.encode(&[Segment::Prompt(caption)])?;
         let ids = encoded.input_ids().into_iter();
         Ok(ids.map(|id| id as i32).collect())
     }
@@ -108,7 +96,7 @@ impl Pairs<'_> {
         let look = |index| {
             let (record, _, name) = self.pair(index)?;
             match self.pixels(&record, &name) {
-                Err(_) if self.policy == PicturePolicy::Skip => Ok(None),
+                Err(_) if self.pictures.may_be_missing() => Ok(None),
                 pixels => pixels.map(Some),
             }
         };
@@ -126,20 +114,7 @@ impl Pairs<'_> {
     }
 
     fn pixels(&self, record: &Record, name: &str) -> Result<Pixels, TrainError> {
-        let wrong = |problem: PictureProblem| TrainError::Picture {
-            file: self.records.path().to_path_buf(),
-            id: record.id.clone(),
-            name: name.to_owned(),
-            problem,
-        };
-        let images = self
-            .images
-            .as_ref()
-            .ok_or_else(|| wrong(PictureProblem::NoFolder))?;
-        let bytes = images.read(name).map_err(|error| wrong(error.into()))?;
-        let picture =
-            decode(&bytes, DecodeOptions::default()).map_err(|error| wrong(error.into()))?;
-        Ok(self.processor.process(&picture))
+        self.pictures.pixels(name, &record.id, self.records.path())
     }
 }
 
@@ -151,7 +126,7 @@ fn caption_of(record: &Record) -> Option<String> {
     (!caption.is_empty()).then_some(caption)
 }
 
-impl Source for Pairs<'_> {
+impl Dataset for Pairs<'_> {
     type Batch = PairBatch;
 
     fn len(&self) -> usize {
@@ -162,14 +137,11 @@ impl Source for Pairs<'_> {
         let mut batch = PairBatch::default();
         for &index in records {
             let (record, caption, name) = self.pair(index)?;
-            match self.pixels(&record, &name) {
-                Ok(pixels) => batch.pixels.push(pixels),
-                Err(error) if self.policy == PicturePolicy::Skip => {
-                    self.tally.without_picture(index, &error);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
+            let pixels = self.pixels(&record, &name);
+            let Some(pixels) = self.pictures.unless_missing(index, pixels)? else {
+                continue;
+            };
+            batch.pixels.push(pixels);
             batch.ids.extend(self.caption(&caption)?);
             batch.samples.push(record.id);
         }
@@ -178,7 +150,7 @@ impl Source for Pairs<'_> {
     }
 
     fn left_out(&self) -> LeftOut {
-        self.tally.so_far()
+        self.pictures.left_out()
     }
 }
 
@@ -198,8 +170,7 @@ impl PairScan {
                 self.tell(error.to_string());
             }
         }
-        let images = pairs.images.as_ref();
-        if !images.is_some_and(|images| images.contains(&name)) {
+        if !pairs.pictures.contains(&name) {
             self.missing_pictures += 1;
             self.tell(format!(
                 "{}: record {index} (`{}`): there is no picture `{name}`",
@@ -238,7 +209,7 @@ pub struct PairBatch {
     pub places: usize,
 }
 
-impl Lesson for PairBatch {
+impl BatchInfo for PairBatch {
     fn samples(&self) -> &[String] {
         &self.samples
     }

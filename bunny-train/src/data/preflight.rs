@@ -4,7 +4,7 @@ use bunny_core::input::tokenizer::Token;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::Dataset;
+use super::InstructionDataset;
 
 /// How many faults, and how many notes, are told in full.
 const TOLD: usize = 20;
@@ -37,7 +37,7 @@ pub struct Preflight {
 
 impl Preflight {
     /// Looks at every record of a dataset. Pictures are looked up by name, not decoded.
-    pub fn scan(dataset: &Dataset<'_>) -> Self {
+    pub fn scan(dataset: &InstructionDataset<'_>) -> Self {
         let records = dataset.records.len();
         let mut found = (0..records)
             .into_par_iter()
@@ -50,7 +50,7 @@ impl Preflight {
         found
     }
 
-    fn look(&mut self, dataset: &Dataset<'_>, index: usize) {
+    fn look(&mut self, dataset: &InstructionDataset<'_>, index: usize) {
         let sample = match dataset.sample(index) {
             Ok(sample) => sample,
             Err(error) => {
@@ -72,11 +72,8 @@ impl Preflight {
             let note = of_record("no turn has a place for its picture, which is left out");
             tell(&mut self.notes, note);
         }
-        let there = |name: &String| {
-            let images = dataset.images.as_ref();
-            images.is_some_and(|images| images.contains(name))
-        };
-        if let Some(name) = sample.pictures.iter().find(|name| !there(name)) {
+        let pictures = &dataset.pictures;
+        if let Some(name) = sample.pictures.iter().find(|name| !pictures.contains(name)) {
             self.missing_pictures += 1;
             let fault = of_record(&format!("there is no picture `{name}`"));
             tell(&mut self.faults, fault);

@@ -10,42 +10,15 @@
 use std::ops::Range;
 
 use bunny_core::input::{
-    conversation::{Conversation, ConversationError, Template},
-    tokenizer::{IMAGE_TOKEN_INDEX, Token, Tokenizer, TokenizerError},
+    conversation::{Conversation, Template},
+    tokenizer::{IMAGE_TOKEN_INDEX, Token, Tokenizer},
 };
 use bunny_data::record::Record;
 
+use crate::error::SampleError;
+
 /// The label of a token that is not learnt, in the reference's notation.
 pub const IGNORE_INDEX: i64 = -100;
-
-/// What makes a record unfit to learn from.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SampleError {
-    /// Its turns are not those of a conversation.
-    #[error(transparent)]
-    Conversation(#[from] ConversationError),
-    /// Its text cannot be tokenised.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// It has no turn of the model.
-    #[error("there is no answer to learn")]
-    NoAnswer,
-    /// A turn of the model says nothing.
-    #[error("the answer in message {message} is empty")]
-    EmptyAnswer {
-        /// Which message, from 0.
-        message: usize,
-    },
-    /// It names other pictures than its turns have places for.
-    #[error("it has {slots} places for pictures and names {given} pictures")]
-    Pictures {
-        /// Places in its turns.
-        slots: usize,
-        /// Pictures it names.
-        given: usize,
-    },
-}
 
 /// A record as tokens, answers and pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]

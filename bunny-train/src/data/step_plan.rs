@@ -7,16 +7,12 @@ use bunny_data::{
     record::RecordFile,
 };
 
-use super::Plan;
-use crate::{
-    draw::mix,
-    error::TrainError,
-    recipe::{StageRecipe, TrainingArguments},
-};
+use super::BatchPlan;
+use crate::{draw::mix, error::TrainError, recipe::TrainingArguments};
 
 /// The steps of a run: a pure function of the recipe, the records and the number of ranks.
 #[derive(Debug, Clone)]
-pub struct Steps {
+pub struct StepPlan {
     order: Arc<RecordOrder>,
     micro_batch: usize,
     /// Micro-batches of a full step on one rank.
@@ -36,7 +32,7 @@ enum RecordOrder {
     Grouped(Grouped),
 }
 
-impl Steps {
+impl StepPlan {
     /// The steps that a stage takes over `records` records, as rank `rank` of `world` sees them.
     ///
     /// # Errors
@@ -59,20 +55,16 @@ impl Steps {
         Ok(Self::along(order, training, records, world, rank))
     }
 
-    /// As [`Steps::new`], for a stage that may want records of one kind side by side.
+    /// As [`StepPlan::new`], with records of one modality and similar length side by side.
     ///
     /// # Errors
-    /// When there are no records, or records have to be measured and one cannot be read.
-    pub fn of_records(
-        recipe: &StageRecipe,
+    /// When a record cannot be read.
+    pub fn grouped(
+        training: &TrainingArguments,
         records: &RecordFile,
         world: usize,
         rank: usize,
     ) -> Result<Self, TrainError> {
-        let training = &recipe.training;
-        if !recipe.group_by_modality_length {
-            return Self::new(training, records.len(), world, rank);
-        }
         let batch = training.step_records() * world;
         let order = RecordOrder::Grouped(Grouped::new(training.seed, batch, records)?);
         Ok(Self::along(order, training, records.len(), world, rank))
@@ -148,7 +140,7 @@ impl Steps {
     }
 }
 
-impl Plan for Steps {
+impl BatchPlan for StepPlan {
     fn len(&self) -> usize {
         self.total as usize * self.accumulation
     }
@@ -252,7 +244,7 @@ mod tests {
                 gradient_accumulation_steps: accumulation,
                 ..TrainingArguments::default()
             };
-            let ranks = (0..world).map(|rank| Steps::new(&training, 100, world, rank).unwrap());
+            let ranks = (0..world).map(|rank| StepPlan::new(&training, 100, world, rank).unwrap());
             let micros = ranks.map(|steps| (0..accumulation).map(|at| steps.micro(at)).collect());
             let micros: Vec<Vec<u32>> = micros.collect();
             let mut all = micros.concat();

@@ -7,7 +7,7 @@ use bunny_data::record::RecordFile;
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::{Answer, Lesson, Source};
+use super::{Answer, BatchInfo, Dataset};
 use crate::error::TrainError;
 
 /// A file with one `{"text": "..."}` a record.
@@ -73,7 +73,7 @@ impl Texts {
     ///
     /// # Errors
     /// As [`Texts::get`], and when the tokenizer has no end of text.
-    pub fn pack(&self, tokenizer: &Tokenizer, length: usize) -> Result<Rows, TrainError> {
+    pub fn pack(&self, tokenizer: &Tokenizer, length: usize) -> Result<PackedTexts, TrainError> {
         let end = tokenizer.special_tokens().eos;
         let end = end.ok_or_else(|| TrainError::NoEndOfText {
             file: self.records.path().to_path_buf(),
@@ -82,15 +82,13 @@ impl Texts {
             .into_par_iter()
             .map(|index| {
                 let text = self.get(index)?;
-                let encoded = tokenizer
-                    .encode(&[Segment::Prompt(&text)])
-                    .map_err(bunny_core::Error::from)?;
+                let encoded = tokenizer.encode(&[Segment::Prompt(&text)])?;
                 let ids = encoded.input_ids().into_iter().map(|id| id as u32);
                 Ok(ids.chain([end]).collect())
             })
             .collect::<Result<_, TrainError>>()?;
         let name = self.records.path().file_stem().unwrap_or_default();
-        Ok(Rows::pack(&name.to_string_lossy(), &texts, length))
+        Ok(PackedTexts::pack(&name.to_string_lossy(), &texts, length))
     }
 }
 
@@ -102,7 +100,7 @@ impl Texts {
 ///
 /// A text sees nothing of the one before it, and its positions count from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rows {
+pub struct PackedTexts {
     name: String,
     ids: Vec<u32>,
     rows: Vec<Vec<Range<usize>>>,
@@ -111,7 +109,7 @@ pub struct Rows {
 /// Rows that wait for a text that fits.
 const OPEN: usize = 64;
 
-impl Rows {
+impl PackedTexts {
     /// Each text goes into the open row that it leaves the least room in.
     fn pack(name: &str, texts: &[Vec<u32>], length: usize) -> Self {
         let mut all = Self {
@@ -154,7 +152,7 @@ impl Rows {
     }
 }
 
-impl Source for Rows {
+impl Dataset for PackedTexts {
     type Batch = TextBatch;
 
     fn len(&self) -> usize {
@@ -176,10 +174,11 @@ impl Source for Rows {
                 let place = batch.ids.len();
                 let ids = &self.ids[piece.clone()];
                 batch.ids.extend(ids.iter().map(|id| *id as i32));
+                batch.lengths.push(ids.len());
                 segments.resize(segments.len() + ids.len(), segment as u32);
-                let foretold = ids.iter().skip(1).enumerate();
-                batch.answers.extend(foretold.map(|(at, id)| Answer {
-                    place: place + at,
+                let predicted = ids.iter().skip(1).enumerate();
+                batch.answers.extend(predicted.map(|(at, id)| Answer {
+                    position: place + at,
                     id: *id,
                 }));
             }
@@ -202,6 +201,8 @@ pub struct TextBatch {
     pub ids: Vec<i32>,
     /// The text of each position, row by row; padding is one more.
     pub segments: Vec<Vec<u32>>,
+    /// Tokens of each text.
+    pub lengths: Vec<usize>,
     /// Every token but the first of each text.
     pub answers: Vec<Answer>,
     /// Positions of a row.
@@ -210,7 +211,7 @@ pub struct TextBatch {
     pub tokens: usize,
 }
 
-impl Lesson for TextBatch {
+impl BatchInfo for TextBatch {
     fn samples(&self) -> &[String] {
         &self.names
     }
@@ -228,9 +229,9 @@ impl Lesson for TextBatch {
 mod tests {
     use super::*;
 
-    fn rows(texts: &[&[u32]], length: usize) -> Rows {
+    fn rows(texts: &[&[u32]], length: usize) -> PackedTexts {
         let texts: Vec<Vec<u32>> = texts.iter().map(|text| text.to_vec()).collect();
-        Rows::pack("t", &texts, length)
+        PackedTexts::pack("t", &texts, length)
     }
 
     #[test]
@@ -257,16 +258,17 @@ mod tests {
     }
 
     #[test]
-    fn every_token_but_the_first_of_each_text_is_foretold_within_its_row() {
+    fn every_token_but_the_first_of_each_text_is_predicted_within_its_row() {
         let rows = rows(&[&[1, 2, 3], &[4, 5], &[6, 7, 8, 9]], 6);
         let batch = rows.batch(&[0, 1]).unwrap();
         assert_eq!((batch.width, batch.tokens), (5, 9));
         assert_eq!(batch.ids, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
         assert_eq!(batch.segments, [vec![0, 0, 0, 1, 1], vec![0, 0, 0, 0, 1]]);
-        let foretold: Vec<_> = batch.answers.iter().map(|a| (a.place, a.id)).collect();
-        assert_eq!(foretold, [(0, 2), (1, 3), (3, 5), (5, 7), (6, 8), (7, 9)]);
-        for (place, id) in foretold {
-            assert_eq!(batch.ids[place + 1], id as i32);
+        assert_eq!(batch.lengths, [3, 2, 4]);
+        let predicted: Vec<_> = batch.answers.iter().map(|a| (a.position, a.id)).collect();
+        assert_eq!(predicted, [(0, 2), (1, 3), (3, 5), (5, 7), (6, 8), (7, 9)]);
+        for (position, id) in predicted {
+            assert_eq!(batch.ids[position + 1], id as i32);
         }
     }
 }

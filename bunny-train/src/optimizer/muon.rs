@@ -5,13 +5,11 @@
 //! along each singular vector as along any other. Steps have the size of AdamW's (Liu et al., "Muon is
 //! Scalable for LLM Training", 2025), so that one learning rate serves for both.
 
-use bunny_core::nn::kernel::{self, NewtonSchulz};
+use bunny_core::ops::{self, NewtonSchulz};
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::{
-    reduce::{Reduce, ReduceError},
-    step::Gradients,
-};
+use super::{Moments, Rule, State, Step};
+use crate::{error::ReduceError, reduce::Reduce};
 
 /// How much of the momentum stays from step to step.
 pub const MOMENTUM: f64 = 0.95;
@@ -25,7 +23,7 @@ pub fn rate_factor([rows, columns]: [usize; 2]) -> f64 {
 /// A matrix that waits for Muon's direction.
 #[derive(Debug)]
 pub struct Turn<B: Backend> {
-    /// Which learner it is.
+    /// Which trainable it is.
     pub slot: usize,
     /// Rows and columns.
     pub shape: [usize; 2],
@@ -41,32 +39,31 @@ pub struct Turn<B: Backend> {
 pub fn directions<B: Backend>(
     turns: Vec<Turn<B>>,
     rounds: bool,
-    reduce: &dyn Reduce,
+    reduce: &dyn Reduce<B>,
 ) -> Result<Vec<(usize, Tensor<B, 1>)>, ReduceError> {
-    let Some(device) = turns.first().map(|turn| turn.momentum.device()) else {
-        return Ok(Vec::new());
-    };
     let find = |turn: &Turn<B>| {
         let [rows, columns] = turn.shape;
         let momentum = turn.momentum.clone().reshape(turn.shape);
         direction(momentum, rounds).reshape([rows * columns])
     };
+    let slots = turns.iter().map(|turn| turn.slot);
     if reduce.world() == 1 {
-        return Ok(turns.iter().map(|turn| (turn.slot, find(turn))).collect());
+        return Ok(slots.zip(turns.iter().map(find)).collect());
     }
-    let counts: Vec<usize> = turns
-        .iter()
-        .map(|turn| turn.shape.iter().product())
-        .collect();
     let costs: Vec<usize> = turns.iter().map(|turn| cost(turn.shape)).collect();
     let owners = shared_out(&costs, reduce.world());
-    let own = turns.iter().zip(owners);
-    let own = own.map(|(turn, owner)| (owner == reduce.rank()).then(|| find(turn)));
-    let (mut bucket, _) = Gradients::from_iter(own).to_bucket(&counts);
-    reduce.sum(&mut bucket)?;
-    let all = Gradients::from_bucket(&bucket, &vec![true; counts.len()], &counts, &device);
-    let slots = turns.iter().map(|turn| turn.slot);
-    Ok(slots.zip(all.into_sums().flatten()).collect())
+    // What others find is zero here, so that the sum is what was found.
+    let found = turns.iter().zip(owners);
+    let mut found: Vec<Tensor<B, 1>> = found
+        .map(|(turn, owner)| match owner == reduce.rank() {
+            true => find(turn),
+            false => turn.momentum.zeros_like(),
+        })
+        .collect();
+    if !found.is_empty() {
+        reduce.sum(&mut found, &mut [])?;
+    }
+    Ok(slots.zip(found).collect())
 }
 
 /// Who of `world` takes each piece of work: the dearest first, each to whoever has least to do.
@@ -94,7 +91,33 @@ fn cost([rows, columns]: [usize; 2]) -> usize {
 /// # Shapes
 /// `[rows, columns]`, f32 → the same
 fn direction<B: Backend>(momentum: Tensor<B, 2>, rounds: bool) -> Tensor<B, 2> {
-    kernel::orthogonal(momentum, NewtonSchulz::JORDAN, rounds)
+    ops::orthogonal(momentum, NewtonSchulz::JORDAN, rounds)
+}
+
+impl<B: Backend> State<B> {
+    /// Takes a gradient, `scale` times, into the momentum, and gives Nesterov's: where the same gradient
+    /// would take it once more.
+    pub(super) fn gather(&mut self, gradient: Tensor<B, 1>, scale: f64) -> Tensor<B, 1> {
+        let share = gradient * (scale * (1.0 - MOMENTUM));
+        let (first, updates) = match self.moments.take() {
+            Some(old) => (old.first * MOMENTUM + share.clone(), old.updates),
+            None => (share.clone(), 0),
+        };
+        self.moments = Some(Moments {
+            first: first.clone(),
+            second: None,
+            updates: updates + 1,
+        });
+        first * MOMENTUM + share
+    }
+
+    /// A step along a direction.
+    pub(super) fn move_along(&mut self, direction: Tensor<B, 1>, step: Step) {
+        if let Rule::Muon(shape) = self.rule {
+            let rate = step.rate * rate_factor(shape);
+            self.master = self.master.clone() * step.decay - direction * rate;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,10 @@ use bunny_core::input::{conversation::Template, image::Aspect};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    StageKind, TrainingArguments,
+    PicturePolicy, StageKind, TrainingArguments,
     keys::{Fault, Keys},
 };
-use crate::{
-    data::PicturePolicy,
-    optimizer::Rates,
-    trainable::{Learns, LoraConfig},
-};
+use crate::trainable::{LoraConfig, Rates, TrainableParts};
 
 /// What a step's loss is the mean of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,7 +26,7 @@ pub enum LossAverage {
 /// otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct StageRecipe {
+pub struct BunnyRecipe {
     /// The language model, or a whole Bunny to go on from: a folder or a hub id; by default what
     /// stage `language` has made.
     pub model_name_or_path: String,
@@ -39,11 +35,13 @@ pub struct StageRecipe {
     pub vision_tower: Option<String>,
     /// The conversation template (`bunny`, `phi3`, `minicpm`, `llama`, `plain`); `plain` in
     /// pre-training, else the language model's own.
-    pub version: Option<String>,
+    #[serde(with = "super::named")]
+    pub version: Option<Template>,
     /// The folder or archive that records' `image` paths lie in.
     pub image_folder: Option<PathBuf>,
     /// `pad` or `square`; `square` in pre-training, else `pad`.
-    pub image_aspect_ratio: Option<String>,
+    #[serde(with = "super::named")]
+    pub image_aspect_ratio: Option<Aspect>,
     /// A record whose picture is missing: `error` stops, `skip` leaves it out and counts it. Ours.
     pub missing_pictures: PicturePolicy,
 
@@ -89,7 +87,7 @@ pub struct StageRecipe {
     pub training: TrainingArguments,
 }
 
-impl Default for StageRecipe {
+impl Default for BunnyRecipe {
     fn default() -> Self {
         Self {
             model_name_or_path: String::new(),
@@ -119,14 +117,14 @@ impl Default for StageRecipe {
     }
 }
 
-impl Keys for StageRecipe {
+impl Keys for BunnyRecipe {
     fn full() -> Self {
         let some = || Some("x".to_owned());
         Self {
             vision_tower: some(),
-            version: some(),
+            version: Some(Template::Plain),
             image_folder: Some("x".into()),
-            image_aspect_ratio: some(),
+            image_aspect_ratio: Some(Aspect::Square),
             tune_mm_mlp_adapter: Some(false),
             init_adapter: some(),
             pretrain_mm_mlp_adapter: some(),
@@ -138,15 +136,19 @@ impl Keys for StageRecipe {
     }
 }
 
-impl StageRecipe {
+impl BunnyRecipe {
     /// What depends on the stage.
     pub(super) fn fill(&mut self, kind: StageKind) {
         let pretrain = kind == StageKind::Pretrain;
         self.tune_mm_mlp_adapter.get_or_insert(pretrain);
-        let aspect = if pretrain { "square" } else { "pad" };
-        self.image_aspect_ratio.get_or_insert_with(|| aspect.into());
+        let aspect = if pretrain {
+            Aspect::Square
+        } else {
+            Aspect::Pad
+        };
+        self.image_aspect_ratio.get_or_insert(aspect);
         if pretrain {
-            self.version.get_or_insert_with(|| "plain".into());
+            self.version.get_or_insert(Template::Plain);
         }
     }
 
@@ -156,7 +158,7 @@ impl StageRecipe {
         let wrong = |key: &str, problem: &str| Err((format!(".{key}"), problem.to_owned()));
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let share = |value: f64| (0.0..1.0).contains(&value);
-        if self.learns().is_nothing() {
+        if self.trainable_parts().is_nothing() {
             return wrong("freeze_mm_mlp_adapter", "nothing is left that learns");
         }
         if self.lora_enable && self.tune_mm_mlp_adapter == Some(true) {
@@ -167,13 +169,6 @@ impl StageRecipe {
         }
         if self.init_adapter.is_some() && !self.lora_enable {
             return wrong("init_adapter", "is of no use without lora_enable = true");
-        }
-        if let Some(Err(error)) = self.version.as_deref().map(str::parse::<Template>) {
-            return wrong("version", &error.to_string());
-        }
-        let aspect = self.image_aspect_ratio.as_deref();
-        if let Some(Err(error)) = aspect.map(str::parse::<Aspect>) {
-            return wrong("image_aspect_ratio", &error.to_string());
         }
         if self.lora_r == 0 || self.lora_r > 1 << 16 {
             return wrong("lora_r", "must be from 1 to 65536");
@@ -206,14 +201,19 @@ impl StageRecipe {
     }
 
     /// What learns.
-    pub fn learns(&self) -> Learns {
+    pub fn trainable_parts(&self) -> TrainableParts {
         let only_projector = self.tune_mm_mlp_adapter == Some(true);
-        Learns {
+        TrainableParts {
             projector: !self.freeze_mm_mlp_adapter,
             lora: self.lora_enable,
             language: !self.lora_enable && !only_projector,
             tower: self.unfreeze_vision_tower,
         }
+    }
+
+    /// How pictures are made square.
+    pub(crate) fn aspect(&self) -> Aspect {
+        self.image_aspect_ratio.unwrap_or(Aspect::Square)
     }
 
     /// The highest rate of each part.

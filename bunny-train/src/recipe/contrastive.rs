@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    TrainingArguments,
+    PicturePolicy, TrainingArguments,
     keys::{Fault, Keys},
     language::problem_of,
 };
-use crate::data::PicturePolicy;
 
 /// A vision tower made from nothing: a SigLIP of any size, learnt from pictures and captions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,7 +25,8 @@ pub struct ContrastiveRecipe {
     /// The folder or archive that records' `image` paths lie in.
     pub image_folder: Option<PathBuf>,
     /// `pad` or `square`; `square` unless given, as SigLIP was trained.
-    pub image_aspect_ratio: Option<String>,
+    #[serde(with = "super::named")]
+    pub image_aspect_ratio: Option<Aspect>,
     /// A record whose picture is missing: `error` stops, `skip` leaves it out and counts it.
     pub missing_pictures: PicturePolicy,
     /// Data, rates and steps.
@@ -115,7 +115,7 @@ impl Keys for ContrastiveRecipe {
         Self {
             tokenizer: Some("x".into()),
             image_folder: Some("x".into()),
-            image_aspect_ratio: Some("x".into()),
+            image_aspect_ratio: Some(Aspect::Square),
             training: TrainingArguments::full(),
             ..Self::default()
         }
@@ -147,10 +147,7 @@ impl ContrastiveRecipe {
         if !text.hidden_size.is_multiple_of(text.num_attention_heads) {
             return wrong("text.num_attention_heads", "must divide hidden_size".into());
         }
-        match self.image_aspect_ratio.as_deref() {
-            None | Some("pad" | "square") => Ok(()),
-            Some(_) => wrong("image_aspect_ratio", "must be `pad` or `square`".into()),
-        }
+        Ok(())
     }
 
     /// How many parameters both towers have together, at a vocabulary of `vocab_size`.
@@ -171,12 +168,29 @@ impl ContrastiveRecipe {
         (tower + words + layers + end + 2) as u64
     }
 
+    /// Operations of so many pairs' forward pass and of its way back (`bunny_core::config::flops`
+    /// says what is counted): both towers, all of which learn, what makes one vector of each, and the
+    /// products of all pictures with all captions.
+    pub fn flops(&self, vision: &SiglipConfig, pairs: usize) -> u64 {
+        let (hidden, wide) = (vision.hidden_size as u64, vision.intermediate_size as u64);
+        let (patches, text) = (vision.tokens() as u64, &self.text);
+        let last = vision.layer_flops(vision.tokens());
+        // One query over all patches, then an MLP.
+        let head =
+            2 * hidden * hidden * (2 + 2 * patches) + 4 * patches * hidden + 2 * 2 * hidden * wide;
+        let layers = text.layers(vision.layer_norm_eps);
+        let captions = text.num_hidden_layers as u64
+            * layers.layer_flops(text.max_position_embeddings)
+            + 2 * text.hidden_size as u64 * hidden;
+        let pairs = pairs as u64;
+        let products = 2 * pairs * pairs * hidden;
+        let beside = pairs * (last + head + captions) + products;
+        pairs * (vision.flops_forward() + vision.flops_backward()) + 3 * beside
+    }
+
     /// How pictures are made square.
     pub(crate) fn aspect(&self) -> Aspect {
-        match self.image_aspect_ratio.as_deref() {
-            Some("pad") => Aspect::Pad,
-            _ => Aspect::Square,
-        }
+        self.image_aspect_ratio.unwrap_or(Aspect::Square)
     }
 }
 
@@ -186,7 +200,7 @@ impl VisionSizes {
     /// # Errors
     /// When sizes do not fit each other.
     pub fn siglip_config(&self) -> Result<SiglipConfig, ConfigError> {
-        let mut json = serde_json::to_value(self).unwrap_or_default();
+        let mut json = serde_json::to_value(self).expect("sizes are numbers");
         json["hidden_act"] = json!("gelu_pytorch_tanh");
         let file = Path::new("[contrastive.vision]");
         SiglipConfig::of(&Fields::parse(file, &json.to_string())?)

@@ -141,7 +141,7 @@ pub(super) fn problem_of(error: &ConfigError) -> String {
 impl PhiSizes {
     /// The `config.json` of a language model of this size.
     pub fn config_json(&self, vocab_size: usize) -> Value {
-        let mut json = serde_json::to_value(self).unwrap_or_default();
+        let mut json = serde_json::to_value(self).expect("sizes are numbers");
         for (field, value) in [
             ("model_type", json!("phi")),
             ("architectures", json!(["PhiForCausalLM"])),

@@ -1,7 +1,9 @@
 //! Recipes as people write them, and what is said of those that cannot be followed.
 
+use bunny_core::input::{conversation::Template, image::Aspect};
+
 use super::*;
-use crate::{optimizer::Rates, step::SchedulerKind, trainable::Learns};
+use crate::trainable::{Rates, TrainableParts};
 
 const BOTH: &str = r#"
 format_version = 1
@@ -26,10 +28,10 @@ fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
     Recipe::parse("small.toml", text, &overrides)
 }
 
-fn stage(recipe: &Recipe, kind: StageKind) -> &StageRecipe {
+fn stage(recipe: &Recipe, kind: StageKind) -> &BunnyRecipe {
     let found = recipe.stages.iter().find(|(found, _)| *found == kind);
     match &found.unwrap().1 {
-        Stage::Bunny(stage) => stage,
+        StageRecipe::Bunny(stage) => stage,
         other => panic!("{other:?}"),
     }
 }
@@ -41,13 +43,13 @@ fn keys_above_the_stages_are_for_both_and_stages_fill_in_their_own() {
     let pretrain = stage(&recipe, StageKind::Pretrain);
     assert_eq!(pretrain.model_name_or_path, "base");
     assert_eq!(pretrain.training.seed, 3);
-    assert_eq!(pretrain.learns(), Learns::PRETRAIN);
-    assert_eq!(pretrain.version.as_deref(), Some("plain"));
-    assert_eq!(pretrain.image_aspect_ratio.as_deref(), Some("square"));
+    assert_eq!(pretrain.trainable_parts(), TrainableParts::PRETRAIN);
+    assert_eq!(pretrain.version, Some(Template::Plain));
+    assert_eq!(pretrain.image_aspect_ratio, Some(Aspect::Square));
     let finetune = stage(&recipe, StageKind::Finetune);
-    assert_eq!(finetune.learns(), Learns::LORA);
+    assert_eq!(finetune.trainable_parts(), TrainableParts::LORA);
     assert_eq!(finetune.version, None);
-    assert_eq!(finetune.image_aspect_ratio.as_deref(), Some("pad"));
+    assert_eq!(finetune.image_aspect_ratio, Some(Aspect::Pad));
     assert_eq!(finetune.lora_alpha, 256.0);
     assert_eq!(finetune.training.lr_scheduler_type, SchedulerKind::Cosine);
 }
@@ -158,7 +160,7 @@ fn what_cannot_be_followed_is_named_with_its_place() {
 #[test]
 fn every_key_has_a_place_in_the_list_of_known_ones() {
     // The list is made by writing a stage; what is optional must not be missing from it.
-    let keys = StageRecipe::keys();
+    let keys = BunnyRecipe::keys();
     for key in [
         "vision_tower",
         "max_steps",
@@ -201,7 +203,7 @@ fn stages_start_from_what_earlier_ones_make_unless_they_say_otherwise() {
     let recipe = recipe.with_results_in(Path::new("out"));
     let kinds: Vec<_> = recipe.stages.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, StageKind::ALL);
-    let Stage::Contrastive(contrastive) = &recipe.stages[1].1 else {
+    let StageRecipe::Contrastive(contrastive) = &recipe.stages[1].1 else {
         panic!("the tower comes second");
     };
     assert_eq!(
@@ -244,7 +246,7 @@ fn records_go_by_length_only_where_they_may_be_reordered() {
 fn keys_above_the_stages_go_to_those_that_know_them_and_tables_can_be_overridden() {
     let changes = ["language.model.hidden_size=64", "vocab_size=400", "seed=6"];
     let recipe = parse(FROM_NOTHING, &changes).unwrap();
-    let Stage::Language(language) = &recipe.stages[0].1 else {
+    let StageRecipe::Language(language) = &recipe.stages[0].1 else {
         panic!("the language model comes first");
     };
     assert_eq!(language.model.hidden_size, 64);

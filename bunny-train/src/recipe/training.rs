@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{optimizer::Optim, step::SchedulerKind};
-
 /// What every stage is told, under the names of transformers' `TrainingArguments` and with the
 /// reference's defaults unless said otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +64,44 @@ pub struct TrainingArguments {
 pub enum Reporter {
     /// TensorBoard, by an event file in the stage's folder.
     Tensorboard,
+}
+
+/// What turns gradients into steps; transformers' `optim`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Optim {
+    /// AdamW for all that learns.
+    #[default]
+    #[serde(alias = "adamw_torch")]
+    Adamw,
+    /// Muon for the matrices of layers and projector, AdamW for all else.
+    Muon,
+}
+
+/// How the learning rate goes on after its warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulerKind {
+    /// Half a cosine down to zero.
+    #[default]
+    Cosine,
+    /// A line down to zero.
+    Linear,
+    /// As it is, after the warm-up.
+    ConstantWithWarmup,
+    /// As it is, from the first step on.
+    Constant,
+}
+
+/// What becomes of a record whose picture is missing or broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PicturePolicy {
+    /// The run stops, naming it.
+    #[default]
+    Error,
+    /// The record is left out, and counted.
+    Skip,
 }
 
 impl Default for TrainingArguments {

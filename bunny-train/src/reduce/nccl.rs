@@ -12,7 +12,10 @@ use cudarc::{
     nccl::{Comm, ReduceOp, sys},
 };
 
-use super::{InProcess, Reduce, ReduceError};
+use burn::tensor::backend::{Backend, Device as _};
+
+use super::{InProcess, Reduce, in_process::Brought};
+use crate::error::ReduceError;
 
 /// Buckets of fewer numbers go through main memory: that takes less than starting NCCL does.
 const SMALL: usize = 4096;
@@ -24,17 +27,17 @@ const LOOK: Duration = Duration::from_micros(50);
 ///
 /// Before NCCL starts, all ranks tell each other through main memory that they are there; while it
 /// runs, a rank looks whether another has stopped. So none waits for a dead one, as NCCL would.
-pub struct Nccl {
-    link: InProcess,
+pub struct Nccl<B: Backend> {
+    link: InProcess<B>,
     comm: Comm,
     stream: Arc<CudaStream>,
 }
 
 // SAFETY: a communicator may be used from any thread, by one at a time. A rank is owned by one
 // thread, and not `Sync`.
-unsafe impl Send for Nccl {}
+unsafe impl<B: Backend> Send for Nccl<B> {}
 
-impl Debug for Nccl {
+impl<B: Backend> Debug for Nccl<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let device = self.stream.context().ordinal();
         f.debug_struct("Nccl")
@@ -44,21 +47,23 @@ impl Debug for Nccl {
     }
 }
 
-impl Nccl {
-    /// Connects the devices of these numbers, one for each of `links`.
+impl<B: Backend> Nccl<B> {
+    /// Connects `devices`, one for each of `links`.
     ///
     /// # Errors
-    /// When NCCL is not there, a device is not or is named twice, or they cannot reach each other.
+    /// When NCCL is not there, a device is no CUDA device or is named twice, or they cannot reach each
+    /// other.
     pub fn connect(
-        links: Vec<InProcess>,
-        ordinals: impl Iterator<Item = usize>,
+        links: Vec<InProcess<B>>,
+        devices: &[B::Device],
     ) -> Result<Vec<Self>, ReduceError> {
         // SAFETY: loading NCCL runs its initialisers, as its first call would.
         if !unsafe { sys::is_culib_present() } {
             return Err(ReduceError::Nccl("there is no libnccl.so".into()));
         }
-        let stream = |ordinal| CudaContext::new(ordinal)?.new_stream();
-        let streams: Result<Vec<_>, _> = ordinals.map(stream).collect();
+        let stream =
+            |device: &B::Device| CudaContext::new(device.to_id().index_id as usize)?.new_stream();
+        let streams: Result<Vec<_>, _> = devices.iter().map(stream).collect();
         let streams = streams.map_err(failed)?;
         let comms = Comm::from_devices(streams.clone()).map_err(failed)?;
         let parts = links.into_iter().zip(comms).zip(streams);
@@ -67,21 +72,22 @@ impl Nccl {
             .collect())
     }
 
-    /// Waits for all ranks, which have to bring equally long buckets.
-    fn agree_on(&self, ours: usize) -> Result<(), ReduceError> {
-        // A place for each rank, where the others bring nothing: the sum has every rank's own. A
-        // length in two numbers, of which f32 holds each exactly.
-        let mut lengths = vec![0.0; 2 * self.world()];
-        lengths[2 * self.rank()] = (ours >> 20) as f32;
-        lengths[2 * self.rank() + 1] = (ours & 0xF_FFFF) as f32;
-        self.link.sum(&mut lengths)?;
-        let lengths = lengths
-            .chunks(2)
-            .map(|pair| ((pair[0] as usize) << 20) + pair[1] as usize);
-        match lengths.into_iter().find(|theirs| *theirs != ours) {
-            Some(theirs) => Err(ReduceError::Length { ours, theirs }),
-            None => Ok(()),
+    /// Waits for all ranks, which have to bring equally long buckets, and sums the numbers that go
+    /// with them.
+    fn agree_on(&self, ours: usize, numbers: &mut [f64]) -> Result<(), ReduceError> {
+        let own = numbers.iter().copied().chain([ours as f64]).collect();
+        let all = self.link.exchange(Brought {
+            numbers: own,
+            ..Brought::default()
+        })?;
+        let lengths = all
+            .iter()
+            .map(|brought| brought.numbers[numbers.len()] as usize);
+        if let Some(theirs) = lengths.into_iter().find(|theirs| *theirs != ours) {
+            return Err(ReduceError::Length { ours, theirs });
         }
+        super::in_process::add_up(&all, numbers);
+        Ok(())
     }
 }
 
@@ -89,7 +95,7 @@ fn failed(error: impl Debug) -> ReduceError {
     ReduceError::Nccl(format!("{error:?}"))
 }
 
-impl Reduce for Nccl {
+impl<B: Backend> Reduce<B> for Nccl<B> {
     fn world(&self) -> usize {
         self.link.world()
     }
@@ -98,14 +104,14 @@ impl Reduce for Nccl {
         self.link.rank()
     }
 
-    fn sum(&self, bucket: &mut Vec<f32>) -> Result<(), ReduceError> {
-        if bucket.len() < SMALL {
-            return self.link.sum(bucket);
+    fn sum_in_memory(&self, floats: &mut Vec<f32>, numbers: &mut [f64]) -> Result<(), ReduceError> {
+        if floats.len() < SMALL {
+            return self.link.sum_in_memory(floats, numbers);
         }
-        self.agree_on(bucket.len())?;
-        let mut numbers = self.stream.clone_htod(bucket).map_err(failed)?;
+        self.agree_on(floats.len(), numbers)?;
+        let mut sums = self.stream.clone_htod(floats).map_err(failed)?;
         self.comm
-            .all_reduce_in_place(&mut numbers, &ReduceOp::Sum)
+            .all_reduce_in_place(&mut sums, &ReduceOp::Sum)
             .map_err(failed)?;
         let done = self.stream.record_event(None).map_err(failed)?;
         while !done.try_is_complete().map_err(failed)? {
@@ -114,37 +120,13 @@ impl Reduce for Nccl {
             }
             thread::sleep(LOOK);
         }
-        self.stream.memcpy_dtoh(&numbers, bucket).map_err(failed)?;
+        self.stream.memcpy_dtoh(&sums, floats).map_err(failed)?;
         self.stream.synchronize().map_err(failed)?;
         // A rank that leaves would be taken for a dead one by those that still wait for NCCL.
-        self.link.sum(&mut vec![0.0])
+        self.link.exchange(Brought::default()).map(drop)
     }
 
     fn abort(&self) {
         self.link.abort();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[ignore = "needs CUDA devices and NCCL"]
-    fn every_rank_gets_the_sum() {
-        let count = CudaContext::device_count().unwrap() as usize;
-        let ranks = Nccl::connect(InProcess::group(count), 0..count).unwrap();
-        thread::scope(|scope| {
-            for rank in ranks {
-                scope.spawn(move || {
-                    for len in [3, SMALL, 1 << 22] {
-                        let mut bucket = vec![1.0 + rank.rank() as f32; len];
-                        rank.sum(&mut bucket).unwrap();
-                        let sum = (count * (count + 1) / 2) as f32;
-                        assert!(bucket.iter().all(|number| *number == sum));
-                    }
-                });
-            }
-        });
     }
 }

@@ -8,7 +8,7 @@ use bunny_core::{
 use burn::tensor::DType;
 use serde::Serialize;
 
-use crate::recipe::StageRecipe;
+use crate::recipe::BunnyRecipe;
 
 /// Numbers of parameters that learn, by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -25,15 +25,18 @@ pub struct LearnCounts {
 
 impl LearnCounts {
     /// What learns of `config` under `recipe`.
-    pub fn new(config: &BunnyConfig, recipe: &StageRecipe) -> Self {
-        let learns = recipe.learns();
+    pub fn new(config: &BunnyConfig, recipe: &BunnyRecipe) -> Self {
+        let learning = recipe.trainable_parts();
         let parts = config.parameters();
         let take = |learns: bool, count: u64| if learns { count } else { 0 };
         Self {
-            projector: take(learns.projector, parts.projector),
-            lora: take(learns.lora, lora_parameters(&config.decoder, recipe.lora_r)),
-            language: take(learns.language, parts.language_model),
-            tower: take(learns.tower, parts.vision_tower),
+            projector: take(learning.projector, parts.projector),
+            lora: take(
+                learning.lora,
+                lora_parameters(&config.decoder, recipe.lora_r),
+            ),
+            language: take(learning.language, parts.language_model),
+            tower: take(learning.tower, parts.vision_tower),
         }
     }
 
@@ -45,15 +48,8 @@ impl LearnCounts {
 
 /// Parameters of adapters of rank `rank` beside every product of the layers.
 pub fn lora_parameters(config: &DecoderConfig, rank: usize) -> u64 {
-    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-    let (query, key) = (config.query_size(), config.key_value_size());
-    let widening = match config.mlp {
-        MlpKind::Plain => 1,
-        MlpKind::Gated => 2,
-    };
     // Each product from `in` to `out` gets `rank * (in + out)`.
-    let ends =
-        (hidden + query) + 2 * (hidden + key) + (query + hidden) + (widening + 1) * (hidden + wide);
+    let ends: usize = config.layer_products().map(|[out, from]| out + from).sum();
     (config.num_hidden_layers * rank * ends) as u64
 }
 
@@ -66,7 +62,7 @@ pub struct MemoryPlan {
     /// All weights in their type.
     pub weights: u64,
     /// Of what learns: masters and both moments in f32, as AdamW has them, and a gradient in f32.
-    pub learners: u64,
+    pub trainables: u64,
     /// What the way forward keeps for the way back: the layers' inputs, or all layers' results; of a
     /// tower that learns always all.
     pub kept: u64,
@@ -78,7 +74,7 @@ pub struct MemoryPlan {
 
 impl MemoryPlan {
     /// The memory of a stage of `recipe` over `config` at rows of full length.
-    pub fn new(config: &BunnyConfig, recipe: &StageRecipe, precision: Precision) -> Self {
+    pub fn new(config: &BunnyConfig, recipe: &BunnyRecipe, precision: Precision) -> Self {
         let counts = LearnCounts::new(config, recipe);
         let (weight, number) = (
             precision.weights.size() as u64,
@@ -110,7 +106,7 @@ impl MemoryPlan {
             weights: (config.parameters().total() - others) * weight
                 + others * held
                 + adapters * number,
-            learners: others * state(held) + adapters * state(number),
+            trainables: others * state(held) + adapters * state(number),
             kept: layers_kept + tower,
             layer: 2 * results,
             // Scores, their log-shares, and the gradients of both.
@@ -122,7 +118,7 @@ impl MemoryPlan {
 
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.weights + self.learners + self.kept + self.layer + self.scores
+        self.weights + self.trainables + self.kept + self.layer + self.scores
     }
 }
 
@@ -200,14 +196,14 @@ mod tests {
     use bunny_core::config::presets::Preset;
 
     fn phi_2(batch: usize) -> MemoryPlan {
-        let recipe = StageRecipe {
+        let recipe = BunnyRecipe {
             lora_enable: true,
             tune_mm_mlp_adapter: Some(false),
             training: TrainingArguments {
                 per_device_train_batch_size: batch,
                 ..TrainingArguments::default()
             },
-            ..StageRecipe::default()
+            ..BunnyRecipe::default()
         };
         MemoryPlan::new(&config(), &recipe, Precision::uniform(DType::BF16))
     }
@@ -234,11 +230,11 @@ mod tests {
     }
     #[test]
     fn a_tower_that_learns_keeps_its_layers_scores() {
-        let recipe = |unfreeze_vision_tower| StageRecipe {
+        let recipe = |unfreeze_vision_tower| BunnyRecipe {
             unfreeze_vision_tower,
             lora_enable: true,
             tune_mm_mlp_adapter: Some(false),
-            ..StageRecipe::default()
+            ..BunnyRecipe::default()
         };
         let kept = |tower| {
             let precision = Precision::uniform(DType::BF16);
@@ -254,13 +250,16 @@ mod tests {
 
     #[test]
     fn what_learns_of_a_bf16_model_has_a_master_where_activations_are_f32() {
-        let recipe = StageRecipe {
+        let recipe = BunnyRecipe {
             tune_mm_mlp_adapter: Some(false),
-            ..StageRecipe::default()
+            ..BunnyRecipe::default()
         };
-        let learners = |precision| MemoryPlan::new(&config(), &recipe, precision).learners;
+        let trainables = |precision| MemoryPlan::new(&config(), &recipe, precision).trainables;
         let counts = LearnCounts::new(&config(), &recipe).total();
-        assert_eq!(learners(Precision::weights_only(DType::BF16)), 16 * counts);
-        assert_eq!(learners(Precision::F32), 12 * counts);
+        assert_eq!(
+            trainables(Precision::weights_only(DType::BF16)),
+            16 * counts
+        );
+        assert_eq!(trainables(Precision::F32), 12 * counts);
     }
 }

@@ -225,6 +225,7 @@ mod tests {
             answer_tokens: 1,
             samples_per_second: 1.0,
             tokens_per_second: 1.0,
+            tflops_per_second: None,
             data_wait: 0.0,
             seconds: 1.0,
             memory: None,

@@ -11,8 +11,10 @@ use std::{
 };
 
 use bunny_base::write_atomic;
+use bunny_core::input::conversation::Template;
 use bunny_weights::{
     StoredDtype, TensorFiles,
+    convert::{f32_bytes, to_f32},
     writer::{PlannedTensor, write_file},
 };
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
@@ -23,8 +25,7 @@ use crate::{
     error::TrainError,
     optimizer::{Moments, Optimizer},
     recipe::StageKind,
-    stored::{le_bytes, to_f32},
-    trainable::Learner,
+    trainable::Trainable,
 };
 
 /// The version of the format that this code reads and writes.
@@ -52,8 +53,20 @@ pub struct RunState {
     pub precision: Option<String>,
     /// The recipe they were taken by.
     pub recipe: Map<String, Value>,
-    /// For each learner that gradients have reached, how many updates it has had.
+    /// For each trainable that gradients have reached, how many updates it has had.
     pub updates: BTreeMap<String, u64>,
+}
+
+/// A stage's keys as its checkpoints keep them.
+///
+/// # Errors
+/// When they have no form in JSON.
+pub(super) fn keys_of(recipe: &impl Serialize) -> Result<Map<String, Value>, TrainError> {
+    let keys = serde_json::to_value(recipe).and_then(serde_json::from_value);
+    keys.map_err(|source| TrainError::Json {
+        what: "the recipe's keys",
+        source,
+    })
 }
 
 /// Keys of a recipe that may change while a run is stopped: they do not change its numbers.
@@ -77,7 +90,7 @@ pub fn write<B: Backend>(
     folder: &Path,
     state: &RunState,
     optimizer: &Optimizer<B>,
-    learners: &[Learner],
+    trainables: &[Trainable],
     keep: usize,
     write_outputs: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
@@ -86,7 +99,7 @@ pub fn write<B: Backend>(
     let place = folder.join(&name);
     remove(&draft)?;
     fs::create_dir_all(&draft).map_err(TrainError::io(&draft, "create"))?;
-    let written = write_state(&draft, state, optimizer, learners).and_then(|()| {
+    let written = write_state(&draft, state, optimizer, trainables).and_then(|()| {
         write_outputs(&draft)?;
         sync(&draft)?;
         remove(&place)?;
@@ -117,12 +130,12 @@ fn write_state<B: Backend>(
     draft: &Path,
     state: &RunState,
     optimizer: &Optimizer<B>,
-    learners: &[Learner],
+    trainables: &[Trainable],
 ) -> Result<(), TrainError> {
     let mut plan = Vec::new();
     let mut tensors: BTreeMap<String, &Tensor<B, 1>> = BTreeMap::new();
-    for (learner, state) in learners.iter().zip(optimizer.states()) {
-        let key = learner.key();
+    for (trainable, state) in trainables.iter().zip(optimizer.states()) {
+        let key = trainable.key();
         tensors.insert(format!("{key}/master"), &state.master);
         if let Some(moments) = &state.moments {
             tensors.insert(format!("{key}/first"), &moments.first);
@@ -140,7 +153,7 @@ fn write_state<B: Backend>(
     }
     write_file(draft.join(OPTIMIZER_FILE), &plan, |planned| {
         let values: Vec<f32> = tensors[&planned.name].to_data().iter().collect();
-        Ok::<_, TrainError>(le_bytes(&values))
+        Ok::<_, TrainError>(f32_bytes(&values))
     })?;
     write_atomic(draft.join(STATE_FILE), |file| {
         serde_json::to_writer_pretty(&mut *file, state)?;
@@ -177,6 +190,19 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     Ok(found)
 }
 
+/// The last checkpoint of a stage's folder, to go on from; `None` in a folder without any.
+///
+/// # Errors
+/// When there is one, and `resume` is not wanted.
+pub fn last(folder: &Path, resume: bool) -> Result<Option<(u64, PathBuf)>, TrainError> {
+    let last = list(folder)?.pop();
+    if last.is_some() && !resume {
+        let folder = folder.to_path_buf();
+        return Err(TrainError::Occupied { folder });
+    }
+    Ok(last)
+}
+
 /// Reads a checkpoint back into an optimizer, and gives the steps taken. `present` is the run that
 /// goes on.
 ///
@@ -186,7 +212,7 @@ pub fn read<B: Backend>(
     checkpoint: &Path,
     present: &RunState,
     optimizer: &mut Optimizer<B>,
-    learners: &[Learner],
+    trainables: &[Trainable],
     device: &B::Device,
 ) -> Result<u64, TrainError> {
     let file = checkpoint.join(STATE_FILE);
@@ -214,7 +240,7 @@ pub fn read<B: Backend>(
         let Some(stored) = tensors.get(&name) else {
             return Ok(None);
         };
-        match to_f32(&stored).filter(|values| values.len() == count) {
+        match to_f32(&stored.bytes, stored.dtype).filter(|values| values.len() == count) {
             Some(values) => {
                 let data = TensorData::new(values, [count]);
                 Ok(Some(Tensor::from_data(data, (device, DType::F32))))
@@ -222,8 +248,8 @@ pub fn read<B: Backend>(
             None => Err(wrong(&file, format!("`{name}` is not {count} floats"))),
         }
     };
-    for (learner, slot) in learners.iter().zip(optimizer.states_mut()) {
-        let (key, count) = (learner.key(), learner.count());
+    for (trainable, slot) in trainables.iter().zip(optimizer.states_mut()) {
+        let (key, count) = (trainable.key(), trainable.count());
         slot.master = flat(format!("{key}/master"), count)?
             .ok_or_else(|| wrong(&file, format!("`{key}/master` is missing")))?;
         let first = flat(format!("{key}/first"), count)?;
@@ -272,7 +298,12 @@ fn check_settings(
     let devices = "number of devices";
     same(devices, state.world.to_string(), present.world.to_string())?;
     for (field, value) in &present.recipe {
-        let old = state.recipe.get(field).unwrap_or(&Value::Null);
+        let mut old = state.recipe.get(field).unwrap_or(&Value::Null);
+        // Once kept as it was written: the reference's other name of a template.
+        let bunny = Value::from(Template::Bunny.name());
+        if field == "version" && old == "default" {
+            old = &bunny;
+        }
         if !FREE_KEYS.contains(&field.as_str()) {
             same(field, old.to_string(), value.to_string())?;
         }

@@ -79,6 +79,8 @@ fn scalars(line: &StepMetrics) -> Vec<(&'static str, f64)> {
         ("train/samples_per_second", line.samples_per_second),
         ("train/data_wait", line.data_wait),
     ];
+    let tflops = line.tflops_per_second;
+    scalars.extend(tflops.map(|tflops| ("train/tflops_per_second", tflops)));
     scalars.extend(line.memory.map(|bytes| ("train/memory", bytes as f64)));
     scalars.extend(line.eval_loss.map(|loss| ("eval/loss", loss)));
     scalars

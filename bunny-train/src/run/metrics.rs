@@ -36,6 +36,10 @@ pub struct StepMetrics {
     pub samples_per_second: f64,
     /// Positions a second, over all ranks.
     pub tokens_per_second: f64,
+    /// 10¹² operations a second, over all ranks, by the model's own count: forward and backward
+    /// passes, no layer twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tflops_per_second: Option<f64>,
     /// Seconds in which the device waited for data.
     pub data_wait: f64,
     /// Seconds of the whole step.
@@ -91,7 +95,10 @@ impl MetricsFile {
     /// # Errors
     /// When it cannot be written.
     pub fn push(&mut self, metrics: &StepMetrics) -> Result<(), TrainError> {
-        let mut line = serde_json::to_vec(metrics).unwrap_or_default();
+        let mut line = serde_json::to_vec(metrics).map_err(|source| TrainError::Json {
+            what: "a step's metrics",
+            source,
+        })?;
         line.push(b'\n');
         // One write, so that a run that is killed leaves whole lines but perhaps the last.
         self.file

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use burn::tensor::backend::DeviceOps;
+use burn::tensor::backend::Backend;
 
 use super::{Observer, Outcome};
 use crate::{
@@ -16,11 +16,11 @@ use crate::{
 ///
 /// # Errors
 /// Those of the first rank that has one of its own.
-pub(crate) fn on_ranks<D: DeviceOps>(
-    devices: &[D],
+pub(super) fn on_ranks<B: Backend>(
+    devices: &[B::Device],
     reduction: Reduction,
     observer: Observer<'_>,
-    run: impl Fn(&D, &dyn Reduce, Observer<'_>) -> Result<Outcome, TrainError> + Sync,
+    run: impl Fn(&B::Device, &dyn Reduce<B>, Observer<'_>) -> Result<Outcome, TrainError> + Sync,
 ) -> Result<Outcome, TrainError> {
     if let [device] = devices {
         return run(device, &Alone, observer);
@@ -28,13 +28,14 @@ pub(crate) fn on_ranks<D: DeviceOps>(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / devices.len().max(1)).max(1);
     let run = &run;
-    let run_rank = |rank: Box<dyn Reduce>, device: &D, observer: Observer<'_>| {
+    let run_rank = |rank: Box<dyn Reduce<B>>, device: &B::Device, observer: Observer<'_>| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|_| TrainError::Worker)?;
         // A rank that has failed is dropped, which makes the others abort.
         pool.install(move || run(device, &*rank, observer))
     };
-    let mut ranks = reduce::group(devices, reduction)?.into_iter().zip(devices);
+    let ranks = reduce::group::<B>(devices, reduction)?;
+    let mut ranks = ranks.into_iter().zip(devices);
     thread::scope(|scope| {
         let first = ranks.next();
         let others: Vec<_> = ranks

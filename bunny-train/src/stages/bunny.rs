@@ -1,172 +1,177 @@
-//! The stages of a Bunny itself: pre-training and fine-tuning.
+//! The stages of a Bunny itself, `pretrain` and `finetune`: answers about pictures.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
-};
+mod output;
+mod setup;
 
-use bunny_core::{Bunny, checkpoint::Precision, nn::Mode};
-use bunny_data::{images::ImageSource, record::RecordFile};
-use burn::tensor::backend::AutodiffBackend;
+use std::path::Path;
 
-use super::{Places, Start, output};
+use bunny_core::{Bunny, checkpoint::Precision, config::Workload, nn::Mode};
+use bunny_data::record::RecordFile;
+use burn::tensor::{DType, backend::AutodiffBackend};
+
 use crate::{
-    data::{Batch, Dataset, Layout, Steps, Tally},
+    data::{Batch, InstructionDataset, Layout, Pictures, StepPlan},
     error::TrainError,
     optimizer::Optimizer,
-    recipe::{StageKind, StageRecipe},
-    reduce::{Alone, Reduce, Reduction},
-    run::{Loss, Observer, Outcome, Run, Task, Trainer, keys_of, on_ranks},
-    step::{Gradients, Pass, Slots, forward_backward},
-    trainable::{Learner, prepare},
+    recipe::{BunnyRecipe, LossAverage, StageKind, TrainingArguments},
+    run::{Loss, Prepared, Stage, Task},
+    step::{ForwardBackward, Gradients, Slots, forward_backward},
+    trainable::{Rates, Trainable, unfreeze_parts},
 };
 
-/// A stage to be run.
+pub use output::PROJECTOR_WEIGHTS;
+pub use setup::{BunnySetup, ModelPaths, SetupConfig};
+
+/// `pretrain` or `finetune`.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub struct BunnyStage {
     /// Which one.
     pub kind: StageKind,
     /// How.
-    pub recipe: StageRecipe,
+    pub recipe: BunnyRecipe,
     /// The folders that the recipe's names stand for.
-    pub places: Places,
-    /// Where checkpoints, metrics and results go.
-    pub folder: PathBuf,
-    /// Go on from the last checkpoint there, if there is one.
-    pub resume: bool,
-    /// Set from outside to end the run after the present step, with a checkpoint.
-    pub stop: Arc<AtomicBool>,
+    pub paths: ModelPaths,
 }
 
-impl Job {
-    /// Runs the stage on one device.
-    ///
-    /// # Errors
-    /// When something is missing, damaged or contradictory, or the loss is no number any more.
-    pub fn run<B: AutodiffBackend>(
-        &self,
-        precision: Precision,
-        device: &B::Device,
-        observer: Observer<'_>,
-    ) -> Result<Outcome, TrainError> {
-        self.run_rank::<B>(precision, device, &Alone, observer)
+impl Stage for BunnyStage {
+    type Recipe = BunnyRecipe;
+    type Setup = BunnySetup;
+    type Data<'s> = InstructionDataset<'s>;
+    type Task<'s, B: AutodiffBackend> = InstructionTask<'s, B>;
+
+    fn kind(&self) -> StageKind {
+        self.kind
     }
 
-    /// Runs the stage on several devices of this process, one thread each.
-    ///
-    /// # Errors
-    /// Those of the first rank that has one of its own.
-    pub fn run_on<B: AutodiffBackend>(
-        &self,
-        precision: Precision,
-        devices: &[B::Device],
-        reduction: Reduction,
-        observer: Observer<'_>,
-    ) -> Result<Outcome, TrainError> {
-        on_ranks(devices, reduction, observer, |device, rank, observer| {
-            self.run_rank::<B>(precision, device, rank, observer)
+    fn training(&self) -> &TrainingArguments {
+        &self.recipe.training
+    }
+
+    fn recipe(&self) -> &BunnyRecipe {
+        &self.recipe
+    }
+
+    fn loss_average(&self) -> LossAverage {
+        self.recipe.loss_average
+    }
+
+    fn rates(&self) -> Rates {
+        self.recipe.rates()
+    }
+
+    fn setup(&self, _folder: &Path, _goes_on: bool) -> Result<BunnySetup, TrainError> {
+        BunnySetup::open(&self.recipe, &self.paths)
+    }
+
+    fn stored_type(&self, setup: &BunnySetup) -> DType {
+        setup.open.weights.stored_type()
+    }
+
+    fn data<'s>(
+        &'s self,
+        setup: &'s BunnySetup,
+        file: &Path,
+    ) -> Result<InstructionDataset<'s>, TrainError> {
+        let open = &setup.open;
+        Ok(InstructionDataset {
+            records: RecordFile::open(file)?,
+            pictures: Pictures::open(
+                self.recipe.image_folder.as_ref(),
+                open.image_processor.clone(),
+                self.recipe.missing_pictures,
+            )?,
+            template: setup.template,
+            tokenizer: &open.tokenizer,
+            layout: Layout::new(&open.config, self.recipe.model_max_length),
         })
     }
 
-    /// Runs the stage as one rank of several; rank 0 writes what there is to write.
-    ///
-    /// # Errors
-    /// As [`Job::run`], and when another rank stops.
-    pub fn run_rank<B: AutodiffBackend>(
+    fn plan(
         &self,
+        data: &InstructionDataset<'_>,
+        world: usize,
+        rank: usize,
+    ) -> Result<StepPlan, TrainError> {
+        let training = &self.recipe.training;
+        match self.recipe.group_by_modality_length {
+            true => StepPlan::grouped(training, &data.records, world, rank),
+            false => StepPlan::new(training, data.records.len(), world, rank),
+        }
+    }
+
+    fn prepare<'s, B: AutodiffBackend>(
+        &'s self,
+        setup: &'s BunnySetup,
+        _data: &InstructionDataset<'s>,
+        _goes_on: bool,
         precision: Precision,
         device: &B::Device,
-        reduce: &dyn Reduce,
-        observer: Observer<'_>,
-    ) -> Result<Outcome, TrainError> {
+    ) -> Result<Prepared<B, InstructionTask<'s, B>>, TrainError> {
         let recipe = &self.recipe;
-        let last = Run::last_checkpoint(&self.folder, self.resume)?;
-        let start = Start::open(recipe, &self.places)?;
-        let (model, learners) =
-            prepare(start.load::<B>(recipe, precision, device)?, recipe.learns());
-        let data = self.dataset(&start, &recipe.training.data_path)?;
-        let eval = recipe.training.eval_data_path.as_ref();
-        let eval = eval.map(|path| self.dataset(&start, path)).transpose()?;
-        let steps = Steps::of_records(recipe, &data.records, reduce.world(), reduce.rank())?;
-        let task = Lessons {
+        let parts = recipe.trainable_parts();
+        let model = setup.load::<B>(recipe, precision, device)?;
+        let (model, trainables) = unfreeze_parts(model, parts);
+        let task = InstructionTask {
             recipe,
-            pass: Pass {
-                learns: recipe.learns(),
-                slots: Slots::new(&learners),
+            setup,
+            forward_backward: ForwardBackward {
+                parts,
+                slots: Slots::new(&trainables),
                 gradient_checkpointing: recipe.gradient_checkpointing,
             },
-            start: &start,
-            device,
+            device: device.clone(),
         };
-        let run = Run {
-            kind: self.kind,
-            training: &recipe.training,
-            precision,
-            loss_average: recipe.loss_average,
-            rates: recipe.rates(),
-            recipe: keys_of(recipe),
-            folder: &self.folder,
-            stop: self.stop.clone(),
-        };
-        let learner = (model, learners);
-        Trainer::new(
-            run,
-            &task,
-            learner,
-            &data,
-            eval.as_ref(),
-            steps,
-            device,
-            reduce,
-        )
-        .follow(last, observer)
-    }
-
-    /// The records of `records`, as this stage learns them.
-    ///
-    /// # Errors
-    /// When records or pictures cannot be opened.
-    pub fn dataset<'a>(&self, start: &'a Start, records: &Path) -> Result<Dataset<'a>, TrainError> {
-        let images = self.recipe.image_folder.as_ref();
-        Ok(Dataset {
-            records: RecordFile::open(records)?,
-            images: images.map(ImageSource::open).transpose()?,
-            template: start.template,
-            tokenizer: &start.open.tokenizer,
-            processor: start.open.image_processor.clone(),
-            layout: Layout::new(&start.open.config, self.recipe.model_max_length),
-            policy: self.recipe.missing_pictures,
-            tally: Tally::default(),
+        Ok(Prepared {
+            task,
+            model,
+            trainables,
         })
     }
 }
 
-/// What a Bunny's own stages teach: answers about pictures.
-struct Lessons<'a, B: AutodiffBackend> {
-    recipe: &'a StageRecipe,
-    pass: Pass,
-    start: &'a Start,
-    device: &'a B::Device,
+/// Answers about pictures.
+#[derive(Debug)]
+pub struct InstructionTask<'s, B: AutodiffBackend> {
+    recipe: &'s BunnyRecipe,
+    setup: &'s BunnySetup,
+    forward_backward: ForwardBackward,
+    device: B::Device,
 }
 
-impl<'a, B: AutodiffBackend> Task<B> for Lessons<'a, B> {
+impl<'s, B: AutodiffBackend> Task<B> for InstructionTask<'s, B> {
     type Model = Bunny<B>;
-    type Data = Dataset<'a>;
+    type Data = InstructionDataset<'s>;
 
-    fn learn(
+    fn forward_backward(
         &self,
         model: &Bunny<B>,
         batch: &Batch,
         mode: &Mode,
         weight: f64,
-        sums: &mut Gradients<B::InnerBackend>,
+        gradients: &mut Gradients<B::InnerBackend>,
     ) -> Option<Loss<B>> {
-        self.pass
-            .learn(model, batch, mode, weight, sums, self.device)
+        let device = &self.device;
+        self.forward_backward
+            .run(model, batch, mode, weight, gradients, device)
+    }
+
+    fn flops(&self, batch: &Batch) -> u64 {
+        let work = Workload {
+            sequences: &batch.lengths(),
+            predicted: batch.answers.len(),
+            pictures: batch.pictures.len(),
+            adapter_rank: match self.recipe.lora_enable {
+                true => self.recipe.lora_r,
+                false => 0,
+            },
+        };
+        let config = &self.setup.open.config;
+        let learning = self.forward_backward.parts.learning();
+        config.flops_forward(&work) + config.flops_backward(&work, learning, false)
     }
 
     fn loss(&self, model: &Bunny<B::InnerBackend>, batch: &Batch) -> Loss<B> {
-        forward_backward::loss(model, batch, &Mode::INFERENCE, self.device)
+        forward_backward::loss(model, batch, &Mode::INFERENCE, &self.device)
     }
 
     fn write(
@@ -174,16 +179,16 @@ impl<'a, B: AutodiffBackend> Task<B> for Lessons<'a, B> {
         folder: &Path,
         model: &Bunny<B>,
         optimizer: &Optimizer<B::InnerBackend>,
-        learners: &[Learner],
+        trainables: &[Trainable],
     ) -> Result<(), TrainError> {
         output::write(
             folder,
             model,
             optimizer,
-            learners,
+            trainables,
             self.recipe,
-            &self.start.config_json,
-            &self.start.open,
+            &self.setup.config_json,
+            &self.setup.open,
         )
     }
 }

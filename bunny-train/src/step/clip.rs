@@ -1,6 +1,6 @@
 //! Clipping by the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does it.
 
-use bunny_core::nn::kernel;
+use bunny_core::ops;
 use burn::tensor::backend::Backend;
 
 use super::Gradients;
@@ -8,7 +8,7 @@ use super::Gradients;
 /// The Euclidean norm of all gradients as one vector.
 pub fn global_norm<B: Backend>(gradients: &Gradients<B>) -> f64 {
     let gradients: Vec<_> = gradients.iter().collect();
-    kernel::sum_of_squares(&gradients).sqrt()
+    ops::sum_of_squares(&gradients).sqrt()
 }
 
 /// What gradients of norm `norm` are multiplied with, so that it is at most `max_norm`; `None` clips

@@ -12,7 +12,8 @@ use bunny_core::{
     Bunny,
     input::image::Pixels,
     model::decoder::Decoder,
-    nn::{Mask, Mode, Positions, kernel},
+    nn::{Mask, Mode, Positions},
+    ops,
 };
 use burn::{
     module::AutodiffModule,
@@ -23,20 +24,19 @@ use burn::{
 };
 
 use super::{
-    Gradients, Slots, collect,
+    Gradients, Slots, backward_from, collect,
     loss::{answer_loss, fits_at_once, mean_loss},
-    pull_back,
 };
 use crate::{
     data::{Answer, Batch, Piece, row_len},
-    trainable::Learns,
+    trainable::TrainableParts,
 };
 
 /// How micro-batches go through a model.
 #[derive(Debug, Clone)]
-pub struct Pass {
+pub struct ForwardBackward {
     /// What learns.
-    pub learns: Learns,
+    pub parts: TrainableParts,
     /// Where its gradients go.
     pub slots: Slots,
     /// Keep the layers' inputs only, and run each layer again on the way back.
@@ -44,14 +44,14 @@ pub struct Pass {
 }
 
 /// What goes through a decoder, and what is asked of it.
-pub(crate) struct Way<'a, B: AutodiffBackend> {
+pub(crate) struct DecoderInput<'a, B: AutodiffBackend> {
     /// `[batch, seq, hidden]`.
     pub embeds: Tensor<B, 3>,
     /// Where each of them stands.
     pub positions: &'a Positions,
     /// What each may look at.
     pub mask: Mask,
-    /// What is to be foretold.
+    /// What is to be predicted.
     pub answers: &'a [Answer],
     /// What gradients are multiplied with.
     pub weight: f64,
@@ -61,36 +61,35 @@ pub(crate) struct Way<'a, B: AutodiffBackend> {
     pub below_learns: bool,
 }
 
-impl Pass {
-    /// The mean loss of a micro-batch's answers, `[1]`; its gradients are added to `sums`,
+impl ForwardBackward {
+    /// The mean loss of a micro-batch's answers, `[1]`; their gradients are added to `gradients`,
     /// `weight` times. `None` when the micro-batch has no answers.
-    pub fn learn<B: AutodiffBackend>(
+    pub fn run<B: AutodiffBackend>(
         &self,
         model: &Bunny<B>,
         batch: &Batch,
         mode: &Mode,
         weight: f64,
-        sums: &mut Gradients<B::InnerBackend>,
+        gradients: &mut Gradients<B::InnerBackend>,
         device: &B::Device,
     ) -> Option<Tensor<B::InnerBackend, 1>> {
         if batch.answers.is_empty() {
             return None;
         }
         let features = self.features(model, batch, mode, device);
-        let embeds = embed(model, batch, features);
-        let way = Way {
-            embeds,
+        let input = DecoderInput {
+            embeds: embed(model, batch, features),
             positions: &Positions::consecutive(0, batch.width),
             mask: Mask::CAUSAL,
             answers: &batch.answers,
             weight,
-            layers_learn: self.learns.language || self.learns.lora,
-            below_learns: self.learns.language
-                || (self.learns.before_decoder() && !batch.pictures.is_empty()),
+            layers_learn: self.parts.language || self.parts.lora,
+            below_learns: self.parts.language
+                || (self.parts.before_decoder() && !batch.pictures.is_empty()),
         };
-        let (mean, gradients) = self.decode(&model.language_model, way, mode, sums);
-        if let Some(mut gradients) = gradients {
-            collect(model, &mut gradients, weight, &self.slots, sums);
+        let (mean, rest) = self.decode(&model.language_model, input, mode, gradients);
+        if let Some(mut rest) = rest {
+            collect(model, &mut rest, weight, &self.slots, gradients);
         }
         Some(mean)
     }
@@ -101,63 +100,70 @@ impl Pass {
     pub(crate) fn decode<B: AutodiffBackend>(
         &self,
         decoder: &Decoder<B>,
-        way: Way<'_, B>,
+        input: DecoderInput<'_, B>,
         mode: &Mode,
-        sums: &mut Gradients<B::InnerBackend>,
+        gradients: &mut Gradients<B::InnerBackend>,
     ) -> (Tensor<B::InnerBackend, 1>, Option<B::Gradients>) {
+        let DecoderInput {
+            embeds,
+            positions,
+            mask,
+            answers,
+            weight,
+            layers_learn,
+            below_learns,
+        } = input;
+        let slots = &self.slots;
         let stack = &decoder.model;
-        let embeds = stack.enter(way.embeds, mode);
-        let around = stack.surroundings(&embeds, way.positions, way.mask.clone(), 0, mode);
-        let learns = way.below_learns || way.layers_learn;
-        let weight = way.weight;
+        let embeds = stack.embedding_dropout(embeds, mode);
+        let context = stack.context(&embeds, positions, mask.clone(), mode);
+        let any_learns = below_learns || layers_learn;
 
         if !self.gradient_checkpointing {
             let mut hidden = embeds;
             for layer in &stack.layers {
-                hidden = layer.forward(hidden, None, &around);
+                hidden = layer.forward(hidden, None, &context);
             }
-            if learns && fits_at_once(decoder, way.answers) {
+            if any_learns && fits_at_once(decoder, answers) {
                 // One graph and one way back, which ranks in one process do not wait for.
-                let mean = mean_loss(decoder, hidden, way.answers);
-                let gradients = mean.backward();
-                return (mean.inner(), Some(gradients));
+                let mean = mean_loss(decoder, hidden, answers);
+                let rest = mean.backward();
+                return (mean.inner(), Some(rest));
             }
             let top = hidden.clone().inner();
-            let loss = answer_loss::<B>(decoder, top, way.answers, weight, &self.slots, sums);
-            let gradients = learns.then(|| pull_back(hidden, loss.gradient));
-            return (loss.mean, gradients);
+            let loss = answer_loss::<B>(decoder, top, answers, weight, slots, gradients);
+            let rest = any_learns.then(|| backward_from(hidden, loss.gradient));
+            return (loss.mean, rest);
         }
 
         let mut hidden = embeds.clone().inner();
-        let mut inputs = Vec::with_capacity(stack.layers.len());
+        let mut layer_inputs = Vec::with_capacity(stack.layers.len());
         {
             let plain = stack.valid();
-            let around = plain.surroundings(&hidden, way.positions, way.mask, 0, mode);
+            let context = plain.context(&hidden, positions, mask, mode);
             for layer in &plain.layers {
-                inputs.push(hidden.clone());
-                hidden = layer.forward(hidden, None, &around);
+                layer_inputs.push(hidden.clone());
+                hidden = layer.forward(hidden, None, &context);
             }
         }
-        let loss = answer_loss::<B>(decoder, hidden, way.answers, weight, &self.slots, sums);
-        if !learns {
+        let loss = answer_loss::<B>(decoder, hidden, answers, weight, slots, gradients);
+        if !any_learns {
             return (loss.mean, None);
         }
         let mut gradient = Some(loss.gradient);
         for layer in stack.layers.iter().rev() {
-            let (Some(input), Some(above)) = (inputs.pop(), gradient.take()) else {
+            let (Some(input), Some(above)) = (layer_inputs.pop(), gradient.take()) else {
                 break;
             };
             let input = Tensor::<B, 3>::from_inner(input).require_grad();
-            let output = layer.forward(input.clone(), None, &around);
-            let mut gradients = pull_back(output, above);
-            gradient = input.grad_remove(&mut gradients);
-            collect(layer, &mut gradients, weight, &self.slots, sums);
+            let output = layer.forward(input.clone(), None, &context);
+            let mut own = backward_from(output, above);
+            gradient = input.grad_remove(&mut own);
+            collect(layer, &mut own, weight, slots, gradients);
         }
-        let gradient = gradient.filter(|_| way.below_learns);
-        (
-            loss.mean,
-            gradient.map(|gradient| pull_back(embeds, gradient)),
-        )
+        let gradient = gradient.filter(|_| below_learns);
+        let rest = gradient.map(|gradient| backward_from(embeds, gradient));
+        (loss.mean, rest)
     }
 
     /// The features of a batch's pictures, `[pictures, tokens, hidden]`; without pictures, tower and
@@ -173,7 +179,7 @@ impl Pass {
             return None;
         }
         let compute = model.precision().compute;
-        let features = if self.learns.tower {
+        let features = if self.parts.tower {
             let pixels = stacked::<B>(&batch.pictures, device).cast(compute);
             model.vision_tower.forward(pixels)
         } else {
@@ -211,7 +217,7 @@ pub fn loss<B: Backend>(
     )
 }
 
-/// The mean loss of `answers`, `[1]`, foretold from embeddings `[batch, seq, hidden]`.
+/// The mean loss of `answers`, `[1]`, predicted from embeddings `[batch, seq, hidden]`.
 pub(crate) fn decoder_loss<B: Backend>(
     decoder: &Decoder<B>,
     embeds: Tensor<B, 3>,
@@ -221,10 +227,10 @@ pub(crate) fn decoder_loss<B: Backend>(
     mode: &Mode,
 ) -> Tensor<B, 1> {
     let stack = &decoder.model;
-    let mut hidden = stack.enter(embeds, mode);
-    let around = stack.surroundings(&hidden, positions, mask, 0, mode);
+    let mut hidden = stack.embedding_dropout(embeds, mode);
+    let context = stack.context(&hidden, positions, mask, mode);
     for layer in &stack.layers {
-        hidden = layer.forward(hidden, None, &around);
+        hidden = layer.forward(hidden, None, &context);
     }
     mean_loss(decoder, hidden, answers)
 }
@@ -261,7 +267,7 @@ fn embed<B: Backend>(
         Some(features) => Tensor::cat(vec![words, features.flatten(0, 1)], 0),
         None => words,
     };
-    kernel::pick_rows(all, &from).reshape([batch.rows.len(), batch.width, hidden])
+    ops::pick_rows(all, &from).reshape([batch.rows.len(), batch.width, hidden])
 }
 
 /// Pictures as one tensor, `[pictures, 3, height, width]`.

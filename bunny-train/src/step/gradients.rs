@@ -5,32 +5,32 @@ use std::collections::HashMap;
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     tensor::{
-        DType, Tensor, TensorData,
+        DType, Tensor,
         backend::{AutodiffBackend, Backend},
     },
 };
 
-use crate::trainable::Learner;
+use crate::{error::ReduceError, reduce::Reduce, trainable::Trainable};
 
-/// A weighted sum of gradients, one for each learner, in the learners' order.
+/// A weighted sum of gradients, one for each trainable, in the trainables' order.
 ///
-/// Sums are f32 whatever type the gradients come in. A learner that no gradient has reached has
+/// Sums are f32 whatever type the gradients come in. A trainable that no gradient has reached has
 /// none, which is not the same as zeros: it then stays as it is.
 #[derive(Debug, Clone)]
 pub struct Gradients<B: Backend> {
     sums: Vec<Option<Tensor<B, 1>>>,
 }
 
-/// Where the gradient of each learner goes.
+/// Where the gradient of each trainable goes.
 #[derive(Debug, Clone)]
 pub struct Slots {
     places: HashMap<ParamId, usize>,
 }
 
 impl Slots {
-    /// One slot for each of `learners`.
-    pub fn new(learners: &[Learner]) -> Self {
-        let ids = learners.iter().map(|learner| learner.parameter.id);
+    /// One slot for each of `trainables`.
+    pub fn new(trainables: &[Trainable]) -> Self {
+        let ids = trainables.iter().map(|trainable| trainable.parameter.id);
         Self {
             places: ids.enumerate().map(|(at, id)| (id, at)).collect(),
         }
@@ -53,21 +53,14 @@ impl Slots {
 }
 
 impl<B: Backend> Gradients<B> {
-    /// No gradient for any of `count` learners.
+    /// No gradient for any of `count` trainables.
     pub fn new(count: usize) -> Self {
         Self {
             sums: vec![None; count],
         }
     }
 
-    /// These sums, flat.
-    pub(crate) fn from_iter(sums: impl Iterator<Item = Option<Tensor<B, 1>>>) -> Self {
-        Self {
-            sums: sums.collect(),
-        }
-    }
-
-    /// The sum of one learner, flat.
+    /// The sum of one trainable, flat.
     pub fn get(&self, slot: usize) -> Option<&Tensor<B, 1>> {
         self.sums[slot].as_ref()
     }
@@ -85,49 +78,46 @@ impl<B: Backend> Gradients<B> {
         });
     }
 
-    /// The sums, one for each learner.
+    /// The sums, one for each trainable.
     pub fn into_sums(self) -> impl Iterator<Item = Option<Tensor<B, 1>>> {
         self.sums.into_iter()
     }
 
-    /// All sums in one run of numbers, absent ones as zeros, and which are there: what ranks
-    /// exchange.
-    pub fn to_bucket(&self, counts: &[usize]) -> (Vec<f32>, Vec<bool>) {
-        let mut bucket = Vec::with_capacity(counts.iter().sum());
-        for (sum, count) in self.sums.iter().zip(counts) {
-            match sum {
-                Some(sum) => {
-                    let data = sum.to_data();
-                    bucket.extend_from_slice(data.as_slice().expect("sums are f32"));
-                }
-                None => bucket.resize(bucket.len() + count, 0.0),
-            }
-        }
-        (bucket, self.sums.iter().map(Option::is_some).collect())
+    /// Which gradients are there.
+    pub(super) fn present(&self) -> impl Iterator<Item = bool> {
+        self.sums.iter().map(Option::is_some)
     }
 
-    /// What [`to_bucket`](Self::to_bucket) made, back on the device.
-    pub fn from_bucket(
-        bucket: &[f32],
+    /// Replaces gradients with their sums over all ranks: those that `present` on any of them, and
+    /// zeros of `counts` numbers where this one has none.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(super) fn over_ranks(
+        &mut self,
         present: &[bool],
         counts: &[usize],
+        reduce: &dyn Reduce<B>,
         device: &B::Device,
-    ) -> Self {
-        let mut rest = bucket;
-        let sums = present.iter().zip(counts).map(|(&present, &count)| {
-            let (own, others) = rest.split_at(count);
-            rest = others;
-            present.then(|| {
-                Tensor::from_data(TensorData::new(own.to_vec(), [count]), (device, DType::F32))
+    ) -> Result<(), ReduceError> {
+        let there = present.iter().zip(counts).zip(&mut self.sums);
+        let (slots, mut tensors): (Vec<_>, Vec<_>) = there
+            .filter(|((present, _), _)| **present)
+            .map(|((_, count), slot)| {
+                let own = slot.take();
+                let zeros = || Tensor::zeros([*count], (device, DType::F32));
+                (slot, own.unwrap_or_else(zeros))
             })
-        });
-        Self {
-            sums: sums.collect(),
+            .unzip();
+        reduce.sum(&mut tensors, &mut [])?;
+        for (slot, sum) in slots.into_iter().zip(tensors) {
+            *slot = Some(sum);
         }
+        Ok(())
     }
 }
 
-/// Moves the gradients of a module's learners into their sums, `weight` times.
+/// Moves the gradients of a module's trainables into their sums, `weight` times.
 pub fn collect<B: AutodiffBackend, M: Module<B>>(
     module: &M,
     gradients: &mut B::Gradients,
@@ -166,9 +156,9 @@ pub fn collect<B: AutodiffBackend, M: Module<B>>(
     });
 }
 
-/// Gradients of everything behind `output`, given the gradient of `output`: the link between a
-/// part of a computation whose graph was kept and one that was done without.
-pub fn pull_back<B: AutodiffBackend, const D: usize>(
+/// Gradients of everything behind `output`, given the gradient of `output` (a vector-Jacobian product):
+/// the link between a part of a computation whose graph was kept and one that was done without.
+pub fn backward_from<B: AutodiffBackend, const D: usize>(
     output: Tensor<B, D>,
     gradient: Tensor<B::InnerBackend, D>,
 ) -> B::Gradients {

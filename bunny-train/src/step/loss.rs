@@ -3,7 +3,7 @@
 //! Scores are formed for answer positions alone and in chunks, in f32: all scores of a batch of
 //! 8 × 2,048 positions over Phi-2's 50,295 tokens would take 3.3 GB, several times over.
 
-use bunny_core::{model::decoder::Decoder, nn::kernel};
+use bunny_core::{model::decoder::Decoder, ops};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -24,8 +24,8 @@ pub struct AnswerLoss<B: AutodiffBackend> {
     pub gradient: Tensor<B::InnerBackend, 3>,
 }
 
-/// The mean cross-entropy of `answers`, foretold from the output of the last layer; gradients of
-/// the final norm and the head, where they learn, go into `sums`, `weight` times.
+/// The mean cross-entropy of `answers`, predicted from the output of the last layer; gradients of
+/// the final norm and the head, where they learn, go into `gradients`, `weight` times.
 ///
 /// # Shapes
 /// `hidden` is `[batch, seq, hidden]`, before the final norm
@@ -35,7 +35,7 @@ pub fn answer_loss<B: AutodiffBackend>(
     answers: &[Answer],
     weight: f64,
     slots: &Slots,
-    sums: &mut Gradients<B::InnerBackend>,
+    gradients: &mut Gradients<B::InnerBackend>,
 ) -> AnswerLoss<B> {
     let [batch, seq, width] = hidden.dims();
     let device = hidden.device();
@@ -44,38 +44,38 @@ pub fn answer_loss<B: AutodiffBackend>(
     let mut own_rows = Vec::new();
     let mut mean: Option<Tensor<B::InnerBackend, 1>> = None;
     for answers in answers.chunks(chunk_rows(decoder)) {
-        let asked = kernel::pick_rows(rows.clone(), &places(answers));
+        let asked = ops::pick_rows(rows.clone(), &positions(answers));
         let leaf = Tensor::<B, 2>::from_inner(asked);
         let leaf = leaf.require_grad();
         let loss = chunk_loss(decoder, leaf.clone(), answers, share);
-        let mut gradients = loss.backward();
-        let own = leaf.grad_remove(&mut gradients);
-        collect(&decoder.model.norm, &mut gradients, weight, slots, sums);
+        let mut own = loss.backward();
+        let row_gradients = leaf.grad_remove(&mut own);
+        collect(&decoder.model.norm, &mut own, weight, slots, gradients);
         match &decoder.lm_head {
-            Some(head) => collect(head, &mut gradients, weight, slots, sums),
+            Some(head) => collect(head, &mut own, weight, slots, gradients),
             None => collect(
                 &decoder.model.embed_tokens,
-                &mut gradients,
+                &mut own,
                 weight,
                 slots,
-                sums,
+                gradients,
             ),
         }
-        own_rows.extend(own);
+        own_rows.extend(row_gradients);
         let loss = loss.inner();
         mean = Some(match mean {
             Some(mean) => mean + loss,
             None => loss,
         });
     }
-    // Where nothing is foretold, nothing is to be gained.
+    // Where nothing is predicted, nothing is to be gained.
     let mut from = vec![None; batch * seq];
     for (row, answer) in answers.iter().enumerate() {
-        from[answer.place] = Some(row as u32);
+        from[answer.position] = Some(row as u32);
     }
     let gradient = match own_rows.is_empty() {
         true => rows.zeros_like(),
-        false => kernel::pick_rows(Tensor::cat(own_rows, 0), &from),
+        false => ops::pick_rows(Tensor::cat(own_rows, 0), &from),
     };
     AnswerLoss {
         mean: mean.unwrap_or_else(|| Tensor::zeros([1], &device)),
@@ -101,7 +101,7 @@ pub fn mean_loss<B: Backend>(
     let rows = hidden.reshape([batch * seq, width]);
     let share = 1.0 / answers.len() as f64;
     let parts = answers.chunks(chunk_rows(decoder)).map(|answers| {
-        let rows = kernel::pick_rows(rows.clone(), &places(answers));
+        let rows = ops::pick_rows(rows.clone(), &positions(answers));
         chunk_loss(decoder, rows, answers, share)
     });
     Tensor::cat(parts.collect(), 0).sum()
@@ -116,14 +116,14 @@ fn chunk_loss<B: Backend>(
 ) -> Tensor<B, 1> {
     let ids: Vec<u32> = answers.iter().map(|answer| answer.id).collect();
     let scores = decoder.logits(decoder.model.norm.forward(rows)); // [answers, vocab]
-    kernel::cross_entropy(scores, &ids).mul_scalar(share)
+    ops::cross_entropy(scores, &ids).mul_scalar(share)
 }
 
-/// Where answers are foretold: at a position each, since the token behind it is one.
-fn places(answers: &[Answer]) -> Vec<Option<u32>> {
+/// Where answers are predicted: at a position each, since the token behind it is one.
+fn positions(answers: &[Answer]) -> Vec<Option<u32>> {
     answers
         .iter()
-        .map(|answer| Some(answer.place as u32))
+        .map(|answer| Some(answer.position as u32))
         .collect()
 }
 

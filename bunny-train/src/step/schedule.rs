@@ -2,22 +2,7 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
-
-/// How the learning rate goes on after its warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SchedulerKind {
-    /// Half a cosine down to zero.
-    #[default]
-    Cosine,
-    /// A line down to zero.
-    Linear,
-    /// As it is, after the warm-up.
-    ConstantWithWarmup,
-    /// As it is, from the first step on.
-    Constant,
-}
+use crate::recipe::SchedulerKind;
 
 /// The share of its learning rate that each step uses.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,7 +10,7 @@ const DRAWN: f32 = 0.02;
 
 /// Gives the weights of a model that was drawn at random other deviations: that of a tensor of
 /// `shape` is what `deviation` says, vectors and single numbers being left alone.
-pub fn redraw<B: Backend, M: Module<B>>(model: M, deviation: impl Fn(&[usize]) -> f32) -> M {
+pub fn reinitialize<B: Backend, M: Module<B>>(model: M, deviation: impl Fn(&[usize]) -> f32) -> M {
     struct Scale<F>(F);
 
     impl<B: Backend, F: Fn(&[usize]) -> f32> ModuleMapper<B> for Scale<F> {

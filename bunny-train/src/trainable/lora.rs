@@ -7,6 +7,7 @@ use bunny_core::{
 use bunny_weights::{
     StoredTensor,
     adapter::{Adapter, AdapterConfig},
+    convert::to_f32,
 };
 use burn::{
     module::{Param, ParamId},
@@ -204,7 +205,7 @@ fn numbers(stored: &StoredTensor, shape: [usize; 2]) -> Result<Vec<f32>, TrainEr
             ),
         });
     }
-    crate::stored::to_f32(stored).ok_or_else(|| TrainError::Adapter {
+    to_f32(&stored.bytes, stored.dtype).ok_or_else(|| TrainError::Adapter {
         problem: format!(
             "`{}` holds {} numbers, no floats",
             stored.name,

@@ -1,6 +1,6 @@
 //! What learns in a stage of training, and at which rates.
 
-use bunny_core::{Bunny, checkpoint::Precision};
+use bunny_core::{Bunny, checkpoint::Precision, config::Learning};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Tensor, backend::AutodiffBackend},
@@ -10,7 +10,7 @@ use super::{NamedParameter, Part, parameters};
 
 /// Which parts of the model learn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Learns {
+pub struct TrainableParts {
     /// The projector.
     pub projector: bool,
     /// The adapters beside the language model's products.
@@ -21,7 +21,7 @@ pub struct Learns {
     pub tower: bool,
 }
 
-impl Learns {
+impl TrainableParts {
     /// Pre-training: the projector alone.
     pub const PRETRAIN: Self = Self {
         projector: true,
@@ -52,6 +52,15 @@ impl Learns {
         }
     }
 
+    /// The same, for what the way back costs.
+    pub fn learning(&self) -> Learning {
+        Learning {
+            tower: self.tower,
+            projector: self.projector,
+            language_model: self.language,
+        }
+    }
+
     /// Whether nothing learns.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
@@ -65,14 +74,14 @@ impl Learns {
 
 /// A parameter that learns.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Learner {
+pub struct Trainable {
     /// Which one.
     pub parameter: NamedParameter,
     /// It is decayed: matrices are, biases and norms are not.
     pub decayed: bool,
 }
 
-impl Learner {
+impl Trainable {
     /// The name under which its state is kept: the published one, with the block of a token table
     /// that is held in several.
     pub fn key(&self) -> String {
@@ -101,65 +110,108 @@ impl Learner {
     }
 }
 
-/// Lets the parts named by `learns` learn and freezes all else.
-pub fn prepare<B: AutodiffBackend>(model: Bunny<B>, learns: Learns) -> (Bunny<B>, Vec<Learner>) {
+/// Learning rates, of one step or at their highest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Of the language model and its adapters.
+    pub language: f64,
+    /// Of the projector.
+    pub projector: f64,
+    /// Of an unfrozen vision tower.
+    pub tower: f64,
+}
+
+impl Rates {
+    /// The same for all.
+    pub const fn uniform(rate: f64) -> Self {
+        Self {
+            language: rate,
+            projector: rate,
+            tower: rate,
+        }
+    }
+
+    /// All of them `factor` times.
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            language: factor * self.language,
+            projector: factor * self.projector,
+            tower: factor * self.tower,
+        }
+    }
+
+    /// That of a part of the model.
+    pub const fn of(self, part: Part) -> f64 {
+        match part {
+            Part::Language | Part::Lora => self.language,
+            Part::Projector => self.projector,
+            Part::Tower => self.tower,
+        }
+    }
+}
+
+/// Lets `parts` learn and freezes all else.
+pub fn unfreeze_parts<B: AutodiffBackend>(
+    model: Bunny<B>,
+    parts: TrainableParts,
+) -> (Bunny<B>, Vec<Trainable>) {
     let mut all = parameters(&model);
-    all.retain(|parameter| learns.has(parameter.part));
+    all.retain(|parameter| parts.has(parameter.part));
     let precision = model.precision();
-    thaw(model, all, precision)
+    unfreeze(model, all, precision)
 }
 
 /// Lets `parameters` learn and freezes all else.
 ///
 /// What learns is held in the type of the activations; in a bf16 model, products stay in bf16 whatever
 /// that type is. Norms stay f32. The master copy, which gathers small steps, is the optimizer's.
-pub fn thaw<B: AutodiffBackend, M: Module<B>>(
+pub fn unfreeze<B: AutodiffBackend, M: Module<B>>(
     model: M,
     parameters: Vec<NamedParameter>,
     precision: Precision,
-) -> (M, Vec<Learner>) {
-    let learners: Vec<Learner> = parameters
+) -> (M, Vec<Trainable>) {
+    let trainables: Vec<Trainable> = parameters
         .into_iter()
-        .map(|parameter| Learner {
+        .map(|parameter| Trainable {
             decayed: parameter.shape.len() > 1,
             parameter,
         })
         .collect();
-    let mut mapper = Thaw {
-        learners: &learners,
+    let mut mapper = Unfreeze {
+        trainables: &trainables,
         precision,
     };
-    (model.map(&mut mapper), learners)
+    (model.map(&mut mapper), trainables)
 }
 
-struct Thaw<'a> {
-    learners: &'a [Learner],
+struct Unfreeze<'a> {
+    trainables: &'a [Trainable],
     precision: Precision,
 }
 
-impl Thaw<'_> {
+impl Unfreeze<'_> {
     /// The type a parameter that learns is held in, if not that in which it is.
-    fn dtype(&self, learner: &Learner, dimensions: usize) -> Option<DType> {
+    fn dtype(&self, trainable: &Trainable, dimensions: usize) -> Option<DType> {
         let Precision {
             weights, compute, ..
         } = self.precision;
         // A norm's weight and bias are vectors held in f32 whatever the model's type is.
         let is_vector = dimensions == 1;
-        let is_bf16_product = weights == DType::BF16 && !learner.parameter.is_token_table();
+        let is_bf16_product = weights == DType::BF16 && !trainable.parameter.is_token_table();
         (!is_vector && !is_bf16_product).then_some(compute)
     }
 }
 
-impl<B: AutodiffBackend> ModuleMapper<B> for Thaw<'_> {
+impl<B: AutodiffBackend> ModuleMapper<B> for Unfreeze<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let learner = self
-            .learners
+        let trainable = self
+            .trainables
             .iter()
-            .find(|learner| learner.parameter.id == param.id);
-        let learns = learner.is_some();
+            .find(|trainable| trainable.parameter.id == param.id);
+        let learns = trainable.is_some();
         let id = param.id;
         let value = param.into_value().inner();
-        let value = match learner.and_then(|learner| self.dtype(learner, D)) {
+        let value = match trainable.and_then(|trainable| self.dtype(trainable, D)) {
             Some(dtype) => value.cast(dtype),
             None => value,
         };
@@ -174,19 +226,19 @@ mod tests {
     use burn::{backend::Autodiff, module::ModuleVisitor};
     use burn_flex::Flex;
 
-    use crate::trainable::decoder_parameters;
     use super::*;
     use crate::recipe::PhiSizes;
+    use crate::trainable::decoder_parameters;
 
     type B = Autodiff<Flex>;
 
     /// What each parameter that learns is held in.
-    struct Held<'a>(&'a [Learner], Vec<(String, DType)>);
+    struct Held<'a>(&'a [Trainable], Vec<(String, DType)>);
 
     impl ModuleVisitor<B> for Held<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            let learners = self.0.iter().map(|learner| &learner.parameter);
-            let mut found = learners.filter(|parameter| parameter.id == param.id);
+            let trainables = self.0.iter().map(|trainable| &trainable.parameter);
+            let mut found = trainables.filter(|parameter| parameter.id == param.id);
             let name = &found.next().expect("everything learns").name;
             assert!(param.is_require_grad(), "{name}");
             self.1.push((name.clone(), param.val().dtype()));
@@ -207,8 +259,8 @@ mod tests {
             Decoder::new(&config, builder)
         });
         let parameters = decoder_parameters(&model, names);
-        let (model, learners) = thaw(model, parameters, precision);
-        let mut held = Held(&learners, Vec::new());
+        let (model, trainables) = unfreeze(model, parameters, precision);
+        let mut held = Held(&trainables, Vec::new());
         model.visit(&mut held);
         assert!(held.1.len() > 10);
         held.1

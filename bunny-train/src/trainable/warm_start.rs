@@ -19,7 +19,7 @@ use std::f32::consts::PI;
 
 use bunny_core::{
     model::tower::{PatchEmbedding, Siglip, patches},
-    nn::kernel,
+    ops::{self, Phase},
 };
 use burn::{
     module::Param,
@@ -49,7 +49,7 @@ const POSITIONS: f32 = 2.0;
 ///
 /// # Shapes
 /// `[pictures, 3, size, size]`
-pub fn prepare<B: Backend>(mut tower: Siglip<B>, pixels: Tensor<B, 4>) -> Siglip<B> {
+pub fn warm_start<B: Backend>(mut tower: Siglip<B>, pixels: Tensor<B, 4>) -> Siglip<B> {
     let model = &mut tower.vision_model;
     let embeddings = &mut model.embeddings;
     embeddings.patch_embedding = whiten(embeddings.patch_embedding.clone(), pixels);
@@ -90,7 +90,7 @@ fn whiten<B: Backend>(embedding: PatchEmbedding<B>, pixels: Tensor<B, 4>) -> Pat
     let transform: Tensor<B, 2> = Tensor::from_data(transform, (&device, DType::F32));
     let seen: Tensor<B, 2> = patches(pixels.cast(DType::F32), side).flatten(0, 1);
     let mean = seen.clone().mean_dim(0); // [1, inputs]
-    let spectrum = kernel::linear(seen - mean.clone(), transform.clone(), None);
+    let spectrum = ops::linear(Phase::Whole, seen - mean.clone(), transform.clone(), None);
     let variance: Vec<f32> = spectrum.square().mean_dim(0).into_data().iter().collect();
     let (gain, left) = gains(&variance, hidden.div_ceil(CHANNELS_PER_WAVE));
     let gain = Tensor::from_data(TensorData::new(gain, [1, inputs]), (&device, DType::F32));
@@ -99,9 +99,9 @@ fn whiten<B: Backend>(embedding: PatchEmbedding<B>, pixels: Tensor<B, 4>) -> Pat
     let mut shift = None;
     let weight = replace(&weight, |drawn: Tensor<B, 4>| {
         let rows = drawn.reshape([hidden, inputs]) * gain.mul_scalar(scale);
-        let rows = kernel::linear(rows, transform.transpose(), None);
+        let rows = ops::linear(Phase::Whole, rows, transform.transpose(), None);
         shift = Some(
-            kernel::linear(rows.clone(), mean, None)
+            ops::linear(Phase::Whole, rows.clone(), mean, None)
                 .neg()
                 .reshape([hidden]),
         );

@@ -17,10 +17,10 @@ use bunny_core::{
 use bunny_data::record::RecordFile;
 use bunny_train::{
     data::{Batch, Layout, Sample},
-    recipe::{LossAverage, StageKind, StageRecipe, TrainingArguments},
-    run::metrics::METRICS_FILE,
-    stages::{Job, Places},
-    trainable::{Learns, LoraConfig, lora},
+    recipe::{BunnyRecipe, LossAverage, StageKind, TrainingArguments},
+    run::{Job, metrics::METRICS_FILE},
+    stages::{BunnyStage, ModelPaths},
+    trainable::{LoraConfig, TrainableParts, lora},
 };
 use bunny_weights::adapter::Adapter;
 use burn::tensor::backend::Backend;
@@ -59,7 +59,7 @@ impl Stage {
     }
 
     /// The stage as a job that leaves its results in `folder`.
-    pub fn job(&self, folder: &Path) -> Job {
+    pub fn job(&self, folder: &Path) -> Job<BunnyStage> {
         let number = |field: &str| self.json[field].as_f64();
         let count = |field: &str| self.json[field].as_u64().unwrap() as usize;
         let records = self.text("records");
@@ -68,17 +68,23 @@ impl Stage {
             _ => StageKind::Finetune,
         };
         let pretrain = kind == StageKind::Pretrain;
-        let learns = self.learns();
+        let parts = self.parts();
         let model = fixtures().join("models").join(self.text("model"));
         let adapter = training().join(format!("adapter-{}", self.text("model")));
-        let recipe = StageRecipe {
+        let recipe = BunnyRecipe {
             model_name_or_path: model.display().to_string(),
-            version: Some(if pretrain { "plain" } else { "bunny" }.into()),
+            version: Some(match pretrain {
+                true => Template::Plain,
+                false => Template::Bunny,
+            }),
             image_folder: Some(training().join("pictures")),
-            image_aspect_ratio: Some(if pretrain { "square" } else { "pad" }.into()),
+            image_aspect_ratio: Some(match pretrain {
+                true => Aspect::Square,
+                false => Aspect::Pad,
+            }),
             tune_mm_mlp_adapter: Some(pretrain),
-            unfreeze_vision_tower: learns.tower,
-            lora_enable: learns.lora,
+            unfreeze_vision_tower: parts.tower,
+            lora_enable: parts.lora,
             lora_r: LORA.rank,
             lora_alpha: LORA.alpha,
             lora_dropout: LORA.dropout,
@@ -98,39 +104,37 @@ impl Stage {
                 dataloader_num_workers: 2,
                 ..TrainingArguments::default()
             },
-            ..StageRecipe::default()
+            ..BunnyRecipe::default()
         };
-        Job {
+        let stage = BunnyStage {
             kind,
-            places: Places {
+            paths: ModelPaths {
                 vision_tower: Some(model.join("siglip-tower")),
                 model,
                 projector: None,
-                adapter: learns.lora.then_some(adapter),
+                adapter: parts.lora.then_some(adapter),
             },
             recipe,
-            folder: folder.to_path_buf(),
-            resume: false,
-            stop: Default::default(),
-        }
+        };
+        Job::new(stage, folder)
     }
 
     pub fn text(&self, field: &str) -> String {
         self.json[field].as_str().unwrap().to_owned()
     }
 
-    pub fn learns(&self) -> Learns {
-        let mut learns = Learns::default();
+    pub fn parts(&self) -> TrainableParts {
+        let mut parts = TrainableParts::default();
         for part in self.json["learns"].as_array().unwrap() {
             match part.as_str().unwrap() {
-                "projector" => learns.projector = true,
-                "lora" => learns.lora = true,
-                "language" => learns.language = true,
-                "tower" => learns.tower = true,
+                "projector" => parts.projector = true,
+                "lora" => parts.lora = true,
+                "language" => parts.language = true,
+                "tower" => parts.tower = true,
                 other => panic!("unknown part {other}"),
             }
         }
-        learns
+        parts
     }
 
     pub fn open<B: Backend>(&self, device: &B::Device) -> (Bunny<B>, Batcher) {
@@ -147,7 +151,7 @@ impl Stage {
         };
         let mut open = source.open().unwrap();
         let mut model = Bunny::load(&open.config, &open.weights, Precision::F32, device).unwrap();
-        if self.learns().lora {
+        if self.parts().lora {
             let adapter = Adapter::open(training().join(format!("adapter-{name}"))).unwrap();
             lora::attach(&mut model, &adapter, LORA, device).unwrap();
         }

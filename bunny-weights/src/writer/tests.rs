@@ -194,7 +194,7 @@ fn a_full_disk_leaves_the_weights_that_were_there() {
         .args(["-c", "ulimit -f 1; trap '' XFSZ; exec \"$@\"", "sh"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
-        .arg("checkpoint::writer::tests::a_full_disk_leaves_the_weights_that_were_there")
+        .arg("writer::tests::a_full_disk_leaves_the_weights_that_were_there")
         .env(SMALL_FILES, folder.path())
         .output()
         .unwrap();

@@ -45,5 +45,6 @@ pub(super) static NAMES: NameTable = NameTable {
         ("mlp.up_proj", "mlp.fc1"),
         ("mlp.down_proj", "mlp.fc2"),
     ],
+    fused: &[],
     unused: &["lm_head.bias", "*.rotary_emb.inv_freq"],
 };

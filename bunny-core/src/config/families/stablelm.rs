@@ -49,5 +49,6 @@ pub(super) fn own_fields(config: &DecoderConfig) -> Vec<(&'static str, Value)> {
 
 pub(super) static NAMES: NameTable = NameTable {
     renames: &[],
+    fused: &[],
     unused: &["*.rotary_emb.inv_freq"],
 };

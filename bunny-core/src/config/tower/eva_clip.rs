@@ -99,16 +99,4 @@ impl EvaClipConfig {
     pub fn layers_used(&self) -> usize {
         self.layers - 1
     }
-
-    /// How many parameters take part.
-    pub fn parameters(&self) -> u64 {
-        let (width, wide) = (self.width as u64, self.intermediate_size as u64);
-        let patch = (3 * self.patch_size * self.patch_size) as u64;
-        let attention = 4 * width * width + 3 * width + 2 * width; // biases on q, v and proj; a norm
-        let mlp = 2 * (width + 1) * wide + 2 * wide + (wide + 1) * width;
-        (patch + 1) * width
-            + width
-            + (self.tokens() as u64 + 1) * width
-            + self.layers_used() as u64 * (attention + mlp + 4 * width)
-    }
 }

@@ -108,16 +108,4 @@ impl SiglipConfig {
     pub fn layers_used(&self) -> usize {
         self.num_hidden_layers - 1
     }
-
-    /// How many parameters the tower keeps: the layers that take part, and the last norm.
-    pub fn parameters(&self) -> u64 {
-        let (hidden, wide) = (self.hidden_size as u64, self.intermediate_size as u64);
-        let patch = (3 * self.patch_size * self.patch_size) as u64;
-        let layer =
-            4 * (hidden + 1) * hidden + 4 * hidden + (hidden + 1) * wide + (wide + 1) * hidden;
-        (patch + 1) * hidden
-            + self.tokens() as u64 * hidden
-            + self.layers_used() as u64 * layer
-            + 2 * hidden
-    }
 }

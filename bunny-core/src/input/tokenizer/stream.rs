@@ -1,5 +1,7 @@
 //! Ids to text while they come.
 
+use std::ops::Deref;
+
 use super::{Tokenizer, TokenizerError};
 
 const REPLACEMENT: char = '\u{fffd}';
@@ -10,17 +12,20 @@ const REPLACEMENT: char = '\u{fffd}';
 /// A character whose bytes are spread over several tokens appears with its last one; a byte token
 /// of a SentencePiece vocabulary (`<0x0A>`) waits for what follows, since only a whole run of them
 /// can be read.
+///
+/// `T` is a tokenizer that is borrowed or shared.
 #[derive(Debug)]
-pub struct TokenStream<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct TokenStream<T> {
+    tokenizer: T,
     /// What is not all said yet, behind the last token that is: decoders look one token back.
     ids: Vec<u32>,
     /// How many bytes of the text of `ids` are said.
     said: usize,
 }
 
-impl<'a> TokenStream<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+impl<T: Deref<Target = Tokenizer>> TokenStream<T> {
+    /// A stream at the beginning of an answer.
+    pub fn new(tokenizer: T) -> Self {
         Self {
             tokenizer,
             ids: Vec::new(),
@@ -50,8 +55,9 @@ impl<'a> TokenStream<'a> {
 
     /// Gives what is left when no more ids come: at most an incomplete character, as U+FFFD, or
     /// byte tokens.
-    pub fn finish(self) -> Result<String, TokenizerError> {
-        let text = self.tokenizer.decode(&self.ids)?;
-        Ok(text.get(self.said..).unwrap_or_default().to_owned())
+    pub fn finish(&mut self) -> Result<String, TokenizerError> {
+        let text = self.tokenizer.decode(&std::mem::take(&mut self.ids))?;
+        let said = std::mem::take(&mut self.said);
+        Ok(text.get(said..).unwrap_or_default().to_owned())
     }
 }

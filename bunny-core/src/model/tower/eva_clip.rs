@@ -5,16 +5,14 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, TensorData, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 
 use super::patches::PatchEmbedding;
 use crate::{
     config::EvaClipConfig,
-    nn::{
-        Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, attention,
-        rotate_pairs,
-    },
+    nn::{Activation, AttentionMask, Builder, Initial, Linear, Mask, Mode, Norm, attention},
+    ops::rotate_pairs,
 };
 
 /// Added to the variance in every norm.
@@ -74,7 +72,7 @@ impl<B: Backend> EvaClip<B> {
                     ),
                 },
                 blocks: (0..config.layers_used())
-                    .map(|block| EvaBlock::new(config, &builder.child("blocks").child(block)))
+                    .map(|block| EvaBlock::new(config, &builder.child("blocks").layer(block)))
                     .collect(),
                 cos,
                 sin,
@@ -153,12 +151,18 @@ impl<B: Backend> EvaBlock<B> {
         let (width, wide) = (config.width, config.intermediate_size);
         let attn = builder.child("attn");
         let mlp = builder.child("mlp");
+        // Files keep the biases of queries and values beside the projections, not in them.
+        let biased = |name: &str, bias: &str| {
+            let mut linear = Linear::new(&attn.child(name), width, width, false);
+            linear.bias = Some(attn.bias(bias, width));
+            linear
+        };
         Self {
             norm1: Norm::layer_norm(&builder.child("norm1"), width, EPSILON),
             attn: EvaAttention {
-                q_proj: Linear::new(&attn.child("q_proj"), width, width, true),
+                q_proj: biased("q_proj", "q_bias"),
                 k_proj: Linear::new(&attn.child("k_proj"), width, width, false),
-                v_proj: Linear::new(&attn.child("v_proj"), width, width, true),
+                v_proj: biased("v_proj", "v_bias"),
                 inner_attn_ln: Norm::layer_norm(&attn.child("inner_attn_ln"), width, EPSILON),
                 proj: Linear::new(&attn.child("proj"), width, width, true),
                 head_width: config.head_width,
@@ -226,8 +230,8 @@ impl<B: Backend> EvaMlp<B> {
     /// `[pictures, 1 + patches, width]` → the same
     fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
         let mode = Mode::INFERENCE;
-        let gate = Activation::Silu.apply(self.w1.forward(input.clone(), &mode));
-        let wide = gate * self.w2.forward(input, &mode);
+        let gate = self.w1.forward(input.clone(), &mode);
+        let wide = Activation::Silu.gate(gate, self.w2.forward(input, &mode));
         self.w3.forward(self.ffn_ln.forward(wide), &mode)
     }
 }
@@ -257,12 +261,8 @@ fn rotary_tables<B: Backend>(
         })
     });
     let class = std::iter::repeat_n(0f32, config.head_width);
-    let (sin, cos): (Vec<f32>, Vec<f32>) = class.chain(angles).map(f32::sin_cos).unzip();
+    let angles = class.chain(angles);
     let shape = [1, 1, 1 + config.tokens(), config.head_width];
-    [cos, sin].map(|table| {
-        Tensor::from_data(
-            TensorData::new(table, shape),
-            (builder.device(), builder.precision().compute),
-        )
-    })
+    [f32::cos, f32::sin]
+        .map(|function| builder.constant(shape, || angles.clone().map(function).collect()))
 }

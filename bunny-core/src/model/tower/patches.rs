@@ -21,7 +21,7 @@ impl<B: Backend> PatchEmbedding<B> {
     pub(super) fn new(builder: &Builder<'_, B>, hidden: usize, patch: usize) -> Self {
         Self {
             weight: builder.weight("weight", [hidden, 3, patch, patch], Initial::Normal(0.02)),
-            bias: builder.addend("bias", [hidden], Initial::Constant(0.0)),
+            bias: builder.bias("bias", hidden),
         }
     }
 

@@ -80,7 +80,7 @@ impl<B: Backend> Siglip<B> {
                 },
                 encoder: SiglipEncoder {
                     layers: (0..config.layers_used())
-                        .map(|layer| SiglipLayer::new(config, &layers.child(layer)))
+                        .map(|layer| SiglipLayer::new(config, &layers.layer(layer)))
                         .collect(),
                 },
                 post_layernorm: Norm::layer_norm(

@@ -1,6 +1,6 @@
 //! SigLIP's loss: every pair of a picture and a caption is told right or wrong by itself.
 
-use bunny_core::nn::kernel;
+use bunny_core::ops::{self, Phase};
 use burn::tensor::{DType, Tensor, TensorData, activation::log_sigmoid, backend::Backend};
 
 /// The sigmoid loss of `[pairs, channels]` results of both towers (Zhai et al. 2023, "Sigmoid Loss
@@ -25,7 +25,12 @@ pub fn sigmoid_loss<B: Backend>(
     let device = pictures.device();
     let [pictures, captions] = [pictures, captions].map(|rows| rows.cast(DType::F32));
     let scale = logit_scale.exp().unsqueeze::<2>();
-    let products = kernel::linear(normalised(captions), normalised(pictures), None);
+    let products = ops::linear(
+        Phase::Whole,
+        normalised(captions),
+        normalised(pictures),
+        None,
+    );
     let logits = products * scale + logit_bias.unsqueeze::<2>(); // [captions, pictures]
     let signs = (0..pairs * pairs).map(|at| match at / pairs == at % pairs {
         true => 1f32,

@@ -4,7 +4,8 @@ use bunny_core::{
     checkpoint::Precision,
     config::SiglipConfig,
     model::tower::{Siglip, SiglipLayer, SiglipMlp},
-    nn::{AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, attention, kernel},
+    nn::{AttentionMask, Builder, Initial, Linear, Mask, Mode, NameTable, Norm, attention},
+    ops,
 };
 use burn::{
     module::{Module, Param, ParamId},
@@ -14,7 +15,7 @@ use burn::{
 use super::loss::sigmoid_loss;
 use crate::{
     recipe::ContrastiveRecipe,
-    trainable::{NamedParameter, Part, redraw, walk},
+    trainable::{NamedParameter, Part, reinitialize, walk},
 };
 
 /// Pictures and captions to vectors in one space.
@@ -94,12 +95,6 @@ pub struct TextEncoder<B: Backend> {
     pub layers: Vec<SiglipLayer<B>>,
 }
 
-/// SigLIP's tensors are published under the names they have here.
-static NAMES: NameTable = NameTable {
-    renames: &[],
-    unused: &[],
-};
-
 /// The paper's first `t'` and `b`: most pairs are wrong ones, so that all are thought so at first.
 const INITIAL_SCALE: f32 = std::f32::consts::LN_10;
 const INITIAL_BIAS: f32 = -10.0;
@@ -115,10 +110,10 @@ impl<B: Backend> SiglipPair<B> {
         device: &B::Device,
     ) -> Self {
         let seed = recipe.training.seed;
-        let drawn = Builder::random(seed, &NAMES, precision, device, |builder| {
+        let drawn = Builder::random(seed, &NameTable::SAME, precision, device, |builder| {
             Self::new(recipe, vision, vocab_size, builder)
         });
-        redraw(drawn, |shape| {
+        reinitialize(drawn, |shape| {
             let inputs: usize = shape[1..].iter().product();
             (inputs as f32).sqrt().recip()
         })
@@ -308,7 +303,7 @@ impl<B: Backend> TextTower<B> {
     fn forward(&self, ids: &[i32]) -> Tensor<B, 2> {
         let positions = self.embeddings.position_embedding.weight.val();
         let [places, hidden] = positions.dims();
-        let words = kernel::token_rows(self.embeddings.token_embedding.weight.val(), ids);
+        let words = ops::token_rows(self.embeddings.token_embedding.weight.val(), ids);
         let captions = words.dims()[0] / places;
         let device = words.device();
         let mask = AttentionMask::new(Mask::Full, captions, places, places, &device);

@@ -1,0 +1,74 @@
+//! Which backend, and with which numbers.
+
+use clap::ValueEnum;
+
+/// A backend by the name people give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    /// The processor, through burn-flex and the kernels of bunny-core.
+    Cpu,
+    /// The processor, through ndarray: for comparison.
+    Ndarray,
+    /// Any adapter that wgpu finds.
+    Wgpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// A number type by the name people give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeName {
+    /// What suits the backend and the checkpoint.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 16-bit floats with f32's range.
+    Bf16,
+}
+
+/// Which backend, and with which numbers.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct BackendArgs {
+    /// Where to compute
+    #[arg(long, value_enum, default_value = default_backend())]
+    pub backend: BackendName,
+    /// Number type of the weights; `auto` keeps the checkpoint's on a CPU, takes bf16 on CUDA and
+    /// f32 on wgpu
+    #[arg(long, value_enum, default_value = "auto")]
+    pub dtype: DtypeName,
+}
+
+impl BackendName {
+    /// That name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Ndarray => "ndarray",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+        }
+    }
+
+    /// The cargo feature that builds it.
+    pub fn feature(self) -> &'static str {
+        match self {
+            Self::Cpu => "flex",
+            other => other.name(),
+        }
+    }
+}
+
+/// The first backend that is built in, in the order in which people want them.
+fn default_backend() -> &'static str {
+    if cfg!(feature = "flex") {
+        "cpu"
+    } else if cfg!(feature = "cuda") {
+        "cuda"
+    } else if cfg!(feature = "wgpu") {
+        "wgpu"
+    } else {
+        "ndarray"
+    }
+}

@@ -1,0 +1,3 @@
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
+mod gradients;

@@ -1,0 +1,171 @@
+//! A stage to be run: alone or as data-parallel ranks.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use bunny_core::checkpoint::Precision;
+use burn::tensor::backend::AutodiffBackend;
+
+use super::{Observer, Outcome, Stage, checkpoint, ranks::on_ranks, trainer::Trainer};
+use crate::{
+    error::TrainError,
+    reduce::{Reduce, Reduction},
+};
+
+/// A stage of training to be run in a folder.
+///
+/// ```text
+/// setup ── what all ranks start from ── data ──┬── rank 0: model, steps, checkpoints, results
+///                                              └── rank 1: model, the same steps
+/// ```
+#[derive(Debug, Clone)]
+pub struct Job<S> {
+    /// The stage.
+    pub stage: S,
+    /// Where checkpoints, metrics and results go.
+    pub folder: PathBuf,
+    /// Go on from the last checkpoint there, if there is one.
+    pub resume: bool,
+    /// Set from outside to end the run after the present step, with a checkpoint.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl<S: Stage> Job<S> {
+    /// A run in `folder` from the start, which nobody stops.
+    pub fn new(stage: S, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            stage,
+            folder: folder.into(),
+            resume: false,
+            stop: Arc::default(),
+        }
+    }
+
+    /// The last checkpoint, to go on from.
+    fn last_checkpoint(&self) -> Result<Option<(u64, PathBuf)>, TrainError> {
+        checkpoint::last(&self.folder, self.resume)
+    }
+
+    /// What the run starts from.
+    ///
+    /// # Errors
+    /// When something is missing, damaged or contradictory, or the folder holds a run that is not to
+    /// be gone on with.
+    pub fn setup(&self) -> Result<S::Setup, TrainError> {
+        let goes_on = self.last_checkpoint()?.is_some();
+        self.stage.setup(&self.folder, goes_on)
+    }
+
+    /// As [`Job::setup`], leaving nothing behind.
+    ///
+    /// # Errors
+    /// When something is missing, damaged or contradictory.
+    pub fn preview(&self) -> Result<S::Setup, TrainError> {
+        let last = checkpoint::last(&self.folder, true)?;
+        if self.resume && last.is_some() {
+            return self.stage.setup(&self.folder, true);
+        }
+        let draft = tempfile::tempdir().map_err(TrainError::io(&self.folder, "create"))?;
+        self.stage.setup(draft.path(), false)
+    }
+
+    /// Runs the stage on one device.
+    ///
+    /// # Errors
+    /// When something is missing, damaged or contradictory, or the loss is no number any more.
+    pub fn run<B: AutodiffBackend>(
+        &self,
+        precision: Precision,
+        device: &B::Device,
+        observer: Observer<'_>,
+    ) -> Result<Outcome, TrainError> {
+        let devices = std::slice::from_ref(device);
+        self.run_on::<B>(
+            &self.setup()?,
+            precision,
+            devices,
+            Reduction::Memory,
+            observer,
+        )
+    }
+
+    /// Runs the stage on several devices of this process, one thread each; on the first alone where
+    /// ranks cannot share its steps.
+    ///
+    /// # Errors
+    /// Those of the first rank that has one of its own.
+    pub fn run_on<B: AutodiffBackend>(
+        &self,
+        setup: &S::Setup,
+        precision: Precision,
+        devices: &[B::Device],
+        reduction: Reduction,
+        observer: Observer<'_>,
+    ) -> Result<Outcome, TrainError> {
+        let devices = match S::SHARES_STEPS {
+            true => devices,
+            false => &devices[..devices.len().min(1)],
+        };
+        let training = self.stage.training();
+        let data = self.stage.data(setup, &training.data_path)?;
+        let eval = training.eval_data_path.as_ref();
+        let eval = eval.map(|file| self.stage.data(setup, file)).transpose()?;
+        let records = Records {
+            data: &data,
+            eval: eval.as_ref(),
+        };
+        on_ranks::<B::InnerBackend>(devices, reduction, observer, |device, reduce, observer| {
+            let rank = Rank {
+                precision,
+                device,
+                reduce,
+            };
+            self.run_rank::<B>(setup, records, rank, observer)
+        })
+    }
+
+    fn run_rank<'s, B: AutodiffBackend>(
+        &'s self,
+        setup: &'s S::Setup,
+        records: Records<'_, S::Data<'s>>,
+        rank: Rank<'_, B>,
+        observer: Observer<'_>,
+    ) -> Result<Outcome, TrainError> {
+        let last = self.last_checkpoint()?;
+        let Rank {
+            precision, device, ..
+        } = rank;
+        let goes_on = last.is_some();
+        let prepared = self
+            .stage
+            .prepare::<B>(setup, records.data, goes_on, precision, device)?;
+        Trainer::new(self, prepared, records, rank)?.run(last, observer)
+    }
+}
+
+/// What a run learns from, and what it is tried on.
+#[derive(Debug)]
+pub(super) struct Records<'a, D> {
+    /// Learnt from.
+    pub data: &'a D,
+    /// Only looked at.
+    pub eval: Option<&'a D>,
+}
+
+impl<D> Clone for Records<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D> Copy for Records<'_, D> {}
+
+/// Where one rank computes, in which types, and what connects it with the others.
+#[derive(Debug)]
+pub(super) struct Rank<'a, B: AutodiffBackend> {
+    pub precision: Precision,
+    pub device: &'a B::Device,
+    pub reduce: &'a dyn Reduce<B::InnerBackend>,
+}

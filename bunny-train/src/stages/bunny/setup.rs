@@ -1,0 +1,253 @@
+//! Where a stage starts: the parts of the model, and what its `config.json` will say.
+
+use std::path::{Path, PathBuf};
+
+use bunny_core::{
+    Bunny, BunnyConfig, ConfigError, Fields,
+    checkpoint::{OpenModel, Parts, Precision, open_projector},
+    config::{Family, ProjectorKind},
+    input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
+};
+use bunny_weights::{TensorFiles, adapter::Adapter, convert::f32_bytes};
+use burn::tensor::backend::Backend;
+use serde_json::{Value, json};
+
+use crate::{draw, error::TrainError, recipe::BunnyRecipe, trainable::lora};
+
+const CONFIG_FILE: &str = "config.json";
+
+/// The folders and files that a recipe's names stand for.
+#[derive(Debug, Clone, Default)]
+pub struct ModelPaths {
+    /// The language model, or a whole Bunny.
+    pub model: PathBuf,
+    /// The vision tower.
+    pub vision_tower: Option<PathBuf>,
+    /// The projector to start from.
+    pub projector: Option<PathBuf>,
+    /// The adapter to start from, with what learnt beside it: its projector goes before the one
+    /// above.
+    pub adapter: Option<PathBuf>,
+}
+
+/// What a stage makes of a model, before its weights are looked at.
+#[derive(Debug)]
+pub struct SetupConfig {
+    /// Sizes and choices.
+    pub config: BunnyConfig,
+    /// Turns text to ids.
+    pub tokenizer: Tokenizer,
+    /// How conversations are rendered.
+    pub template: Template,
+    /// What the model's `config.json` will say.
+    pub config_json: Value,
+}
+
+impl SetupConfig {
+    /// What `recipe` makes of the model in the folder `model`; a tower that is not in it describes
+    /// itself in `vision_tower`.
+    ///
+    /// # Errors
+    /// When a file is missing, or parts do not fit each other.
+    pub fn read(
+        recipe: &BunnyRecipe,
+        model: &Path,
+        vision_tower: Option<&Path>,
+    ) -> Result<Self, TrainError> {
+        let file = model.join(CONFIG_FILE);
+        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
+            file: file.clone(),
+            source,
+        })?;
+        let family = Family::of(&Fields::parse(&file, &text)?)?;
+        let template = recipe.version.unwrap_or_else(|| family.template());
+        let mut json: Value = serde_json::from_str(&text).map_err(|source| ConfigError::Json {
+            file: file.clone(),
+            source,
+        })?;
+        describe(&mut json, family, recipe);
+        let parts = Parts {
+            language_model: model.to_path_buf(),
+            vision_tower: vision_tower.map(Path::to_path_buf),
+            learnt: Vec::new(),
+        };
+        let described = Fields::parse(&file, &json.to_string())?;
+        let (config, tokenizer) = parts.configuration(&described)?;
+        check_tokenizer(template, tokenizer.adds_bos()?)?;
+        if config.decoder.attention_dropout > 0.0 {
+            let feature = "`attention_dropout` in training".into();
+            return Err(ConfigError::NotSupported { file, feature }.into());
+        }
+        json["mm_hidden_size"] = json!(config.vision.hidden_size());
+        json["vocab_size"] = json!(config.decoder.vocab_size);
+        Ok(Self {
+            config,
+            tokenizer,
+            template,
+            config_json: json,
+        })
+    }
+}
+
+/// A model that is ready to be loaded for a stage.
+#[derive(Debug)]
+pub struct BunnySetup {
+    /// Its files.
+    pub open: OpenModel,
+    /// How conversations are rendered.
+    pub template: Template,
+    /// The adapter to start from.
+    pub adapter: Option<Adapter>,
+    /// Whether the projector is drawn at random, since nothing given holds one.
+    pub has_new_projector: bool,
+    /// What its `config.json` says.
+    pub config_json: Value,
+}
+
+impl BunnySetup {
+    /// Opens what a stage starts from.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, parts do not fit each other, or the recipe wants a projector
+    /// left as it is and nothing given holds one.
+    pub fn open(recipe: &BunnyRecipe, paths: &ModelPaths) -> Result<Self, TrainError> {
+        let setup = SetupConfig::read(recipe, &paths.model, paths.vision_tower.as_deref())?;
+        let mut adapter = paths.adapter.as_ref().map(Adapter::open).transpose()?;
+        if let Some(adapter) = &adapter {
+            lora::check(adapter.config(), recipe.lora())?;
+        }
+        // What learnt beside an adapter belongs to it, and goes before a projector from elsewhere.
+        let beside = adapter.as_mut().and_then(Adapter::take_others);
+        let mut learnt: Vec<TensorFiles> = beside.into_iter().collect();
+        if let Some(file) = &paths.projector {
+            learnt.push(open_projector(file)?);
+        }
+        let own = TensorFiles::open_folder(&paths.model)?;
+        let holds_projector =
+            |files: &TensorFiles| files.names().any(|name| name.contains("mm_projector."));
+        let has_new_projector = !learnt.iter().chain([&own]).any(holds_projector);
+        if has_new_projector {
+            if recipe.freeze_mm_mlp_adapter {
+                return Err(TrainError::NoProjector);
+            }
+            learnt.push(new_projector(&setup.config, recipe.training.seed)?);
+        }
+        let parts = Parts {
+            language_model: paths.model.clone(),
+            vision_tower: paths.vision_tower.clone(),
+            learnt,
+        };
+        let described = setup.config_json.to_string();
+        let mut open = parts.open(&Fields::parse(paths.model.join(CONFIG_FILE), &described)?)?;
+        open.image_processor = open.image_processor.with_aspect(recipe.aspect());
+        Ok(Self {
+            open,
+            template: setup.template,
+            adapter,
+            has_new_projector,
+            config_json: setup.config_json,
+        })
+    }
+
+    /// Loads the model onto a device, with adapters if the recipe wants them.
+    ///
+    /// # Errors
+    /// When weights are missing or misshapen, or the adapter to start from does not fit.
+    pub fn load<B: Backend>(
+        &self,
+        recipe: &BunnyRecipe,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Result<Bunny<B>, TrainError> {
+        let mut model = Bunny::load(&self.open.config, &self.open.weights, precision, device)?;
+        match (&self.adapter, recipe.lora_enable) {
+            (Some(adapter), true) => lora::attach(&mut model, adapter, recipe.lora(), device)?,
+            (None, true) => {
+                lora::attach_new(&mut model, recipe.lora(), recipe.training.seed, device)
+            }
+            (_, false) => {}
+        }
+        Ok(model)
+    }
+}
+
+/// Writes what training decides into a model's `config.json`.
+fn describe(json: &mut Value, family: Family, recipe: &BunnyRecipe) {
+    json["model_type"] = json!(family.model_type());
+    json["architectures"] = json!([family.architecture()]);
+    // As transformers says which model this one was made from.
+    json["_name_or_path"] = json!(recipe.model_name_or_path);
+    if let Some(tower) = &recipe.vision_tower {
+        json["mm_vision_tower"] = json!(tower);
+        // What an earlier tower said of itself; read anew from this one.
+        if let Value::Object(fields) = json {
+            fields.remove("mm_hidden_size");
+        }
+    }
+    json["use_mm_proj"] = json!(true);
+    json["mm_projector_type"] = json!(recipe.mm_projector_type);
+    json["mm_projector_lr"] = json!(recipe.mm_projector_lr);
+    json["tune_mm_mlp_adapter"] = json!(recipe.tune_mm_mlp_adapter);
+    json["freeze_mm_mlp_adapter"] = json!(recipe.freeze_mm_mlp_adapter);
+    json["unfreeze_vision_tower"] = json!(recipe.unfreeze_vision_tower);
+    json["image_aspect_ratio"] = json!(recipe.image_aspect_ratio.map(Aspect::name));
+    json["tokenizer_model_max_length"] = json!(recipe.model_max_length);
+    json["tokenizer_padding_side"] = json!("right");
+    json["use_s2"] = json!(false);
+}
+
+/// A template counts on a beginning of sequence, or on none.
+fn check_tokenizer(template: Template, adds_bos: bool) -> Result<(), TrainError> {
+    let fits = match template {
+        Template::Bunny => !adds_bos,
+        Template::MiniCpm | Template::Llama => adds_bos,
+        Template::Phi3 | Template::Plain => true,
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(TrainError::BeginningOfSequence { template, adds_bos }),
+    }
+}
+
+/// A projector that has not learnt yet, drawn as torch draws its linear layers: weights and biases
+/// uniform within `1/√in`.
+fn new_projector(config: &BunnyConfig, seed: u64) -> Result<TensorFiles, TrainError> {
+    let projector = &config.projector;
+    let layers: Vec<String> = match projector.kind {
+        ProjectorKind::Identity => return Ok(TensorFiles::default()),
+        ProjectorKind::Linear => vec!["model.mm_projector".into()],
+        ProjectorKind::Mlp { depth } => (0..depth)
+            .map(|at| format!("model.mm_projector.{}", 2 * at))
+            .collect(),
+    };
+    let mut tensors = Vec::new();
+    for (at, layer) in layers.iter().enumerate() {
+        let input = if at == 0 {
+            projector.input
+        } else {
+            projector.output
+        };
+        let bound = (input as f32).sqrt().recip();
+        for (part, shape) in [
+            ("weight", vec![projector.output, input]),
+            ("bias", vec![projector.output]),
+        ] {
+            let name = format!("{layer}.{part}");
+            let values = draw::uniform(seed, &name, shape.iter().product(), bound);
+            tensors.push((name, shape, f32_bytes(&values)));
+        }
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (
+            name.as_str(),
+            view.expect("the bytes were made for the shape"),
+        )
+    });
+    let file = safetensors::serialize(views, None).expect("every name is its own");
+    Ok(TensorFiles::from_bytes(
+        "a new projector.safetensors",
+        file.into(),
+    )?)
+}
