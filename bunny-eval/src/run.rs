@@ -132,16 +132,10 @@ pub fn run(
     answerer: &mut dyn Answerer,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(EvalError::io(path, "open"))?;
-    lock(&file, path)?;
+    let mut own = Own::open(path)?;
+    let file = &mut own.0;
     let model = answerer.model();
-    let before = stored(&mut file, path, job, &model)?;
+    let before = stored(file, path, job, &model)?;
     let total = job.questions.len();
     progress(Progress {
         done: before,
@@ -169,7 +163,7 @@ pub fn run(
             while let Some(reply) = waiting.remove(&next) {
                 let text = (job.clean)(&reply.text);
                 let line = row::line(&window[next], &text, &reply, &marks[next], &model);
-                append(&mut file, path, &line)?;
+                append(file, path, &line)?;
                 next += 1;
                 done += 1;
                 progress(Progress {
@@ -193,14 +187,34 @@ pub fn run(
     file.sync_all().map_err(EvalError::io(path, "write"))
 }
 
-fn lock(file: &File, path: &Path) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(std::fs::TryLockError::WouldBlock) => Err(EvalError::Busy {
-            path: path.to_owned(),
-        }),
-        // Some file systems have no locks.
-        Err(std::fs::TryLockError::Error(_)) => Ok(()),
+/// A file that one run writes.
+struct Own(File);
+
+impl Own {
+    fn open(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(EvalError::io(path, "open"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(EvalError::Busy {
+                path: path.to_owned(),
+            }),
+            // Some file systems have no locks.
+            Err(std::fs::TryLockError::Error(_)) => Ok(Self(file)),
+        }
+    }
+}
+
+impl Drop for Own {
+    /// Closing is not enough: a process that another thread starts holds a copy of every open
+    /// file, and with it the lock, until it has become another program.
+    fn drop(&mut self) {
+        self.0.unlock().ok();
     }
 }
 
