@@ -142,7 +142,12 @@ fn is_right(convention: Convention, parsed: &str, gold: &Gold) -> bool {
                 Truth::Any(texts) => format!("['{}']", texts.join("', '")),
             };
             let choices = [('A', right.as_str()), ('B', "Other Answers")];
-            letter::vlmevalkit(parsed, &choices) == Some('A')
+            // A right answer that is one capital letter is taken for the letter of a choice.
+            let expected = match right.as_bytes() {
+                [capital @ b'A'..=b'Z'] => char::from(*capital),
+                _ => 'A',
+            };
+            letter::vlmevalkit(parsed, &choices) == Some(expected)
         }
     }
 }
