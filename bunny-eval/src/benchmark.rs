@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn an_unknown_benchmark_is_told_with_the_nearest_one() {
-        let told = "mmbench".parse::<Benchmark>().unwrap_err().to_string();
-        assert!(told.contains("did you mean `mmbench-dev`"), "{told}");
+        let told = "seedbench".parse::<Benchmark>().unwrap_err().to_string();
+        assert!(told.contains("did you mean `seed-bench`"), "{told}");
         for benchmark in Benchmark::ALL {
             assert_eq!(benchmark.name().parse(), Ok(benchmark));
         }

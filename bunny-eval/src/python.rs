@@ -43,7 +43,9 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
 /// `float(text)`, where Python can read it: white space around, a sign, digits of any script,
 /// underscores between digits, a point, an exponent; or `inf`, `infinity`, `nan` in any case.
 pub(crate) fn float(text: &str) -> Option<f64> {
-    let text = strip(text);
+    // Of ASCII only C's white space is taken off: `float` keeps U+001C to U+001F, which `strip`
+    // does not.
+    let text = text.trim_matches(|c: char| c.is_whitespace());
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if ["inf", "infinity", "nan"]
         .iter()

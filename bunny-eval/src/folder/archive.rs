@@ -163,7 +163,9 @@ impl Members {
             by_name.insert(name.clone(), at);
         }
         for (at, name) in files() {
-            by_name.entry(format!("{stem}/{name}")).or_insert(at);
+            if !name.starts_with(&format!("{stem}/")) {
+                by_name.entry(format!("{stem}/{name}")).or_insert(at);
+            }
             let inner = top.and_then(|top| name.strip_prefix(top)?.strip_prefix('/'));
             if let Some(inner) = inner {
                 by_name.entry(inner.to_owned()).or_insert(at);
