@@ -796,7 +796,7 @@ class Reference:
             self.bunny / "eval/seed-bench/convert_seed_for_submission.py",
             ["--annotation-file", OUT / "seed-bench/SEED-Bench.json", "--result-file", answers, "--result-upload-file", upload], self.work,
         )
-        told = {"types": {name: float(score) for name, score in re.findall(r"^([\w ]+): ([\d.]+)%", printed, re.M)}}
+        told = {"types": {name: float(score) for name, score in re.findall(r"^([\w ]+): ([\d.]+)%", printed, re.M) if not name.endswith(" accuracy")}}
         for name, label in (("total", "Total accuracy"), ("image", "image accuracy"), ("video", "video accuracy")):
             found = re.search(label + r": ([\d.]+)%", printed)
             if found:
@@ -1082,7 +1082,7 @@ class VlmEvalKit:
             table.append({"category": category, "answer": answer, "extracted": extracted, "score": answer == extracted})
         self.dump(pd.DataFrame(table), "pope")
         rating = self.yorn.POPE_rating("pope")
-        values = {split: {"f1": rating["Overall"][at] / 100, "accuracy": rating["acc"][at] / 100, "precision": rating["precision"][at] / 100, "recall": rating["recall"][at] / 100} for at, split in enumerate(rating["split"])}
+        values = {split: {"f1": rating["Overall"][at] / 100, "accuracy": rating["acc"][at] / 100, "precision": rating["precision"][at] / 100, "recall": rating["recall"][at] / 100} for at, split in sorted(enumerate(rating["split"]), key=lambda pair: pair[1])}
         return values.pop("Overall") | {"categories": values}
 
     def hits(self, table, name):
