@@ -1,14 +1,12 @@
 //! What a dry pass finds before a model is loaded, and pictures wherever they are kept.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bunny_eval::check::{check, files};
 use bunny_eval::picture::Pictures;
 use bunny_eval::{Benchmark, Folder, folder, questions};
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
+use crate::fixtures;
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

@@ -10,9 +10,7 @@ use bunny_eval::run::{Answerer, Asked, Job, Model, Options, Reply, Shard, WINDOW
 use bunny_eval::score::Suite;
 use bunny_eval::{Benchmark, Convention, EvalError, Failure, Folder, Question, Template, folder};
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
+use crate::fixtures;
 
 /// Answers from what it is asked alone, the last first; it may be slow, and may fail.
 struct Fake {
@@ -170,7 +168,7 @@ fn a_killed_run_ends_with_the_same_bytes() {
     let (mut kills, mut before) = (0, 0);
     loop {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_run_that_another_test_kills"])
+            .args(["--exact", "run::a_run_that_another_test_kills"])
             .env("BUNNY_EVAL_KILLED_RUN", &path)
             .stdout(Stdio::null())
             .spawn()
