@@ -10,7 +10,7 @@ use crate::error::{EvalError, Result};
 use crate::folder::Folder;
 use crate::question::{PicturePlace, PictureRef};
 use crate::suites::mmbench;
-use crate::suites::parquet::Rows;
+use crate::suites::parquet::{Rows, Walk};
 
 /// The pictures of a benchmark. The last one is kept: neighbours ask about the same.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Pictures<'a> {
     folder: &'a Folder,
     last: Mutex<Option<(PicturePlace, Arc<[u8]>)>>,
     tables: Mutex<HashMap<String, Arc<mmbench::Cells>>>,
+    /// The Parquet file that was read last, and how far.
+    walk: Mutex<Option<(String, Walk)>>,
     /// Which rows of a Parquet file have a picture.
     there: Mutex<HashMap<(String, &'static str), Vec<bool>>>,
 }
@@ -29,6 +31,7 @@ impl<'a> Pictures<'a> {
             folder,
             last: Mutex::new(None),
             tables: Mutex::default(),
+            walk: Mutex::default(),
             there: Mutex::default(),
         }
     }
@@ -96,12 +99,31 @@ impl<'a> Pictures<'a> {
                 })
             }
             PicturePlace::Parquet { file, row, column } => {
-                let rows = Rows::read_row(self.folder, file, &[*column], *row)?;
-                rows.picture(column, 0).map(<[u8]>::to_vec).ok_or_else(|| {
+                let mut last = self.walk.lock().unwrap_or_else(PoisonError::into_inner);
+                // What failed half way is not gone on with.
+                let mut walk = match last.take() {
+                    Some((own, walk)) if own == *file && walk.leads_to(column, *row) => walk,
+                    _ => Walk::begin(self.folder, file, column, *row)?,
+                };
+                let found = walk.picture(self.folder, file, *row)?;
+                *last = Some((file.clone(), walk));
+                found.ok_or_else(|| {
                     let what = format!("{column} holds no picture");
                     EvalError::content(self.folder.root_of(file), Some(row + 1), what)
                 })
             }
         }
     }
+}
+
+/// A picture as an address that holds it all. What kind it is, its first bytes tell.
+pub fn data_url(bytes: &[u8]) -> String {
+    let kind = match bytes {
+        [0x89, b'P', b'N', b'G', ..] => "png",
+        [b'G', b'I', b'F', ..] => "gif",
+        [b'R', b'I', b'F', b'F', ..] => "webp",
+        [b'B', b'M', ..] => "bmp",
+        _ => "jpeg",
+    };
+    format!("data:image/{kind};base64,{}", STANDARD.encode(bytes))
 }
