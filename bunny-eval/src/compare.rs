@@ -3,16 +3,15 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::answer::Answers;
-use crate::benchmark::Benchmark;
+use crate::answer::{Answer, Answers};
 use crate::convention::Convention;
 use crate::error::Result;
+use crate::folder::Folder;
 use crate::html::{escape, page};
-use crate::picture::Pictures;
+use crate::picture::{Pictures, data_url};
+use crate::qa::{self, Item, Metric};
 use crate::question::{Question, QuestionId};
 use crate::score::statistic::{DRAWS, Interval, SEED, Statistic, interval_of, resampled};
 use crate::score::{Judged, Suite};
@@ -22,10 +21,10 @@ use crate::score::{Judged, Suite};
 pub struct Comparison {
     /// The layout of this comparison.
     pub format_version: u32,
-    /// The benchmark.
-    pub benchmark: Benchmark,
-    /// Whose rules the answers were judged by.
-    pub convention: Convention,
+    /// The benchmark's name, or that of the file of questions.
+    pub benchmark: String,
+    /// Whose rules the answers were judged by, or by what metric.
+    pub convention: String,
     /// How many questions are paired; in MMBench all rotations of one are one.
     pub paired: usize,
     /// Right with both.
@@ -97,14 +96,53 @@ pub fn compare(
     convention: Convention,
 ) -> Result<Comparison> {
     let (of_a, of_b) = (suite.score(a, convention)?, suite.score(b, convention)?);
-    let (said_a, said_b) = (suite.last(a)?, suite.last(b)?);
+    Ok(compared(
+        [suite.benchmark().name(), convention.name()],
+        suite.questions(),
+        [
+            (&of_a.judged, &of_a.statistics, &suite.last(a)?),
+            (&of_b.judged, &of_b.statistics, &suite.last(b)?),
+        ],
+    ))
+}
+
+/// Compares two files of answers to questions of one's own.
+///
+/// # Errors
+/// As for scoring either.
+pub fn compare_own(
+    name: &str,
+    items: &[Item],
+    a: &Answers,
+    b: &Answers,
+    metric: Metric,
+) -> Result<Comparison> {
+    let (of_a, of_b) = (qa::score(items, a, metric)?, qa::score(items, b, metric)?);
+    let questions = qa::questions(items);
+    let of = |report: qa::QaReport| (report.judged, vec![report.statistic]);
+    let ((judged_a, statistics_a), (judged_b, statistics_b)) = (of(of_a), of(of_b));
+    Ok(compared(
+        [name, metric.name()],
+        &questions,
+        [
+            (&judged_a, &statistics_a, &qa::last(&questions, a)?),
+            (&judged_b, &statistics_b, &qa::last(&questions, b)?),
+        ],
+    ))
+}
+
+/// What one model's answers came to, and what it said to every question.
+type Side<'a> = (&'a [Judged], &'a [Statistic], &'a [Option<&'a Answer>]);
+
+fn compared(names: [&str; 2], questions: &[Question], sides_of: [Side<'_>; 2]) -> Comparison {
+    let [(judged_a, of_a, said_a), (judged_b, of_b, said_b)] = sides_of;
     let is_right = |judged: &Judged| judged.score >= 0.5;
     let mut changed = Vec::new();
-    for (one, other) in of_a.judged.iter().zip(&of_b.judged) {
+    for (one, other) in judged_a.iter().zip(judged_b) {
         if is_right(one) == is_right(other) {
             continue;
         }
-        let question = &suite.questions()[one.question];
+        let question = &questions[one.question];
         changed.push(Changed {
             question_id: question.id.clone(),
             right: if is_right(one) { 'a' } else { 'b' },
@@ -119,17 +157,13 @@ pub fn compare(
             question: one.question,
         });
     }
-    let sides = sides(
-        &of_a.judged,
-        &of_b.judged,
-        &of_a.statistics,
-        &of_b.statistics,
-    );
+    let sides = sides(judged_a, judged_b, of_a, of_b);
     let count = |which: (bool, bool)| sides.iter().filter(|side| **side == which).count();
     let (only_a, only_b) = (count((true, false)), count((false, true)));
-    Ok(Comparison {
+    let [benchmark, convention] = names.map(str::to_owned);
+    Comparison {
         format_version: 1,
-        benchmark: suite.benchmark(),
+        benchmark,
         convention,
         paired: sides.len(),
         both_right: count((true, true)),
@@ -138,13 +172,12 @@ pub fn compare(
         both_wrong: count((false, false)),
         mcnemar_p: mcnemar(only_a, only_b),
         figures: of_a
-            .statistics
             .iter()
-            .zip(&of_b.statistics)
+            .zip(of_b)
             .map(|(a, b)| difference(a, b))
             .collect(),
         changed,
-    })
+    }
 }
 
 /// Whether each pair is right with either model.
@@ -208,8 +241,14 @@ impl Comparison {
     ///
     /// # Errors
     /// When a picture cannot be read.
-    pub fn page(&self, suite: &Suite, names: [&str; 2], limit: usize) -> Result<String> {
-        let pictures = Pictures::new(suite.folder());
+    pub fn page(
+        &self,
+        questions: &[Question],
+        folder: &Folder,
+        names: [&str; 2],
+        limit: usize,
+    ) -> Result<String> {
+        let pictures = Pictures::new(folder);
         let mut body = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -236,7 +275,7 @@ impl Comparison {
             );
         }
         for changed in self.changed.iter().take(limit) {
-            let question = &suite.questions()[changed.question];
+            let question = &questions[changed.question];
             body.push_str(&article(changed, question, &pictures, names)?);
         }
         if let Some(more) = self
@@ -290,20 +329,9 @@ fn article(
     Ok(article)
 }
 
-/// A picture inside of a page; what kind it is, its first bytes tell.
+/// A picture inside of a page.
 fn image(bytes: &Arc<[u8]>, name: &str) -> String {
-    let kind = match &bytes[..] {
-        [0x89, b'P', b'N', b'G', ..] => "png",
-        [b'G', b'I', b'F', ..] => "gif",
-        [b'R', b'I', b'F', b'F', ..] => "webp",
-        [b'B', b'M', ..] => "bmp",
-        _ => "jpeg",
-    };
-    format!(
-        "<img alt=\"{}\" src=\"data:image/{kind};base64,{}\">",
-        escape(name),
-        STANDARD.encode(bytes)
-    )
+    format!("<img alt=\"{}\" src=\"{}\">", escape(name), data_url(bytes))
 }
 
 #[cfg(test)]

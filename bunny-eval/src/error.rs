@@ -124,8 +124,8 @@ pub enum EvalError {
     },
     /// A stored row was asked otherwise than it would be now.
     #[error(
-        "{}: line {line}: its {what} is another ({stored}, now {now}): finish it as it was begun, or \
-         write to another file",
+        "{}: line {line}: {what} differ (stored {stored}, now {now}): finish it as it was begun, or write \
+         to another file",
         path.display()
     )]
     Stored {
@@ -133,7 +133,7 @@ pub enum EvalError {
         path: PathBuf,
         /// Which line, from 1.
         line: usize,
-        /// What differs: `prompt`, `pictures`, `options`, `model`, `question`.
+        /// What differs: `prompts`, `pictures`, `options`, `models`, `questions`.
         what: &'static str,
         /// As it was asked.
         stored: String,

@@ -16,6 +16,6 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;pad
 color:#222;background:#fff}h1{font-size:1.4em}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 td,th{padding:.2em .7em;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}\
 tr.own{font-weight:600;border-top:1px solid #999}tr.published,tr.difference{color:#666}\
-article{border-top:1px solid #ccc;padding:1em 0;overflow:hidden}article img{float:right;max-width:20em;margin:0 0 1em 1em}\
+article{border-top:1px solid #ccc;padding:1em 0;overflow:hidden}article h2{font-size:1.1em;margin:0}article img{float:right;max-width:20em;margin:0 0 1em 1em}\
 article p{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3em 0}.right{color:#176c2c}.wrong{color:#a00}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1b}.right{color:#7c7}.wrong{color:#f88}}";

@@ -8,6 +8,7 @@ mod convention;
 mod error;
 pub mod facts;
 mod folder;
+pub mod gallery;
 mod html;
 pub mod picture;
 pub mod prompt;

@@ -6,14 +6,14 @@ mod read;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::answer::{Answers, matched};
+use crate::answer::{Answer, Answers, Matched, matched};
 use crate::error::Result;
 use crate::question::Question;
 use crate::score::statistic::{Statistic, ratio};
 use crate::score::{Judged, State, intervals};
 
 pub use metric::{Metric, UnknownMetric};
-pub use read::{Form, read};
+pub use read::{Form, read, read_questions};
 
 /// A question of one's own and the answers that are right.
 #[derive(Clone, Debug)]
@@ -51,14 +51,31 @@ pub struct QaReport {
     pub statistic: Statistic,
 }
 
+/// The questions alone.
+pub fn questions(items: &[Item]) -> Vec<Question> {
+    items.iter().map(|item| item.question.clone()).collect()
+}
+
+/// The last answer to each question.
+///
+/// # Errors
+/// When an answer is to no question.
+pub fn last<'a>(questions: &[Question], answers: &'a Answers) -> Result<Vec<Option<&'a Answer>>> {
+    Ok(answered(questions, answers)?.last(questions.len()))
+}
+
+fn answered<'a>(questions: &[Question], answers: &'a Answers) -> Result<Matched<'a>> {
+    let same = |question: &Question, prompt: &str| question.recorded.as_deref() == Some(prompt);
+    matched("the file of questions", questions, answers, same)
+}
+
 /// Judges answers to one's own questions.
 ///
 /// # Errors
 /// When an answer is to no question.
 pub fn score(items: &[Item], answers: &Answers, metric: Metric) -> Result<QaReport> {
-    let questions: Vec<Question> = items.iter().map(|item| item.question.clone()).collect();
-    let same = |question: &Question, prompt: &str| question.recorded.as_deref() == Some(prompt);
-    let matched = matched("the file of questions", &questions, answers, same)?;
+    let questions = questions(items);
+    let matched = answered(&questions, answers)?;
     let last = matched.last(items.len());
     let judged: Vec<Judged> = items
         .iter()

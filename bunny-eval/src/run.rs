@@ -7,7 +7,7 @@ mod merge;
 mod row;
 mod shard;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::error::{EvalError, Failure, Result};
 use crate::facts::blob_id;
-use crate::question::{PictureRef, Question};
+use crate::question::{PicturePlace, PictureRef, Question, QuestionId};
 
 pub use merge::{Merged, merge};
 pub use shard::{Shard, ShardError};
@@ -46,6 +46,8 @@ pub struct Model {
 pub struct Asked {
     /// Its place among those that are asked together, from 0.
     pub place: usize,
+    /// What names it, for messages.
+    pub id: QuestionId,
     /// The whole prompt, `<image>` where the picture goes.
     pub prompt: String,
     /// The pictures, as they are encoded.
@@ -135,7 +137,8 @@ pub fn run(
     let mut own = Own::open(path)?;
     let file = &mut own.0;
     let model = answerer.model();
-    let before = stored(file, path, job, &model)?;
+    let mut marks = Marks::new(job, &model);
+    let before = stored(file, path, job, &model, &mut marks)?;
     let total = job.questions.len();
     progress(Progress {
         done: before,
@@ -145,11 +148,18 @@ pub fn run(
     let mut done = before;
     for window in job.questions[before..].chunks(job.window.max(1)) {
         let mut asked = Vec::with_capacity(window.len());
-        let mut marks = Vec::with_capacity(window.len());
+        let mut asked_with = Vec::with_capacity(window.len());
         for (place, question) in window.iter().enumerate() {
-            let one = ask(job, place, question)?;
-            marks.push(row::Mark::of(&one, &job.options, &model));
-            asked.push(one);
+            let prompt = (job.prompt)(question);
+            let pictures: Result<Vec<_>> = question.pictures.iter().map(job.picture).collect();
+            let pictures = pictures?;
+            asked_with.push(marks.of(question, &prompt, |at| Ok(pictures[at].clone()))?);
+            asked.push(Asked {
+                place,
+                id: question.id.clone(),
+                prompt,
+                pictures,
+            });
         }
         // Alike lengths stand together; of one length those of one picture stay neighbours.
         asked.sort_by_key(|one| one.prompt.len());
@@ -162,7 +172,7 @@ pub fn run(
             waiting.insert(place, reply);
             while let Some(reply) = waiting.remove(&next) {
                 let text = (job.clean)(&reply.text);
-                let line = row::line(&window[next], &text, &reply, &marks[next], &model);
+                let line = row::line(&window[next], &text, &reply, &asked_with[next], &model);
                 append(file, path, &line)?;
                 next += 1;
                 done += 1;
@@ -218,13 +228,62 @@ impl Drop for Own {
     }
 }
 
-fn ask(job: &Job<'_>, place: usize, question: &Question) -> Result<Asked> {
-    let pictures: Result<Vec<_>> = question.pictures.iter().map(job.picture).collect();
-    Ok(Asked {
-        place,
-        prompt: (job.prompt)(question),
-        pictures: pictures?,
-    })
+/// What rows are asked with. A picture is hashed once, however many questions are about it.
+struct Marks {
+    options: String,
+    model: String,
+    pictures: HashMap<PicturePlace, String>,
+}
+
+impl Marks {
+    fn new(job: &Job<'_>, model: &Model) -> Self {
+        Self {
+            options: job.options.told(),
+            model: short(model.fingerprint.as_bytes()),
+            pictures: HashMap::new(),
+        }
+    }
+
+    /// The mark of a question; `picture` gives the bytes of one by its number.
+    fn of(
+        &mut self,
+        question: &Question,
+        prompt: &str,
+        picture: impl Fn(usize) -> Result<Arc<[u8]>>,
+    ) -> Result<row::Mark> {
+        let mut pictures = Vec::with_capacity(question.pictures.len());
+        for (at, PictureRef { place, .. }) in question.pictures.iter().enumerate() {
+            pictures.push(match self.pictures.get(place) {
+                Some(known) => known.clone(),
+                None => {
+                    let hash = short(&picture(at)?);
+                    self.pictures.insert(place.clone(), hash.clone());
+                    hash
+                }
+            });
+        }
+        Ok(row::Mark {
+            prompt: short(prompt.as_bytes()),
+            pictures: pictures.join("+"),
+            options: self.options.clone(),
+            model: self.model.clone(),
+        })
+    }
+}
+
+impl Options {
+    /// All of them as a text.
+    fn told(&self) -> String {
+        let more = self
+            .more
+            .iter()
+            .map(|(name, value)| format!(" {name}={value}"));
+        format!(
+            "max_new_tokens={}{}",
+            self.max_new_tokens,
+            more.collect::<String>()
+        )
+    }
 }
 
 /// One line, in one write, on its way to the disk.
@@ -236,7 +295,13 @@ fn append(file: &mut File, path: &Path, line: &str) -> Result<()> {
 
 /// How many questions the file answers already. A last line without an end is taken away: what
 /// wrote it was killed.
-fn stored(file: &mut File, path: &Path, job: &Job<'_>, model: &Model) -> Result<usize> {
+fn stored(
+    file: &mut File,
+    path: &Path,
+    job: &Job<'_>,
+    model: &Model,
+    marks: &mut Marks,
+) -> Result<usize> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)
         .map_err(EvalError::io(path, "read"))?;
@@ -257,11 +322,7 @@ fn stored(file: &mut File, path: &Path, job: &Job<'_>, model: &Model) -> Result<
         };
         let Some(question) = job.questions.get(at) else {
             let more = format!("{} rows", lines.len());
-            return Err(differs(
-                "number of questions",
-                more,
-                job.questions.len().to_string(),
-            ));
+            return Err(differs("questions", more, job.questions.len().to_string()));
         };
         let row = row::read(line).map_err(|source| EvalError::Json {
             path: path.to_owned(),
@@ -271,17 +332,18 @@ fn stored(file: &mut File, path: &Path, job: &Job<'_>, model: &Model) -> Result<
         })?;
         if row.question_id != question.id {
             return Err(differs(
-                "question",
+                "questions",
                 row.question_id.to_string(),
                 question.id.to_string(),
             ));
         }
-        let now = row::Mark::of(&ask(job, at, question)?, &job.options, model);
+        let picture = |at: usize| (job.picture)(&question.pictures[at]);
+        let now = marks.of(question, &(job.prompt)(question), picture)?;
         if let Some((what, stored, now)) = row.asked.difference(&now) {
             return Err(differs(what, stored.to_owned(), now.to_owned()));
         }
         if row.model_id != model.name {
-            return Err(differs("model", row.model_id, model.name.clone()));
+            return Err(differs("names of models", row.model_id, model.name.clone()));
         }
     }
     // Not before: what is refused stays as it is.

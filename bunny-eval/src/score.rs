@@ -157,23 +157,46 @@ impl Suite {
     pub fn score(&self, answers: &Answers, convention: Convention) -> Result<Report> {
         let matched = self.matched(answers)?;
         let given = self.given(&matched, convention);
-        let scored = match &self.gold {
-            Gold::Mme(gold) => mme::score(&given, gold)?,
-            Gold::Pope(is_no) => pope::score(&given, is_no),
-            Gold::Mmmu(rows, gold) => mmmu::score(&given, rows, gold.as_deref()),
-            Gold::Mmbench(table) => mmbench::score(&given, table),
-            Gold::SeedBench(gold) => seed_bench::score(&given, gold),
+        let scored = self.judged(&given)?;
+        Ok(self.report(scored, answers, &given))
+    }
+
+    /// The share of right answers among those that are there, without any convention's ways with
+    /// those that are not: how a run is doing. `None` where the right answers are not known.
+    ///
+    /// # Errors
+    /// As for [`score`](Self::score).
+    pub fn share_right(&self, answers: &Answers) -> Result<Option<f64>> {
+        let matched = self.matched(answers)?;
+        let scored = self.judged(&self.given(&matched, Convention::Reference))?;
+        let there = scored
+            .judged
+            .iter()
+            .filter(|judged| judged.state != State::Missing && judged.gold.is_some());
+        let (sum, count) = there.fold((0.0, 0), |(sum, count), judged| {
+            (sum + judged.score, count + 1)
+        });
+        Ok((count > 0).then(|| sum / f64::from(count)))
+    }
+
+    fn judged(&self, given: &Given<'_>) -> Result<Scored> {
+        let convention = given.convention;
+        Ok(match &self.gold {
+            Gold::Mme(gold) => mme::score(given, gold)?,
+            Gold::Pope(is_no) => pope::score(given, is_no),
+            Gold::Mmmu(rows, gold) => mmmu::score(given, rows, gold.as_deref()),
+            Gold::Mmbench(table) => mmbench::score(given, table),
+            Gold::SeedBench(gold) => seed_bench::score(given, gold),
             Gold::Vqav2(_) if convention == Convention::VlmEvalKit => {
                 return Err(EvalError::NoScorer {
                     benchmark: self.benchmark,
                     convention,
                 });
             }
-            Gold::Vqav2(gold) => vqav2::score(&given, gold.as_deref()),
-            Gold::Gqa(gold) => gqa::score(&given, gold),
-            Gold::ScienceQa(gold) => scienceqa::score(&given, gold),
-        };
-        Ok(self.report(scored, answers, &given))
+            Gold::Vqav2(gold) => vqav2::score(given, gold.as_deref()),
+            Gold::Gqa(gold) => gqa::score(given, gold),
+            Gold::ScienceQa(gold) => scienceqa::score(given, gold),
+        })
     }
 
     /// The benchmark.

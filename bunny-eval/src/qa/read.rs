@@ -64,11 +64,31 @@ impl fmt::Display for Form {
     }
 }
 
-/// Reads questions. Those without an id are numbered from 1.
+/// Reads questions and their right answers. Those without an id are numbered from 1.
 ///
 /// # Errors
 /// When the file cannot be read, or a row lacks a question or an answer.
 pub fn read(path: &Path, form: Form) -> Result<Vec<Item>> {
+    let items = read_questions(path, form)?;
+    match items.iter().position(|item| item.answers.is_empty()) {
+        None => Ok(items),
+        Some(at) => Err(EvalError::Content {
+            path: path.to_owned(),
+            line: None,
+            what: format!(
+                "question {}: it has no answer to judge others by; `ask` needs none",
+                at + 1
+            ),
+        }),
+    }
+}
+
+/// Reads questions, of which some or all may have no right answer. Those without an id are numbered
+/// from 1.
+///
+/// # Errors
+/// When the file cannot be read, or a row lacks a question.
+pub fn read_questions(path: &Path, form: Form) -> Result<Vec<Item>> {
     let bytes = std::fs::read(path).map_err(EvalError::io(path, "read"))?;
     match form {
         Form::Llava => conversations(path, &bytes),
@@ -128,15 +148,19 @@ fn conversations(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
             source,
         })?;
     let each = rows.into_iter().enumerate().map(|(at, row)| {
-        let [asked, answered] = &row.conversations[..] else {
-            let what = format!(
-                "record {}: {} turns, where one question and its answer can be judged",
-                at + 1,
-                row.conversations.len()
-            );
-            return Err(EvalError::content(path, None, what));
+        let (asked, answered) = match &row.conversations[..] {
+            [asked] => (asked, None),
+            [asked, answered] => (asked, Some(answered)),
+            turns => {
+                let what = format!(
+                    "record {}: {} turns, where one question and its answer can be judged",
+                    at + 1,
+                    turns.len()
+                );
+                return Err(EvalError::content(path, None, what));
+            }
         };
-        if asked.from != "human" || answered.from != "gpt" {
+        if asked.from != "human" || answered.is_some_and(|answered| answered.from != "gpt") {
             let what = format!("record {}: a `human` asks and a `gpt` answers", at + 1);
             return Err(EvalError::content(path, None, what));
         }
@@ -145,7 +169,10 @@ fn conversations(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
             at,
             &asked.value,
             row.image,
-            vec![answered.value.clone()],
+            answered
+                .map(|answered| answered.value.clone())
+                .into_iter()
+                .collect(),
         ))
     });
     each.collect()
@@ -158,8 +185,8 @@ struct Row {
     #[serde(alias = "text")]
     question: String,
     image: Option<String>,
-    #[serde(alias = "answers", alias = "label")]
-    answer: Value,
+    #[serde(alias = "answers", alias = "label", default)]
+    answer: Option<Value>,
 }
 
 fn lines(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
@@ -176,10 +203,13 @@ fn lines(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
             expected: "a question (question, answer, image)",
             source,
         })?;
-        let answers = texts(&row.answer).ok_or_else(|| {
-            let what = format!("the answer is no text and no list of texts: {}", row.answer);
-            EvalError::content(path, Some(at + 1), what)
-        })?;
+        let answers = match &row.answer {
+            None => Vec::new(),
+            Some(answer) => texts(answer).ok_or_else(|| {
+                let what = format!("the answer is no text and no list of texts: {answer}");
+                EvalError::content(path, Some(at + 1), what)
+            })?,
+        };
         items.push(item(
             row.question_id,
             items.len(),
@@ -211,11 +241,9 @@ fn table(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Item>> {
     let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(bytes);
     let header = reader.headers().map_err(broken())?.clone();
     let column = |names: &[&str]| header.iter().position(|name| names.contains(&name.trim()));
-    let needed = |name: &str| {
-        column(&[name])
-            .ok_or_else(|| EvalError::content(path, Some(1), format!("it has no column `{name}`")))
-    };
-    let (question, answer) = (needed("question")?, needed("answer")?);
+    let question = column(&["question", "text"])
+        .ok_or_else(|| EvalError::content(path, Some(1), "it has no column `question`"))?;
+    let answer = column(&["answer"]);
     let (image, id) = (column(&["image"]), column(&["question_id", "id", "index"]));
     let mut items = Vec::new();
     for record in reader.records() {
@@ -228,13 +256,13 @@ fn table(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Item>> {
                 Err(_) => QuestionId::Text(id.to_owned()),
             });
         // Several answers are a JSON list in their cell.
-        let said = cell(Some(answer));
+        let said = cell(answer);
         let list = serde_json::from_str::<Value>(said)
             .ok()
             .filter(Value::is_array);
         let answers = list
             .and_then(|list| texts(&list))
-            .unwrap_or_else(|| vec![said.to_owned()]);
+            .unwrap_or_else(|| answer.map(|_| said.to_owned()).into_iter().collect());
         let image = Some(cell(image).to_owned());
         items.push(item(id, items.len(), cell(Some(question)), image, answers));
     }
@@ -302,13 +330,14 @@ mod tests {
             (
                 "q.jsonl",
                 "{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"a\"}",
-                "line 2",
+                "question 2: it has no answer",
             ),
             (
                 "q.jsonl",
                 "{\"question\": \"a\", \"answer\": {}}",
                 "no list of texts",
             ),
+            ("q.csv", "question\na\n", "question 1: it has no answer"),
             ("q.tsv", "question,answer\na,b\n", "no column `question`"),
         ] {
             let error = read_text(name, text).unwrap_err().to_string();

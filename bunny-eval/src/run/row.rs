@@ -2,49 +2,31 @@
 
 use serde::Deserialize;
 
-use super::{Asked, Model, Options, Reply, short};
+use super::{Model, Reply, short};
 use crate::python::json;
 use crate::question::{Question, QuestionId};
 use crate::text::Text;
 
-/// What an answer depends on, each as a short hash.
+/// What an answer depends on: options as they are, the rest each as a short hash.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Mark {
-    prompt: String,
-    pictures: String,
-    options: String,
-    model: String,
+    pub(super) prompt: String,
+    pub(super) pictures: String,
+    pub(super) options: String,
+    pub(super) model: String,
 }
 
 impl Mark {
-    pub(super) fn of(asked: &Asked, options: &Options, model: &Model) -> Self {
-        let pictures: Vec<String> = asked
-            .pictures
-            .iter()
-            .map(|picture| short(picture))
-            .collect();
-        let mut told = format!("max_new_tokens={}", options.max_new_tokens);
-        for (name, value) in &options.more {
-            told.push_str(&format!("\n{name}={value}"));
-        }
-        Self {
-            prompt: short(asked.prompt.as_bytes()),
-            pictures: pictures.join("+"),
-            options: short(told.as_bytes()),
-            model: short(model.fingerprint.as_bytes()),
-        }
-    }
-
     /// The first thing that differs, as it was and as it is now.
     pub(super) fn difference<'a>(
         &'a self,
         now: &'a Self,
     ) -> Option<(&'static str, &'a str, &'a str)> {
         let parts = [
-            ("prompt", &self.prompt, &now.prompt),
+            ("prompts", &self.prompt, &now.prompt),
             ("pictures", &self.pictures, &now.pictures),
             ("options", &self.options, &now.options),
-            ("model", &self.model, &now.model),
+            ("models", &self.model, &now.model),
         ];
         let differing = parts.into_iter().find(|(_, stored, now)| stored != now);
         differing.map(|(what, stored, now)| (what, stored.as_str(), now.as_str()))
@@ -105,14 +87,14 @@ pub(super) fn line(
     format!(
         "{{\"question_id\": {id}, \"prompt\": {}, \"text\": {}, \"answer_id\": \"{}\", \
          \"model_id\": {}, \"metadata\": {{\"asked\": {{\"prompt\": \"{}\", \"pictures\": \"{}\", \
-         \"options\": \"{}\", \"model\": \"{}\"}}, \"tokens\": {}, \"finish\": \"{finish}\"}}}}\n",
+         \"options\": {}, \"model\": \"{}\"}}, \"tokens\": {}, \"finish\": \"{finish}\"}}}}\n",
         string(prompt),
         string(text),
         short(own.as_bytes()),
         string(&model.name),
         mark.prompt,
         mark.pictures,
-        mark.options,
+        string(&mark.options),
         mark.model,
         reply.tokens,
     )

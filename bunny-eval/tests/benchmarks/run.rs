@@ -287,7 +287,7 @@ fn stored_rows_must_have_been_asked_as_now() {
     };
     let mut other = Fake::new();
     other.name = "another";
-    assert_eq!(refused(&given, &mut other, options()), (1, "model"));
+    assert_eq!(refused(&given, &mut other, options()), (1, "models"));
     let longer = Options {
         max_new_tokens: 7,
         ..options()
@@ -297,7 +297,7 @@ fn stored_rows_must_have_been_asked_as_now() {
     changed.questions[2].text.push('?');
     assert_eq!(
         refused(&changed, &mut Fake::new(), options()),
-        (3, "prompt")
+        (3, "prompts")
     );
     let mut changed = Given::new(Benchmark::Mme);
     changed.questions[4].pictures = given.questions[0].pictures.clone();
@@ -309,14 +309,14 @@ fn stored_rows_must_have_been_asked_as_now() {
     changed.questions.remove(0);
     assert_eq!(
         refused(&changed, &mut Fake::new(), options()),
-        (1, "prompt")
+        (1, "prompts")
     );
     let mut changed = Given::new(Benchmark::Mme);
     changed.questions.pop();
     let rows = changed.questions.len() + 1;
     assert_eq!(
         refused(&changed, &mut Fake::new(), options()),
-        (rows, "number of questions")
+        (rows, "questions")
     );
     // A file that another program wrote says nothing of how it was asked.
     let foreign = root.path().join("foreign.jsonl");

@@ -312,7 +312,9 @@ fn two_models_are_compared_question_by_question() {
     let interval = figure.interval.unwrap();
     assert!(interval.low <= figure.difference && figure.difference <= interval.high);
 
-    let page = comparison.page(&suite, ["old", "<new>"], 2).unwrap();
+    let page = comparison
+        .page(suite.questions(), suite.folder(), ["old", "<new>"], 2)
+        .unwrap();
     assert_eq!(page.matches("<article>").count(), 2);
     assert_eq!(page.matches("data:image/png;base64,").count(), 2);
     assert!(
