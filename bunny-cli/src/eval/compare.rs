@@ -61,7 +61,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         )?;
         if let Some(page) = &args.page {
             let (a, b) = (args.a.to_string_lossy(), args.b.to_string_lossy());
-            let text = comparison.page(&suite, [&a, &b], args.limit)?;
+            let text = comparison.page(suite.questions(), suite.folder(), [&a, &b], args.limit)?;
             bunny_base::write_atomic(page, |file| file.write_all(text.as_bytes()))?;
         }
         told.push(comparison);
@@ -105,7 +105,8 @@ impl CompareArgs {
     }
 }
 
-fn print(comparison: &Comparison) {
+/// Prints a comparison for people.
+pub fn print(comparison: &Comparison) {
     println!(
         "{} by the rules of {}: {} questions, {} right with both, {} with A alone, {} with B alone, {} with neither; \
          McNemar p = {:.4}",

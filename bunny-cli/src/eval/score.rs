@@ -46,7 +46,7 @@ pub struct ScoreArgs {
 }
 
 /// What the model of a folder of results is called.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct LabelArgs {
     /// What tables call the model [default: the name of the folder of results]
     #[arg(long, value_name = "NAME", requires = "out")]
@@ -61,11 +61,11 @@ pub struct LabelArgs {
 
 impl LabelArgs {
     /// The label, if a name was given.
-    pub fn label(self) -> Option<Label> {
+    pub fn label(&self) -> Option<Label> {
         Some(Label {
-            name: self.name?,
-            vision_tower: self.tower,
-            language_model: self.language_model,
+            name: self.name.clone()?,
+            vision_tower: self.tower.clone(),
+            language_model: self.language_model.clone(),
         })
     }
 }
@@ -122,7 +122,8 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-fn print(report: &Report) {
+/// Prints a report for people.
+pub fn print(report: &Report) {
     let part = if report.partial {
         " (only the first questions: no result)"
     } else {
