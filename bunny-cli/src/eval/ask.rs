@@ -12,7 +12,7 @@ use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use super::answerer::{AskArgs, Local, Server};
-use super::run::{load, require_pictures, template};
+use super::run::{Loaded, require_pictures};
 use super::telling::Telling;
 use crate::Format;
 use crate::args::{BackendArgs, ModelArgs};
@@ -222,9 +222,9 @@ impl Work for Asking<'_> {
     type Output = ();
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
-        let (pipeline, more, model) = load::<B>(self.model, device, numbers)?;
-        let template = template(&pipeline)?;
-        let mut local = Local::new(&pipeline, model, self.own.ask.batch.get());
-        self.ask_all(&mut local, Some(template), more)
+        let loaded = Loaded::<B>::new(self.model, device, numbers)?;
+        let batch = self.own.ask.batch.get();
+        let mut local = Local::new(&loaded.pipeline, loaded.model, batch);
+        self.ask_all(&mut local, Some(loaded.template), loaded.options)
     }
 }

@@ -182,10 +182,9 @@ impl Work for Running {
     type Output = ();
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
-        let model = &self.args.model;
-        let (pipeline, more, model) = load::<B>(model, device, numbers)?;
-        let template = template(&pipeline)?;
-        let mut local = Local::new(&pipeline, model, self.args.ask.batch.get());
+        let loaded = Loaded::<B>::new(&self.args.model, device, numbers)?;
+        let pipeline = &loaded.pipeline;
+        let mut local = Local::new(pipeline, loaded.model, self.args.ask.batch.get());
         let mut prepare = |local: &mut Local<'_, B>, benchmark| {
             // The reference hands ScienceQA's pictures to the processor as they are.
             local.processor = match benchmark {
@@ -195,44 +194,54 @@ impl Work for Running {
                 _ => pipeline.image_processor.clone(),
             };
         };
-        self.ask_all(&mut local, &mut prepare, Some(template), more)
+        self.ask_all(
+            &mut local,
+            &mut prepare,
+            Some(loaded.template),
+            loaded.options,
+        )
     }
 }
 
-/// Loads a model: it, what answers hang on besides it and the question, and what rows call it.
-///
-/// # Errors
-/// When the model cannot be read.
-pub fn load<B: Backend>(
-    model: &ModelArgs,
-    device: B::Device,
-    numbers: Numbers,
-) -> Result<(Pipeline<B>, Vec<(String, String)>, Model)> {
-    let _shown = Spinner::new(format!("loading {}", model.model));
-    let open = model.open()?;
-    let precision = numbers.precision::<B>(&device, open.weights.stored_type())?;
-    let more = vec![
-        ("backend".to_owned(), numbers.backend().to_owned()),
-        (
-            "numbers".to_owned(),
-            format!("{:?}/{:?}", precision.weights, precision.compute),
-        ),
-    ];
-    let own = Model {
-        name: short_name(&model.model).to_owned(),
-        fingerprint: of_model(model)?,
-    };
-    Ok((Pipeline::from_open(open, precision, device)?, more, own))
+/// A model that is to be asked.
+#[derive(Debug)]
+pub struct Loaded<B: Backend> {
+    /// It, with its tokenizer and image processor.
+    pub pipeline: Pipeline<B>,
+    /// The form of its prompts.
+    pub template: Template,
+    /// What answers hang on besides it and the question, by name.
+    pub options: Vec<(String, String)>,
+    /// What rows call it.
+    pub model: Model,
 }
 
-/// The form of a model's prompts.
-///
-/// # Errors
-/// When it has none for questions.
-pub fn template<B: Backend>(pipeline: &Pipeline<B>) -> Result<Template> {
-    let name = pipeline.template.name();
-    name.parse()
-        .with_context(|| format!("the model's template is `{name}`, which asks no questions"))
+impl<B: Backend> Loaded<B> {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// When it cannot be read, or its template asks no questions.
+    pub fn new(model: &ModelArgs, device: B::Device, numbers: Numbers) -> Result<Self> {
+        let _shown = Spinner::new(format!("loading {}", model.model));
+        let open = model.open()?;
+        let template = open.config.family.template().name();
+        let precision = numbers.precision::<B>(&device, open.weights.stored_type())?;
+        let (weights, compute) = (precision.weights, precision.compute);
+        Ok(Self {
+            template: template.parse().with_context(|| {
+                format!("the model's template is `{template}`, which asks no questions")
+            })?,
+            options: vec![
+                ("backend".to_owned(), numbers.backend().to_owned()),
+                ("numbers".to_owned(), format!("{weights:?}/{compute:?}")),
+            ],
+            model: Model {
+                name: short_name(&model.model).to_owned(),
+                fingerprint: of_model(model)?,
+            },
+            pipeline: Pipeline::from_open(open, precision, device)?,
+        })
+    }
 }
 
 /// Names the first picture that is not there.

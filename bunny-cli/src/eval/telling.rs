@@ -19,7 +19,8 @@ pub struct Telling<'a> {
     /// The share of right answers so far, which is computed now and then.
     right: &'a dyn Fn() -> Option<f64>,
     share: Option<f64>,
-    share_of: Option<Instant>,
+    /// When it is to be computed again.
+    share_due: Option<Instant>,
     last: Option<Progress>,
 }
 
@@ -37,8 +38,9 @@ enum Form {
     Json,
 }
 
-/// How long a share of right answers is good for.
+/// How long a share of right answers is good for, at least; and how many times as long as it took.
 const FRESH: Duration = Duration::from_secs(5);
+const FRESH_TIMES: u32 = 50;
 
 impl<'a> Telling<'a> {
     /// Tells of what is called `what`; `right` gives the share of right answers so far.
@@ -58,7 +60,7 @@ impl<'a> Telling<'a> {
             form,
             right,
             share: None,
-            share_of: None,
+            share_due: None,
             last: None,
         }
     }
@@ -92,9 +94,10 @@ impl<'a> Telling<'a> {
 
     fn tell(&mut self, progress: Progress) {
         self.told = Some(Instant::now());
-        if self.share_of.is_none_or(|of| of.elapsed() >= FRESH) || progress.done == progress.total {
+        let now = Instant::now();
+        if self.share_due.is_none_or(|due| now >= due) || progress.done == progress.total {
             self.share = (self.right)();
-            self.share_of = Some(Instant::now());
+            self.share_due = Some(Instant::now() + FRESH.max(now.elapsed() * FRESH_TIMES));
         }
         let (_, rate) = self.rate();
         let left = (progress.total - progress.done) as f64 / rate.max(1e-9);

@@ -54,17 +54,57 @@ fn configuration(folder: &Path, told: &mut Vec<u8>) -> Result<()> {
 }
 
 fn tensors(path: &Path, told: &mut Vec<u8>) -> Result<()> {
-    let files = if path.is_dir() {
-        TensorFiles::open_folder(path)?
+    let mut files = Vec::new();
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).with_context(|| path.display().to_string())? {
+            let path = entry?.path();
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            if matches!(ending, Some("safetensors" | "bin" | "pt" | "pth")) {
+                files.push(path);
+            }
+        }
+        files.sort();
     } else {
-        TensorFiles::open_file(path)?
-    };
-    let mut names: Vec<&str> = files.names().collect();
-    names.sort_unstable();
-    for tensor in names.into_iter().filter_map(|name| files.get(name)) {
-        let shape = format!("{} {} {:?}", tensor.name, tensor.dtype.name(), tensor.shape);
-        told.extend_from_slice(shape.as_bytes());
-        told.extend_from_slice(&tensor.bytes[..tensor.bytes.len().min(LOOKED_AT)]);
+        files.push(path.to_owned());
+    }
+    for file in files {
+        // What is no file of tensors, such as a trainer's arguments, is no weight either.
+        let Ok(tensors) = TensorFiles::open_file(&file) else {
+            continue;
+        };
+        let mut names: Vec<&str> = tensors.names().collect();
+        names.sort_unstable();
+        for tensor in names.into_iter().filter_map(|name| tensors.get(name)) {
+            let shape = format!("{} {} {:?}", tensor.name, tensor.dtype.name(), tensor.shape);
+            told.extend_from_slice(shape.as_bytes());
+            told.extend_from_slice(&tensor.bytes[..tensor.bytes.len().min(LOOKED_AT)]);
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_weights_and_other_configurations_are_told_apart() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models");
+        let of = |folder: &Path| of_model(&ModelArgs::named(folder.to_str().unwrap())).unwrap();
+        let (siglip, eva) = (fixture.join("phi-siglip"), fixture.join("stablelm-eva"));
+        assert_eq!(of(&siglip), of(&siglip));
+        assert_ne!(of(&siglip), of(&eva));
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(&siglip).unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().is_file() {
+                std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+            }
+        }
+        assert_eq!(of(copy.path()), of(&siglip));
+        let config = copy.path().join("config.json");
+        let changed = std::fs::read_to_string(&config).unwrap() + " ";
+        std::fs::write(&config, changed).unwrap();
+        assert_ne!(of(copy.path()), of(&siglip));
+    }
 }
