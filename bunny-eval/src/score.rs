@@ -179,20 +179,28 @@ impl Suite {
         Ok((count > 0).then(|| sum / f64::from(count)))
     }
 
+    /// Whether a convention scores this benchmark.
+    ///
+    /// # Errors
+    /// [`EvalError::NoScorer`] when it does not.
+    pub fn require_scorer(&self, convention: Convention) -> Result<()> {
+        match (self.benchmark, convention) {
+            (benchmark @ Benchmark::Vqav2, Convention::VlmEvalKit) => Err(EvalError::NoScorer {
+                benchmark,
+                convention,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn judged(&self, given: &Given<'_>) -> Result<Scored> {
-        let convention = given.convention;
+        self.require_scorer(given.convention)?;
         Ok(match &self.gold {
             Gold::Mme(gold) => mme::score(given, gold)?,
             Gold::Pope(is_no) => pope::score(given, is_no),
             Gold::Mmmu(rows, gold) => mmmu::score(given, rows, gold.as_deref()),
             Gold::Mmbench(table) => mmbench::score(given, table),
             Gold::SeedBench(gold) => seed_bench::score(given, gold),
-            Gold::Vqav2(_) if convention == Convention::VlmEvalKit => {
-                return Err(EvalError::NoScorer {
-                    benchmark: self.benchmark,
-                    convention,
-                });
-            }
             Gold::Vqav2(gold) => vqav2::score(given, gold.as_deref()),
             Gold::Gqa(gold) => gqa::score(given, gold),
             Gold::ScienceQa(gold) => scienceqa::score(given, gold),

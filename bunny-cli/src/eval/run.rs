@@ -92,6 +92,7 @@ impl Running {
         let mut suites = Vec::new();
         for benchmark in &args.benchmarks {
             let mut suite = Suite::read(*benchmark, folder(*benchmark, &args.data)?)?;
+            suite.require_scorer(args.convention)?;
             if let Some(limit) = args.limit {
                 suite.limit(limit);
             }
@@ -299,7 +300,6 @@ impl RunArgs {
 
     fn scored(&self, suite: &Suite, path: &Path) -> Result<Value> {
         let answers = suite.answers(path)?;
-        // A harness may have no scorer of a benchmark: the answers are kept all the same.
         let report = suite.score(&answers, self.convention)?;
         let mut written: Vec<Arc<Path>> = vec![write_report(&self.out, &report)?.into()];
         if let Some(label) = self.label.label() {

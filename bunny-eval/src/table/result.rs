@@ -271,14 +271,20 @@ fn scored(folder: &Path, column: &Column, convention: Convention) -> Result<Opti
     }))
 }
 
-/// Of a score's intervals the one that takes most into account.
+/// Of a score's intervals the bootstrapped one, or else the wider: where all is wrong, or all right,
+/// clusters do not differ, and tell nothing.
 fn widest(methods: &Value) -> Option<Interval> {
-    let method = ["bootstrap", "clustered", "wilson"]
-        .into_iter()
-        .find_map(|name| methods.get(name))?;
-    Some(Interval {
-        low: method.get("low")?.as_f64()?,
-        high: method.get("high")?.as_f64()?,
+    let of = |name: &str| {
+        let method = methods.get(name)?;
+        Some(Interval {
+            low: method.get("low")?.as_f64()?,
+            high: method.get("high")?.as_f64()?,
+        })
+    };
+    of("bootstrap").or_else(|| {
+        let width = |interval: &Interval| interval.high - interval.low;
+        let both = of("clustered").into_iter().chain(of("wilson"));
+        both.max_by(|one, other| width(one).total_cmp(&width(other)))
     })
 }
 

@@ -15,6 +15,14 @@ use bunny_eval::run::{Answerer, Asked, Model, Options, Reply};
 use bunny_eval::{EvalError, Failure};
 use burn::tensor::backend::Backend;
 
+/// What is kept of a question that has more positions than the model: one such is no reason to answer
+/// no other.
+const TOO_LONG: Reply = Reply {
+    text: String::new(),
+    tokens: 0,
+    is_cut: true,
+};
+
 /// A model on a device here.
 #[derive(Debug)]
 pub struct Local<'a, B: Backend> {
@@ -47,14 +55,29 @@ impl<'a, B: Backend> Local<'a, B> {
         }
     }
 
-    fn admit(&mut self, asked: &Asked, options: &GenerationOptions) -> Result<SequenceId, Failure> {
+    /// Hands a question to the engine; `None` where the model has no positions for it.
+    fn admit(
+        &mut self,
+        asked: &Asked,
+        options: &GenerationOptions,
+    ) -> Result<Option<SequenceId>, Failure> {
         let mut pictures = Vec::with_capacity(asked.pictures.len());
         for picture in &asked.pictures {
             pictures.push(self.picture(picture)?);
         }
         let tokens = self.pipeline.tokenizer.encode_prompt(&asked.prompt)?;
         let sequence = self.pipeline.sequence(&tokens, options);
-        Ok(self.engine.admit(Prompt { tokens, pictures }, sequence)?)
+        match self.engine.admit(Prompt { tokens, pictures }, sequence) {
+            Ok(id) => Ok(Some(id)),
+            Err(error @ bunny_core::Error::TooLong { .. }) => {
+                tracing::warn!(
+                    "question_id {}: {error}: it is answered with nothing",
+                    asked.id
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn picture(&mut self, bytes: &Arc<[u8]>) -> Result<Picture<B>, Failure> {
@@ -88,10 +111,19 @@ impl<'a, B: Backend> Local<'a, B> {
                 let id = self
                     .admit(&asked, &options)
                     .map_err(|error| of_question(&asked, error))?;
-                under_way.insert(id, asked);
+                match id {
+                    Some(id) => {
+                        under_way.insert(id, asked);
+                    }
+                    None => done(asked.place, TOO_LONG)?,
+                }
             }
             if under_way.is_empty() {
-                return Ok(());
+                match waiting.len() {
+                    0 => return Ok(()),
+                    // None of those had room.
+                    _ => continue,
+                }
             }
             for (id, update) in self.engine.step() {
                 match update {
@@ -279,15 +311,28 @@ mod tests {
             .to_string();
         assert!(error.starts_with("question_id 3: "), "{error}");
         assert!(local.engine.is_idle());
-        let mut long = asked();
-        long[5].prompt = "word ".repeat(5000);
-        long[5].pictures.clear();
-        let error = local
-            .answer(long, &options, &mut |_, _| Ok(()))
-            .unwrap_err()
-            .to_string();
-        assert!(error.starts_with("question_id 5: "), "{error}");
         assert_eq!(answers(&mut local, asked()).len(), 14);
+    }
+
+    #[test]
+    fn a_question_too_long_for_the_model_is_answered_with_nothing() {
+        let pipeline = pipeline();
+        let expected = answers(&mut Local::new(&pipeline, model(), 2), asked());
+        let mut long = asked();
+        for place in [5, 6, 12, 13] {
+            long[place].prompt = "word ".repeat(5000);
+            long[place].pictures.clear();
+        }
+        let found = answers(&mut Local::new(&pipeline, model(), 1), long);
+        for (place, reply) in found.iter().enumerate() {
+            let is_long = [5, 6, 12, 13].contains(&place);
+            let expected = if is_long {
+                TOO_LONG
+            } else {
+                expected[place].clone()
+            };
+            assert_eq!(*reply, expected, "{place}");
+        }
     }
 
     #[test]
