@@ -45,6 +45,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Chat(chat::ChatArgs),
+    Ask(eval::ask::AskFileArgs),
     Score(score::ScoreArgs),
     #[command(subcommand)]
     Model(model::ModelVerb),
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         .init();
     let done = match verb {
         Verb::Chat(args) => chat::run(args),
+        Verb::Ask(args) => eval::ask::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Model(verb) => model::run(verb),
         Verb::Data(verb) => data::run(verb),
