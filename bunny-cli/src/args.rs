@@ -4,6 +4,6 @@ mod backend;
 mod generation;
 mod model;
 
-pub use backend::{BackendArgs, BackendName, DtypeName};
+pub use backend::{ActivationsName, BackendArgs, BackendName, DtypeName};
 pub use generation::GenerationArgs;
 pub use model::ModelArgs;

@@ -1,10 +1,13 @@
 //! The one place where a backend is picked.
 
 use anyhow::{Result, bail};
-use bunny_core::nn::{Precision, WeightFormat};
+use bunny_core::{
+    nn::{Activations, Packing, Precision, WeightFormat},
+    ops::packs,
+};
 use burn::tensor::backend::{Backend, Device};
 
-use crate::args::{BackendArgs, BackendName, DtypeName};
+use crate::args::{ActivationsName, BackendArgs, BackendName, DtypeName};
 
 /// Work that runs on whichever backend was asked for.
 pub trait Work {
@@ -20,13 +23,15 @@ pub trait Work {
 pub struct Numbers {
     backend: BackendName,
     wanted: DtypeName,
+    packing: Option<Packing>,
+    activations: Activations,
 }
 
 impl Numbers {
     /// The number types for weights that are stored in format `stored`.
     ///
     /// # Errors
-    /// When the backend has no such type.
+    /// When the backend has no such type, or no integers where they are wanted.
     pub fn precision<B: Backend>(
         self,
         device: &B::Device,
@@ -46,7 +51,17 @@ impl Numbers {
                 precision.weights
             );
         }
-        Ok(precision)
+        if self.packing.is_some() && !packs::<B>() {
+            bail!(
+                "backend `{}` holds no weights in integers: take --backend cpu, or leave --weights out",
+                self.backend.name()
+            );
+        }
+        Ok(Precision {
+            packing: self.packing,
+            activations: self.activations,
+            ..precision
+        })
     }
 
     /// A device for each of `ranks`: CUDA devices in turn, beginning with `first`; elsewhere ranks
@@ -82,6 +97,12 @@ impl BackendArgs {
         let numbers = Numbers {
             backend: self.backend,
             wanted: self.dtype,
+            packing: self.weights,
+            activations: match self.activations {
+                ActivationsName::F32 => Activations::F32,
+                ActivationsName::Bf16 => Activations::Bf16,
+                ActivationsName::Int8 => Activations::Int8,
+            },
         };
         match self.backend {
             #[cfg(feature = "flex")]

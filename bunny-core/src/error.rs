@@ -83,6 +83,12 @@ pub enum Error {
     /// A prompt has neither words nor pictures.
     #[error("the prompt is empty: give it words or a picture")]
     EmptyPrompt,
+    /// A model whose weights are held in integers is to be written as floats.
+    #[error("a model in {packing} is not written: load it in floats")]
+    Packed {
+        /// In which integers.
+        packing: String,
+    },
     /// A token that the model has no row for.
     #[error("token id {id} is beyond the {rows} of the model's table")]
     NoSuchToken {

@@ -30,9 +30,9 @@ pub use nothing::{Blank, Nothing};
 pub use precision::{Precision, held_as, stored_as};
 pub use rope::{Positions, Rope};
 pub use spec::{ParameterKind, ParameterSpec, Part, Visited, count, visit_parameters};
-pub use weight::{Weight, WeightFormat};
+pub use weight::{PackedWeight, Weight, WeightFormat};
 
 pub use crate::ops::{
-    Activation, AttentionMask, KvBlocks, KvCache, KvPass, KvSequence, LayerCache, Mask, Operands,
-    Phase,
+    Activation, Activations, AttentionMask, Bits, KvBlocks, KvCache, KvPass, KvSequence,
+    LayerCache, Mask, Operands, Packing, Phase,
 };

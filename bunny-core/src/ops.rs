@@ -50,6 +50,7 @@ mod linear;
 mod norm;
 mod operands;
 mod orthogonal;
+mod packed_linear;
 mod phase;
 mod place;
 mod rope;
@@ -75,6 +76,9 @@ pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
 pub use operands::Operands;
 pub use orthogonal::{NewtonSchulz, orthogonal};
+pub use packed_linear::{
+    Activations, Bits, PackedTensors, Packing, packed_linear, packed_rows, packs,
+};
 pub use phase::Phase;
 pub use rope::{rotate, rotate_pairs};
 pub use rows::{pick_rows, token_rows};

@@ -174,6 +174,15 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A language model in integers is to learn itself.
+    #[error(
+        "weights in {packing} do not learn: let adapters learn beside them (lora_enable = true), or leave \
+         --weights out"
+    )]
+    Packed {
+        /// In which integers.
+        packing: String,
+    },
     /// Another run writes into a folder.
     #[error("{}: another run is at work in this folder", folder.display())]
     InUse {

@@ -52,6 +52,14 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// A tensor's numbers cannot be held in integers.
+    #[error("tensor `{tensor}` cannot be packed: {problem}")]
+    Unpackable {
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        problem: String,
+    },
     /// A folder has no weights under a known name.
     #[error(
         "{}: no weights here; looked for model.safetensors, pytorch_model.bin and their \

@@ -1,5 +1,6 @@
 //! Which backend, and with which numbers.
 
+use bunny_core::nn::Packing;
 use clap::ValueEnum;
 
 /// A backend by the name people give.
@@ -38,6 +39,24 @@ pub struct BackendArgs {
     /// f32 on wgpu
     #[arg(long, value_enum, default_value = "auto")]
     pub dtype: DtypeName,
+    /// Holds the language model in integers, on the processor: int8 or int4, with a group of numbers to
+    /// a scale where that is not 32: int4:128
+    #[arg(long, value_name = "FORMAT")]
+    pub weights: Option<Packing>,
+    /// How prompts are multiplied with integers
+    #[arg(long, value_enum, default_value = "int8")]
+    pub activations: ActivationsName,
+}
+
+/// How numbers are rounded that are multiplied with integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ActivationsName {
+    /// Not at all.
+    F32,
+    /// To 16 bits with f32's range.
+    Bf16,
+    /// To 8 bits, with a scale for every 256 numbers.
+    Int8,
 }
 
 impl BackendName {

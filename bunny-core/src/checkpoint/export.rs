@@ -78,7 +78,7 @@ impl<B: Backend> Bunny<B> {
     /// Gives the files written.
     ///
     /// # Errors
-    /// When `dtype` is no float, or a file cannot be written; files that were there before are then
+    /// When the model is packed, `dtype` is no float, or a file cannot be written; files that were there before are then
     /// whole.
     pub fn save(
         &self,
@@ -89,6 +89,10 @@ impl<B: Backend> Bunny<B> {
         image_processor: &ImageProcessor,
     ) -> Result<Vec<PathBuf>, Error> {
         float_to_write(folder.as_ref(), dtype)?;
+        if let Some(packing) = self.precision().packing {
+            let packing = packing.to_string();
+            return Err(Error::Packed { packing });
+        }
         let parameters = self.named_parameters();
         let plan: Vec<_> = parameters
             .iter()

@@ -3,7 +3,7 @@
 
 use burn::{
     module::Module,
-    tensor::{Tensor, backend::Backend},
+    tensor::{DType, Tensor, backend::Backend},
 };
 
 use crate::{
@@ -94,8 +94,10 @@ impl<B: Backend> Bunny<B> {
     pub fn new_cache(&self, device: &B::Device) -> KvCache<B> {
         let Precision {
             weights,
+            packing,
             compute,
             table_limit,
+            ..
         } = self.precision;
         let DecoderConfig {
             num_hidden_layers: layers,
@@ -104,6 +106,12 @@ impl<B: Backend> Bunny<B> {
             ..
         } = self.config.decoder;
         let weights = weights.dtype();
+        // Beside integers the cache would be read longest.
+        let weights = if packing.is_some() {
+            DType::F16
+        } else {
+            weights
+        };
         let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
         let dtype = if narrows { weights } else { compute };
         let mut blocks = ops::kv_blocks::<B>();

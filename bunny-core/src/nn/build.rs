@@ -21,7 +21,7 @@ use bunny_base::random::mix;
 use bunny_weights::{CheckpointError, StoredTensor, convert};
 
 use super::{
-    NameTable, Operands, Precision, Weight,
+    NameTable, Operands, PackedWeight, Precision, Weight, WeightFormat,
     nothing::{Blank, Nothing},
     precision::stored_as,
     spec::{ParameterKind, ParameterSpec, Part},
@@ -242,7 +242,9 @@ impl<'a, B: Backend> Builder<'a, B> {
         shape: [usize; D],
         initial: Initial,
     ) -> Weight<B, D> {
-        Weight::Float(self.whole(name, shape, ParameterKind::Product, initial))
+        let spec = self.spec(name, &shape, ParameterKind::Product);
+        let found = self.find(&spec);
+        self.weight_of(&found, 0..shape[0], &spec, shape, initial)
     }
 
     /// As [`Builder::weight`] for a table with one row per token, in blocks of rows that the
@@ -252,7 +254,9 @@ impl<'a, B: Backend> Builder<'a, B> {
         let [rows, columns] = shape;
         let spec = self.spec(name, &shape, ParameterKind::Table);
         let precision = self.shared.precision;
-        let block = precision.table_limit / precision.weights.bytes(1, columns);
+        let format = precision.packing_of(&spec);
+        let format = format.map_or(precision.weights, WeightFormat::Packed);
+        let block = precision.table_limit / format.bytes(1, columns);
         let block = block.clamp(1, rows);
         let found = self.find(&spec);
         (0..rows)
@@ -260,10 +264,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             .map(|first| {
                 let range = first..rows.min(first + block);
                 let shape = [range.len(), columns];
-                let data = found
-                    .as_ref()
-                    .and_then(|found| self.materialise(found, range, &spec, initial));
-                Weight::Float(self.parameter(data, shape, precision.of(spec.kind)))
+                self.weight_of(&found, range, &spec, shape, initial)
             })
             .collect()
     }
@@ -333,6 +334,38 @@ impl<'a, B: Backend> Builder<'a, B> {
             part: self.part,
             layer: self.layer,
         }
+    }
+
+    /// Some rows of a weight, in the format that is wanted of it.
+    fn weight_of<const D: usize>(
+        &self,
+        found: &Option<Found>,
+        rows: Range<usize>,
+        spec: &ParameterSpec,
+        shape: [usize; D],
+        initial: Initial,
+    ) -> Weight<B, D> {
+        let dtype = self.shared.precision.of(spec.kind);
+        let data = found
+            .as_ref()
+            .and_then(|found| self.materialise(found, rows, spec, initial));
+        if let (Some(numbers), Some(packing), [out, inner]) =
+            (&data, self.shared.precision.packing_of(spec), &shape[..])
+        {
+            let (sides, device) = ([*out, *inner], self.device());
+            let activations = self.shared.precision.activations;
+            match PackedWeight::rounded(numbers, dtype, sides, packing, activations, device) {
+                Ok(packed) => return Weight::Packed(packed),
+                Err(fault) => {
+                    let fault = CheckpointError::Unpackable {
+                        tensor: spec.published.clone(),
+                        problem: fault.to_string(),
+                    };
+                    self.shared.faults.borrow_mut().unreadable.push(fault);
+                }
+            }
+        }
+        Weight::Float(self.parameter(data, shape, dtype))
     }
 
     fn whole<const D: usize>(

@@ -5,8 +5,8 @@ use std::fmt;
 use bunny_weights::StoredDtype;
 use burn::tensor::{DType, backend::Backend};
 
-use super::{ParameterKind, WeightFormat};
-use crate::ops::Hardware;
+use super::{ParameterKind, ParameterSpec, Part, WeightFormat};
+use crate::ops::{Activations, Bits, Hardware, Packing};
 
 /// The number types of a model's weights and of its activations.
 ///
@@ -15,6 +15,11 @@ use crate::ops::Hardware;
 pub struct Precision {
     /// The format in which the weights of products and embeddings are held.
     pub weights: WeightFormat,
+    /// In which integers the language model's products and tables are held instead, if in any: tables,
+    /// the head among them, in eight bits. Such weights do not learn.
+    pub packing: Option<Packing>,
+    /// How products of many rows with integers round what is multiplied.
+    pub activations: Activations,
     /// The type of the activations between them.
     pub compute: DType,
     /// The largest block of a token table, in bytes: tables are split into blocks of rows that
@@ -26,6 +31,8 @@ impl Precision {
     /// f32 throughout: the type of every agreement with the reference.
     pub const F32: Self = Self {
         weights: WeightFormat::F32,
+        packing: None,
+        activations: Activations::Int8,
         compute: DType::F32,
         table_limit: usize::MAX,
     };
@@ -91,6 +98,25 @@ impl Precision {
         }
     }
 
+    /// The same with the language model in integers.
+    pub const fn packed(self, packing: Option<Packing>) -> Self {
+        Self { packing, ..self }
+    }
+
+    /// In which integers a weight is held, if it is packed.
+    pub(crate) fn packing_of(self, spec: &ParameterSpec) -> Option<Packing> {
+        let packing = self.packing.filter(|_| spec.part == Part::LanguageModel)?;
+        match spec.kind {
+            ParameterKind::Product => Some(packing),
+            // What is said hangs on these more than on anything else.
+            ParameterKind::Table => Some(Packing {
+                bits: Bits::Eight,
+                ..packing
+            }),
+            _ => None,
+        }
+    }
+
     /// The same with token tables split into blocks of at most `bytes`.
     pub const fn with_table_limit(self, bytes: usize) -> Self {
         Self {
@@ -100,9 +126,13 @@ impl Precision {
     }
 }
 
-/// `f32`, or `bf16 weights, f32 activations` where they differ.
+/// `f32`, or `bf16 weights, f32 activations` where they differ; `int4:32 language model` before it where
+/// it is packed.
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(packing) = self.packing {
+            write!(f, "{packing} language model, ")?;
+        }
         let (weights, compute) = (self.weights.name(), self.compute.name());
         match weights == compute {
             true => f.write_str(weights),

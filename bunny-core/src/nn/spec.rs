@@ -8,7 +8,7 @@ use std::ops::Range;
 use bunny_weights::adapter::LoraMatrix;
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
-    tensor::{Tensor, backend::Backend},
+    tensor::{Int, Tensor, backend::Backend},
 };
 
 /// What a parameter does.
@@ -130,7 +130,7 @@ impl<B: Backend> std::fmt::Debug for Visited<'_, B> {
     }
 }
 
-/// Meets every parameter of a module, in the module's order, with what `specs`, its description,
+/// Meets every parameter of a module that is held in floats, in the module's order, with what `specs`, its description,
 /// says of it. An adapter's matrices come behind the product that they stand beside.
 ///
 /// # Panics
@@ -205,6 +205,15 @@ impl<B: Backend, F: FnMut(Visited<'_, B>)> ModuleVisitor<B> for Walk<'_, F> {
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
         self.path.pop();
+    }
+
+    /// Whole numbers are a packed weight's: codes, and their scales behind them.
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<B, D, Int>>) {
+        if self.path.last().is_some_and(|(field, _)| field == "codes") {
+            let spec = self.specs.get(self.met);
+            let spec = spec.expect("the module has more parameters than are described");
+            self.next(&[param.val().dims()[0], spec.shape[1]]);
+        }
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {

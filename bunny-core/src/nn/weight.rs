@@ -3,6 +3,8 @@
 //! What a format is stands here, and in the kernels that read it: a layer has a [`Weight`] and asks
 //! it for products and rows, never for the type of its numbers.
 
+mod packed;
+
 use std::{fmt, ops::Range};
 
 use burn::{
@@ -10,7 +12,9 @@ use burn::{
     tensor::{DType, Tensor, backend::Backend},
 };
 
-use crate::ops::{self, Adapter, Operands, Phase};
+use crate::ops::{self, Adapter, Bits, Operands, Packing, Phase};
+
+pub use packed::PackedWeight;
 
 /// The format in which the numbers of a weight are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +26,8 @@ pub enum WeightFormat {
     F16,
     /// The upper half of single precision.
     Bf16,
+    /// Integers, a scale for each group of them.
+    Packed(Packing),
 }
 
 impl WeightFormat {
@@ -41,6 +47,7 @@ impl WeightFormat {
             Self::F32 => DType::F32,
             Self::F16 => DType::F16,
             Self::Bf16 => DType::BF16,
+            Self::Packed(_) => DType::F32,
         }
     }
 
@@ -50,6 +57,7 @@ impl WeightFormat {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Packed(packing) => packing.bits.name(),
         }
     }
 
@@ -57,13 +65,22 @@ impl WeightFormat {
     pub const fn operands(self) -> Operands {
         match self {
             Self::Bf16 => Operands::Bf16,
-            Self::F32 | Self::F16 => Operands::F32,
+            Self::F32 | Self::F16 | Self::Packed(_) => Operands::F32,
         }
     }
 
     /// Bytes that a weight of `rows` rows of `columns` numbers takes.
     pub const fn bytes(self, rows: usize, columns: usize) -> usize {
-        rows * columns * self.dtype().size()
+        match self {
+            Self::Packed(Packing { bits, group }) => {
+                let codes = match bits {
+                    Bits::Eight => columns,
+                    Bits::Four => 4 * columns.div_ceil(8),
+                };
+                rows * (codes + 2 * columns.div_ceil(group))
+            }
+            _ => rows * columns * self.dtype().size(),
+        }
     }
 }
 
@@ -82,6 +99,8 @@ impl fmt::Display for WeightFormat {
 pub enum Weight<B: Backend, const D: usize = 2> {
     /// Floats. They are what can learn.
     Float(Param<Tensor<B, D>>),
+    /// Integers with scales, of two dimensions.
+    Packed(PackedWeight<B>),
 }
 
 impl<B: Backend, const D: usize> Weight<B, D> {
@@ -89,6 +108,7 @@ impl<B: Backend, const D: usize> Weight<B, D> {
     pub fn dims(&self) -> [usize; D] {
         match self {
             Self::Float(weight) => weight.lazy_shape().dims(),
+            Self::Packed(weight) => std::array::from_fn(|side| weight.dims()[side]),
         }
     }
 
@@ -109,6 +129,7 @@ impl<B: Backend, const D: usize> Weight<B, D> {
                 let format = WeightFormat::of_floats(weight.val().dtype());
                 format.expect("weights are floats of 16 or 32 bits")
             }
+            Self::Packed(weight) => WeightFormat::Packed(weight.packing()),
         }
     }
 
@@ -121,11 +142,18 @@ impl<B: Backend, const D: usize> Weight<B, D> {
     pub fn floats(&self) -> Tensor<B, D> {
         match self {
             Self::Float(weight) => weight.val(),
+            Self::Packed(weight) => {
+                let rows: Vec<usize> = (0..weight.dims()[0]).collect();
+                weight.rows(&rows).reshape(self.dims())
+            }
         }
     }
 
     /// The same parameter with other numbers, `with` being given those that it has in f32. They are
     /// held in the type that those are.
+    ///
+    /// # Panics
+    /// When it is packed: such weights do not learn.
     pub fn map_floats(self, with: impl FnOnce(Tensor<B, D>) -> Tensor<B, D>) -> Self {
         match self {
             Self::Float(weight) => {
@@ -134,6 +162,7 @@ impl<B: Backend, const D: usize> Weight<B, D> {
                 let new = with(old.cast(DType::F32)).cast(dtype);
                 Self::Float(Param::initialized(weight.id, new))
             }
+            Self::Packed(_) => panic!("a packed weight does not learn"),
         }
     }
 
@@ -149,6 +178,7 @@ impl<B: Backend, const D: usize> Weight<B, D> {
     ) -> Tensor<B, N> {
         over_rows(input, |rows| match self {
             Self::Float(weight) => ops::linear(phase, rows, matrix(weight), bias),
+            Self::Packed(weight) => weight.linear(phase, None, rows, bias),
         })
     }
 
@@ -168,6 +198,7 @@ impl<B: Backend, const D: usize> Weight<B, D> {
                 let part = matrix(weight).narrow(0, range.start, range.len());
                 ops::linear(phase, rows, part, bias)
             }
+            Self::Packed(weight) => weight.linear(phase, Some(range), rows, bias),
         })
     }
 
@@ -184,6 +215,10 @@ impl<B: Backend, const D: usize> Weight<B, D> {
     ) -> Tensor<B, N> {
         over_rows(input, |rows| match self {
             Self::Float(weight) => ops::adapted_linear(phase, rows, matrix(weight), bias, adapter),
+            Self::Packed(weight) => {
+                let output = weight.linear(phase, None, rows.clone(), bias);
+                output + adapter.apply(phase, rows)
+            }
         })
     }
 
@@ -194,6 +229,10 @@ impl<B: Backend, const D: usize> Weight<B, D> {
     pub fn token_rows(&self, ids: &[i32]) -> Tensor<B, 2> {
         match self {
             Self::Float(weight) => ops::token_rows(matrix(weight), ids),
+            Self::Packed(weight) => {
+                let rows: Vec<usize> = ids.iter().map(|id| *id as usize).collect();
+                weight.rows(&rows)
+            }
         }
     }
 
@@ -201,6 +240,7 @@ impl<B: Backend, const D: usize> Weight<B, D> {
     pub fn device(&self) -> B::Device {
         match self {
             Self::Float(weight) => weight.lazy_device(),
+            Self::Packed(weight) => weight.device(),
         }
     }
 }
@@ -292,6 +332,7 @@ mod tests {
         let weight = kernel(DType::BF16);
         let id = |weight: &Weight<Flex, 4>| match weight {
             Weight::Float(param) => param.id,
+            Weight::Packed(_) => panic!("it was not packed"),
         };
         let before = id(&weight);
         let doubled = weight.map_floats(|floats| {

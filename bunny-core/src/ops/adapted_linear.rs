@@ -55,14 +55,24 @@ fn composed<B: Backend>(
     bias: Option<Tensor<B, 1>>,
     adapter: Adapter<B>,
 ) -> Tensor<B, 2> {
-    let dtype = input.dtype();
     let output = linear(phase, input.clone(), weight, bias);
-    let input = match adapter.dropout {
-        Some((probability, key)) => dropout(input, probability, key),
-        None => input,
-    };
-    let low = linear(phase, input, adapter.lora_a.cast(dtype), None); // [rows, rank]
-    // Scaled where there is least of it.
-    let low = low.mul_scalar(adapter.scale);
-    output + linear(phase, low, adapter.lora_b.cast(dtype), None)
+    output + adapter.apply(phase, input)
+}
+
+impl<B: Backend> Adapter<B> {
+    /// `s (dropout(x) Aᵀ) Bᵀ`, as two [`linear`] products.
+    ///
+    /// # Shapes
+    /// `[rows, in]` → `[rows, out]`
+    pub fn apply(self, phase: Phase, input: Tensor<B, 2>) -> Tensor<B, 2> {
+        let dtype = input.dtype();
+        let input = match self.dropout {
+            Some((probability, key)) => dropout(input, probability, key),
+            None => input,
+        };
+        let low = linear(phase, input, self.lora_a.cast(dtype), None); // [rows, rank]
+        // Scaled where there is least of it.
+        let low = low.mul_scalar(self.scale);
+        linear(phase, low, self.lora_b.cast(dtype), None)
+    }
 }

@@ -8,7 +8,7 @@ use std::any::{Any, TypeId};
 
 #[cfg(any(feature = "flex", feature = "cuda", feature = "wgpu"))]
 use burn::backend::Autodiff;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "flex", feature = "cuda", feature = "wgpu"))]
 use burn::tensor::Int;
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 
@@ -220,7 +220,7 @@ pub fn view<B: Backend, P: 'static, const D: usize>(tensor: &Tensor<B, D>) -> P 
 ///
 /// # Panics
 /// When the tensors of `B` are no `P`.
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "flex", feature = "cuda", feature = "wgpu"))]
 pub fn lower_int<B: Backend, P: 'static, const D: usize>(tensor: Tensor<B, D, Int>) -> P {
     convert(tensor.into_primitive())
 }

@@ -114,6 +114,11 @@ impl Stage for BunnyStage {
     ) -> Result<Prepared<B, InstructionTask<'s, B>>, TrainError> {
         let recipe = &self.recipe;
         let parts = recipe.trainable_parts();
+        if let (Some(packing), true) = (precision.packing, parts.language) {
+            return Err(TrainError::Packed {
+                packing: packing.to_string(),
+            });
+        }
         let model = setup.load::<B>(recipe, precision, device)?;
         let (model, trainables) = unfreeze_parts(model, parts);
         let task = InstructionTask {

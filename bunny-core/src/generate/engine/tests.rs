@@ -15,7 +15,7 @@ use crate::{
     config::{ProjectorConfig, SiglipConfig, VisionConfig, presets::Preset},
     generate::{FinishReason, GenerationOptions, Picture, Prompt, Reuse, Sequence},
     input::{image::Pixels, tokenizer::Token},
-    nn::{Precision, WeightFormat},
+    nn::{Bits, Packing, Precision, WeightFormat},
 };
 
 thread_local! {
@@ -280,6 +280,14 @@ fn weights_of_16_bits_have_keys_and_values_of_16_bits() {
     in_company_scores_are_the_same_bits(Precision::weights_only(WeightFormat::F16), 7, 37);
     // Products of bf16 may round what they multiply, and with few rows they do not.
     in_company_scores_are_near::<Flex>(Precision::weights_only(WeightFormat::Bf16), 0.02);
+}
+
+#[test]
+fn weights_in_integers_answer_in_company_as_alone() {
+    for bits in [Bits::Eight, Bits::Four] {
+        let precision = Precision::F32.packed(Some(Packing::new(bits)));
+        in_company_scores_are_the_same_bits(precision, 7, 37);
+    }
 }
 
 /// Where sums hang on what stands beside them: scores, which are as large as 1 about, are near those on
