@@ -1,31 +1,15 @@
 //! `bunny-cli eval`: how well a model answers.
 
-mod check;
-mod compare;
-mod enter;
-mod list;
-mod merge;
 mod picture_world;
-mod prompts;
-mod score;
-mod table;
 
 use anyhow::Result;
 use clap::Subcommand;
 
 /// Examines how well a model answers.
 ///
-/// Example: bunny-cli eval score pope --data eval --answers answers.jsonl
+/// Example: bunny-cli eval picture-world --data world
 #[derive(Debug, Subcommand)]
 pub enum EvalVerb {
-    List(list::ListArgs),
-    Check(check::CheckArgs),
-    Prompts(prompts::PromptsArgs),
-    Merge(merge::MergeArgs),
-    Score(score::ScoreArgs),
-    Enter(enter::EnterArgs),
-    Table(table::TableArgs),
-    Compare(compare::CompareArgs),
     PictureWorld(picture_world::PictureWorldArgs),
 }
 
@@ -35,14 +19,6 @@ pub enum EvalVerb {
 /// Those of the verb.
 pub fn run(verb: EvalVerb) -> Result<()> {
     match verb {
-        EvalVerb::List(args) => list::run(args),
-        EvalVerb::Check(args) => check::run(args),
-        EvalVerb::Prompts(args) => prompts::run(args),
-        EvalVerb::Merge(args) => merge::run(args),
-        EvalVerb::Score(args) => score::run(args),
-        EvalVerb::Enter(args) => enter::run(args),
-        EvalVerb::Table(args) => table::run(args),
-        EvalVerb::Compare(args) => compare::run(args),
         EvalVerb::PictureWorld(args) => picture_world::run(args),
     }
 }

@@ -224,24 +224,6 @@ fn pictures_that_are_cut_off_are_errors() {
 }
 
 #[test]
-fn pngs_without_their_end_are_taken_where_pillow_takes_them() {
-    let needed: Value = serde_json::from_slice(&bytes("cut-pngs.json")).unwrap();
-    let needed = needed.as_object().unwrap();
-    for (name, needed) in needed {
-        let needed = needed.as_u64().unwrap() as usize;
-        let whole = bytes(&format!("files/{name}"));
-        let complete = decode(&whole, DecodeOptions::default()).unwrap();
-        for kept in 0..whole.len() {
-            match decode(&whole[..kept], DecodeOptions::default()) {
-                Ok(picture) => assert!(kept >= needed && picture == complete, "{name}: {kept}"),
-                Err(error) => assert!(kept < needed, "{name}: {kept} of {needed}: {error}"),
-            }
-        }
-    }
-    assert!(needed.len() >= 20, "{}", needed.len());
-}
-
-#[test]
 fn stray_bytes_between_the_segments_of_a_jpeg_are_passed_over() {
     for name in [
         "rgb-420.jpg",

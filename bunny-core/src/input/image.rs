@@ -8,7 +8,6 @@ mod decode;
 mod error;
 mod gif;
 mod jpeg;
-mod png;
 mod resize;
 mod tiff;
 

@@ -15,6 +15,12 @@ pub struct NameTable {
     pub unused: &'static [&'static str],
 }
 
+/// EVA-CLIP's files keep the biases of queries and values beside the projections, not in them.
+const TOWER_RENAMES: &[(&str, &str)] = &[
+    ("attn.q_proj.bias", "attn.q_bias"),
+    ("attn.v_proj.bias", "attn.v_bias"),
+];
+
 /// A published tensor whose rows are those of several tensors here, one below the other.
 ///
 /// ```text
@@ -44,7 +50,8 @@ impl NameTable {
             .fused
             .iter()
             .flat_map(|rows| rows.parts.iter().map(|part| (*part, rows.published)));
-        let all = self.renames.iter().copied().chain(fused);
+        let tower = TOWER_RENAMES.iter().copied();
+        let all = self.renames.iter().copied().chain(fused).chain(tower);
         for (here, published) in all {
             if let Some(at) = find_components(name, here) {
                 return format!("{}{published}{}", &name[..at], &name[at + here.len()..]);

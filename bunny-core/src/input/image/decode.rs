@@ -7,7 +7,7 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::{ImageError, gif, jpeg, png, tiff};
+use super::{ImageError, gif, jpeg, tiff};
 
 /// Sides that no camera has: JPEG and GIF cannot name longer ones.
 pub(super) const MAX_SIDE: u32 = 65_535;
@@ -90,8 +90,9 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageErr
         ImageFormat::Gif => gif::decode(bytes, options),
         ImageFormat::Tiff => tiff::decode(bytes, options),
         ImageFormat::Jpeg => jpeg::decode(bytes, options),
-        ImageFormat::Png => decode_common(&png::with_end(bytes), format, options),
-        ImageFormat::WebP | ImageFormat::Bmp => decode_common(bytes, format, options),
+        ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp => {
+            decode_common(bytes, format, options)
+        }
         _ => Err(ImageError::UnknownFormat),
     }
 }
