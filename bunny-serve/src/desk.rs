@@ -10,53 +10,50 @@ use std::{
 };
 
 use bunny_core::{
-    generate::{GenerationOptions, Sequence},
+    generate::Sequence,
     input::{
-        conversation::{Conversation, Message, Template},
+        conversation::{Conversation, Message, Segment, Template},
         image::{ImageProcessor, Pixels},
-        tokenizer::{Token, Tokenizer},
+        tokenizer::{Encoded, Token, Tokenizer},
     },
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::{
-    Limits,
+    ServerOptions,
     metrics::Metrics,
     picture::{data_url, prepare},
-    wire::{ApiError, ChatRequest, PromptText},
+    routes::now,
+    wire::{ApiError, ChatRequest, Generation, PromptText},
     worker::{Ask, Command, Told},
 };
 
 /// What all handlers share. It knows the model's words and pictures, and none of its numbers.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    pub name: String,
-    pub tokenizer: Arc<Tokenizer>,
+    pub model: Model,
+    pub options: ServerOptions,
     pub metrics: Arc<Metrics>,
-    pub limits: Limits,
-    pub context: usize,
-    /// Positions that a picture takes.
-    pub picture_tokens: usize,
-    template: Template,
-    image_processor: ImageProcessor,
-    /// The token that ends an answer.
-    end: Option<u32>,
+    /// In seconds since 1970.
+    pub started: u64,
     commands: mpsc::Sender<Command>,
-    numbers: AtomicU64,
-    /// Sequences that have been asked and have not ended.
+    requests: AtomicU64,
+    /// Sequences that were asked for and have not ended.
     open: AtomicUsize,
-    stopping: AtomicBool,
+    is_closing: AtomicBool,
 }
 
 /// What the desk must know of a model.
 #[derive(Debug)]
 pub(crate) struct Model {
-    pub name: String,
     pub tokenizer: Arc<Tokenizer>,
     pub image_processor: ImageProcessor,
     pub template: Template,
+    /// The token that ends an answer.
     pub end: Option<u32>,
+    /// Positions of a prompt and its answer.
     pub context: usize,
+    /// Positions that a picture takes.
     pub picture_tokens: usize,
 }
 
@@ -64,156 +61,220 @@ pub(crate) struct Model {
 #[derive(Debug, Clone)]
 pub(crate) struct Prepared {
     pub tokens: Vec<Token>,
-    pub pictures: Vec<Pixels>,
+    pub pictures: Vec<Arc<Pixels>>,
 }
 
-/// A sequence that is listened to; dropped, it is cancelled.
+/// A request's sequences, listened to; dropped, they are cancelled.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    number: u64,
+    request: u64,
+    sequences: usize,
     desk: Arc<Desk>,
-    from: UnboundedReceiver<Told>,
+    from: UnboundedReceiver<(usize, Told)>,
 }
 
 impl Desk {
     pub(crate) fn new(
         model: Model,
-        limits: Limits,
+        options: ServerOptions,
         commands: mpsc::Sender<Command>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Model { name, tokenizer, image_processor, template, end, context, picture_tokens } = model;
         Self {
-            name,
-            tokenizer,
+            model,
+            options,
             metrics,
-            limits,
-            context,
-            picture_tokens,
-            template,
-            image_processor,
-            end,
+            started: now(),
             commands,
-            numbers: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
             open: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
         }
     }
 
-    /// Whether a request's `model` is served here: by its name, or by none.
+    /// What clients are told that the model is called.
+    pub(crate) fn name(&self) -> &str {
+        self.options.names.first().map_or("", String::as_str)
+    }
+
+    /// Refuses a request for another model; one that names none is for this one.
     pub(crate) fn check_model(&self, model: Option<&str>) -> Result<(), ApiError> {
         match model {
-            Some(name) if name != self.name => Err(ApiError::unknown_model(name)),
+            Some(name) if !self.options.names.iter().any(|ours| ours == name) => {
+                Err(ApiError::unknown_model(self.name()))
+            }
             _ => Ok(()),
         }
     }
 
     /// The prompt of a chat. Decodes pictures: not for a thread that others wait for.
     pub(crate) fn prepare_chat(&self, request: &ChatRequest) -> Result<Prepared, ApiError> {
-        let mut conversation = Conversation::new(self.template);
+        const PARAM: &str = "messages";
+        let pictures: Vec<&String> = request
+            .turns
+            .iter()
+            .flat_map(|turn| &turn.pictures)
+            .collect();
+        let (count, most) = (pictures.len(), self.options.max_pictures);
+        if count > most {
+            let message =
+                format!("{count} pictures are more than the {most} that this server takes");
+            return Err(ApiError::invalid(PARAM, message));
+        }
+        let mut conversation = Conversation::new(self.model.template);
         if let Some(system) = &request.system {
             conversation = conversation.with_system(system);
         }
-        let count: usize = request.turns.iter().map(|turn| turn.pictures.len()).sum();
-        if count > self.limits.pictures {
-            return Err(ApiError::invalid(
-                "messages",
-                format!("{count} pictures are more than the {} that this server takes", self.limits.pictures),
-            ));
-        }
-        let mut pictures = Vec::with_capacity(count);
         for turn in &request.turns {
             let message = match turn.by_assistant {
                 true => Message::assistant(&turn.text),
                 false => Message::user(&turn.text),
             };
-            let message = turn.pictures.iter().fold(message, |message, _| message.with_picture());
-            for address in &turn.pictures {
-                let bytes = data_url(address, "messages")?;
-                let pixels = prepare(&bytes, &self.image_processor, self.limits.pixels, "messages")?;
-                pictures.push(pixels);
-            }
+            let message = turn
+                .pictures
+                .iter()
+                .fold(message, |message, _| message.with_picture());
             conversation
                 .push(message)
-                .map_err(|error| ApiError::invalid("messages", error.to_string()))?;
+                .map_err(|error| ApiError::invalid(PARAM, error.to_string()))?;
         }
-        let encoded = self.tokenizer.encode(&conversation.segments(true));
-        let tokens = encoded.map_err(|error| ApiError::of_model(&error.into()))?.tokens;
+        let tokens = self.tokens(&conversation.segments(true))?;
+        self.check_length(&tokens, &request.generation, PARAM)?;
+        let most = self.options.max_pixels;
+        let pictures = pictures.into_iter().map(|address| {
+            let pixels = prepare(&data_url(address)?, &self.model.image_processor, most);
+            pixels.map(Arc::new)
+        });
+        let pictures: Result<_, String> = pictures.collect();
+        let pictures = pictures.map_err(|message| ApiError::invalid(PARAM, message))?;
         Ok(Prepared { tokens, pictures })
     }
 
     /// The prompt of a text completion.
-    pub(crate) fn prepare_text(&self, prompt: &PromptText) -> Result<Prepared, ApiError> {
+    pub(crate) fn prepare_text(
+        &self,
+        prompt: &PromptText,
+        generation: &Generation,
+    ) -> Result<Prepared, ApiError> {
+        const PARAM: &str = "prompt";
         let tokens = match prompt {
-            PromptText::Words(text) => {
-                let tokens = self.tokenizer.encode_text(text);
-                tokens.map_err(|error| ApiError::of_model(&error.into()))?
-            }
+            PromptText::Words(text) => self.tokens(&[Segment::Prompt(text)])?,
             PromptText::Ids(ids) => {
-                let rows = self.tokenizer.vocab_size();
-                if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
-                    return Err(ApiError::invalid("prompt", format!("{id} is no token of this model")));
-                }
+                self.check_ids(ids.iter().copied(), PARAM)?;
                 ids.iter().map(|id| Token::Text(*id)).collect()
             }
         };
-        Ok(Prepared { tokens, pictures: Vec::new() })
+        if tokens.is_empty() {
+            return Err(ApiError::invalid(PARAM, "`prompt` has no token"));
+        }
+        self.check_length(&tokens, generation, PARAM)?;
+        Ok(Prepared {
+            tokens,
+            pictures: Vec::new(),
+        })
+    }
+
+    fn tokens(&self, segments: &[Segment<'_>]) -> Result<Vec<Token>, ApiError> {
+        let encoded = self.model.tokenizer.encode(segments);
+        let Encoded { tokens, .. } = encoded.map_err(|error| ApiError::internal(&error))?;
+        Ok(tokens)
+    }
+
+    /// Refuses ids that are no token's.
+    fn check_ids(&self, ids: impl IntoIterator<Item = u32>, param: &str) -> Result<(), ApiError> {
+        let rows = self.model.tokenizer.vocab_size();
+        match ids.into_iter().find(|id| *id as usize >= rows) {
+            Some(id) => {
+                let message = format!("{id} is no token of this model, which has {rows}");
+                Err(ApiError::invalid(param, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a prompt that leaves no room for what is asked for.
+    fn check_length(
+        &self,
+        tokens: &[Token],
+        generation: &Generation,
+        param: &str,
+    ) -> Result<(), ApiError> {
+        let (positions, _) = self.positions(tokens);
+        let least = generation.options.max_new_tokens.min(1);
+        let context = self.model.context;
+        match positions + least > context {
+            true => Err(ApiError::too_long(param, positions, context)),
+            false => Ok(()),
+        }
     }
 
     /// Positions of a prompt, its pictures' included, and those of its pictures.
-    pub(crate) fn positions(&self, prompt: &Prepared) -> (usize, usize) {
-        let pictures = prompt.tokens.iter().filter(|token| matches!(token, Token::Picture(_))).count();
-        let of_pictures = pictures * self.picture_tokens;
-        (prompt.tokens.len() - pictures + of_pictures, of_pictures)
+    pub(crate) fn positions(&self, tokens: &[Token]) -> (usize, usize) {
+        let is_picture = |token: &&Token| matches!(token, Token::Picture(_));
+        let pictures = tokens.iter().filter(is_picture).count();
+        let of_pictures = pictures * self.model.picture_tokens;
+        (tokens.len() - pictures + of_pictures, of_pictures)
     }
 
-    /// Has a prompt answered.
+    /// Has prompts answered, each as often as `generation` says: the answers to the first come first.
     ///
     /// # Errors
     /// When too many wait, or the server stops.
-    pub(crate) fn ask(
+    pub(crate) fn ask<'a>(
         self: &Arc<Self>,
-        prompt: Prepared,
-        options: &GenerationOptions,
+        prompts: impl ExactSizeIterator<Item = &'a Prepared>,
+        generation: &Generation,
     ) -> Result<Listening, ApiError> {
-        if self.stopping.load(SeqCst) {
+        if self.is_closing() {
             return Err(ApiError::stopping());
         }
-        let rows = self.tokenizer.vocab_size();
-        if let Some((id, _)) = options.logit_bias.iter().find(|(id, _)| *id as usize >= rows) {
-            return Err(ApiError::invalid("logit_bias", format!("{id} is no token of this model")));
-        }
-        let most = self.limits.slots + self.limits.queue;
-        let is_free = |open: usize| (open < most).then_some(open + 1);
-        if self.open.fetch_update(SeqCst, SeqCst, is_free).is_err() {
+        let biased = generation.options.logit_bias.iter().map(|(id, _)| *id);
+        self.check_ids(biased, "logit_bias")?;
+        let sequences = prompts.len() * generation.choices;
+        let most = self.options.slots + self.options.queue;
+        let are_free = |open: usize| Some(open + sequences).filter(|open| *open <= most);
+        if self.open.fetch_update(SeqCst, SeqCst, are_free).is_err() {
             self.metrics.rejected();
             return Err(ApiError::busy());
         }
         let (listener, from) = unbounded_channel();
-        let number = self.numbers.fetch_add(1, SeqCst);
-        let listening = Listening { number, desk: self.clone(), from };
-        let Prepared { tokens, pictures } = prompt;
-        let sequence = Sequence::new(&tokens, options, self.tokenizer.clone()).ending_with(self.end);
-        let asked = Instant::now();
-        let ask = Ask { number, tokens, pictures, sequence, asked, listener };
-        match self.commands.send(Command::Answer(Box::new(ask))) {
-            Ok(()) => Ok(listening),
-            Err(_) => Err(ApiError::stopping()),
+        let listening = Listening {
+            request: self.requests.fetch_add(1, SeqCst),
+            sequences,
+            desk: self.clone(),
+            from,
+        };
+        let own_end = self.model.end.filter(|_| !generation.ignore_eos);
+        let draws = (0u64..).take(generation.choices);
+        let answers = prompts.flat_map(|prompt| draws.clone().map(move |draw| (prompt, draw)));
+        for (choice, (prompt, draw)) in answers.enumerate() {
+            let mut options = generation.options.clone();
+            options.seed = options.seed.wrapping_add(draw);
+            let sequence = Sequence::new(&prompt.tokens, &options, self.model.tokenizer.clone());
+            let ask = Ask {
+                request: listening.request,
+                choice,
+                tokens: prompt.tokens.clone(),
+                pictures: prompt.pictures.clone(),
+                sequence: sequence
+                    .ending_with(own_end)
+                    .ending_with(generation.ends.iter().copied()),
+                asked: Instant::now(),
+                listener: listener.clone(),
+            };
+            // A worker that is gone closes the channel, which the listener hears.
+            drop(self.commands.send(Command::Answer(Box::new(ask))));
         }
+        Ok(listening)
     }
 
     /// Admits no more.
     pub(crate) fn close(&self) {
-        self.stopping.store(true, SeqCst);
+        self.is_closing.store(true, SeqCst);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.stopping.load(SeqCst)
-    }
-
-    /// Sequences that have not ended.
-    pub(crate) fn open(&self) -> usize {
-        self.open.load(SeqCst)
+        self.is_closing.load(SeqCst)
     }
 
     /// Ends what is under way.
@@ -224,17 +285,16 @@ impl Desk {
 }
 
 impl Listening {
-    /// What is told next.
-    pub(crate) async fn next(&mut self) -> Told {
-        // The worker says how each sequence ended; without it, all have.
-        self.from.recv().await.unwrap_or(Told::Stopped)
+    /// What is told next, and of which answer; nothing when the engine has stopped.
+    pub(crate) async fn next(&mut self) -> Option<(usize, Told)> {
+        self.from.recv().await
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.desk.open.fetch_sub(1, SeqCst);
+        self.desk.open.fetch_sub(self.sequences, SeqCst);
         // One that has ended is known to nobody, and a worker that is gone needs no word.
-        drop(self.desk.commands.send(Command::Cancel(self.number)));
+        drop(self.desk.commands.send(Command::Cancel(self.request)));
     }
 }

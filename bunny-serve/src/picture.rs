@@ -1,13 +1,10 @@
 //! Pictures of requests: from an address to what the tower takes.
 
 use base64::{
-    Engine as _,
-    alphabet,
+    Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bunny_core::input::image::{DecodeOptions, ImageProcessor, Pixels, decode};
-
-use crate::wire::ApiError;
 
 /// With padding or without.
 const LENIENT: GeneralPurposeConfig =
@@ -19,48 +16,58 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 /// says it is, the bytes tell.
 ///
 /// # Errors
-/// When it is no data URL, or not in base64.
-pub(crate) fn data_url(address: &str, param: &str) -> Result<Vec<u8>, ApiError> {
+/// What is wrong, where it is no data URL or not in base64.
+pub(crate) fn data_url(address: &str) -> Result<Vec<u8>, String> {
     let head = address.get(..5).unwrap_or_default();
     if !head.eq_ignore_ascii_case("data:") {
-        return Err(ApiError::invalid(
-            param,
-            "pictures are taken as data URLs (`data:image/png;base64,…`); addresses of other servers \
-             are fetched only where the server allows their host",
-        ));
+        return Err("pictures are taken as data URLs alone (`data:image/png;base64,…`)".into());
     }
     let (kind, data) = address.split_once(',').unwrap_or((address, ""));
     if !kind.to_ascii_lowercase().ends_with(";base64") {
-        return Err(ApiError::invalid(param, "a data URL of a picture must be in base64"));
+        return Err("a data URL of a picture must be in base64".into());
     }
-    let data: Vec<u8> = data.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let data = data.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    let data: Vec<u8> = data.collect();
     let alphabet = match data.iter().any(|byte| matches!(byte, b'-' | b'_')) {
         true => &URL_SAFE,
         false => &STANDARD,
     };
-    alphabet
-        .decode(data)
-        .map_err(|_| ApiError::invalid(param, "the picture's base64 is damaged"))
+    let bytes = alphabet.decode(data);
+    bytes.map_err(|_| "the picture's base64 is damaged".into())
 }
 
-/// Decodes and prepares a picture, as the model's own processor says. No word of a decoder goes out.
+/// Whether bytes begin as a file of a kind that is taken. More can be decoded; over a network, the fewer
+/// decoders the better.
+fn is_taken(bytes: &[u8]) -> bool {
+    let is_webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
+    let kinds: [&[u8]; 3] = [b"\xff\xd8\xff", b"\x89PNG", b"GIF8"];
+    is_webp || kinds.iter().any(|kind| bytes.starts_with(kind))
+}
+
+/// Decodes and prepares a picture, as the model's own processor says.
 ///
 /// # Errors
-/// When the bytes are no picture, or it has more than `max_pixels`.
+/// What is wrong, where the bytes are no picture, or it has more than `max_pixels`. No word of a decoder
+/// is in it.
 pub(crate) fn prepare(
     bytes: &[u8],
     processor: &ImageProcessor,
     max_pixels: u64,
-    param: &str,
-) -> Result<Pixels, ApiError> {
-    let options = DecodeOptions { max_pixels, ..DecodeOptions::upright() };
+) -> Result<Pixels, String> {
+    if !is_taken(bytes) {
+        return Err("a picture must be a JPEG, PNG, WebP or GIF".into());
+    }
+    let options = DecodeOptions {
+        max_pixels,
+        ..DecodeOptions::upright()
+    };
     match decode(bytes, options) {
         Ok(picture) => Ok(processor.process(&picture)),
         Err(error) => {
             tracing::debug!("{error}");
-            Err(ApiError::invalid(
-                param,
-                format!("this is no picture that can be read, or it has more than {max_pixels} pixels"),
+            let most = max_pixels;
+            Err(format!(
+                "the picture cannot be read, or has more than {most} pixels"
             ))
         }
     }
@@ -79,10 +86,35 @@ mod tests {
             "DATA:;BASE64,-_8BAg==",
             "data:whatever/it;x=y;base64,+/8B\nAg = =",
         ] {
-            assert_eq!(data_url(address, "p").unwrap(), bytes, "{address}");
+            assert_eq!(data_url(address).unwrap(), bytes, "{address}");
         }
-        for address in ["", "data:", "data:,abc", "http://a/b.png", "file:///etc", "data:;base64,é", "data:;base64,a"] {
-            assert_eq!(data_url(address, "p").unwrap_err().status, 400, "{address}");
+        for address in [
+            "",
+            "data:",
+            "data:,abc",
+            "http://a/b.png",
+            "file:///etc",
+            "data:;base64,é",
+            "data:;base64,a",
+        ] {
+            assert!(data_url(address).is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_picture_is_told_in_our_own_words() {
+        let processor = ImageProcessor::siglip(32);
+        let shapes = include_bytes!("../../examples/pictures/shapes.jpg");
+        assert!(prepare(shapes, &processor, u64::MAX).is_ok());
+        for (bytes, most) in [
+            (&shapes[..200], u64::MAX),
+            (shapes, 100),
+            (b"\x89PNG\r\n", u64::MAX),
+            (b"II*\0", u64::MAX),
+            (b"", u64::MAX),
+        ] {
+            let told = prepare(bytes, &processor, most).unwrap_err();
+            assert!(told.starts_with("a picture must") || told.starts_with("the picture cannot"));
         }
     }
 }

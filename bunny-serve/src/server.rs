@@ -1,24 +1,34 @@
 //! A server from its first connection to its last.
 
 use std::{
+    future::IntoFuture,
     io,
     net::{SocketAddr, TcpListener},
+    pin::pin,
     sync::Arc,
-    thread::JoinHandle,
+    thread,
     time::Duration,
 };
 
-use axum::Router;
 use bunny_core::generate::{EngineOptions, Pipeline};
 use burn::tensor::backend::Backend;
-use tokio::{net::TcpListener as AsyncListener, runtime::Runtime, sync::Notify, time::sleep};
+use tokio::{
+    net::TcpListener as AsyncListener,
+    runtime::Builder,
+    sync::{Notify, oneshot},
+    time::timeout,
+};
 
 use crate::{
-    Limits,
+    ServerOptions,
     desk::{Desk, Model},
     metrics::Metrics,
-    routes, worker,
+    routes,
+    worker::{self, Worker},
 };
+
+/// How long those who are cut off may take to hear of it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What keeps a server from running.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +45,9 @@ pub enum ServeError {
     /// The system refuses threads or sockets.
     #[error("cannot serve: {0}")]
     Io(#[from] io::Error),
+    /// The model's thread has ended by itself.
+    #[error("the model's device has failed: start the server again")]
+    Engine,
 }
 
 /// A server that listens, and is not run yet.
@@ -43,44 +56,53 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     desk: Arc<Desk>,
-    worker: JoinHandle<()>,
+    thread: thread::JoinHandle<()>,
+    gone: oneshot::Receiver<()>,
     stop: Arc<Notify>,
 }
 
 impl Server {
-    /// Listens on `address` (port 0: any), and has `pipeline`, called `name`, answer.
+    /// Listens on `address` (port 0: any), and has `pipeline` answer.
     ///
     /// # Errors
     /// When the address cannot be had, or no thread.
     pub fn bind<B: Backend>(
         address: SocketAddr,
-        name: &str,
         pipeline: Pipeline<B>,
-        limits: Limits,
+        options: ServerOptions,
     ) -> Result<Self, ServeError> {
         let bind = |source| ServeError::Bind { address, source };
         let listener = TcpListener::bind(address).map_err(bind)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let config = pipeline.model.config();
-        let model = Model {
-            name: name.into(),
-            tokenizer: pipeline.tokenizer.clone(),
-            image_processor: pipeline.image_processor.clone(),
-            template: pipeline.template,
-            end: pipeline.end_of_text(),
-            context: config.decoder.max_position_embeddings,
-            picture_tokens: config.vision.tokens(),
-        };
         let engine = pipeline.engine(EngineOptions {
-            slots: limits.slots,
-            chunk: limits.chunk,
+            slots: options.slots,
+            chunk: options.chunk,
             ..EngineOptions::default()
         });
         let metrics = Arc::new(Metrics::default());
-        let (commands, worker) = worker::start(engine, metrics.clone())?;
-        let desk = Arc::new(Desk::new(model, limits, commands, metrics));
-        Ok(Self { listener, address, desk, worker, stop: Arc::default() })
+        let Worker {
+            commands,
+            thread,
+            gone,
+        } = worker::start(engine, metrics.clone())?;
+        let config = pipeline.model.config();
+        let model = Model {
+            context: config.decoder.max_position_embeddings,
+            picture_tokens: config.vision.tokens(),
+            end: pipeline.end_of_text(),
+            tokenizer: pipeline.tokenizer,
+            image_processor: pipeline.image_processor,
+            template: pipeline.template,
+        };
+        Ok(Self {
+            listener,
+            address,
+            desk: Arc::new(Desk::new(model, options, commands, metrics)),
+            thread,
+            gone,
+            stop: Arc::default(),
+        })
     }
 
     /// Where it listens.
@@ -95,87 +117,59 @@ impl Server {
         move || stop.notify_one()
     }
 
-    /// Serves until it is told to stop, by [`Server::stopper`], SIGINT or SIGTERM; a second signal ends
-    /// the program at once.
+    /// Serves until [`Server::stopper`] is called.
     ///
     /// # Errors
-    /// When the system refuses threads or sockets.
+    /// When the system refuses threads or sockets, or the model's device has failed.
     pub fn run(self) -> Result<(), ServeError> {
-        let Self { listener, desk, worker, stop, .. } = self;
-        let runtime = Runtime::new()?;
-        let served = runtime.block_on(async {
-            let listener = AsyncListener::from_std(listener)?;
-            serve(listener, routes::router(desk.clone()), desk, stop).await
-        });
+        // Pictures are decoded on as many threads as there are processors, and no more.
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(processors.min(4))
+            .max_blocking_threads(processors)
+            .enable_all()
+            .build()?;
+        let Self {
+            listener,
+            desk,
+            thread,
+            gone,
+            stop,
+            ..
+        } = self;
+        let served = runtime.block_on(serve(listener, desk.clone(), stop, gone));
+        desk.stop();
         // Connections that are still open are cut.
-        runtime.shutdown_timeout(Duration::from_millis(200));
-        // The thread has been told to stop; what it panicked of was logged.
-        drop(worker.join());
-        Ok(served?)
+        runtime.shutdown_background();
+        let ended = thread.join();
+        served.and(ended.map_err(|_| ServeError::Engine))
     }
 }
 
 async fn serve(
-    listener: AsyncListener,
-    router: Router,
+    listener: TcpListener,
     desk: Arc<Desk>,
     stop: Arc<Notify>,
-) -> io::Result<()> {
-    let closing = desk.clone();
-    let closed = Arc::new(Notify::new());
-    let told = closed.clone();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        tokio::select! {
-            () = signalled() => {}
-            () = stop.notified() => {}
-        }
-        closing.close();
-        tokio::spawn(async {
-            signalled().await;
-            std::process::exit(1);
-        });
-        told.notify_one();
-    });
-    let ending = async {
-        closed.notified().await;
-        let deadline = tokio::time::Instant::now() + desk.limits.grace;
-        while desk.open() > 0 && tokio::time::Instant::now() < deadline {
-            sleep(Duration::from_millis(20)).await;
-        }
-        // Who is still being answered is told that it ends.
-        desk.stop();
-        sleep(Duration::from_millis(200)).await;
-    };
+    gone: oneshot::Receiver<()>,
+) -> Result<(), ServeError> {
+    let closing = Arc::new(Notify::new());
+    let closed = closing.clone();
+    let listener = AsyncListener::from_std(listener)?;
+    let serving = axum::serve(listener, routes::router(desk.clone()))
+        .with_graceful_shutdown(async move { closed.notified().await });
+    let mut serving = pin!(serving.into_future());
     tokio::select! {
-        served = async { serving.await } => {
-            desk.stop();
-            served
-        }
-        () = ending => Ok(()),
+        served = &mut serving => return Ok(served?),
+        () = stop.notified() => {}
+        _ = gone => return Err(ServeError::Engine),
     }
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn signalled() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(mut terminate), Ok(mut interrupt)) => {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::error!("cannot wait for signals: {error}");
-                std::future::pending().await
-            }
-        }
+    desk.close();
+    closing.notify_one();
+    if let Ok(served) = timeout(desk.options.grace, &mut serving).await {
+        return Ok(served?);
     }
-    #[cfg(not(unix))]
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::error!("cannot wait for signals: {error}");
-        std::future::pending().await
-    }
+    desk.stop();
+    // Who is still being answered is told that it ends, if it listens.
+    drop(timeout(FAREWELL, serving).await);
+    Ok(())
 }

@@ -5,8 +5,11 @@ mod body;
 mod chat;
 mod completion;
 mod error;
+mod generation;
+mod log_probabilities;
 
-pub(crate) use answer::{Choice, Usage, chat_chunk, chat_completion, text_chunk, text_completion};
-pub(crate) use chat::{ChatRequest, Content, Turn};
+pub(crate) use answer::{Choice, Form, Usage, Writer};
+pub(crate) use chat::ChatRequest;
 pub(crate) use completion::{CompletionRequest, PromptText};
 pub(crate) use error::ApiError;
+pub(crate) use generation::Generation;

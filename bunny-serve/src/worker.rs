@@ -13,7 +13,7 @@ use bunny_core::{
     input::{image::Pixels, tokenizer::Token},
 };
 use burn::tensor::backend::Backend;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use crate::metrics::Metrics;
 
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 pub(crate) enum Command {
     /// Take a sequence.
     Answer(Box<Ask>),
-    /// Nobody listens to it any more.
+    /// Nobody listens to this request any more.
     Cancel(u64),
     /// End all that is under way, and the thread.
     Stop,
@@ -31,63 +31,77 @@ pub(crate) enum Command {
 /// A sequence to be answered.
 #[derive(Debug)]
 pub(crate) struct Ask {
-    /// Its number, given by whoever asks.
-    pub number: u64,
+    /// The number of the request that it belongs to.
+    pub request: u64,
+    /// Which of the request's answers it is.
+    pub choice: usize,
     pub tokens: Vec<Token>,
-    pub pictures: Vec<Pixels>,
+    pub pictures: Vec<Arc<Pixels>>,
     pub sequence: Sequence,
     pub asked: Instant,
     /// Unbounded, since an answer has an end: the engine never waits for a reader.
-    pub listener: UnboundedSender<Told>,
+    pub listener: UnboundedSender<(usize, Told)>,
 }
 
-/// What a listener is told.
+/// What a listener is told of an answer.
 #[derive(Debug)]
 pub(crate) enum Told {
-    /// It has begun: so many positions of its prompt were known.
+    /// It has one more token.
     Token(Event),
-    /// The answer has ended.
+    /// It has ended.
     Finished(Timings),
-    /// It cannot be answered.
+    /// It cannot go on, and has ended.
     Failed(Error),
-    /// The server stops.
-    Stopped,
 }
 
-/// A sequence under way.
-struct Listener {
-    number: u64,
-    asked: Instant,
-    last_token: Option<Instant>,
-    to: UnboundedSender<Told>,
+/// The thread, seen from outside.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub commands: mpsc::Sender<Command>,
+    pub thread: JoinHandle<()>,
+    /// Resolves when the thread is gone, in whatever way.
+    pub gone: oneshot::Receiver<()>,
 }
 
 /// Starts the thread.
 pub(crate) fn start<B: Backend>(
     engine: Engine<B>,
     metrics: Arc<Metrics>,
-) -> std::io::Result<(mpsc::Sender<Command>, JoinHandle<()>)> {
+) -> std::io::Result<Worker> {
     let (commands, inbox) = mpsc::channel();
-    let worker = thread::Builder::new().name("engine".into());
-    let worker = worker.spawn(move || Worker::new(engine, metrics).run(&inbox))?;
-    Ok((commands, worker))
+    let (alive, gone) = oneshot::channel();
+    let at_work = AtWork {
+        engine,
+        metrics,
+        listeners: HashMap::new(),
+        _alive: alive,
+    };
+    let thread = thread::Builder::new().name("engine".into());
+    let thread = thread.spawn(move || at_work.run(&inbox))?;
+    Ok(Worker {
+        commands,
+        thread,
+        gone,
+    })
 }
 
-struct Worker<B: Backend> {
+/// Who listens to a sequence.
+struct Listener {
+    request: u64,
+    choice: usize,
+    asked: Instant,
+    last_token: Option<Instant>,
+    to: UnboundedSender<(usize, Told)>,
+}
+
+struct AtWork<B: Backend> {
     engine: Engine<B>,
     metrics: Arc<Metrics>,
     listeners: HashMap<SequenceId, Listener>,
+    _alive: oneshot::Sender<()>,
 }
 
-impl<B: Backend> Worker<B> {
-    fn new(engine: Engine<B>, metrics: Arc<Metrics>) -> Self {
-        Self {
-            engine,
-            metrics,
-            listeners: HashMap::new(),
-        }
-    }
-
+impl<B: Backend> AtWork<B> {
     fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         loop {
             // With nothing to do it waits; between steps it only looks.
@@ -101,8 +115,9 @@ impl<B: Backend> Worker<B> {
             while let Some(next) = command {
                 match next {
                     Command::Answer(ask) => self.admit(*ask),
-                    Command::Cancel(number) => self.cancel(number),
-                    Command::Stop => return self.stop(),
+                    Command::Cancel(request) => self.cancel(request),
+                    // Listeners hear of it by their channels, which are closed.
+                    Command::Stop => return,
                 }
                 command = inbox.try_recv().ok();
             }
@@ -114,29 +129,38 @@ impl<B: Backend> Worker<B> {
     }
 
     fn admit(&mut self, ask: Ask) {
-        let Ask { number, tokens, pictures, sequence, asked, listener } = ask;
-        let pictures = pictures.into_iter().map(Picture::new).collect();
-        match self.engine.admit(Prompt { tokens, pictures }, sequence) {
+        let pictures = ask.pictures.into_iter().map(Picture::new).collect();
+        let prompt = Prompt {
+            tokens: ask.tokens,
+            pictures,
+        };
+        match self.engine.admit(prompt, ask.sequence) {
             Ok(id) => {
-                let listener = Listener { number, asked, last_token: None, to: listener };
+                let listener = Listener {
+                    request: ask.request,
+                    choice: ask.choice,
+                    asked: ask.asked,
+                    last_token: None,
+                    to: ask.listener,
+                };
                 self.listeners.insert(id, listener);
             }
             // Who does not listen any more need not be told.
-            Err(error) => drop(listener.send(Told::Failed(error))),
+            Err(error) => drop(ask.listener.send((ask.choice, Told::Failed(error)))),
         }
         self.count();
     }
 
-    fn cancel(&mut self, number: u64) {
-        let listeners = self.listeners.iter();
-        let id = listeners.filter(|(_, one)| one.number == number).map(|(id, _)| *id).next();
-        if let Some(id) = id {
-            self.listeners.remove(&id);
+    fn cancel(&mut self, request: u64) {
+        let of_it = |_: &SequenceId, listener: &mut Listener| listener.request == request;
+        let ids: Vec<SequenceId> = self.listeners.extract_if(of_it).map(|(id, _)| id).collect();
+        for id in ids {
             if let Err(error) = self.engine.cancel(id) {
                 tracing::error!("{error}");
             }
             self.metrics.ended("cancelled");
         }
+        self.count();
     }
 
     fn tell(&mut self, id: SequenceId, update: Update) {
@@ -154,8 +178,8 @@ impl<B: Backend> Worker<B> {
             }
             Update::Finished(finished) => {
                 let Finished { sequence, timings } = *finished;
-                let reason = sequence.finish().map_or("length", |finish| finish.name());
-                self.metrics.finished(reason, &timings, sequence.ids().len(), now - listener.asked);
+                self.metrics
+                    .finished(&sequence, &timings, now - listener.asked);
                 Told::Finished(timings)
             }
             Update::Failed(error) => {
@@ -164,25 +188,22 @@ impl<B: Backend> Worker<B> {
             }
             _ => return,
         };
-        let ends = !matches!(told, Told::Token(_));
-        let is_gone = listener.to.send(told).is_err();
-        if ends {
+        let has_ended = !matches!(told, Told::Token(_));
+        // Whoever listens no more has sent word of it.
+        drop(listener.to.send((listener.choice, told)));
+        if has_ended {
             self.listeners.remove(&id);
-        } else if is_gone {
-            let number = listener.number;
-            self.cancel(number);
         }
     }
 
     fn count(&self) {
-        self.metrics.queue(self.engine.running(), self.engine.waiting());
+        let (running, waiting) = (self.engine.running(), self.engine.waiting());
+        self.metrics.queue(running, waiting);
     }
+}
 
-    fn stop(mut self) {
-        self.engine.cancel_all();
-        for (_, listener) in self.listeners.drain() {
-            drop(listener.to.send(Told::Stopped));
-        }
-        self.count();
+impl<B: Backend> Drop for AtWork<B> {
+    fn drop(&mut self) {
+        self.metrics.queue(0, 0);
     }
 }

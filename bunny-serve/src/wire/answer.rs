@@ -1,10 +1,23 @@
 //! Answers in OpenAI's form, whole and in chunks.
 
+use std::sync::Arc;
+
 use bunny_core::{
     generate::{FinishReason, TokenLogProbability},
     input::tokenizer::Tokenizer,
 };
 use serde_json::{Value, json};
+
+use super::log_probabilities::{chat_log_probabilities, text_log_probabilities};
+
+/// In which of the API's two forms answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Of conversations.
+    Chat,
+    /// Of texts that go on as they stand.
+    Text,
+}
 
 /// One answer of a response.
 #[derive(Debug, Clone)]
@@ -19,9 +32,9 @@ pub(crate) struct Choice {
 /// What a request took, in positions and tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Usage {
-    /// Positions of the prompt, its pictures' included.
+    /// Positions of the prompts, their pictures' included.
     pub prompt: usize,
-    /// Those of its pictures.
+    /// Those of their pictures.
     pub pictures: usize,
     /// Those that were known from before.
     pub cached: usize,
@@ -29,19 +42,141 @@ pub(crate) struct Usage {
     pub answer: usize,
 }
 
-impl Usage {
-    pub(crate) fn json(&self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.answer,
-            "total_tokens": self.prompt + self.answer,
-            "prompt_tokens_details": {
-                "cached_tokens": self.cached,
-                "image_tokens": self.pictures,
-                "text_tokens": self.prompt - self.pictures,
-            },
+/// Writes what belongs to one request.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub form: Form,
+    pub id: String,
+    /// In seconds since 1970.
+    pub created: u64,
+    pub model: String,
+    pub tokenizer: Arc<Tokenizer>,
+    /// Whether a stream ends with the usage; all other chunks then say that they have none.
+    pub include_usage: bool,
+}
+
+impl Writer {
+    /// The body of all answers, whole.
+    pub(crate) fn whole(&self, choices: &[Choice], usage: Usage) -> Value {
+        let object = match self.form {
+            Form::Chat => "chat.completion",
+            Form::Text => "text_completion",
+        };
+        let choices = choices.iter().map(|choice| {
+            let finish = finish_reason(choice.finish);
+            let log_probabilities = self.log_probabilities(choice, 0);
+            match self.form {
+                Form::Chat => json!({
+                    "index": choice.index,
+                    "message": {"role": "assistant", "content": choice.text, "refusal": null},
+                    "finish_reason": finish,
+                    "logprobs": log_probabilities,
+                }),
+                Form::Text => json!({
+                    "index": choice.index,
+                    "text": choice.text,
+                    "finish_reason": finish,
+                    "logprobs": log_probabilities,
+                }),
+            }
+        });
+        let mut body = self.framed(object, choices.collect());
+        body["usage"] = usage_json(usage);
+        body
+    }
+
+    /// The chunk before all others of an answer, where the form has one.
+    pub(crate) fn begin(&self, index: usize) -> Option<Value> {
+        let role = json!({
+            "index": index,
+            "delta": {"role": "assistant", "content": ""},
+            "finish_reason": null,
+            "logprobs": null,
+        });
+        (self.form == Form::Chat).then(|| self.chunk(role))
+    }
+
+    /// A piece of an answer, behind `offset` characters. A reason comes with a chunk of its own, the last.
+    pub(crate) fn piece(&self, piece: &Choice, offset: usize) -> Value {
+        let log_probabilities = self.log_probabilities(piece, offset);
+        self.chunk(match self.form {
+            Form::Chat => json!({
+                "index": piece.index,
+                "delta": {"content": piece.text},
+                "finish_reason": null,
+                "logprobs": log_probabilities,
+            }),
+            Form::Text => json!({
+                "index": piece.index,
+                "text": piece.text,
+                "finish_reason": null,
+                "logprobs": log_probabilities,
+            }),
         })
     }
+
+    /// The last chunk of an answer.
+    pub(crate) fn end(&self, index: usize, finish: Option<FinishReason>) -> Value {
+        let finish = finish_reason(finish);
+        self.chunk(match self.form {
+            Form::Chat => {
+                json!({"index": index, "delta": {}, "finish_reason": finish, "logprobs": null})
+            }
+            Form::Text => {
+                json!({"index": index, "text": "", "finish_reason": finish, "logprobs": null})
+            }
+        })
+    }
+
+    /// The chunk behind all answers, where it was asked for.
+    pub(crate) fn usage(&self, usage: Usage) -> Option<Value> {
+        let mut chunk = self.framed(self.chunks_object(), Vec::new());
+        chunk["usage"] = usage_json(usage);
+        self.include_usage.then_some(chunk)
+    }
+
+    fn chunk(&self, choice: Value) -> Value {
+        let mut chunk = self.framed(self.chunks_object(), vec![choice]);
+        if self.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
+    fn chunks_object(&self) -> &'static str {
+        match self.form {
+            Form::Chat => "chat.completion.chunk",
+            Form::Text => "text_completion",
+        }
+    }
+
+    fn framed(&self, object: &str, choices: Vec<Value>) -> Value {
+        json!({
+            "id": self.id, "object": object, "created": self.created, "model": self.model,
+            "choices": choices,
+        })
+    }
+
+    fn log_probabilities(&self, choice: &Choice, offset: usize) -> Option<Value> {
+        let tokens = choice.log_probabilities.as_deref()?;
+        Some(match self.form {
+            Form::Chat => chat_log_probabilities(&self.tokenizer, tokens),
+            Form::Text => text_log_probabilities(&self.tokenizer, tokens, offset),
+        })
+    }
+}
+
+fn usage_json(usage: Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.answer,
+        "total_tokens": usage.prompt + usage.answer,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached,
+            "image_tokens": usage.pictures,
+            "text_tokens": usage.prompt - usage.pictures,
+        },
+    })
 }
 
 /// `finish_reason`, as the API has it.
@@ -50,143 +185,4 @@ fn finish_reason(finish: Option<FinishReason>) -> Option<&'static str> {
         FinishReason::Length => Some("length"),
         _ => Some("stop"),
     }
-}
-
-/// A token as text, and as the bytes that it stands for: a token may end inside a character.
-fn token_json(tokenizer: &Tokenizer, id: u32, log_probability: f32) -> Value {
-    let bytes = tokenizer.token_bytes(id);
-    json!({
-        "token": String::from_utf8_lossy(&bytes),
-        "logprob": log_probability.max(-9999.0),
-        "bytes": bytes,
-    })
-}
-
-fn chat_log_probabilities(tokenizer: &Tokenizer, tokens: &[TokenLogProbability]) -> Value {
-    let content: Vec<Value> = tokens
-        .iter()
-        .map(|token| {
-            let mut json = token_json(tokenizer, token.id, token.log_probability);
-            let top = token.top.iter();
-            json["top_logprobs"] = top.map(|(id, of)| token_json(tokenizer, *id, *of)).collect();
-            json
-        })
-        .collect();
-    json!({"content": content, "refusal": null})
-}
-
-/// The body of a whole answer to a chat.
-pub(crate) fn chat_completion(
-    id: &str,
-    created: u64,
-    model: &str,
-    choices: &[Choice],
-    usage: Usage,
-    tokenizer: &Tokenizer,
-) -> Value {
-    let choices: Vec<Value> = choices
-        .iter()
-        .map(|choice| {
-            let tokens = choice.log_probabilities.as_deref();
-            json!({
-                "index": choice.index,
-                "message": {"role": "assistant", "content": choice.text, "refusal": null},
-                "finish_reason": finish_reason(choice.finish),
-                "logprobs": tokens.map(|tokens| chat_log_probabilities(tokenizer, tokens)),
-            })
-        })
-        .collect();
-    json!({
-        "id": id, "object": "chat.completion", "created": created, "model": model,
-        "choices": choices, "usage": usage.json(),
-    })
-}
-
-/// A chunk of a chat's stream: `delta` is what is new of a choice.
-pub(crate) fn chat_chunk(
-    id: &str,
-    created: u64,
-    model: &str,
-    choice: &Choice,
-    delta: Value,
-    tokenizer: &Tokenizer,
-) -> Value {
-    let tokens = choice.log_probabilities.as_deref().filter(|tokens| !tokens.is_empty());
-    json!({
-        "id": id, "object": "chat.completion.chunk", "created": created, "model": model,
-        "choices": [{
-            "index": choice.index,
-            "delta": delta,
-            "finish_reason": finish_reason(choice.finish),
-            "logprobs": tokens.map(|tokens| chat_log_probabilities(tokenizer, tokens)),
-        }],
-    })
-}
-
-/// Log-probabilities in the older form; `offset` is the place of the first token in the text.
-fn text_log_probabilities(
-    tokenizer: &Tokenizer,
-    tokens: &[TokenLogProbability],
-    mut offset: usize,
-) -> Value {
-    let word = |id: u32| String::from_utf8_lossy(&tokenizer.token_bytes(id)).into_owned();
-    let mut offsets = Vec::with_capacity(tokens.len());
-    for token in tokens {
-        offsets.push(offset);
-        offset += word(token.id).chars().count();
-    }
-    let numbers = tokens.iter().map(|token| {
-        // The first token of a text has nothing before it that could foretell it.
-        token.log_probability.is_finite().then_some(token.log_probability)
-    });
-    let top = |token: &TokenLogProbability| -> Value {
-        token.top.iter().map(|(id, of)| (word(*id), json!(of))).collect()
-    };
-    json!({
-        "tokens": tokens.iter().map(|token| word(token.id)).collect::<Vec<_>>(),
-        "token_logprobs": numbers.collect::<Vec<_>>(),
-        "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
-        "text_offset": offsets,
-    })
-}
-
-fn text_choice(choice: &Choice, tokenizer: &Tokenizer, offset: usize) -> Value {
-    let tokens = choice.log_probabilities.as_deref();
-    json!({
-        "index": choice.index,
-        "text": choice.text,
-        "finish_reason": finish_reason(choice.finish),
-        "logprobs": tokens.map(|tokens| text_log_probabilities(tokenizer, tokens, offset)),
-    })
-}
-
-/// The body of whole completions of texts.
-pub(crate) fn text_completion(
-    id: &str,
-    created: u64,
-    model: &str,
-    choices: &[Choice],
-    usage: Usage,
-    tokenizer: &Tokenizer,
-) -> Value {
-    let choices = choices.iter().map(|choice| text_choice(choice, tokenizer, 0));
-    json!({
-        "id": id, "object": "text_completion", "created": created, "model": model,
-        "choices": choices.collect::<Vec<_>>(), "usage": usage.json(),
-    })
-}
-
-/// A chunk of a completion's stream; `offset` characters came before.
-pub(crate) fn text_chunk(
-    id: &str,
-    created: u64,
-    model: &str,
-    choice: &Choice,
-    offset: usize,
-    tokenizer: &Tokenizer,
-) -> Value {
-    json!({
-        "id": id, "object": "text_completion", "created": created, "model": model,
-        "choices": [text_choice(choice, tokenizer, offset)],
-    })
 }

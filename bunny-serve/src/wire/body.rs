@@ -37,7 +37,10 @@ impl Body {
         };
         match read(value) {
             Some(value) => Ok(Some(value)),
-            None => Err(ApiError::invalid(field, format!("`{field}` must be {wanted}"))),
+            None => Err(ApiError::invalid(
+                field,
+                format!("`{field}` must be {wanted}"),
+            )),
         }
     }
 

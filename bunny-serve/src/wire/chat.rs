@@ -1,30 +1,20 @@
 //! `POST /v1/chat/completions`.
 
-use bunny_core::generate::GenerationOptions;
 use serde_json::Value;
 
-use super::{ApiError, body::Body};
+use super::{ApiError, Generation, body::Body};
 
-/// The most stop texts of a request.
-const MOST_STOPS: usize = 16;
-/// The most answers to one question.
-const MOST_CHOICES: usize = 128;
 /// The most alternatives to a token.
 const MOST_ALTERNATIVES: usize = 20;
 
 /// A question, and how it is to be answered.
 #[derive(Debug, Clone)]
 pub(crate) struct ChatRequest {
-    pub model: Option<String>,
     /// Instead of the template's own.
     pub system: Option<String>,
     /// The turns, the user's first and last.
     pub turns: Vec<Turn>,
-    pub options: GenerationOptions,
-    /// How many answers.
-    pub choices: usize,
-    pub stream: bool,
-    pub include_usage: bool,
+    pub generation: Generation,
 }
 
 /// What one side says: texts joined, pictures in order.
@@ -39,7 +29,13 @@ pub(crate) struct Turn {
 impl ChatRequest {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let body = Body::parse(bytes)?;
-        for field in ["tools", "tool_choice", "functions", "function_call", "audio"] {
+        for field in [
+            "tools",
+            "tool_choice",
+            "functions",
+            "function_call",
+            "audio",
+        ] {
             body.refuse(field)?;
         }
         let format = body
@@ -52,12 +48,12 @@ impl ChatRequest {
             ));
         }
         let (system, turns) = conversation(&body)?;
-        let mut options = sampling(&body)?;
+        let mut generation = Generation::read(&body)?;
         let most = body.count("max_completion_tokens", [1, usize::MAX])?;
         let most = most.or(body.count("max_tokens", [1, usize::MAX])?);
-        options.max_new_tokens = most.unwrap_or(usize::MAX);
+        generation.options.max_new_tokens = most.unwrap_or(usize::MAX);
         let alternatives = body.count("top_logprobs", [0, MOST_ALTERNATIVES])?;
-        options.log_probabilities = match (body.boolean("logprobs")?, alternatives) {
+        generation.options.log_probabilities = match (body.boolean("logprobs")?, alternatives) {
             (true, alternatives) => Some(alternatives.unwrap_or(0)),
             (false, None | Some(0)) => None,
             (false, Some(_)) => {
@@ -67,65 +63,21 @@ impl ChatRequest {
                 ));
             }
         };
-        let stream_options = body.object("stream_options")?;
-        let wants_usage = |options: &serde_json::Map<String, Value>| {
-            options.get("include_usage").and_then(Value::as_bool) == Some(true)
-        };
         Ok(Self {
-            model: body.text("model")?.map(str::to_string),
             system,
             turns,
-            options,
-            choices: body.count("n", [1, MOST_CHOICES])?.unwrap_or(1),
-            stream: body.boolean("stream")?,
-            include_usage: stream_options.is_some_and(wants_usage),
+            generation,
         })
     }
-}
-
-/// How tokens are chosen: what chat and text completions share. OpenAI's defaults, and the names that
-/// other servers have for more.
-pub(super) fn sampling(body: &Body) -> Result<GenerationOptions, ApiError> {
-    let mut logit_bias = Vec::new();
-    for (id, bias) in body.object("logit_bias")?.into_iter().flatten() {
-        let pair = id.parse::<u32>().ok().zip(bias.as_f64());
-        let pair = pair.filter(|(_, bias)| (-100.0..=100.0).contains(bias));
-        let (id, bias) = pair.ok_or_else(|| {
-            ApiError::invalid("logit_bias", "`logit_bias` maps token ids to numbers from -100 to 100")
-        })?;
-        logit_bias.push((id, bias as f32));
-    }
-    logit_bias.sort_unstable_by_key(|(id, _)| *id);
-    Ok(GenerationOptions {
-        temperature: body.number("temperature", [0.0, 2.0], 1.0)?,
-        top_p: body.number("top_p", [0.0, 1.0], 1.0)?,
-        top_k: match body.integer("top_k")? {
-            // -1 is "all" to vLLM's clients.
-            None | Some(-1 | 0) => 0,
-            Some(count) => usize::try_from(count)
-                .map_err(|_| ApiError::invalid("top_k", "`top_k` must be a count, or -1 for all"))?,
-        },
-        min_p: body.number("min_p", [0.0, 1.0], 0.0)?,
-        repetition_penalty: body.number("repetition_penalty", [0.01, 100.0], 1.0)?,
-        presence_penalty: body.number("presence_penalty", [-2.0, 2.0], 0.0)?,
-        frequency_penalty: body.number("frequency_penalty", [-2.0, 2.0], 0.0)?,
-        logit_bias,
-        // Without one each request draws for itself; any 64 bits will do.
-        seed: match body.integer("seed")? {
-            Some(seed) => seed as u64,
-            None => std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0, |now| now.as_nanos() as u64),
-        },
-        stop: body.texts("stop", MOST_STOPS)?,
-        ..GenerationOptions::default()
-    })
 }
 
 /// The system text and the turns, neighbours of one side joined.
 fn conversation(body: &Body) -> Result<(Option<String>, Vec<Turn>), ApiError> {
     let messages = body.list("messages")?.ok_or_else(|| {
-        ApiError::invalid("messages", "`messages` is missing: give at least one of a user")
+        ApiError::invalid(
+            "messages",
+            "`messages` is missing: give at least one of a user",
+        )
     })?;
     let mut system: Option<String> = None;
     let mut turns: Vec<Turn> = Vec::new();
@@ -136,7 +88,10 @@ fn conversation(body: &Body) -> Result<(Option<String>, Vec<Turn>), ApiError> {
         match role {
             Some("system" | "developer") if turns.is_empty() => {
                 if !content.pictures.is_empty() {
-                    return Err(ApiError::invalid(place, "a system message holds no pictures"));
+                    return Err(ApiError::invalid(
+                        place,
+                        "a system message holds no pictures",
+                    ));
                 }
                 let system = system.get_or_insert_default();
                 if !system.is_empty() {
@@ -150,9 +105,15 @@ fn conversation(body: &Body) -> Result<(Option<String>, Vec<Turn>), ApiError> {
                     return Err(ApiError::invalid(place, "an assistant shows no pictures"));
                 }
                 if by_assistant && turns.is_empty() {
-                    return Err(ApiError::invalid(place, "the first turn must be the user's"));
+                    return Err(ApiError::invalid(
+                        place,
+                        "the first turn must be the user's",
+                    ));
                 }
-                match turns.last_mut().filter(|last| last.by_assistant == by_assistant) {
+                match turns
+                    .last_mut()
+                    .filter(|last| last.by_assistant == by_assistant)
+                {
                     Some(last) => last.add(content),
                     None => turns.push(Turn {
                         by_assistant,
@@ -164,7 +125,9 @@ fn conversation(body: &Body) -> Result<(Option<String>, Vec<Turn>), ApiError> {
             Some(role @ ("system" | "developer")) => {
                 return Err(ApiError::invalid(
                     format!("{place}.role"),
-                    format!("`{role}` must come before all turns: the model's template has one place for it"),
+                    format!(
+                        "`{role}` must come before all turns: the model's template has one place for it"
+                    ),
                 ));
             }
             Some("tool" | "function") => {
@@ -183,15 +146,18 @@ fn conversation(body: &Body) -> Result<(Option<String>, Vec<Turn>), ApiError> {
     }
     match turns.last() {
         Some(last) if !last.by_assistant => Ok((system, turns)),
-        _ => Err(ApiError::invalid("messages", "the last message must be the user's")),
+        _ => Err(ApiError::invalid(
+            "messages",
+            "the last message must be the user's",
+        )),
     }
 }
 
 /// The content of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Content {
-    pub text: String,
-    pub pictures: Vec<String>,
+struct Content {
+    text: String,
+    pictures: Vec<String>,
 }
 
 impl Content {
@@ -206,7 +172,10 @@ impl Content {
             }
             Some(Value::Array(parts)) => parts,
             Some(_) => {
-                return Err(ApiError::invalid(place, "`content` must be a string or an array of parts"));
+                return Err(ApiError::invalid(
+                    place,
+                    "`content` must be a string or an array of parts",
+                ));
             }
         };
         let mut read = Self::default();
@@ -229,14 +198,20 @@ impl Content {
                     match address.and_then(Value::as_str) {
                         Some(address) => read.pictures.push(address.to_string()),
                         None => {
-                            return Err(ApiError::invalid(place(), "a picture part needs `image_url.url`"));
+                            return Err(ApiError::invalid(
+                                place(),
+                                "a picture part needs `image_url.url`",
+                            ));
                         }
                     }
                 }
                 Some(kind) => {
                     return Err(ApiError::invalid(
                         place(),
-                        format!("a part must be `text` or `image_url`, not `{}`", kind.escape_debug()),
+                        format!(
+                            "a part must be `text` or `image_url`, not `{}`",
+                            shortened(kind)
+                        ),
                     ));
                 }
                 None => return Err(ApiError::invalid(place(), "a part needs a `type`")),
@@ -244,6 +219,11 @@ impl Content {
         }
         Ok(read)
     }
+}
+
+/// What a client wrote, of which no more goes back than says which it was.
+fn shortened(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
 impl Turn {
@@ -272,10 +252,16 @@ mod tests {
     fn a_request_of_three_fields_has_the_defaults_of_the_api() {
         let request = parse(|_| {}).unwrap();
         assert_eq!(request.turns.len(), 1);
-        assert_eq!((request.choices, request.stream), (1, false));
-        assert_eq!(request.options.temperature, 1.0);
-        assert_eq!(request.options.max_new_tokens, usize::MAX);
-        assert_eq!(request.options.log_probabilities, None);
+        let Generation {
+            options,
+            choices,
+            stream,
+            ..
+        } = request.generation;
+        assert_eq!((choices, stream), (1, false));
+        assert_eq!(options.temperature, 1.0);
+        assert_eq!(options.max_new_tokens, usize::MAX);
+        assert_eq!(options.log_probabilities, None);
     }
 
     #[test]
@@ -311,10 +297,22 @@ mod tests {
             ("messages", json!(null), "messages"),
             ("messages", json!([]), "messages"),
             ("messages", json!("hello"), "messages"),
-            ("messages", json!([{"role": "assistant", "content": "a"}]), "messages[0]"),
-            ("messages", json!([{"role": "tool", "content": "a"}]), "messages[0].role"),
+            (
+                "messages",
+                json!([{"role": "assistant", "content": "a"}]),
+                "messages[0]",
+            ),
+            (
+                "messages",
+                json!([{"role": "tool", "content": "a"}]),
+                "messages[0].role",
+            ),
             ("messages", json!([{"content": "a"}]), "messages[0].role"),
-            ("messages", json!([{"role": "user", "content": 3}]), "messages[0].content"),
+            (
+                "messages",
+                json!([{"role": "user", "content": 3}]),
+                "messages[0].content",
+            ),
             (
                 "messages",
                 json!([{"role": "user", "content": [{"type": "input_audio"}]}]),
@@ -334,16 +332,27 @@ mod tests {
             ("max_completion_tokens", json!(0), "max_completion_tokens"),
             ("stop", json!([1]), "stop"),
             ("stop", json!(""), "stop"),
+            ("stop_token_ids", json!(["a"]), "stop_token_ids"),
+            ("min_tokens", json!(-1), "min_tokens"),
             ("logit_bias", json!({"x": 1}), "logit_bias"),
             ("logit_bias", json!({"1": 101}), "logit_bias"),
             ("top_logprobs", json!(3), "top_logprobs"),
             ("tools", json!([{}]), "tools"),
-            ("response_format", json!({"type": "json_object"}), "response_format"),
+            (
+                "response_format",
+                json!({"type": "json_object"}),
+                "response_format",
+            ),
             ("stream", json!("yes"), "stream"),
             ("seed", json!(1.5), "seed"),
         ] {
             let error = parse(|body| body[field] = value.clone()).unwrap_err();
-            assert_eq!(error.param.as_deref(), Some(param), "{field}: {}", error.message);
+            assert_eq!(
+                error.param.as_deref(),
+                Some(param),
+                "{field}: {}",
+                error.message
+            );
             assert_eq!(error.status, 400);
         }
         for bytes in [&b"{"[..], b"[]", b"\"a\"", b"", b"\xff"] {
@@ -367,13 +376,24 @@ mod tests {
             body["stop"] = json!("\n");
             body["max_tokens"] = json!(5);
             body["max_completion_tokens"] = json!(9);
+            body["min_tokens"] = json!(2);
+            body["ignore_eos"] = json!(true);
+            body["stop_token_ids"] = json!([5]);
         })
         .unwrap();
-        assert_eq!(request.options.top_k, 0);
-        assert_eq!(request.options.repetition_penalty, 1.1);
-        assert_eq!(request.options.log_probabilities, Some(0));
-        assert_eq!(request.options.logit_bias, [(2, 1.0), (7, -3.5)]);
-        assert_eq!(request.options.stop, ["\n"]);
-        assert_eq!(request.options.max_new_tokens, 9);
+        let Generation {
+            options,
+            ends,
+            ignore_eos,
+            ..
+        } = request.generation;
+        assert_eq!((ends, ignore_eos), (vec![5], true));
+        assert_eq!(options.min_new_tokens, 2);
+        assert_eq!(options.top_k, 0);
+        assert_eq!(options.repetition_penalty, 1.1);
+        assert_eq!(options.log_probabilities, Some(0));
+        assert_eq!(options.logit_bias, [(2, 1.0), (7, -3.5)]);
+        assert_eq!(options.stop, ["\n"]);
+        assert_eq!(options.max_new_tokens, 9);
     }
 }

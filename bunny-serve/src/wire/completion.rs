@@ -1,9 +1,8 @@
 //! `POST /v1/completions`: texts as they stand, no template, no pictures.
 
-use bunny_core::generate::GenerationOptions;
 use serde_json::Value;
 
-use super::{ApiError, body::Body, chat::sampling};
+use super::{ApiError, Generation, body::Body};
 
 /// OpenAI's default for `max_tokens` here.
 const DEFAULT_TOKENS: usize = 16;
@@ -15,15 +14,10 @@ const MOST_PROMPTS: usize = 128;
 /// Texts to go on with.
 #[derive(Debug, Clone)]
 pub(crate) struct CompletionRequest {
-    pub model: Option<String>,
     pub prompts: Vec<PromptText>,
-    pub options: GenerationOptions,
-    /// How many answers to each prompt.
-    pub choices: usize,
     /// Whether the prompt comes before its answer.
     pub echo: bool,
-    pub stream: bool,
-    pub include_usage: bool,
+    pub generation: Generation,
 }
 
 /// A prompt: words, or the tokens that they are.
@@ -37,32 +31,23 @@ impl CompletionRequest {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let body = Body::parse(bytes)?;
         body.refuse("suffix")?;
-        let mut options = sampling(&body)?;
-        let choices = body.count("n", [1, 128])?.unwrap_or(1);
-        if body.count("best_of", [1, 128])?.is_some_and(|best| best != choices) {
-            return Err(ApiError::invalid("best_of", "`best_of` must be the same as `n`"));
+        let mut generation = Generation::read(&body)?;
+        let best = body.count("best_of", [1, usize::MAX])?;
+        if best.is_some_and(|best| best != generation.choices) {
+            let wanted = "`best_of` must be the same as `n`";
+            return Err(ApiError::invalid("best_of", wanted));
         }
         let echo = body.boolean("echo")?;
-        let least = usize::from(!echo);
-        let most = body.count("max_tokens", [least, usize::MAX])?;
-        options.max_new_tokens = most.unwrap_or(DEFAULT_TOKENS);
-        options.log_probabilities = body.count("logprobs", [0, MOST_ALTERNATIVES])?;
-        let stream_options = body.object("stream_options")?;
-        let include_usage = stream_options
-            .and_then(|options| options.get("include_usage"))
-            .and_then(Value::as_bool);
-        let stream = body.boolean("stream")?;
-        if stream && echo {
+        if echo && generation.stream {
             return Err(ApiError::invalid("echo", "`echo` is not streamed"));
         }
+        let most = body.count("max_tokens", [usize::from(!echo), usize::MAX])?;
+        generation.options.max_new_tokens = most.unwrap_or(DEFAULT_TOKENS);
+        generation.options.log_probabilities = body.count("logprobs", [0, MOST_ALTERNATIVES])?;
         Ok(Self {
-            model: body.text("model")?.map(str::to_string),
             prompts: prompts(&body)?,
-            options,
-            choices,
             echo,
-            stream,
-            include_usage: include_usage == Some(true),
+            generation,
         })
     }
 }
@@ -106,13 +91,25 @@ mod tests {
         };
         let words = |text: &str| PromptText::Words(text.into());
         assert_eq!(prompts(json!("a")).unwrap(), [words("a")]);
-        assert_eq!(prompts(json!(["a", "b"])).unwrap(), [words("a"), words("b")]);
-        assert_eq!(prompts(json!([1, 2])).unwrap(), [PromptText::Ids(vec![1, 2])]);
+        assert_eq!(
+            prompts(json!(["a", "b"])).unwrap(),
+            [words("a"), words("b")]
+        );
+        assert_eq!(
+            prompts(json!([1, 2])).unwrap(),
+            [PromptText::Ids(vec![1, 2])]
+        );
         assert_eq!(
             prompts(json!([[1], [2]])).unwrap(),
             [PromptText::Ids(vec![1]), PromptText::Ids(vec![2])]
         );
-        for wrong in [json!(null), json!({}), json!([1, "a"]), json!([-1]), json!(3)] {
+        for wrong in [
+            json!(null),
+            json!({}),
+            json!([1, "a"]),
+            json!([-1]),
+            json!(3),
+        ] {
             assert_eq!(prompts(wrong).unwrap_err().param.as_deref(), Some("prompt"));
         }
     }
@@ -123,7 +120,10 @@ mod tests {
             let body = json!({"prompt": "a", "max_tokens": 0, "echo": echo, "logprobs": 1});
             CompletionRequest::parse(body.to_string().as_bytes())
         };
-        assert_eq!(parse(true).unwrap().options.max_new_tokens, 0);
-        assert_eq!(parse(false).unwrap_err().param.as_deref(), Some("max_tokens"));
+        assert_eq!(parse(true).unwrap().generation.options.max_new_tokens, 0);
+        assert_eq!(
+            parse(false).unwrap_err().param.as_deref(),
+            Some("max_tokens")
+        );
     }
 }

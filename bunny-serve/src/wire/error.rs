@@ -1,11 +1,12 @@
 //! Errors as OpenAI's clients read them.
 
+use std::fmt::Display;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bunny_core::Error;
 use serde_json::{Value, json};
 
 /// An error that a client is told, in the shape `{"error": {"message", "type", "param", "code"}}`.
@@ -46,11 +47,24 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found_error", message)
     }
 
-    pub(crate) fn unknown_model(name: &str) -> Self {
+    /// A model other than `ours` was asked for.
+    pub(crate) fn unknown_model(ours: &str) -> Self {
+        let message = format!("this model is not served here: the one that is is `{ours}`");
         Self {
             param: Some("model".into()),
             code: Some("model_not_found"),
-            ..Self::not_found(format!("the model `{name}` is not served here"))
+            ..Self::not_found(message)
+        }
+    }
+
+    /// A prompt leaves no room for an answer.
+    pub(crate) fn too_long(param: &str, positions: usize, context: usize) -> Self {
+        let message = format!(
+            "the prompt takes {positions} positions, and the model has {context} for it and the answer"
+        );
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(param, message)
         }
     }
 
@@ -126,24 +140,9 @@ impl ApiError {
         )
     }
 
-    /// What the model says of a request: its limits are the client's fault, all else is ours, and none
-    /// of its words go out.
-    pub(crate) fn of_model(error: &Error) -> Self {
-        match error {
-            Error::TooLong { .. } => Self {
-                param: Some("messages".into()),
-                code: Some("context_length_exceeded"),
-                ..Self::bad_request(error.to_string())
-            },
-            Error::EmptyPrompt => Self::invalid("messages", error.to_string()),
-            _ => {
-                tracing::error!("{error}");
-                Self::internal()
-            }
-        }
-    }
-
-    pub(crate) fn internal() -> Self {
+    /// The fault is this server's: it is told here, and not to the client.
+    pub(crate) fn internal(error: &dyn Display) -> Self {
+        tracing::error!("{error}");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "server_error",
