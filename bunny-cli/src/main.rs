@@ -14,6 +14,8 @@ mod model;
 mod picture;
 mod progress;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod train;
 
@@ -42,6 +44,8 @@ struct Cli {
 enum Verb {
     Chat(chat::ChatArgs),
     Score(score::ScoreArgs),
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArgs),
     #[command(subcommand)]
     Model(model::ModelVerb),
     #[command(subcommand)]
@@ -67,6 +71,9 @@ fn main() -> ExitCode {
     match verb {
         // Training ends with a checkpoint, and not with whoever reads what it says.
         Verb::Train(_) => signals::heed_nohup(),
+        // A server neither, and clients close what it writes to.
+        #[cfg(feature = "serve")]
+        Verb::Serve(_) => signals::heed_nohup(),
         _ => signals::end_with_the_reader(),
     }
     tracing_subscriber::fmt()
@@ -83,6 +90,8 @@ fn main() -> ExitCode {
     let done = match verb {
         Verb::Chat(args) => chat::run(args),
         Verb::Score(args) => score::run(args),
+        #[cfg(feature = "serve")]
+        Verb::Serve(args) => serve::run(args),
         Verb::Model(verb) => model::run(verb),
         Verb::Data(verb) => data::run(verb),
         Verb::Train(args) => train::run(args),
