@@ -1,19 +1,23 @@
 //! `bunny-cli serve`: an OpenAI-compatible server, and a page to talk in.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    process,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use bunny_serve::{Limits, Sample, Server};
+use bunny_serve::{Sample, Server, ServerOptions};
 use burn::tensor::backend::Backend;
 
 use crate::{
     args::{BackendArgs, ModelArgs},
     backend::{Numbers, Work},
     load::BUILTIN,
+    progress::Spinner,
 };
 
 /// What the built-in model is shown as by the page.
@@ -22,7 +26,8 @@ const BUILTIN_CARD: &str = "The built-in model knows its small world alone: draw
 
 /// Serves a model to OpenAI's clients, and as a page to talk in.
 ///
-/// Answers all requests at once; SIGINT or SIGTERM lets answers under way end, within --grace.
+/// Answers all requests at once. Ctrl-C or SIGTERM lets answers under way end, within --grace; a second one
+/// ends the program at once.
 ///
 /// Example: bunny-cli serve --model BAAI/Bunny-v1_0-3B --port 8000
 #[derive(Debug, clap::Args)]
@@ -35,11 +40,11 @@ pub struct ServeArgs {
     /// The port; 0 for any that is free
     #[arg(long, default_value_t = 8000)]
     port: u16,
-    /// What clients call the model; its own name unless given
+    /// What clients call the model, besides its own name
     #[arg(long)]
     served_name: Option<String>,
-    /// A key that clients must have
-    #[arg(long, env = "BUNNY_API_KEY", hide_env_values = true)]
+    /// A key that clients must have; who may list processes sees it here
+    #[arg(long)]
     api_key: Option<String>,
     /// A file that holds the key
     #[arg(long, conflicts_with = "api_key")]
@@ -53,13 +58,23 @@ pub struct ServeArgs {
     /// Positions of prompts that are read between two tokens of running answers
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     chunk: u32,
-    /// Requests that may wait; more are refused
+    /// Answers that may wait; requests for more are refused
     #[arg(long, default_value_t = 1024)]
     max_queue: usize,
+    /// Megabytes of a request, its pictures included
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    max_body: u16,
     /// Pictures that a conversation may have
     #[arg(long, default_value_t = 16)]
     max_pictures: usize,
-    /// Seconds that an answer may take
+    /// Pixels that a picture may have
+    #[arg(long, default_value_t = 50_000_000)]
+    max_pixels: u64,
+    /// A host that pictures may be fetched from; may be given several times. One in a network of its own only
+    /// as an address
+    #[arg(long)]
+    allow_hosts: Vec<String>,
+    /// Seconds that a request may take
     #[arg(long, default_value_t = 600)]
     timeout: u64,
     /// Seconds that running answers have to end once the server was told to stop
@@ -84,41 +99,60 @@ impl Work for Serving {
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let args = self.0;
-        let is_builtin = args.model.model == BUILTIN;
-        let limits = Limits {
+        let model = &args.model.model;
+        let is_builtin = model == BUILTIN;
+        let mut names = Vec::from_iter(args.served_name);
+        names.push(model.clone());
+        let options = ServerOptions {
+            names,
             slots: args.slots.into(),
             chunk: args.chunk as usize,
             queue: args.max_queue,
-            pictures: args.max_pictures,
+            max_body: usize::from(args.max_body) << 20,
+            max_pictures: args.max_pictures,
+            max_pixels: args.max_pixels,
+            allow_hosts: args.allow_hosts,
             timeout: Duration::from_secs(args.timeout),
             grace: Duration::from_secs(args.grace),
-            api_key: key(args.api_key.as_deref(), args.api_key_file.as_deref())?,
-            public_names: args.public_name.clone(),
-            card: if is_builtin { BUILTIN_CARD.into() } else { String::new() },
+            api_key: key(args.api_key, args.api_key_file)?,
+            public_names: args.public_name,
+            card: if is_builtin { BUILTIN_CARD } else { "" }.into(),
             samples: if is_builtin { samples() } else { Vec::new() },
-            ..Limits::default()
         };
-        let name = args.served_name.as_deref().unwrap_or(&args.model.model);
-        let pipeline = args.model.load::<B>(device, numbers)?;
-        let server = Server::bind(SocketAddr::new(args.host, args.port), name, pipeline, limits)?;
-        println!("{name} answers at http://{} (Ctrl-C ends it)", server.address());
+        let pipeline = {
+            let _shown = Spinner::new(format!("loading {model}"));
+            args.model.load::<B>(device, numbers)?
+        };
+        let server = Server::bind(SocketAddr::new(args.host, args.port), pipeline, options)?;
+        stop_when_asked(server.stopper())?;
+        println!("http://{} (Ctrl-C ends it)", server.address());
         Ok(server.run()?)
     }
 }
 
-/// The key, from the line of a file where it is not given itself.
-fn key(given: Option<&str>, file: Option<&std::path::Path>) -> Result<Option<String>> {
+/// The first signal stops the server, a second one the program.
+fn stop_when_asked(stop: impl Fn() + Send + 'static) -> Result<()> {
+    let was_asked = AtomicBool::new(false);
+    let handler = move || match was_asked.swap(true, Ordering::SeqCst) {
+        false => stop(),
+        true => process::exit(1),
+    };
+    ctrlc::set_handler(handler).context("cannot wait for signals")
+}
+
+/// The key, from a file where it is not given itself.
+fn key(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>> {
     let key = match (given, file) {
-        (Some(key), _) => key.to_string(),
+        (Some(key), _) => key,
         (None, Some(file)) => {
-            let text = std::fs::read_to_string(file);
-            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            let text = fs::read_to_string(&file);
+            let text = text.with_context(|| file.display().to_string())?;
             text.trim().to_string()
         }
         (None, None) => return Ok(None),
     };
     match key.is_empty() {
-        true => bail!("the key is empty: give one, or leave --api-key out"),
+        true => bail!("the key is empty: give one, or leave it out"),
         false => Ok(Some(key)),
     }
 }

@@ -24,11 +24,11 @@ let chat = newChat();
 let pictures = [];
 /** The answer under way: its `AbortController`, or nothing. */
 let running = null;
-/** What the server says of its model: `{model, card, samples, builtin}`. */
+/** What the server says of its model: `{model, card, samples}`. */
 let model = { model: "", card: "", samples: [] };
 
 function newChat() {
-  return { id: crypto.randomUUID(), title: "", updated: Date.now(), turns: [] };
+  return { id: `${Date.now()}-${Math.random()}`, title: "", updated: Date.now(), turns: [] };
 }
 
 const DEFAULTS = { temperature: 0, top_p: 1, max_tokens: 512, seed: "", system: "" };
@@ -111,7 +111,15 @@ async function ask() {
   $("question").value = "";
   fit();
   drawPictures();
+  await keep(chat);
   await answer();
+}
+
+/** Keeps a conversation, where the browser lets it. */
+async function keep(one) {
+  one.updated = Date.now();
+  await store(one).catch(() => notice("This browser keeps no history."));
+  await drawChats();
 }
 
 /** Has the last question answered. */
@@ -119,23 +127,24 @@ async function answer() {
   const turn = { role: "assistant", text: "" };
   const into = chat;
   into.turns.push(turn);
-  running = new AbortController();
+  const control = new AbortController();
+  running = control;
   drawChat();
   const started = performance.now();
   let first = null;
   try {
     const { temperature, top_p, max_tokens, seed } = settings();
     const body = {
-      model: model.model, messages: (await messages()).slice(0), stream: true,
+      model: model.model, messages: await messages(), stream: true,
       stream_options: { include_usage: true },
       temperature: Number(temperature), top_p: Number(top_p), max_tokens: Number(max_tokens),
     };
     if (seed !== "") body.seed = Number(seed);
     const response = await fetch("v1/chat/completions", {
-      method: "POST", headers: headers(), body: JSON.stringify(body), signal: running.signal,
+      method: "POST", headers: headers(), body: JSON.stringify(body), signal: control.signal,
     });
-    if (!response.ok) throw new Error(await problem(response));
     connected(true);
+    if (!response.ok) throw new Error(await problem(response));
     let usage = null;
     for await (const event of events(response.body)) {
       if (event.error) throw new Error(event.error.message);
@@ -163,12 +172,12 @@ async function answer() {
       announce(turn.failed);
     }
   } finally {
-    running = null;
-    into.updated = Date.now();
-    await store(into).catch(() => notice("This browser keeps no history."));
-    drawChat();
-    drawChats();
-    $("question").focus();
+    if (running === control) running = null;
+    await keep(into);
+    if (into === chat) {
+      drawChat();
+      $("question").focus();
+    }
   }
 }
 
@@ -224,8 +233,10 @@ function edit() {
 const notice = (text) => { $("notice").textContent = text; };
 const announce = (text) => { $("announcement").textContent = text; };
 
+/** Says whether the server answers; one that does not is asked again until it does. */
 function connected(there) {
   $("connection").textContent = there ? "" : "no connection";
+  if (!there) setTimeout(greet, 3000);
 }
 
 function drawTurn(turn, at) {
@@ -238,14 +249,15 @@ function drawTurn(turn, at) {
     if (lastQuestion && !running) tools.append(make("button", { type: "button", text: "Edit", onclick: edit }));
     const shown = (turn.pictures ?? []).map((picture, number) =>
       make("img", { src: address(picture), alt: picture.name || `picture ${number + 1}` }));
-    return make("li", { class: "user" }, make("span", { class: "hidden", text: "You:" }),
+    return make("div", { class: "user" }, make("span", { class: "hidden", text: "You:" }),
       make("div", { class: "shown" }, ...shown), ...(turn.text ? [text] : []), tools);
   }
   text.append(...markdown(turn.text || (running && last ? "…" : "")));
-  const item = make("li", { class: "assistant" }, make("span", { class: "hidden", text: "Bunny:" }), text);
+  const item = make("div", { class: "assistant" }, make("span", { class: "hidden", text: "Bunny:" }), text);
   if (turn.failed) item.append(make("p", { class: "failed", text: turn.failed }));
   if (running && last) return item;
-  if (turn.text) tools.append(make("button", { type: "button", text: "Copy", onclick: () => navigator.clipboard.writeText(turn.text) }));
+  // Browsers lend the clipboard to localhost and HTTPS alone.
+  if (turn.text && navigator.clipboard) tools.append(make("button", { type: "button", text: "Copy", onclick: () => navigator.clipboard.writeText(turn.text) }));
   if (last) tools.append(make("button", { type: "button", text: turn.failed ? "Try again" : "Regenerate", onclick: regenerate }));
   if (turn.stopped) tools.append(make("span", { text: "stopped" }));
   if (turn.cut) tools.append(make("span", { text: "cut at the longest answer" }));
@@ -356,9 +368,9 @@ function saveSettings() {
 async function greet() {
   try {
     const response = await fetch("page.json", { headers: headers() });
+    connected(true);
     if (!response.ok) throw new Error(await problem(response));
     model = await response.json();
-    connected(true);
   } catch (error) {
     if (error instanceof TypeError) connected(false);
     else notice(error.message);

@@ -6,7 +6,10 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use bunny_core::generate::{Event, FinishReason, Timings, TokenLogProbability};
+use bunny_core::{
+    generate::{Event, FinishReason, Timings, TokenLogProbability, TokenScore},
+    input::tokenizer::Token,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -32,6 +35,7 @@ pub(crate) struct Answers {
     pub usage: Usage,
     pub choices: Vec<Heard>,
     pub desk: Arc<Desk>,
+    prompts: Vec<(Prepared, String)>,
     listening: Listening,
     deadline: Instant,
     /// Answers to one prompt.
@@ -84,8 +88,7 @@ impl Answers {
             generation,
             writer,
         } = question;
-        let prepared = prompts.iter().map(|(prompt, _)| prompt);
-        let usage = prepared.clone().fold(Usage::default(), |usage, prompt| {
+        let usage = prompts.iter().fold(Usage::default(), |usage, (prompt, _)| {
             let (all, pictures) = desk.positions(&prompt.tokens);
             Usage {
                 prompt: usage.prompt + all,
@@ -93,7 +96,7 @@ impl Answers {
                 ..usage
             }
         });
-        let listening = desk.ask(prepared, &generation)?;
+        let listening = desk.ask(&prompts, &generation)?;
         let before = prompts.iter().map(|(_, before)| before);
         let before = before.flat_map(|text| std::iter::repeat_n(text, generation.choices));
         let choices = before.enumerate().map(|(index, text)| Heard {
@@ -112,7 +115,8 @@ impl Answers {
             listening,
             deadline: Instant::now() + desk.options.timeout,
             of_a_prompt: generation.choices,
-            going_on: choices.len(),
+            going_on: choices.len() + usize::from(generation.scores_prompts) * prompts.len(),
+            prompts,
             choices,
             writer,
             desk,
@@ -121,21 +125,47 @@ impl Answers {
 
     /// What is heard next.
     pub(crate) async fn next(&mut self) -> Result<New, ApiError> {
-        if self.going_on == 0 {
-            return Ok(New::Nothing);
+        while self.going_on > 0 {
+            let told = timeout_at(self.deadline, self.listening.next()).await;
+            let told = told.map_err(|_| ApiError::timed_out())?;
+            match told.ok_or_else(ApiError::stopping)? {
+                (at, Told::Token(event)) => {
+                    self.usage.answer += 1;
+                    return Ok(New::Said(at, self.choices[at].hear(event)));
+                }
+                (at, Told::Finished(timings)) => {
+                    self.end(at, &timings);
+                    return Ok(New::Ended(at));
+                }
+                (at, Told::Scored(scores)) => self.echo(at, scores),
+                (_, Told::Failed(error)) => return Err(ApiError::internal(&error)),
+            }
         }
-        let told = timeout_at(self.deadline, self.listening.next()).await;
-        let told = told.map_err(|_| ApiError::timed_out())?;
-        match told.ok_or_else(ApiError::stopping)? {
-            (at, Told::Token(event)) => {
-                self.usage.answer += 1;
-                Ok(New::Said(at, self.choices[at].hear(event)))
+        Ok(New::Nothing)
+    }
+
+    /// Puts a prompt's own scores before those of all of its answers, the first of which is `at`.
+    fn echo(&mut self, at: usize, scores: Vec<TokenScore>) {
+        self.going_on -= 1;
+        let known = |score: TokenScore| TokenLogProbability {
+            id: score.id,
+            log_probability: score.log_probability,
+            top: score.top,
+        };
+        let first = match self.prompts[at / self.of_a_prompt].0.tokens.first() {
+            // Nothing foretells it.
+            Some(Token::Text(id)) => Some(TokenLogProbability {
+                id: *id,
+                log_probability: f32::NAN,
+                top: Vec::new(),
+            }),
+            _ => None,
+        };
+        let scores = Vec::from_iter(first.into_iter().chain(scores.into_iter().map(known)));
+        for heard in &mut self.choices[at..at + self.of_a_prompt] {
+            if let Some(all) = &mut heard.choice.log_probabilities {
+                all.splice(0..0, scores.iter().cloned());
             }
-            (at, Told::Finished(timings)) => {
-                self.end(at, &timings);
-                Ok(New::Ended(at))
-            }
-            (_, Told::Failed(error)) => Err(ApiError::internal(&error)),
         }
     }
 

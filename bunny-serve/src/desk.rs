@@ -21,11 +21,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::{
     ServerOptions,
+    fetch::Fetcher,
     metrics::Metrics,
-    picture::{data_url, prepare},
+    picture::{bytes, prepare},
     routes::now,
     wire::{ApiError, ChatRequest, Generation, PromptText},
-    worker::{Ask, Command, Told},
+    worker::{Ask, Command, Told, Wanted},
 };
 
 /// What all handlers share. It knows the model's words and pictures, and none of its numbers.
@@ -36,6 +37,8 @@ pub(crate) struct Desk {
     pub metrics: Arc<Metrics>,
     /// In seconds since 1970.
     pub started: u64,
+    /// Where hosts are allowed.
+    fetcher: Option<Fetcher>,
     commands: mpsc::Sender<Command>,
     requests: AtomicU64,
     /// Sequences that were asked for and have not ended.
@@ -49,8 +52,8 @@ pub(crate) struct Model {
     pub tokenizer: Arc<Tokenizer>,
     pub image_processor: ImageProcessor,
     pub template: Template,
-    /// The token that ends an answer.
-    pub end: Option<u32>,
+    /// The tokens that end an answer.
+    pub ends: Vec<u32>,
     /// Positions of a prompt and its answer.
     pub context: usize,
     /// Positions that a picture takes.
@@ -80,8 +83,11 @@ impl Desk {
         commands: mpsc::Sender<Command>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let hosts = &options.allow_hosts;
+        let fetcher = (!hosts.is_empty()).then(|| Fetcher::new(hosts, options.max_body as u64));
         Self {
             model,
+            fetcher,
             options,
             metrics,
             started: now(),
@@ -142,7 +148,11 @@ impl Desk {
         self.check_length(&tokens, &request.generation, PARAM)?;
         let most = self.options.max_pixels;
         let pictures = pictures.into_iter().map(|address| {
-            let pixels = prepare(&data_url(address)?, &self.model.image_processor, most);
+            let pixels = prepare(
+                &bytes(address, self.fetcher.as_ref())?,
+                &self.model.image_processor,
+                most,
+            );
             pixels.map(Arc::new)
         });
         let pictures: Result<_, String> = pictures.collect();
@@ -220,9 +230,9 @@ impl Desk {
     ///
     /// # Errors
     /// When too many wait, or the server stops.
-    pub(crate) fn ask<'a>(
+    pub(crate) fn ask(
         self: &Arc<Self>,
-        prompts: impl ExactSizeIterator<Item = &'a Prepared>,
+        prompts: &[(Prepared, String)],
         generation: &Generation,
     ) -> Result<Listening, ApiError> {
         if self.is_closing() {
@@ -230,7 +240,8 @@ impl Desk {
         }
         let biased = generation.options.logit_bias.iter().map(|(id, _)| *id);
         self.check_ids(biased, "logit_bias")?;
-        let sequences = prompts.len() * generation.choices;
+        let sequences =
+            prompts.len() * (generation.choices + usize::from(generation.scores_prompts));
         let most = self.options.slots + self.options.queue;
         let are_free = |open: usize| Some(open + sequences).filter(|open| *open <= most);
         if self.open.fetch_update(SeqCst, SeqCst, are_free).is_err() {
@@ -244,28 +255,43 @@ impl Desk {
             desk: self.clone(),
             from,
         };
-        let own_end = self.model.end.filter(|_| !generation.ignore_eos);
-        let draws = (0u64..).take(generation.choices);
-        let answers = prompts.flat_map(|prompt| draws.clone().map(move |draw| (prompt, draw)));
-        for (choice, (prompt, draw)) in answers.enumerate() {
-            let mut options = generation.options.clone();
-            options.seed = options.seed.wrapping_add(draw);
-            let sequence = Sequence::new(&prompt.tokens, &options, self.model.tokenizer.clone());
-            let ask = Ask {
-                request: listening.request,
-                choice,
-                tokens: prompt.tokens.clone(),
-                pictures: prompt.pictures.clone(),
-                sequence: sequence
-                    .ending_with(own_end)
-                    .ending_with(generation.ends.iter().copied()),
-                asked: Instant::now(),
-                listener: listener.clone(),
+        for (number, (prompt, _)) in prompts.iter().enumerate() {
+            let ask = |choice: usize, wanted: Wanted| {
+                let ask = Ask {
+                    request: listening.request,
+                    choice: number * generation.choices + choice,
+                    tokens: prompt.tokens.clone(),
+                    pictures: prompt.pictures.clone(),
+                    wanted,
+                    asked: Instant::now(),
+                    listener: listener.clone(),
+                };
+                // A worker that is gone closes the channel, which the listener hears.
+                drop(self.commands.send(Command::Answer(ask)));
             };
-            // A worker that is gone closes the channel, which the listener hears.
-            drop(self.commands.send(Command::Answer(Box::new(ask))));
+            if generation.scores_prompts {
+                let alternatives = generation.options.log_probabilities.unwrap_or(0);
+                ask(0, Wanted::Scores(alternatives));
+            }
+            for choice in 0..generation.choices {
+                let sequence = self.sequence(prompt, generation, choice);
+                ask(choice, Wanted::Answer(Box::new(sequence)));
+            }
         }
         Ok(listening)
+    }
+
+    /// The answer to be of a prompt, one of several that differ by their draws.
+    fn sequence(&self, prompt: &Prepared, generation: &Generation, choice: usize) -> Sequence {
+        let mut options = generation.options.clone();
+        options.seed = options.seed.wrapping_add(choice as u64);
+        let own_ends: &[u32] = match generation.ignore_eos {
+            true => &[],
+            false => &self.model.ends,
+        };
+        Sequence::new(&prompt.tokens, &options, self.model.tokenizer.clone())
+            .ending_with(own_ends.iter().copied())
+            .ending_with(generation.ends.iter().copied())
     }
 
     /// Admits no more.

@@ -28,6 +28,7 @@
 
 mod answers;
 mod desk;
+mod fetch;
 mod guards;
 mod metrics;
 mod options;

@@ -21,6 +21,9 @@ pub struct ServerOptions {
     pub max_pictures: usize,
     /// Pixels of a picture.
     pub max_pixels: u64,
+    /// Hosts that pictures may be fetched from; from no others, and from addresses that are not of the open
+    /// net only where they stand here as addresses.
+    pub allow_hosts: Vec<String>,
     /// The longest that a request may take.
     pub timeout: Duration,
     /// How long answers may go on once the server was told to stop.
@@ -46,6 +49,7 @@ impl ServerOptions {
             max_body: 32 << 20,
             max_pictures: 16,
             max_pixels: 50_000_000,
+            allow_hosts: Vec::new(),
             timeout: Duration::from_secs(600),
             grace: Duration::from_secs(10),
             api_key: None,

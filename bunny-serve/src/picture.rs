@@ -6,18 +6,35 @@ use base64::{
 };
 use bunny_core::input::image::{DecodeOptions, ImageProcessor, Pixels, decode};
 
+use crate::fetch::Fetcher;
+
 /// With padding or without.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
+/// The bytes of a picture's address: a data URL, or one that is fetched where there is a fetcher.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn bytes(address: &str, fetcher: Option<&Fetcher>) -> Result<Vec<u8>, String> {
+    let is_remote = ["http://", "https://"].iter().any(|scheme| {
+        let head = address.get(..scheme.len()).unwrap_or_default();
+        head.eq_ignore_ascii_case(scheme)
+    });
+    match fetcher.filter(|_| is_remote) {
+        Some(fetcher) => fetcher.fetch(address),
+        None => data_url(address),
+    }
+}
+
 /// The bytes of a data URL: base64 of either alphabet, white space in it passed over; whatever kind it
 /// says it is, the bytes tell.
 ///
 /// # Errors
 /// What is wrong, where it is no data URL or not in base64.
-pub(crate) fn data_url(address: &str) -> Result<Vec<u8>, String> {
+fn data_url(address: &str) -> Result<Vec<u8>, String> {
     let head = address.get(..5).unwrap_or_default();
     if !head.eq_ignore_ascii_case("data:") {
         return Err("pictures are taken as data URLs alone (`data:image/png;base64,…`)".into());

@@ -90,7 +90,7 @@ impl Server {
         let model = Model {
             context: config.decoder.max_position_embeddings,
             picture_tokens: config.vision.tokens(),
-            end: pipeline.end_of_text(),
+            ends: pipeline.ends_of_text(),
             tokenizer: pipeline.tokenizer,
             image_processor: pipeline.image_processor,
             template: pipeline.template,

@@ -9,7 +9,9 @@ use std::{
 
 use bunny_core::{
     Error,
-    generate::{Engine, Event, Finished, Picture, Prompt, Sequence, SequenceId, Timings, Update},
+    generate::{
+        Engine, Event, Finished, Picture, Prompt, Sequence, SequenceId, Timings, TokenScore, Update,
+    },
     input::{image::Pixels, tokenizer::Token},
 };
 use burn::tensor::backend::Backend;
@@ -21,7 +23,7 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Take a sequence.
-    Answer(Box<Ask>),
+    Answer(Ask),
     /// Nobody listens to this request any more.
     Cancel(u64),
     /// End all that is under way, and the thread.
@@ -37,10 +39,19 @@ pub(crate) struct Ask {
     pub choice: usize,
     pub tokens: Vec<Token>,
     pub pictures: Vec<Arc<Pixels>>,
-    pub sequence: Sequence,
+    pub wanted: Wanted,
     pub asked: Instant,
     /// Unbounded, since an answer has an end: the engine never waits for a reader.
     pub listener: UnboundedSender<(usize, Told)>,
+}
+
+/// What is wanted of a prompt.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// Its answer.
+    Answer(Box<Sequence>),
+    /// How likely each of its own tokens is, and so many of the likeliest in its place.
+    Scores(usize),
 }
 
 /// What a listener is told of an answer.
@@ -50,6 +61,8 @@ pub(crate) enum Told {
     Token(Event),
     /// It has ended.
     Finished(Timings),
+    /// The tokens of its prompt are scored, from the second on.
+    Scored(Vec<TokenScore>),
     /// It cannot go on, and has ended.
     Failed(Error),
 }
@@ -114,7 +127,7 @@ impl<B: Backend> AtWork<B> {
             };
             while let Some(next) = command {
                 match next {
-                    Command::Answer(ask) => self.admit(*ask),
+                    Command::Answer(ask) => self.admit(ask),
                     Command::Cancel(request) => self.cancel(request),
                     // Listeners hear of it by their channels, which are closed.
                     Command::Stop => return,
@@ -134,7 +147,15 @@ impl<B: Backend> AtWork<B> {
             tokens: ask.tokens,
             pictures,
         };
-        match self.engine.admit(prompt, ask.sequence) {
+        let admitted = match ask.wanted {
+            Wanted::Answer(sequence) => self.engine.admit(prompt, *sequence),
+            Wanted::Scores(alternatives) => {
+                // Nothing foretells the first one.
+                let places = Vec::from_iter(1..prompt.tokens.len());
+                self.engine.admit_scoring(prompt, &places, alternatives)
+            }
+        };
+        match admitted {
             Ok(id) => {
                 let listener = Listener {
                     request: ask.request,
@@ -148,7 +169,6 @@ impl<B: Backend> AtWork<B> {
             // Who does not listen any more need not be told.
             Err(error) => drop(ask.listener.send((ask.choice, Told::Failed(error)))),
         }
-        self.count();
     }
 
     fn cancel(&mut self, request: u64) {
@@ -182,6 +202,7 @@ impl<B: Backend> AtWork<B> {
                     .finished(&sequence, &timings, now - listener.asked);
                 Told::Finished(timings)
             }
+            Update::Scored(scores) => Told::Scored(scores),
             Update::Failed(error) => {
                 self.metrics.ended("error");
                 Told::Failed(error)

@@ -246,7 +246,7 @@ pub(super) fn log_sum_exp(scores: &[f32]) -> f64 {
 }
 
 /// The `count` tokens of the highest scores, highest first.
-fn likeliest(scores: &[f32], count: usize) -> Vec<u32> {
+pub(super) fn likeliest(scores: &[f32], count: usize) -> Vec<u32> {
     let by_score = |a: &u32, b: &u32| {
         let order = scores[*b as usize].total_cmp(&scores[*a as usize]);
         order.then(a.cmp(b))

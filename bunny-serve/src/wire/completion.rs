@@ -44,6 +44,7 @@ impl CompletionRequest {
         let most = body.count("max_tokens", [usize::from(!echo), usize::MAX])?;
         generation.options.max_new_tokens = most.unwrap_or(DEFAULT_TOKENS);
         generation.options.log_probabilities = body.count("logprobs", [0, MOST_ALTERNATIVES])?;
+        generation.scores_prompts = echo && generation.options.log_probabilities.is_some();
         Ok(Self {
             prompts: prompts(&body)?,
             echo,

@@ -23,6 +23,8 @@ pub(crate) struct Generation {
     pub ends: Vec<u32>,
     /// Whether the model's own does not.
     pub ignore_eos: bool,
+    /// Whether it is asked how likely the prompts themselves are.
+    pub scores_prompts: bool,
     pub stream: bool,
     pub include_usage: bool,
 }
@@ -40,6 +42,7 @@ impl Generation {
             choices: body.count("n", [1, MOST_CHOICES])?.unwrap_or(1),
             ends: ends(body)?,
             ignore_eos: body.boolean("ignore_eos")?,
+            scores_prompts: false,
             stream: body.boolean("stream")?,
             include_usage: include_usage == Some(&Value::Bool(true)),
         })

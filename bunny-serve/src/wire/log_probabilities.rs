@@ -28,30 +28,30 @@ pub(super) fn chat_log_probabilities(
     json!({"content": content.collect::<Vec<_>>(), "refusal": null})
 }
 
-/// Of a text, whose first token here stands behind `offset` characters.
+/// Of a text, whose first token here stands behind `offset` characters. One that nothing foretells has no
+/// number.
 pub(super) fn text_log_probabilities(
     tokenizer: &Tokenizer,
     tokens: &[TokenLogProbability],
     mut offset: usize,
 ) -> Value {
     let word = |id: u32| String::from_utf8_lossy(&tokenizer.token_bytes(id)).into_owned();
-    let mut words = Vec::with_capacity(tokens.len());
-    let mut offsets = Vec::with_capacity(tokens.len());
+    let known = |of: f32| (!of.is_nan()).then(|| of.max(VERY_UNLIKELY));
+    let (mut words, mut numbers, mut tops, mut offsets) = (vec![], vec![], vec![], vec![]);
     for token in tokens {
-        let word = word(token.id);
+        let word_here = word(token.id);
+        let characters = word_here.chars().count();
+        let number = known(token.log_probability);
+        let top = token
+            .top
+            .iter()
+            .map(|(id, of)| (word(*id), json!(known(*of))));
+        let top = number.map(|_| top.collect::<Map<String, Value>>());
+        words.push(word_here);
+        numbers.push(number);
+        tops.push(top);
         offsets.push(offset);
-        offset += word.chars().count();
-        words.push(word);
+        offset += characters;
     }
-    let top = |token: &TokenLogProbability| -> Map<String, Value> {
-        let top = token.top.iter();
-        top.map(|(id, of)| (word(*id), json!(of.max(VERY_UNLIKELY))))
-            .collect()
-    };
-    json!({
-        "tokens": words,
-        "token_logprobs": tokens.iter().map(|token| token.log_probability.max(VERY_UNLIKELY)).collect::<Vec<_>>(),
-        "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
-        "text_offset": offsets,
-    })
+    json!({"tokens": words, "token_logprobs": numbers, "top_logprobs": tops, "text_offset": offsets})
 }
