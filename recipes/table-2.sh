@@ -9,7 +9,8 @@
 #
 # What is said on the command line goes to `bunny-cli train` and `eval run`. EVAL is the folder of
 # benchmarks (`bunny-cli eval list` says what belongs there), BENCHMARKS names some of them, BUNNY
-# another bunny-cli, OUT another folder; ONLY trains some combinations, such as "phi-2-siglip".
+# another bunny-cli, OUT another folder; ONLY trains some combinations, such as "phi-2-siglip"; with
+# DRY_RUN=1 the plan is all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bunny=${BUNNY:-target/release/bunny-cli}
@@ -55,13 +56,14 @@ if [ -z "$benchmarks" ]; then
         if "$bunny" eval check "$name" --data "$eval_data" > "$out/check-$name.log" 2>&1; then
             benchmarks+=" $name"
         else
-            echo "$name is left out: $(tail -n 1 "$out/check-$name.log")"
+            echo "$name is left out: $(grep -m 1 -E 'problem: |error: ' "$out/check-$name.log" | sed 's/^ *[a-z]*: //')"
         fi
     done
 fi
 read -r -a benchmarks <<< "$benchmarks"
 
-# The plan: how long a row takes at the true size, and so all rows of both stages.
+# The plan: how long rows of 768 positions take at the true size, and so all of both stages; captions
+# are shorter.
 number() { grep -o "\"$1\":[0-9.e+-]*" | head -n 1 | cut -d : -f 2; }
 echo "plan: ${combinations[*]}; then ${benchmarks[*]:-no benchmark}"
 if [ -z "${TINY:-}" ]; then

@@ -1,5 +1,8 @@
 //! The command line as a user meets it: outputs, exit codes, and errors in one line.
 
+#[path = "command_line/evaluation.rs"]
+mod evaluation;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},

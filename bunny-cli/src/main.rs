@@ -18,6 +18,8 @@ mod model;
 mod picture;
 mod progress;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod train;
 
@@ -47,6 +49,8 @@ enum Verb {
     Chat(chat::ChatArgs),
     Ask(eval::ask::AskFileArgs),
     Score(score::ScoreArgs),
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArgs),
     #[command(subcommand)]
     Model(model::ModelVerb),
     #[command(subcommand)]
@@ -72,6 +76,9 @@ fn main() -> ExitCode {
     match verb {
         // Training ends with a checkpoint, and not with whoever reads what it says.
         Verb::Train(_) => signals::heed_nohup(),
+        // A server neither, and clients close what it writes to.
+        #[cfg(feature = "serve")]
+        Verb::Serve(_) => signals::heed_nohup(),
         _ => signals::end_with_the_reader(),
     }
     tracing_subscriber::fmt()
@@ -89,6 +96,8 @@ fn main() -> ExitCode {
         Verb::Chat(args) => chat::run(args),
         Verb::Ask(args) => eval::ask::run(args),
         Verb::Score(args) => score::run(args),
+        #[cfg(feature = "serve")]
+        Verb::Serve(args) => serve::run(args),
         Verb::Model(verb) => model::run(verb),
         Verb::Data(verb) => data::run(verb),
         Verb::Train(args) => train::run(args),

@@ -16,7 +16,7 @@ pub struct AskArgs {
     /// Questions that are answered at once
     #[arg(long, value_name = "N", default_value = "16")]
     pub batch: NonZeroUsize,
-    /// The most tokens an answer may have [default: what the reference gives it]
+    /// The most tokens an answer may have [default: 128, and 1024 in ScienceQA, as the reference]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,
     /// Ask a server that speaks OpenAI's chat completions instead, such as

@@ -195,7 +195,8 @@ impl<B: Backend> Engine<B> {
         self.enqueue(prompt, Work::Answer(Box::new(sequence)))
     }
 
-    /// Takes a text whose tokens at some places are to be scored, each given all before it.
+    /// Takes a text whose tokens at some places are to be scored, each given all before it, with so many
+    /// of the likeliest beside it.
     ///
     /// # Errors
     /// When the text is empty, a picture is missing, or the text has more positions than the model.
@@ -203,6 +204,7 @@ impl<B: Backend> Engine<B> {
         &mut self,
         prompt: Prompt<B>,
         places: &[usize],
+        alternatives: usize,
     ) -> Result<SequenceId, Error> {
         self.room(&prompt, 0)?;
         let token = |&place: &usize| match prompt.tokens.get(place) {
@@ -218,6 +220,7 @@ impl<B: Backend> Engine<B> {
         tokens.sort_unstable_by_key(|token| token.place);
         let work = Work::Score {
             tokens,
+            alternatives,
             found: Vec::new(),
         };
         self.enqueue(prompt, work)

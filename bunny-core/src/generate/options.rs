@@ -5,6 +5,8 @@
 pub struct GenerationOptions {
     /// The most tokens an answer may have; where the model has fewer positions left, as many as those.
     pub max_new_tokens: usize,
+    /// No token ends the answer before it has so many.
+    pub min_new_tokens: usize,
     /// Divides the logits; 0 takes the likeliest token every time.
     pub temperature: f32,
     /// Only this many of the likeliest tokens are drawn from; 0 for all.
@@ -36,6 +38,7 @@ impl Default for GenerationOptions {
     fn default() -> Self {
         Self {
             max_new_tokens: 512,
+            min_new_tokens: 0,
             temperature: 0.0,
             top_k: 0,
             top_p: 1.0,

@@ -22,7 +22,8 @@ pub struct Picture<B: Backend> {
 
 impl<B: Backend> Picture<B> {
     /// A picture as it enters the tower.
-    pub fn new(pixels: Pixels) -> Self {
+    pub fn new(pixels: impl Into<Arc<Pixels>>) -> Self {
+        let pixels = pixels.into();
         let mut digest = Sha256::new();
         digest.update(pixels.width.to_le_bytes());
         let mut bytes = [[0; 4]; 1024];
@@ -33,7 +34,7 @@ impl<B: Backend> Picture<B> {
             digest.update(bytes[..some.len()].as_flattened());
         }
         Self {
-            pixels: Arc::new(pixels),
+            pixels,
             key: PictureKey(digest.finalize().into()),
             embeddings: None,
         }

@@ -8,7 +8,7 @@ use super::{Engine, EngineOptions, Prompt, Update};
 use crate::{Bunny, Error};
 
 /// One token of a scored text.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenScore {
     /// Its place among the tokens.
     pub place: usize,
@@ -16,6 +16,8 @@ pub struct TokenScore {
     pub id: u32,
     /// The logarithm of the probability that the model gives it behind what comes before it.
     pub log_probability: f32,
+    /// The likeliest tokens in its place with theirs, likeliest first, as many as were asked for.
+    pub top: Vec<(u32, f32)>,
 }
 
 /// The log-probability of each token at the places `scored`, in order, given all before it.
@@ -35,7 +37,7 @@ pub fn score<B: Backend>(
         ..EngineOptions::default()
     };
     let mut engine = Engine::new(model.clone(), options, device.clone());
-    engine.admit_scoring(prompt, scored)?;
+    engine.admit_scoring(prompt, scored, 0)?;
     let mut found = Vec::new();
     while !engine.is_idle() {
         for (_, update) in engine.step() {

@@ -123,6 +123,13 @@ impl Sequence {
         let top = self.options.log_probabilities;
         let before = top.map(|_| scores.to_vec());
         self.sampler.adjust(scores, self.ids());
+        if self.ids().len() < self.options.min_new_tokens {
+            for end in &self.ends {
+                if let Some(score) = scores.get_mut(*end as usize) {
+                    *score = f32::NEG_INFINITY;
+                }
+            }
+        }
         let id = self.sampler.sample(scores, &self.seen);
         self.chosen = before.zip(top).map(|(scores, top)| {
             let norm = log_sum_exp(&scores);
@@ -239,7 +246,7 @@ pub(super) fn log_sum_exp(scores: &[f32]) -> f64 {
 }
 
 /// The `count` tokens of the highest scores, highest first.
-fn likeliest(scores: &[f32], count: usize) -> Vec<u32> {
+pub(super) fn likeliest(scores: &[f32], count: usize) -> Vec<u32> {
     let by_score = |a: &u32, b: &u32| {
         let order = scores[*b as usize].total_cmp(&scores[*a as usize]);
         order.then(a.cmp(b))
@@ -252,4 +259,24 @@ fn likeliest(scores: &[f32], count: usize) -> Vec<u32> {
     ids.truncate(count);
     ids.sort_unstable_by(by_score);
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_ends_an_answer_that_has_not_its_least_tokens() {
+        let options = GenerationOptions {
+            min_new_tokens: 2,
+            ..Default::default()
+        };
+        let mut sequence = Sequence::of_tokens(&[], &options).ending_with([1, u32::MAX]);
+        let mut ids = Vec::new();
+        while sequence.finish().is_none() {
+            ids.push(sequence.choose(&mut [0.0, 2.0, 1.0]).unwrap());
+            sequence.push(ids[ids.len() - 1]).unwrap();
+        }
+        assert_eq!(ids, [2, 2, 1]);
+    }
 }

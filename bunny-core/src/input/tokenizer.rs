@@ -5,6 +5,7 @@
 //! chunk the words of the template and of the people are one text. Special tokens are what the
 //! template placed, and nothing that anybody typed.
 
+mod bytes;
 mod error;
 mod files;
 mod stream;

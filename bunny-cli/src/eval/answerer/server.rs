@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError, mpsc};
+#[cfg(feature = "hub")]
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+#[cfg(feature = "hub")]
+use anyhow::Context;
+use anyhow::{Result, bail};
 use bunny_eval::picture::data_url;
 use bunny_eval::run::{Answerer, Asked, Model, Options, Reply};
 use bunny_eval::{EvalError, Failure};
@@ -14,6 +17,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone)]
 pub struct Server {
     url: String,
+    #[cfg(feature = "hub")]
     key: Option<String>,
     model: String,
     /// Questions that are under way together.
@@ -21,6 +25,7 @@ pub struct Server {
 }
 
 /// How often a question is asked that a server has no time for.
+#[cfg(feature = "hub")]
 const TRIES: u32 = 5;
 
 impl Server {
@@ -35,12 +40,12 @@ impl Server {
             true => url.to_owned(),
             false => format!("{url}/v1"),
         };
-        let key = std::env::var("OPENAI_API_KEY")
-            .ok()
-            .filter(|key| !key.is_empty());
         let mut server = Self {
             url,
-            key,
+            #[cfg(feature = "hub")]
+            key: std::env::var("OPENAI_API_KEY")
+                .ok()
+                .filter(|key| !key.is_empty()),
             model: String::new(),
             at_once,
         };

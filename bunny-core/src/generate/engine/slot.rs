@@ -10,7 +10,7 @@ use crate::{
     generate::{
         Prompt, Sequence, TokenScore,
         prompt::Place,
-        sequence::{log_sum_exp, require_finite},
+        sequence::{likeliest, log_sum_exp, require_finite},
     },
     nn::KvSequence,
 };
@@ -58,6 +58,7 @@ pub(super) enum Work {
     /// How likely some of its own tokens are.
     Score {
         tokens: Vec<ToScore>,
+        alternatives: usize,
         found: Vec<TokenScore>,
     },
 }
@@ -242,18 +243,26 @@ impl<B: Backend> Slot<B> {
         let Some(running) = &mut self.running else {
             return;
         };
-        let Work::Score { tokens, found } = &mut running.work else {
+        let Work::Score {
+            tokens,
+            alternatives,
+            found,
+        } = &mut running.work
+        else {
             return;
         };
         let ToScore { place, id, .. } = tokens[token];
         if let Err(error) = require_finite(scores, || place) {
             return self.fail(error, updates);
         }
-        let of_token = f64::from(scores[id as usize]) - log_sum_exp(scores);
+        let norm = log_sum_exp(scores);
+        let of = |id: u32| (f64::from(scores[id as usize]) - norm) as f32;
+        let top = likeliest(scores, *alternatives).into_iter();
         found.push(TokenScore {
             place,
             id,
-            log_probability: of_token as f32,
+            log_probability: of(id),
+            top: top.map(|id| (id, of(id))).collect(),
         });
         if found.len() == tokens.len()
             && let Some(running) = self.leave()
@@ -301,7 +310,7 @@ impl<B: Backend> Running<B> {
     pub(super) fn is_done(&self) -> bool {
         match &self.work {
             Work::Answer(sequence) => sequence.finish().is_some(),
-            Work::Score { tokens, found } => tokens.len() == found.len(),
+            Work::Score { tokens, found, .. } => tokens.len() == found.len(),
         }
     }
 

@@ -577,7 +577,7 @@ mod scheduling {
         let scores = |chunk| {
             let mut engine = engine(&model, 1, chunk);
             let asked = prompt(tokens.clone());
-            engine.admit_scoring(asked, &places).unwrap();
+            engine.admit_scoring(asked, &places, 0).unwrap();
             let mut found = Vec::new();
             while !engine.is_idle() {
                 for (_, update) in engine.step() {

@@ -1,0 +1,167 @@
+//! `bunny-cli serve`: an OpenAI-compatible server, and a page to talk in.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use bunny_serve::{Sample, Server, ServerOptions};
+use burn::tensor::backend::Backend;
+
+use crate::{
+    args::{BackendArgs, ModelArgs},
+    backend::{Numbers, Work},
+    load::BUILTIN,
+    progress::Spinner,
+};
+
+/// What the built-in model is shown as by the page.
+const BUILTIN_CARD: &str = "The built-in model knows its small world alone: drawn shapes, numbers and short words. \
+    Whatever else it is shown, it will take for these.";
+
+/// Serves a model to OpenAI's clients, and as a page to talk in.
+///
+/// Answers all requests at once. Ctrl-C or SIGTERM lets answers under way end, within --grace; a second one
+/// ends the program at once.
+///
+/// Example: bunny-cli serve --model BAAI/Bunny-v1_0-3B --port 8000
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The address to listen on
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// The port; 0 for any that is free
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// What clients call the model, besides its own name
+    #[arg(long)]
+    served_name: Option<String>,
+    /// A key that clients must have; who may list processes sees it here
+    #[arg(long)]
+    api_key: Option<String>,
+    /// A file that holds the key
+    #[arg(long, conflicts_with = "api_key")]
+    api_key_file: Option<PathBuf>,
+    /// A name that the server goes by, besides addresses and localhost; may be given several times
+    #[arg(long)]
+    public_name: Vec<String>,
+    /// Answers at once
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    slots: u16,
+    /// Positions of prompts that are read between two tokens of running answers
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    chunk: u32,
+    /// Answers that may wait; requests for more are refused
+    #[arg(long, default_value_t = 1024)]
+    max_queue: usize,
+    /// Megabytes of a request, its pictures included
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    max_body: u16,
+    /// Pictures that a conversation may have
+    #[arg(long, default_value_t = 16)]
+    max_pictures: usize,
+    /// Pixels that a picture may have
+    #[arg(long, default_value_t = 50_000_000)]
+    max_pixels: u64,
+    /// A host that pictures may be fetched from; may be given several times. One in a network of its own only
+    /// as an address
+    #[arg(long)]
+    allow_hosts: Vec<String>,
+    /// Seconds that a request may take
+    #[arg(long, default_value_t = 600)]
+    timeout: u64,
+    /// Seconds that running answers have to end once the server was told to stop
+    #[arg(long, default_value_t = 10)]
+    grace: u64,
+    #[command(flatten)]
+    backend: BackendArgs,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the model cannot be read, or the address cannot be had.
+pub fn run(args: ServeArgs) -> Result<()> {
+    args.backend.run(Serving(args))
+}
+
+struct Serving(ServeArgs);
+
+impl Work for Serving {
+    type Output = ();
+
+    fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
+        let args = self.0;
+        let model = &args.model.model;
+        let is_builtin = model == BUILTIN;
+        let mut names = Vec::from_iter(args.served_name);
+        names.push(model.clone());
+        let options = ServerOptions {
+            names,
+            slots: args.slots.into(),
+            chunk: args.chunk as usize,
+            queue: args.max_queue,
+            max_body: usize::from(args.max_body) << 20,
+            max_pictures: args.max_pictures,
+            max_pixels: args.max_pixels,
+            allow_hosts: args.allow_hosts,
+            timeout: Duration::from_secs(args.timeout),
+            grace: Duration::from_secs(args.grace),
+            api_key: key(args.api_key, args.api_key_file)?,
+            public_names: args.public_name,
+            card: if is_builtin { BUILTIN_CARD } else { "" }.into(),
+            samples: if is_builtin { samples() } else { Vec::new() },
+        };
+        let pipeline = {
+            let _shown = Spinner::new(format!("loading {model}"));
+            args.model.load::<B>(device, numbers)?
+        };
+        let server = Server::bind(SocketAddr::new(args.host, args.port), pipeline, options)?;
+        stop_when_asked(server.stopper())?;
+        println!("http://{} (Ctrl-C ends it)", server.address());
+        Ok(server.run()?)
+    }
+}
+
+/// The first signal stops the server, a second one the program.
+fn stop_when_asked(stop: impl Fn() + Send + 'static) -> Result<()> {
+    let was_asked = AtomicBool::new(false);
+    let handler = move || match was_asked.swap(true, Ordering::SeqCst) {
+        false => stop(),
+        true => process::exit(1),
+    };
+    ctrlc::set_handler(handler).context("cannot wait for signals")
+}
+
+/// The key, from a file where it is not given itself.
+fn key(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>> {
+    let key = match (given, file) {
+        (Some(key), _) => key,
+        (None, Some(file)) => {
+            let text = fs::read_to_string(&file);
+            let text = text.with_context(|| file.display().to_string())?;
+            text.trim().to_string()
+        }
+        (None, None) => return Ok(None),
+    };
+    match key.is_empty() {
+        true => bail!("the key is empty: give one, or leave it out"),
+        false => Ok(Some(key)),
+    }
+}
+
+/// Pictures that the built-in model knows something of.
+fn samples() -> Vec<Sample> {
+    vec![Sample {
+        name: "shapes.jpg",
+        kind: "image/jpeg",
+        bytes: include_bytes!("../../examples/pictures/shapes.jpg"),
+    }]
+}

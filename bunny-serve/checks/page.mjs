@@ -1,0 +1,181 @@
+// The page in a browser, as a person uses it, against the built-in model.
+//
+//   npm install playwright-core@1.65.1 axe-core@4
+//   node bunny-serve/checks/page.mjs target/release/bunny-cli [SCREENSHOT.png]
+//
+// Takes Debian's Chromium (apt install chromium), or the one that CHROMIUM names. NODE_PATH says where the two
+// packages are, if not beside this folder.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { once } from "node:events";
+
+const require = createRequire(process.env.NODE_PATH ? `${process.env.NODE_PATH}/x.js` : import.meta.url);
+const { chromium } = require("playwright-core");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+const [, , bunny, screenshot] = process.argv;
+const PICTURE = new URL("../../examples/pictures/shapes.jpg", import.meta.url).pathname;
+const base64 = readFileSync(PICTURE, "base64");
+
+async function serve(...options) {
+  const server = spawn(bunny, ["serve", ...options], { stdio: ["ignore", "pipe", "inherit"] });
+  process.on("exit", () => server.kill());
+  const [line] = await once(server.stdout.setEncoding("utf8"), "data");
+  return { server, url: line.split(" ")[0] };
+}
+
+async function end({ server }) {
+  server.kill("SIGINT");
+  await once(server, "exit");
+}
+
+/** Has a picture dropped on the page, or pasted. */
+async function give(page, how) {
+  await page.evaluate(([base64, how]) => {
+    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], "shapes.jpg", { type: "image/jpeg" }));
+    const event = how === "drop"
+      ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+      : new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+    document.body.dispatchEvent(event);
+  }, [base64, how]);
+}
+
+const answers = (page) => page.locator("#transcript .assistant");
+const answered = (page, count) => page.waitForFunction((count) =>
+  document.querySelectorAll("#transcript .assistant .stats").length === count, count);
+
+async function ask(page, text) {
+  await page.locator("#question").fill(text);
+  await page.keyboard.press("Enter");
+}
+
+async function nothingSerious(page, where) {
+  // The policy lets no script in but the page's own; this one comes by the debugger.
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  assert.deepEqual(serious.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], where);
+}
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+let running = await serve("--port", "0");
+const { url } = running;
+const port = new URL(url).port;
+const context = await browser.newContext({ viewport: { width: 1100, height: 760 } });
+const page = await context.newPage();
+page.setDefaultTimeout(15000);
+const faults = [];
+page.on("pageerror", (error) => faults.push(error.message));
+page.on("console", (message) => {
+  if (message.type() === "error" && !/Failed to load resource|ERR_CONNECTION/.test(message.text())) faults.push(message.text());
+});
+
+await page.goto(url);
+await page.locator("#samples img").first().waitFor();
+await nothingSerious(page, "at first");
+assert.match(await page.locator("#card").textContent(), /small world/);
+
+// A first question, with a picture that was dropped.
+await give(page, "drop");
+await page.locator("#pictures img").waitFor();
+await ask(page, "What is in the picture?");
+await answered(page, 1);
+const first = await answers(page).first().locator(".text").textContent();
+assert(first.length > 3, first);
+assert.match(await page.locator(".stats").first().textContent(), /tokens\/s/);
+await nothingSerious(page, "with an answer");
+
+// A second one; a third with a picture that was pasted, taken away and chosen in the dialog.
+await ask(page, "What number is written in the picture?");
+await answered(page, 2);
+await give(page, "paste");
+await page.getByRole("button", { name: "Remove shapes.jpg" }).click();
+assert.equal(await page.locator("#pictures img").count(), 0);
+await page.locator("#file").setInputFiles(PICTURE);
+await ask(page, "Where is the black diamond?");
+await answered(page, 3);
+if (screenshot) await page.screenshot({ path: screenshot });
+
+// Stop, by button and by key; words of a model are words, whatever they look like.
+await page.getByRole("button", { name: "Settings" }).click();
+await page.getByLabel("Temperature").fill("2");
+await page.getByRole("button", { name: "Save" }).click();
+await page.evaluate(() => {
+  // A slow answer of one's own: the built-in model's are over at once.
+  const real = window.fetch;
+  window.fetch = (address, options) => {
+    if (!String(address).includes("chat/completions")) return real(address, options);
+    const encoder = new TextEncoder();
+    const event = (content) => encoder.encode(`data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\n\n`);
+    const body = new ReadableStream({
+      start(controller) {
+        controller.enqueue(event("<img src=x onerror=alert(1)> **bold** [a](javascript:alert(1)) [b](https://example.com)"));
+        options.signal.addEventListener("abort", () => controller.error(new DOMException("", "AbortError")));
+      },
+    });
+    return Promise.resolve(new Response(body));
+  };
+});
+await ask(page, "Go on");
+await page.locator("#transcript strong").waitFor();
+assert.equal(await page.locator("#transcript .assistant img").count(), 0);
+assert.equal(await page.locator("#transcript .assistant a").count(), 1);
+await page.keyboard.press("Escape");
+await page.getByText("stopped").waitFor();
+
+// What was said is still there after a reload, and can be found, exported, asked again and changed.
+await page.reload();
+await page.locator("#transcript .assistant").nth(3).waitFor();
+assert.equal(await answers(page).first().locator(".text").textContent(), first);
+assert(await page.locator("#transcript .user img").count() === 2);
+await page.locator("#search").fill("diamond");
+assert.equal(await page.locator("#chats li").count(), 1);
+await page.locator("#search").fill("no such words");
+await page.waitForFunction(() => document.querySelectorAll("#chats li").length === 0);
+await page.locator("#search").fill("");
+const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export" }).click()]);
+const exported = JSON.parse(readFileSync(await download.path(), "utf8"));
+assert.equal(exported.chats[0].turns.length, 8);
+assert(exported.chats[0].turns[0].pictures[0].startsWith("data:image/jpeg;base64,"));
+await page.getByRole("button", { name: "Regenerate" }).click();
+await answered(page, 4);
+await page.getByRole("button", { name: "Edit" }).click();
+assert.equal(await page.locator("#question").inputValue(), "Go on");
+
+// The server goes, and comes back.
+await end(running);
+await ask(page, "Is anybody there?");
+await page.locator(".failed", { hasText: "The server does not answer." }).waitFor();
+assert.match(await page.locator("#connection").textContent(), /no connection/);
+await nothingSerious(page, "without a server");
+running = await serve("--port", port, "--api-key", "secret");
+await page.waitForFunction(() => document.querySelector("#connection").textContent === "");
+await page.getByRole("button", { name: "Try again" }).click();
+await page.locator(".failed", { hasText: "key" }).waitFor();
+await page.getByRole("button", { name: "Settings" }).click();
+await nothingSerious(page, "in the settings");
+await page.getByLabel("Key").fill("secret");
+await page.getByLabel("Temperature").fill("0");
+await page.getByRole("button", { name: "Save" }).click();
+await page.getByRole("button", { name: "Try again" }).click();
+await page.waitForFunction(() => document.querySelectorAll(".failed").length === 0);
+await page.keyboard.press("Control+Shift+O");
+assert.equal(await answers(page).count(), 0);
+
+// In the dark, on a telephone.
+await page.emulateMedia({ colorScheme: "dark", reducedMotion: "reduce" });
+await page.setViewportSize({ width: 320, height: 640 });
+await nothingSerious(page, "in the dark");
+assert(await page.evaluate(() => document.documentElement.scrollWidth <= 320), "it scrolls sideways");
+await page.getByRole("button", { name: "Conversations" }).click();
+await page.locator("#chats .open").first().click();
+await answers(page).first().waitFor();
+assert.deepEqual(faults, []);
+await end(running);
+await browser.close();
+console.log("the page is well");

@@ -1,0 +1,326 @@
+//! The desk: where requests become sequences for the engine, and what comes of them is heard.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    time::Instant,
+};
+
+use bunny_core::{
+    generate::Sequence,
+    input::{
+        conversation::{Conversation, Message, Segment, Template},
+        image::{ImageProcessor, Pixels},
+        tokenizer::{Encoded, Token, Tokenizer},
+    },
+};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::{
+    ServerOptions,
+    fetch::Fetcher,
+    metrics::Metrics,
+    picture::{bytes, prepare},
+    routes::now,
+    wire::{ApiError, ChatRequest, Generation, PromptText},
+    worker::{Ask, Command, Told, Wanted},
+};
+
+/// What all handlers share. It knows the model's words and pictures, and none of its numbers.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub model: Model,
+    pub options: ServerOptions,
+    pub metrics: Arc<Metrics>,
+    /// In seconds since 1970.
+    pub started: u64,
+    /// Where hosts are allowed.
+    fetcher: Option<Fetcher>,
+    commands: mpsc::Sender<Command>,
+    requests: AtomicU64,
+    /// Sequences that were asked for and have not ended.
+    open: AtomicUsize,
+    is_closing: AtomicBool,
+}
+
+/// What the desk must know of a model.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub tokenizer: Arc<Tokenizer>,
+    pub image_processor: ImageProcessor,
+    pub template: Template,
+    /// The tokens that end an answer.
+    pub ends: Vec<u32>,
+    /// Positions of a prompt and its answer.
+    pub context: usize,
+    /// Positions that a picture takes.
+    pub picture_tokens: usize,
+}
+
+/// A prompt that is ready for the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    pub tokens: Vec<Token>,
+    pub pictures: Vec<Arc<Pixels>>,
+}
+
+/// A request's sequences, listened to; dropped, they are cancelled.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    request: u64,
+    sequences: usize,
+    desk: Arc<Desk>,
+    from: UnboundedReceiver<(usize, Told)>,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        model: Model,
+        options: ServerOptions,
+        commands: mpsc::Sender<Command>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let hosts = &options.allow_hosts;
+        let fetcher = (!hosts.is_empty()).then(|| Fetcher::new(hosts, options.max_body as u64));
+        Self {
+            model,
+            fetcher,
+            options,
+            metrics,
+            started: now(),
+            commands,
+            requests: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
+        }
+    }
+
+    /// What clients are told that the model is called.
+    pub(crate) fn name(&self) -> &str {
+        self.options.names.first().map_or("", String::as_str)
+    }
+
+    /// Refuses a request for another model; one that names none is for this one.
+    pub(crate) fn check_model(&self, model: Option<&str>) -> Result<(), ApiError> {
+        match model {
+            Some(name) if !self.options.names.iter().any(|ours| ours == name) => {
+                Err(ApiError::unknown_model(self.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The prompt of a chat. Decodes pictures: not for a thread that others wait for.
+    pub(crate) fn prepare_chat(&self, request: &ChatRequest) -> Result<Prepared, ApiError> {
+        const PARAM: &str = "messages";
+        let pictures: Vec<&String> = request
+            .turns
+            .iter()
+            .flat_map(|turn| &turn.pictures)
+            .collect();
+        let (count, most) = (pictures.len(), self.options.max_pictures);
+        if count > most {
+            let message =
+                format!("{count} pictures are more than the {most} that this server takes");
+            return Err(ApiError::invalid(PARAM, message));
+        }
+        let mut conversation = Conversation::new(self.model.template);
+        if let Some(system) = &request.system {
+            conversation = conversation.with_system(system);
+        }
+        for turn in &request.turns {
+            let message = match turn.by_assistant {
+                true => Message::assistant(&turn.text),
+                false => Message::user(&turn.text),
+            };
+            let message = turn
+                .pictures
+                .iter()
+                .fold(message, |message, _| message.with_picture());
+            conversation
+                .push(message)
+                .map_err(|error| ApiError::invalid(PARAM, error.to_string()))?;
+        }
+        let tokens = self.tokens(&conversation.segments(true))?;
+        self.check_length(&tokens, &request.generation, PARAM)?;
+        let most = self.options.max_pixels;
+        let pictures = pictures.into_iter().map(|address| {
+            let pixels = prepare(
+                &bytes(address, self.fetcher.as_ref())?,
+                &self.model.image_processor,
+                most,
+            );
+            pixels.map(Arc::new)
+        });
+        let pictures: Result<_, String> = pictures.collect();
+        let pictures = pictures.map_err(|message| ApiError::invalid(PARAM, message))?;
+        Ok(Prepared { tokens, pictures })
+    }
+
+    /// The prompt of a text completion.
+    pub(crate) fn prepare_text(
+        &self,
+        prompt: &PromptText,
+        generation: &Generation,
+    ) -> Result<Prepared, ApiError> {
+        const PARAM: &str = "prompt";
+        let tokens = match prompt {
+            PromptText::Words(text) => self.tokens(&[Segment::Prompt(text)])?,
+            PromptText::Ids(ids) => {
+                self.check_ids(ids.iter().copied(), PARAM)?;
+                ids.iter().map(|id| Token::Text(*id)).collect()
+            }
+        };
+        if tokens.is_empty() {
+            return Err(ApiError::invalid(PARAM, "`prompt` has no token"));
+        }
+        self.check_length(&tokens, generation, PARAM)?;
+        Ok(Prepared {
+            tokens,
+            pictures: Vec::new(),
+        })
+    }
+
+    fn tokens(&self, segments: &[Segment<'_>]) -> Result<Vec<Token>, ApiError> {
+        let encoded = self.model.tokenizer.encode(segments);
+        let Encoded { tokens, .. } = encoded.map_err(|error| ApiError::internal(&error))?;
+        Ok(tokens)
+    }
+
+    /// Refuses ids that are no token's.
+    fn check_ids(&self, ids: impl IntoIterator<Item = u32>, param: &str) -> Result<(), ApiError> {
+        let rows = self.model.tokenizer.vocab_size();
+        match ids.into_iter().find(|id| *id as usize >= rows) {
+            Some(id) => {
+                let message = format!("{id} is no token of this model, which has {rows}");
+                Err(ApiError::invalid(param, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a prompt that leaves no room for what is asked for.
+    fn check_length(
+        &self,
+        tokens: &[Token],
+        generation: &Generation,
+        param: &str,
+    ) -> Result<(), ApiError> {
+        let (positions, _) = self.positions(tokens);
+        let least = generation.options.max_new_tokens.min(1);
+        let context = self.model.context;
+        match positions + least > context {
+            true => Err(ApiError::too_long(param, positions, context)),
+            false => Ok(()),
+        }
+    }
+
+    /// Positions of a prompt, its pictures' included, and those of its pictures.
+    pub(crate) fn positions(&self, tokens: &[Token]) -> (usize, usize) {
+        let is_picture = |token: &&Token| matches!(token, Token::Picture(_));
+        let pictures = tokens.iter().filter(is_picture).count();
+        let of_pictures = pictures * self.model.picture_tokens;
+        (tokens.len() - pictures + of_pictures, of_pictures)
+    }
+
+    /// Has prompts answered, each as often as `generation` says: the answers to the first come first.
+    ///
+    /// # Errors
+    /// When too many wait, or the server stops.
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        prompts: &[(Prepared, String)],
+        generation: &Generation,
+    ) -> Result<Listening, ApiError> {
+        if self.is_closing() {
+            return Err(ApiError::stopping());
+        }
+        let biased = generation.options.logit_bias.iter().map(|(id, _)| *id);
+        self.check_ids(biased, "logit_bias")?;
+        let sequences =
+            prompts.len() * (generation.choices + usize::from(generation.scores_prompts));
+        let most = self.options.slots + self.options.queue;
+        let are_free = |open: usize| Some(open + sequences).filter(|open| *open <= most);
+        if self.open.fetch_update(SeqCst, SeqCst, are_free).is_err() {
+            self.metrics.rejected();
+            return Err(ApiError::busy());
+        }
+        let (listener, from) = unbounded_channel();
+        let listening = Listening {
+            request: self.requests.fetch_add(1, SeqCst),
+            sequences,
+            desk: self.clone(),
+            from,
+        };
+        for (number, (prompt, _)) in prompts.iter().enumerate() {
+            let ask = |choice: usize, wanted: Wanted| {
+                let ask = Ask {
+                    request: listening.request,
+                    choice: number * generation.choices + choice,
+                    tokens: prompt.tokens.clone(),
+                    pictures: prompt.pictures.clone(),
+                    wanted,
+                    asked: Instant::now(),
+                    listener: listener.clone(),
+                };
+                // A worker that is gone closes the channel, which the listener hears.
+                drop(self.commands.send(Command::Answer(ask)));
+            };
+            if generation.scores_prompts {
+                let alternatives = generation.options.log_probabilities.unwrap_or(0);
+                ask(0, Wanted::Scores(alternatives));
+            }
+            for choice in 0..generation.choices {
+                let sequence = self.sequence(prompt, generation, choice);
+                ask(choice, Wanted::Answer(Box::new(sequence)));
+            }
+        }
+        Ok(listening)
+    }
+
+    /// The answer to be of a prompt, one of several that differ by their draws.
+    fn sequence(&self, prompt: &Prepared, generation: &Generation, choice: usize) -> Sequence {
+        let mut options = generation.options.clone();
+        options.seed = options.seed.wrapping_add(choice as u64);
+        let own_ends: &[u32] = match generation.ignore_eos {
+            true => &[],
+            false => &self.model.ends,
+        };
+        Sequence::new(&prompt.tokens, &options, self.model.tokenizer.clone())
+            .ending_with(own_ends.iter().copied())
+            .ending_with(generation.ends.iter().copied())
+    }
+
+    /// Admits no more.
+    pub(crate) fn close(&self) {
+        self.is_closing.store(true, SeqCst);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.load(SeqCst)
+    }
+
+    /// Ends what is under way.
+    pub(crate) fn stop(&self) {
+        // A worker that is gone has stopped already.
+        drop(self.commands.send(Command::Stop));
+    }
+}
+
+impl Listening {
+    /// What is told next, and of which answer; nothing when the engine has stopped.
+    pub(crate) async fn next(&mut self) -> Option<(usize, Told)> {
+        self.from.recv().await
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.desk.open.fetch_sub(self.sequences, SeqCst);
+        // One that has ended is known to nobody, and a worker that is gone needs no word.
+        drop(self.desk.commands.send(Command::Cancel(self.request)));
+    }
+}

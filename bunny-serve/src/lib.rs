@@ -1,0 +1,46 @@
+//! An OpenAI-compatible server over a Bunny, and a page to talk in.
+//!
+//! ```text
+//! request ─► routes ─► wire (read) ─► desk (pictures, words, sequences) ─► worker: the engine's thread
+//! response ◄─ answers (whole) or stream (events) ◄──────── tokens ────────────────┘
+//! ```
+//!
+//! The model lives on one thread of its own, which answers all requests at once, a token each at a
+//! time ([`Engine`](bunny_core::generate::Engine)). Whoever goes away is cancelled, whoever reads slowly
+//! holds up nobody.
+//!
+//! ```no_run
+//! use bunny_core::{
+//!     checkpoint::{Precision, builtin},
+//!     generate::Pipeline,
+//! };
+//! use bunny_serve::{Server, ServerOptions};
+//! use burn_flex::Flex;
+//!
+//! let pipeline = Pipeline::<Flex>::from_open(builtin::open()?, Precision::F32, Default::default())?;
+//! let server = Server::bind("127.0.0.1:8000".parse()?, pipeline, ServerOptions::named("builtin"))?;
+//! let stop = server.stopper(); // for another thread, or for a handler of signals
+//! server.run()?;
+//! # stop();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![recursion_limit = "256"]
+
+mod answers;
+mod desk;
+mod fetch;
+mod guards;
+mod metrics;
+mod options;
+mod page;
+mod picture;
+mod request_id;
+mod routes;
+mod server;
+mod stream;
+mod wire;
+mod worker;
+
+pub use options::ServerOptions;
+pub use page::Sample;
+pub use server::{ServeError, Server};

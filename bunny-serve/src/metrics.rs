@@ -1,0 +1,257 @@
+//! What `/metrics` tells, in Prometheus' text form 0.0.4, with the stems that dashboards ask for.
+
+mod histogram;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bunny_core::generate::{Sequence, Timings};
+
+use histogram::{Histogram, SECONDS, TOKENS};
+
+/// Counters of a server since its start.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    running: AtomicUsize,
+    waiting: AtomicUsize,
+    prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
+    generated_tokens: AtomicU64,
+    rejected: AtomicU64,
+    /// How often sequences ended, by the reason.
+    ends: Mutex<BTreeMap<&'static str, u64>>,
+    first_token: Histogram,
+    next_token: Histogram,
+    queue: Histogram,
+    prefill: Histogram,
+    decode: Histogram,
+    whole: Histogram,
+    prompt_lengths: Histogram,
+    answer_lengths: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds = || Histogram::new(SECONDS);
+        let tokens = || Histogram::new(TOKENS);
+        Self {
+            running: AtomicUsize::default(),
+            waiting: AtomicUsize::default(),
+            prompt_tokens: AtomicU64::default(),
+            cached_tokens: AtomicU64::default(),
+            generated_tokens: AtomicU64::default(),
+            rejected: AtomicU64::default(),
+            ends: Mutex::default(),
+            first_token: seconds(),
+            next_token: seconds(),
+            queue: seconds(),
+            prefill: seconds(),
+            decode: seconds(),
+            whole: seconds(),
+            prompt_lengths: tokens(),
+            answer_lengths: tokens(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Notes how many sequences are being answered, and how many wait.
+    pub(crate) fn queue(&self, running: usize, waiting: usize) {
+        self.running.store(running, Relaxed);
+        self.waiting.store(waiting, Relaxed);
+    }
+
+    /// How many sequences wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Notes a request that was refused since too many waited.
+    pub(crate) fn rejected(&self) {
+        self.rejected.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn first_token(&self, since_asked: Duration) {
+        self.first_token.add(since_asked.as_secs_f64());
+    }
+
+    pub(crate) fn next_token(&self, since_last: Duration) {
+        self.next_token.add(since_last.as_secs_f64());
+    }
+
+    /// Notes an answer that came to its end.
+    pub(crate) fn finished(&self, sequence: &Sequence, timings: &Timings, whole: Duration) {
+        let prompt = timings.prefill_positions + timings.known_positions;
+        let answer = sequence.ids().len();
+        let add = |counter: &AtomicU64, count: usize| counter.fetch_add(count as u64, Relaxed);
+        add(&self.prompt_tokens, prompt);
+        add(&self.cached_tokens, timings.known_positions);
+        add(&self.generated_tokens, answer);
+        self.prompt_lengths.add(prompt as f64);
+        self.answer_lengths.add(answer as f64);
+        let busy = timings.vision + timings.prefill + timings.decode;
+        self.queue.add(whole.saturating_sub(busy).as_secs_f64());
+        self.prefill.add(timings.prefill.as_secs_f64());
+        self.decode.add(timings.decode.as_secs_f64());
+        self.whole.add(whole.as_secs_f64());
+        self.ended(sequence.finish().map_or("length", |finish| finish.name()));
+    }
+
+    pub(crate) fn ended(&self, reason: &'static str) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        *ends.entry(reason).or_default() += 1;
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) fn text(&self, model: &str) -> String {
+        let escaped = model.replace('\\', "\\\\").replace('"', "\\\"");
+        let labels = format!("model_name=\"{}\"", escaped.replace('\n', "\\n"));
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
+            let _ = writeln!(
+                out,
+                "# HELP bunny:{name} {help}\n# TYPE bunny:{name} {kind}"
+            );
+        };
+        let count = |of: &AtomicU64| of.load(Relaxed);
+        for (name, kind, value, help) in [
+            (
+                "num_requests_running",
+                "gauge",
+                self.running.load(Relaxed) as u64,
+                "Sequences being answered.",
+            ),
+            (
+                "num_requests_waiting",
+                "gauge",
+                self.waiting() as u64,
+                "Sequences that wait for a slot.",
+            ),
+            (
+                "prompt_tokens_total",
+                "counter",
+                count(&self.prompt_tokens),
+                "Positions of prompts, known ones included.",
+            ),
+            (
+                "generation_tokens_total",
+                "counter",
+                count(&self.generated_tokens),
+                "Tokens of answers.",
+            ),
+            (
+                "prefix_cache_queries_total",
+                "counter",
+                count(&self.prompt_tokens),
+                "Positions that were looked for among known ones.",
+            ),
+            (
+                "prefix_cache_hits_total",
+                "counter",
+                count(&self.cached_tokens),
+                "Positions that were known.",
+            ),
+            (
+                "admission_rejections_total",
+                "counter",
+                count(&self.rejected),
+                "Requests refused since too many waited.",
+            ),
+        ] {
+            head(&mut out, name, kind, help);
+            let _ = writeln!(out, "bunny:{name}{{{labels}}} {value}");
+        }
+        head(
+            &mut out,
+            "request_success_total",
+            "counter",
+            "Sequences that ended.",
+        );
+        for (reason, count) in &*self.ends.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = writeln!(
+                out,
+                "bunny:request_success_total{{{labels},finished_reason=\"{reason}\"}} {count}"
+            );
+        }
+        for (name, histogram, help) in [
+            (
+                "time_to_first_token_seconds",
+                &self.first_token,
+                "From the request to its first token.",
+            ),
+            (
+                "inter_token_latency_seconds",
+                &self.next_token,
+                "From one token to the next.",
+            ),
+            (
+                "request_queue_time_seconds",
+                &self.queue,
+                "Waiting for a slot.",
+            ),
+            (
+                "request_prefill_time_seconds",
+                &self.prefill,
+                "Reading a prompt.",
+            ),
+            (
+                "request_decode_time_seconds",
+                &self.decode,
+                "From the first token to the last.",
+            ),
+            (
+                "e2e_request_latency_seconds",
+                &self.whole,
+                "From the request to the end of its answer.",
+            ),
+            (
+                "request_prompt_tokens",
+                &self.prompt_lengths,
+                "Positions of a prompt.",
+            ),
+            (
+                "request_generation_tokens",
+                &self.answer_lengths,
+                "Tokens of an answer.",
+            ),
+        ] {
+            head(&mut out, name, "histogram", help);
+            histogram.write(&mut out, &format!("bunny:{name}"), &labels);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_count_all_that_is_not_longer() {
+        let metrics = Metrics::default();
+        metrics.first_token(Duration::from_millis(3));
+        metrics.first_token(Duration::from_secs(90));
+        metrics.ended("stop");
+        let text = metrics.text("a\"b");
+        let name = "bunny:time_to_first_token_seconds";
+        let label = "model_name=\"a\\\"b\"";
+        for line in [
+            format!("{name}_bucket{{{label},le=\"0.0025\"}} 0"),
+            format!("{name}_bucket{{{label},le=\"0.005\"}} 1"),
+            format!("{name}_bucket{{{label},le=\"60\"}} 1"),
+            format!("{name}_bucket{{{label},le=\"+Inf\"}} 2"),
+            format!("{name}_sum{{{label}}} 90.003"),
+            format!("bunny:request_success_total{{{label},finished_reason=\"stop\"}} 1"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The paths of the server.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Extension, Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequest, Path, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    answers::Question,
+    desk::Desk,
+    guards, page,
+    request_id::{self, RequestId},
+    wire::{ApiError, ChatRequest, CompletionRequest, Form, Generation, PromptText, Writer},
+};
+
+/// All of them.
+pub(crate) fn router(desk: Arc<Desk>) -> Router {
+    let limit = desk.options.max_body;
+    let api = || {
+        Router::new()
+            .route("/chat/completions", post(chat))
+            .route("/completions", post(completions))
+            .route("/models", get(models))
+            .route("/models/{*name}", get(model))
+    };
+    let guarded = api()
+        .nest("/v1", api())
+        .route("/page.json", get(page::about))
+        .route_layer(middleware::from_fn_with_state(desk.clone(), guards::key));
+    let open = Router::new()
+        .route("/health", get(health))
+        .route("/v1/health", get(health))
+        .route("/metrics", get(metrics));
+    guarded
+        .merge(open)
+        .merge(page::files())
+        .fallback(async || ApiError::not_found("there is nothing at this path"))
+        .method_not_allowed_fallback(async || ApiError::method())
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(middleware::from_fn_with_state(desk.clone(), guards::host))
+        .layer(middleware::from_fn(request_id::named))
+        .with_state(desk)
+}
+
+/// A body of JSON within the server's limit; what is wrong with it is told in the API's form.
+struct JsonBody(Bytes);
+
+impl FromRequest<Arc<Desk>> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, desk: &Arc<Desk>) -> Result<Self, ApiError> {
+        // A form of another site's page cannot send this type without asking first.
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/json") {
+            return Err(ApiError::media_type());
+        }
+        match Bytes::from_request(request, desk).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(ApiError::too_large(desk.options.max_body))
+            }
+            Err(_) => Err(ApiError::bad_request("the body could not be read")),
+        }
+    }
+}
+
+async fn chat(
+    State(desk): State<Arc<Desk>>,
+    Extension(id): Extension<RequestId>,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
+    let question = off_thread(desk.clone(), move |desk| {
+        let request = ChatRequest::parse(&body.0)?;
+        desk.check_model(request.generation.model.as_deref())?;
+        let prompt = desk.prepare_chat(&request)?;
+        Ok(Question {
+            prompts: vec![(prompt, String::new())],
+            writer: writer(desk, Form::Chat, &id, &request.generation),
+            generation: request.generation,
+        })
+    });
+    question.await?.respond(desk).await
+}
+
+async fn completions(
+    State(desk): State<Arc<Desk>>,
+    Extension(id): Extension<RequestId>,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
+    let question = off_thread(desk.clone(), move |desk| {
+        let CompletionRequest {
+            prompts,
+            echo,
+            generation,
+        } = CompletionRequest::parse(&body.0)?;
+        desk.check_model(generation.model.as_deref())?;
+        let prompts = prompts.into_iter().map(|prompt| {
+            let prepared = desk.prepare_text(&prompt, &generation)?;
+            let before = match (echo, prompt) {
+                (false, _) => String::new(),
+                (true, PromptText::Words(text)) => text,
+                (true, PromptText::Ids(ids)) => {
+                    let text = desk.model.tokenizer.decode(&ids);
+                    text.map_err(|error| ApiError::internal(&error))?
+                }
+            };
+            Ok((prepared, before))
+        });
+        Ok(Question {
+            prompts: prompts.collect::<Result<_, ApiError>>()?,
+            writer: writer(desk, Form::Text, &id, &generation),
+            generation,
+        })
+    });
+    question.await?.respond(desk).await
+}
+
+/// Runs what decodes pictures and words on a thread that nobody waits for.
+async fn off_thread(
+    desk: Arc<Desk>,
+    prepare: impl FnOnce(&Desk) -> Result<Question, ApiError> + Send + 'static,
+) -> Result<Question, ApiError> {
+    let prepared = tokio::task::spawn_blocking(move || prepare(&desk)).await;
+    prepared.unwrap_or_else(|error| Err(ApiError::internal(&error)))
+}
+
+fn writer(desk: &Desk, form: Form, RequestId(id): &RequestId, generation: &Generation) -> Writer {
+    let prefix = match form {
+        Form::Chat => "chatcmpl",
+        Form::Text => "cmpl",
+    };
+    Writer {
+        form,
+        id: format!("{prefix}-{id}"),
+        created: now(),
+        model: desk.name().to_string(),
+        tokenizer: desk.model.tokenizer.clone(),
+        include_usage: generation.include_usage,
+    }
+}
+
+fn model_json(desk: &Desk) -> Value {
+    json!({
+        "id": desk.name(), "object": "model", "created": desk.started, "owned_by": "bunny",
+        "max_model_len": desk.model.context,
+    })
+}
+
+async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {
+    Json(json!({"object": "list", "data": [model_json(&desk)]}))
+}
+
+async fn model(
+    State(desk): State<Arc<Desk>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    desk.check_model(Some(&name))?;
+    Ok(Json(model_json(&desk)))
+}
+
+async fn health(State(desk): State<Arc<Desk>>) -> Response {
+    match desk.is_closing() {
+        true => ApiError::stopping().into_response(),
+        false => Json(json!({"status": "ok"})).into_response(),
+    }
+}
+
+async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let text = desk.metrics.text(desk.name());
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}

@@ -1,0 +1,188 @@
+//! What is answered, and how it is told.
+
+use std::{sync::Arc, thread};
+
+use serde_json::{Value, json};
+
+use crate::running::{alone, ask, content, events, get, post, question, start};
+
+#[test]
+fn a_question_about_a_picture_is_answered_as_in_a_chat() {
+    let server = start(|_| {});
+    let text = "What is in the picture?";
+    let reply = ask(&server, question(text));
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let json = reply.json();
+    assert_eq!(json["object"], "chat.completion");
+    assert_eq!(json["model"], "builtin");
+    assert_eq!(json["choices"][0]["finish_reason"], "stop");
+    assert_eq!(json["choices"][0]["message"]["role"], "assistant");
+    assert_eq!(content(&reply), alone(text));
+    let usage = &json["usage"];
+    let count = |field: &str| usage[field].as_u64().unwrap();
+    assert_eq!(
+        count("prompt_tokens") + count("completion_tokens"),
+        count("total_tokens")
+    );
+    let details = &usage["prompt_tokens_details"];
+    assert!(details["image_tokens"].as_u64().unwrap() > 1);
+    assert_eq!(details["cached_tokens"], 0);
+
+    // A second question about the picture reads only its own words.
+    let second = ask(&server, question("What number is written in the picture?")).json();
+    let cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+        .as_u64()
+        .unwrap();
+    assert!(
+        cached > details["image_tokens"].as_u64().unwrap(),
+        "{second}"
+    );
+}
+
+#[test]
+fn a_stream_begins_with_the_role_and_ends_with_reason_usage_and_done() {
+    let server = start(|_| {});
+    let mut body = question("What is in the picture?");
+    let whole = content(&ask(&server, body.clone()));
+    body["stream"] = json!(true);
+    body["stream_options"] = json!({"include_usage": true});
+    let reply = ask(&server, body);
+    assert!(
+        reply.headers.contains("content-type: text/event-stream"),
+        "{}",
+        reply.headers
+    );
+    assert!(reply.headers.contains("cache-control: no-cache"));
+    let events = events(&reply);
+    let [first, middle @ .., last, usage, done] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(
+        first["choices"][0]["delta"],
+        json!({"role": "assistant", "content": ""})
+    );
+    assert_eq!(*done, json!("[DONE]"));
+    assert_eq!(usage["choices"], json!([]));
+    assert!(usage["usage"]["completion_tokens"].as_u64().unwrap() > 0);
+    assert_eq!(last["choices"][0]["delta"], json!({}));
+    assert_eq!(last["choices"][0]["finish_reason"], "stop");
+    let delta = |event: &Value| {
+        event["choices"][0]["delta"]["content"]
+            .as_str()
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(middle.iter().map(delta).collect::<String>(), whole);
+    for event in middle {
+        assert_eq!(event["object"], "chat.completion.chunk");
+        assert_eq!(event["id"], first["id"]);
+        assert_eq!(event["choices"][0]["finish_reason"], Value::Null);
+        assert_eq!(event["usage"], Value::Null);
+    }
+}
+
+#[test]
+fn sixty_four_clients_get_the_answers_that_each_gets_alone() {
+    let server = Arc::new(start(|options| options.slots = 16));
+    let texts = [
+        "What is in the picture?",
+        "What number is written in the picture?",
+        "Where is the black diamond?",
+    ];
+    let expected: Vec<String> = texts.iter().map(|text| alone(text)).collect();
+    let clients: Vec<_> = (0..64)
+        .map(|number| {
+            let (server, text) = (server.clone(), texts[number % texts.len()]);
+            thread::spawn(move || content(&ask(&server, question(text))))
+        })
+        .collect();
+    for (number, client) in clients.into_iter().enumerate() {
+        assert_eq!(client.join().unwrap(), expected[number % texts.len()]);
+    }
+    let metrics = get(&server, "/metrics").body;
+    assert!(
+        metrics.contains("finished_reason=\"end_of_text\"} 64"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("bunny:num_requests_running{model_name=\"builtin\"} 0"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn log_probabilities_come_with_their_alternatives_and_bytes() {
+    let server = start(|_| {});
+    let mut body = question("What is in the picture?");
+    body["logprobs"] = json!(true);
+    body["top_logprobs"] = json!(3);
+    let json = ask(&server, body).json();
+    let tokens = json["choices"][0]["logprobs"]["content"]
+        .as_array()
+        .unwrap()
+        .clone();
+    assert_eq!(
+        tokens.len() as u64,
+        json["usage"]["completion_tokens"].as_u64().unwrap()
+    );
+    for token in &tokens {
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert_eq!(top.len(), 3);
+        // Greedy: the token is the likeliest.
+        assert_eq!(top[0]["token"], token["token"]);
+        assert_eq!(top[0]["logprob"], token["logprob"]);
+        let sum: f64 = top
+            .iter()
+            .map(|one| one["logprob"].as_f64().unwrap().exp())
+            .sum();
+        assert!(sum <= 1.0 + 1e-5, "{sum}");
+    }
+    let bytes: Vec<u8> = tokens
+        .iter()
+        .flat_map(|token| token["bytes"].as_array().unwrap())
+        .map(|byte| byte.as_u64().unwrap() as u8)
+        .collect();
+    let said = String::from_utf8(bytes).unwrap();
+    let text = json["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(said.trim_start().starts_with(text), "{said} | {text}");
+}
+
+#[test]
+fn several_answers_differ_by_their_draws_and_a_seed_repeats_them() {
+    let server = start(|_| {});
+    let mut body = question("Describe the picture.");
+    body["n"] = json!(4);
+    body["temperature"] = json!(1.5);
+    body["seed"] = json!(7);
+    let texts = || -> Vec<String> {
+        let json = ask(&server, body.clone()).json();
+        let choices = json["choices"].as_array().unwrap().clone();
+        assert_eq!(choices.len(), 4);
+        choices
+            .iter()
+            .map(|choice| choice["message"]["content"].as_str().unwrap().to_string())
+            .collect()
+    };
+    let first = texts();
+    assert!(first.iter().any(|text| *text != first[0]), "{first:?}");
+    assert_eq!(texts(), first);
+}
+
+#[test]
+fn texts_are_completed_as_they_stand() {
+    let server = start(|_| {});
+    let body = json!({"prompt": "USER: What is 2 + 2? ASSISTANT:", "max_tokens": 8, "temperature": 0, "logprobs": 2, "echo": true});
+    let reply = post(&server, "/v1/completions", &body);
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let json = reply.json();
+    assert_eq!(json["object"], "text_completion");
+    let text = json["choices"][0]["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("USER: What is 2 + 2? ASSISTANT:"),
+        "{text}"
+    );
+    assert_eq!(
+        post(&server, "/completions", &body).json()["choices"],
+        json["choices"]
+    );
+}

@@ -1,0 +1,8 @@
+//! The server over the built-in model, by plain requests on loopback.
+#![recursion_limit = "256"]
+
+mod answers;
+mod life;
+mod malformed;
+mod refusals;
+mod running;
