@@ -24,6 +24,7 @@ mod attention;
 mod cross_entropy;
 pub mod exact;
 mod linear;
+mod lines;
 mod math;
 mod norm;
 mod orthogonal;

@@ -1,5 +1,6 @@
 //! Products with a weight stored as published: `[out, in]`, in `f32`, `f16` or `bf16`.
 
+use crate::lines::Floats;
 use crate::parallel;
 use crate::product::stream::{Streamed, stream};
 use crate::product::{Layout, Product, Start};
@@ -134,14 +135,17 @@ pub(crate) fn forward<'a, E>(
     rows: usize,
     inner: usize,
     out: usize,
-) -> Product<'a, E> {
+) -> Product<'a, Floats<'a, E>> {
     Product {
         m: rows,
         n: out,
         k: inner,
         a: x,
         a_layout: Layout::AlongDepth,
-        b: w,
+        b: Floats {
+            data: w,
+            stride: inner,
+        },
         b_layout: Layout::AlongDepth,
         start: bias.map_or(Start::Zero, Start::Bias),
     }
@@ -210,14 +214,17 @@ pub(crate) fn backward_input<'a, E>(
     rows: usize,
     inner: usize,
     out: usize,
-) -> Product<'a, E> {
+) -> Product<'a, Floats<'a, E>> {
     Product {
         m: rows,
         n: inner,
         k: out,
         a: dy,
         a_layout: Layout::AlongDepth,
-        b: w,
+        b: Floats {
+            data: w,
+            stride: inner,
+        },
         b_layout: Layout::AcrossDepth,
         start: Start::Zero,
     }
@@ -262,14 +269,17 @@ pub(crate) fn backward_weight<'a>(
     inner: usize,
     out: usize,
     accumulate: bool,
-) -> Product<'a, f32> {
+) -> Product<'a, Floats<'a, f32>> {
     Product {
         m: out,
         n: inner,
         k: rows,
         a: dy,
         a_layout: Layout::AcrossDepth,
-        b: x,
+        b: Floats {
+            data: x,
+            stride: inner,
+        },
         b_layout: Layout::AcrossDepth,
         start: if accumulate {
             Start::Present
@@ -290,7 +300,10 @@ pub fn add_product(a: &[f32], b: &[f32], y: &mut [f32], rows: usize, inner: usiz
         k: inner,
         a,
         a_layout: Layout::AlongDepth,
-        b,
+        b: Floats {
+            data: b,
+            stride: out,
+        },
         b_layout: Layout::AcrossDepth,
         start: Start::Present,
     };
