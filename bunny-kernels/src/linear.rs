@@ -2,7 +2,7 @@
 
 use crate::lines::Floats;
 use crate::parallel;
-use crate::product::stream::{Streamed, stream};
+use crate::product::stream::{self, Streamed, stream};
 use crate::product::{Layout, Product, Start};
 use crate::rough::Arithmetic;
 use crate::scratch::Shared;
@@ -10,7 +10,7 @@ use crate::simd::{Kernel, Simd, dispatch};
 use crate::weight::{WeightRef, with_elements};
 
 /// Up to this many rows the weight is streamed as it is; beyond, packing it pays.
-const STREAMED_ROWS: usize = 12;
+pub(crate) const STREAMED_ROWS: usize = 12;
 
 /// `y [rows, out] = x [rows, in] · Wᵀ + bias` for `w [out, in]`, summed in `f32`.
 ///
@@ -93,15 +93,14 @@ pub fn stream_many(rows: usize, products: &mut [Linear<'_>]) {
         assert_eq!(y.len(), rows * *out, "result");
         assert!(bias.is_none_or(|bias| bias.len() == *out), "bias");
         Streamed {
-            x,
-            weight: *w,
+            weight: stream::Floats { x, w: *w },
             bias: *bias,
             y: Shared::new(y),
             inner: *inner,
             out: *out,
         }
     });
-    let streamed: Vec<Streamed<'_>> = streamed.collect();
+    let streamed: Vec<Streamed<'_, stream::Floats<'_>>> = streamed.collect();
     // SAFETY: the lengths were looked at, and results are held exclusively.
     unsafe { stream(rows, &streamed) };
 }

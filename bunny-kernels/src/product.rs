@@ -69,7 +69,7 @@ pub(crate) struct Product<'a, L> {
 fn tile_rows(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => 4,
+        Level::Avx2 | Level::Avx2Quads => 4,
         _ => 8,
     }
 }
@@ -77,9 +77,9 @@ fn tile_rows(level: Level) -> usize {
 fn tile_columns(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Pairs | Level::Tiles => 48,
+        Level::Avx512 | Level::Quads | Level::Pairs | Level::Tiles => 48,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => 24,
+        Level::Avx2 | Level::Avx2Quads => 24,
         Level::Plain => 12,
     }
 }

@@ -14,7 +14,7 @@
 //! let vectors = VectorTiles::new(&[1.0, 0.0, 2.0, 0.0, 3.0, 0.0], 3, 64);
 //! let mut rows = RowPanels::default();
 //! rows.fill(&vectors, &[0.5, 2.0, 0.25]);
-//! let mut scores = Vec::new();
+//! let mut scores: Vec<f32> = Vec::new();
 //! vectors.scan(vectors.range(0), &mut rows, |_row, _first, found, _floor| scores.extend(found));
 //! assert_eq!(scores, [1.0, 6.0]);
 //! ```
