@@ -1,12 +1,13 @@
 //! The CPU kernels on the shapes of Phi-2 and SigLIP, beside plain loops.
 //!
-//! `cargo bench -p bunny-kernels --bench kernels [stream] [decoding] [many] [pairs] [elements] [attention]`
+//! `cargo bench -p bunny-kernels --bench kernels [stream] [decoding] [many] [pairs] [lowbit] [elements] [attention]`
 //!
 //! Every figure is the least of several runs, and what is compared takes turns. On a busy machine `CPU_TIME=1
 //! RAYON_NUM_THREADS=1` reports the time of one core instead of the clock's, which other programs disturb less.
 
 #![allow(missing_docs)]
 
+use bunny_kernels::quantized::{Activations, Coding, Quantized, QuantizedLinear, quantize};
 use bunny_kernels::*;
 use half::{bf16, f16};
 use std::hint::black_box;
@@ -29,6 +30,7 @@ fn main() {
         ("decoding", decoding),
         ("many", many),
         ("pairs", pairs),
+        ("lowbit", lowbit),
         ("elements", elements),
         ("attention", attention_forms),
     ] {
@@ -361,6 +363,141 @@ fn pairs() {
         println!(
             "{m} x {k} x {n}, bf16 dot{}, GFLOP/s: {forward:.0}, for input {input:.0}, for weight {weight:.0}",
             if has_bf16_dot() { "" } else { " (in software)" },
+        );
+    }
+}
+
+/// Weights of eight and four bits beside the same in `bf16`: a token, or a few, through the products of
+/// layers of Phi-2, and prefill.
+fn lowbit() {
+    const LAYERS: usize = 12;
+    const WIDTH: usize = 2560;
+    const WIDE: usize = 4 * WIDTH;
+    const PRODUCTS: [[usize; 2]; 6] = [
+        [WIDTH, WIDTH],
+        [WIDTH, WIDTH],
+        [WIDTH, WIDTH],
+        [WIDE, WIDTH],
+        [WIDTH, WIDTH],
+        [WIDTH, WIDE],
+    ];
+    const FORMS: [(&str, Coding, usize); 5] = [
+        ("int8, one scale a row", Coding::Int8, WIDE),
+        ("int8, groups of 32", Coding::Int8, 32),
+        ("int4, groups of 32", Coding::Int4, 32),
+        ("int4, groups of 128", Coding::Int4, 128),
+        ("int4 with zeros, groups of 128", Coding::Int4Zeros, 128),
+    ];
+    let layer: Vec<Vec<bf16>> = PRODUCTS
+        .iter()
+        .map(|[out, inner]| {
+            noise(out * inner, 1)
+                .into_iter()
+                .map(bf16::from_f32)
+                .collect()
+        })
+        .collect();
+    let brain: Vec<Vec<Vec<bf16>>> = (0..LAYERS).map(|_| layer.clone()).collect();
+    let pack = |sides: [usize; 2], weight: &[bf16], coding, group| {
+        quantize(WeightRef::Bf16(weight), sides, coding, group).expect("finite numbers")
+    };
+    for (name, coding, group) in FORMS {
+        let start = now();
+        let layer: Vec<Quantized> = PRODUCTS
+            .iter()
+            .zip(&layer)
+            .map(|(sides, weight)| pack(*sides, weight, coding, group))
+            .collect();
+        let rounding = now() - start;
+        // Layers of their own, so that no cache has them.
+        let packed: Vec<Vec<Quantized>> = (0..LAYERS).map(|_| layer.clone()).collect();
+        for rows in [1, 4, 12] {
+            let x = noise(rows * WIDE, 2);
+            let [mut a, mut b] = [(); 2].map(|()| PRODUCTS.map(|[out, _]| vec![0.0; rows * out]));
+            let mut floats = || {
+                for layer in &brain {
+                    let mut products: Vec<Linear<'_>> = layer
+                        .iter()
+                        .zip(&mut a)
+                        .zip(PRODUCTS)
+                        .map(|((w, y), [out, inner])| Linear {
+                            x: &x[..rows * inner],
+                            w: WeightRef::Bf16(w),
+                            bias: None,
+                            y,
+                            inner,
+                            out,
+                        })
+                        .collect();
+                    stream_many(rows, &mut products[..4]);
+                    stream_many(rows, &mut products[4..]);
+                }
+            };
+            let mut codes = || {
+                for layer in &packed {
+                    let mut products: Vec<QuantizedLinear<'_>> = layer
+                        .iter()
+                        .zip(&mut b)
+                        .zip(PRODUCTS)
+                        .map(|((w, y), [_, inner])| QuantizedLinear {
+                            x: &x[..rows * inner],
+                            w: w.view(),
+                            bias: None,
+                            y,
+                        })
+                        .collect();
+                    quantized::stream_many(rows, &mut products[..4]);
+                    quantized::stream_many(rows, &mut products[4..]);
+                }
+            };
+            let [floats, codes] = race(10, [&mut floats, &mut codes]);
+            let numbers: usize = layer.iter().map(|w| w.sides[0] * w.sides[1]).sum();
+            let bytes: usize = layer.iter().map(|w| w.view().bytes()).sum();
+            let rate = |bytes: usize, seconds| (LAYERS * bytes) as f64 * 1e-9 / seconds;
+            println!(
+                "decoding {rows} rows, {LAYERS} layers of Phi-2: bf16 {:.2} ms {:.1} GB/s, {name} {:.2} ms {:.1} GB/s: {:.2} times as fast (rounding {:.1} ns a number)",
+                floats * 1e3,
+                rate(2 * numbers, floats),
+                codes * 1e3,
+                rate(bytes, codes),
+                floats / codes,
+                rounding / numbers as f64 * 1e9,
+            );
+        }
+    }
+
+    for (m, [n, k]) in [
+        (16, [WIDE, WIDTH]),
+        (768, [WIDE, WIDTH]),
+        (768, [WIDTH, WIDE]),
+        (729, [4304, 1152]),
+    ] {
+        let weight: Vec<bf16> = noise(n * k, 1).into_iter().map(bf16::from_f32).collect();
+        let [rows, int8, int4] = [(Coding::Int8, k), (Coding::Int8, 32), (Coding::Int4, 32)]
+            .map(|(coding, group)| pack([n, k], &weight, coding, group));
+        let (x, mut y) = (noise(m * k, 2), [(); 5].map(|()| vec![0.0; m * n]));
+        let [y1, y2, y3, y4, y5] = &mut y;
+        let packed = |w: &Quantized, y: &mut [f32], activations| {
+            quantized::linear_packed(&x, w.view(), None, y, m, activations);
+        };
+        let times = race(
+            6,
+            [
+                &mut || linear_packed(&x, WeightRef::Bf16(&weight), None, y1, (m, k, n), true),
+                &mut || packed(&int4, y2, Activations::Bf16),
+                &mut || packed(&rows, y3, Activations::Int8),
+                &mut || packed(&int8, y4, Activations::Int8),
+                &mut || packed(&int4, y5, Activations::Int8),
+            ],
+        );
+        let [bf16, opened, rows, int8, int4] = times;
+        println!(
+            "{m} x {k} x {n}: bf16 {:.0} GFLOP/s; times as fast: int4 with input in bf16 {:.2}, with input in int8: int8 with one scale a row {:.2}, groups of 32 {:.2}, int4 {:.2}",
+            2e-9 * (m * k * n) as f64 / bf16,
+            bf16 / opened,
+            bf16 / rows,
+            bf16 / int8,
+            bf16 / int4,
         );
     }
 }

@@ -15,13 +15,13 @@ pub(crate) const SIDE: usize = 16;
 /// Words of a tile.
 pub(crate) const SQUARE: usize = SIDE * SIDE;
 
-/// Whether the processor multiplies tiles of `bf16`, and the system lets this process do it. Asks the
-/// system: to be called once, and remembered.
+/// Whether the processor multiplies tiles of `bf16` and of bytes, and the system lets this process do
+/// it. Asks the system: to be called once, and remembered.
 pub(crate) fn is_available() -> bool {
-    // Leaf 7, EDX: bit 22 is AMX-BF16, bit 24 AMX-TILE.
-    const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
+    // Leaf 7, EDX: bit 22 is AMX-BF16, bit 24 AMX-TILE, bit 25 AMX-INT8.
+    const ALL: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     let has_leaf = __cpuid_count(0, 0).eax >= 7;
-    has_leaf && __cpuid_count(7, 0).edx & BF16_AND_TILE == BF16_AND_TILE && is_permitted()
+    has_leaf && __cpuid_count(7, 0).edx & ALL == ALL && is_permitted()
 }
 
 /// Linux keeps room for the tiles of those processes alone that have asked.
@@ -53,6 +53,54 @@ thread_local! {
 /// that holds some costs more to switch.
 #[derive(Debug)]
 pub(crate) struct Tiles(PhantomData<*mut ()>);
+
+/// [`Tiles::multiply`] by the instruction for products of two squares.
+macro_rules! multiply_squares {
+    ($instruction:literal, $depth:expr, $left:expr, $right:expr, $from:expr, $to:expr) => {{
+        let (depth, left, right) = ($depth, $left, $right);
+        let ((from, from_stride), (to, to_stride)) = ($from, $to);
+        asm!(
+            "tileloadd tmm0, [{from0} + {stride}]",
+            "tileloadd tmm1, [{from0} + {stride} + 64]",
+            "tileloadd tmm2, [{from1} + {stride}]",
+            "tileloadd tmm3, [{from1} + {stride} + 64]",
+            "mov {stride:e}, 64",
+            "2:",
+            "tileloadd tmm4, [{left0} + {stride}]",
+            "tileloadd tmm6, [{right0} + {stride}]",
+            concat!($instruction, " tmm0, tmm4, tmm6"),
+            "tileloadd tmm7, [{right1} + {stride}]",
+            concat!($instruction, " tmm1, tmm4, tmm7"),
+            "tileloadd tmm5, [{left1} + {stride}]",
+            concat!($instruction, " tmm2, tmm5, tmm6"),
+            concat!($instruction, " tmm3, tmm5, tmm7"),
+            "add {left0}, 1024",
+            "add {left1}, 1024",
+            "add {right0}, 1024",
+            "add {right1}, 1024",
+            "dec {depth}",
+            "jnz 2b",
+            "tilestored [{to0} + {to_stride}], tmm0",
+            "tilestored [{to0} + {to_stride} + 64], tmm1",
+            "tilestored [{to1} + {to_stride}], tmm2",
+            "tilestored [{to1} + {to_stride} + 64], tmm3",
+            left0 = inout(reg) left[0] => _,
+            left1 = inout(reg) left[1] => _,
+            right0 = inout(reg) right[0] => _,
+            right1 = inout(reg) right[1] => _,
+            depth = inout(reg) depth => _,
+            stride = inout(reg) 4 * from_stride => _,
+            from0 = in(reg) from,
+            from1 = in(reg) from.add(SIDE * from_stride),
+            to0 = in(reg) to,
+            to1 = in(reg) to.add(SIDE * to_stride),
+            to_stride = in(reg) 4 * to_stride,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }};
+}
 
 impl Tiles {
     /// Takes them.
@@ -105,52 +153,28 @@ impl Tiles {
         depth: usize,
         left: [*const f32; 2],
         right: [*const f32; 2],
-        (from, from_stride): (*const f32, usize),
-        (to, to_stride): (*mut f32, usize),
+        from: (*const f32, usize),
+        to: (*mut f32, usize),
     ) {
         // SAFETY: the caller's promise; the registers have their full size.
-        unsafe {
-            asm!(
-                "tileloadd tmm0, [{from0} + {stride}]",
-                "tileloadd tmm1, [{from0} + {stride} + 64]",
-                "tileloadd tmm2, [{from1} + {stride}]",
-                "tileloadd tmm3, [{from1} + {stride} + 64]",
-                "mov {stride:e}, 64",
-                "2:",
-                "tileloadd tmm4, [{left0} + {stride}]",
-                "tileloadd tmm6, [{right0} + {stride}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{right1} + {stride}]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{left1} + {stride}]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {left0}, 1024",
-                "add {left1}, 1024",
-                "add {right0}, 1024",
-                "add {right1}, 1024",
-                "dec {depth}",
-                "jnz 2b",
-                "tilestored [{to0} + {to_stride}], tmm0",
-                "tilestored [{to0} + {to_stride} + 64], tmm1",
-                "tilestored [{to1} + {to_stride}], tmm2",
-                "tilestored [{to1} + {to_stride} + 64], tmm3",
-                left0 = inout(reg) left[0] => _,
-                left1 = inout(reg) left[1] => _,
-                right0 = inout(reg) right[0] => _,
-                right1 = inout(reg) right[1] => _,
-                depth = inout(reg) depth => _,
-                stride = inout(reg) 4 * from_stride => _,
-                from0 = in(reg) from,
-                from1 = in(reg) from.add(SIDE * from_stride),
-                to0 = in(reg) to,
-                to1 = in(reg) to.add(SIDE * to_stride),
-                to_stride = in(reg) 4 * to_stride,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
+        unsafe { multiply_squares!("tdpbf16ps", depth, left, right, from, to) }
+    }
+
+    /// [`multiply`](Self::multiply) of bytes with sign, four to a word; sums are integers, as bits.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(crate) unsafe fn multiply_bytes(
+        &self,
+        depth: usize,
+        left: [*const f32; 2],
+        right: [*const f32; 2],
+        from: (*const f32, usize),
+        to: (*mut f32, usize),
+    ) {
+        // SAFETY: the caller's promise; the registers have their full size.
+        unsafe { multiply_squares!("tdpbssd", depth, left, right, from, to) }
     }
 }
 

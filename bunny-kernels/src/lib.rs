@@ -4,7 +4,8 @@
 //! A kernel implements `simd::Kernel`, generic over `simd::Simd`, which is the registers of one
 //! instruction set, and is dispatched to the widest that the processor has. Products with a weight
 //! ([`linear`] and its gradients) either stream it, for a few rows, or pack both operands for a
-//! register tile or for the tile registers of `amx`. [`attention`] takes the softmax as the keys go
+//! register tile or for the tile registers of `amx`; [`quantized`] has the same for weights of eight and
+//! four bits, and products of integers. [`attention`] takes the softmax as the keys go
 //! by; one query a sequence, as in decoding, has a kernel of its own.
 
 #![allow(
@@ -24,11 +25,13 @@ mod attention;
 mod cross_entropy;
 pub mod exact;
 mod linear;
+mod lines;
 mod math;
 mod norm;
 mod orthogonal;
 mod parallel;
 mod product;
+pub mod quantized;
 mod register_tile;
 mod rope;
 pub mod rough;

@@ -1,7 +1,8 @@
 //! Products with a weight stored as published: `[out, in]`, in `f32`, `f16` or `bf16`.
 
+use crate::lines::Floats;
 use crate::parallel;
-use crate::product::stream::{Streamed, stream};
+use crate::product::stream::{self, Streamed, stream};
 use crate::product::{Layout, Product, Start};
 use crate::rough::Arithmetic;
 use crate::scratch::Shared;
@@ -9,7 +10,7 @@ use crate::simd::{Kernel, Simd, dispatch};
 use crate::weight::{WeightRef, with_elements};
 
 /// Up to this many rows the weight is streamed as it is; beyond, packing it pays.
-const STREAMED_ROWS: usize = 12;
+pub(crate) const STREAMED_ROWS: usize = 12;
 
 /// `y [rows, out] = x [rows, in] · Wᵀ + bias` for `w [out, in]`, summed in `f32`.
 ///
@@ -92,15 +93,14 @@ pub fn stream_many(rows: usize, products: &mut [Linear<'_>]) {
         assert_eq!(y.len(), rows * *out, "result");
         assert!(bias.is_none_or(|bias| bias.len() == *out), "bias");
         Streamed {
-            x,
-            weight: *w,
+            weight: stream::Floats { x, w: *w },
             bias: *bias,
             y: Shared::new(y),
             inner: *inner,
             out: *out,
         }
     });
-    let streamed: Vec<Streamed<'_>> = streamed.collect();
+    let streamed: Vec<Streamed<'_, stream::Floats<'_>>> = streamed.collect();
     // SAFETY: the lengths were looked at, and results are held exclusively.
     unsafe { stream(rows, &streamed) };
 }
@@ -134,14 +134,17 @@ pub(crate) fn forward<'a, E>(
     rows: usize,
     inner: usize,
     out: usize,
-) -> Product<'a, E> {
+) -> Product<'a, Floats<'a, E>> {
     Product {
         m: rows,
         n: out,
         k: inner,
         a: x,
         a_layout: Layout::AlongDepth,
-        b: w,
+        b: Floats {
+            data: w,
+            stride: inner,
+        },
         b_layout: Layout::AlongDepth,
         start: bias.map_or(Start::Zero, Start::Bias),
     }
@@ -210,14 +213,17 @@ pub(crate) fn backward_input<'a, E>(
     rows: usize,
     inner: usize,
     out: usize,
-) -> Product<'a, E> {
+) -> Product<'a, Floats<'a, E>> {
     Product {
         m: rows,
         n: inner,
         k: out,
         a: dy,
         a_layout: Layout::AlongDepth,
-        b: w,
+        b: Floats {
+            data: w,
+            stride: inner,
+        },
         b_layout: Layout::AcrossDepth,
         start: Start::Zero,
     }
@@ -262,14 +268,17 @@ pub(crate) fn backward_weight<'a>(
     inner: usize,
     out: usize,
     accumulate: bool,
-) -> Product<'a, f32> {
+) -> Product<'a, Floats<'a, f32>> {
     Product {
         m: out,
         n: inner,
         k: rows,
         a: dy,
         a_layout: Layout::AcrossDepth,
-        b: x,
+        b: Floats {
+            data: x,
+            stride: inner,
+        },
         b_layout: Layout::AcrossDepth,
         start: if accumulate {
             Start::Present
@@ -290,7 +299,10 @@ pub fn add_product(a: &[f32], b: &[f32], y: &mut [f32], rows: usize, inner: usiz
         k: inner,
         a,
         a_layout: Layout::AlongDepth,
-        b,
+        b: Floats {
+            data: b,
+            stride: out,
+        },
         b_layout: Layout::AcrossDepth,
         start: Start::Present,
     };

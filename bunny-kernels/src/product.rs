@@ -10,10 +10,11 @@ pub(crate) mod pack;
 pub(crate) mod stream;
 
 use self::pack::{Source, grain};
+use crate::lines::{Floats, Lines};
 use crate::parallel;
 use crate::register_tile::{Left, Right, Tile, multiply};
 use crate::scratch::{Scratch, Shared};
-use crate::simd::{Element, Kernel, Level, Simd, dispatch, dispatch_pairs};
+use crate::simd::{Kernel, Level, Simd, dispatch, dispatch_pairs};
 
 /// Words of a block along the sum: what is summed in registers before it is added to the result.
 const DEPTH: usize = 256;
@@ -31,6 +32,16 @@ pub(crate) enum Layout {
     AcrossDepth,
 }
 
+impl Layout {
+    /// Numbers in a line of memory of an operand of `lines` rows or columns with sums over `depth`.
+    fn width(self, lines: usize, depth: usize) -> usize {
+        match self {
+            Self::AlongDepth => depth,
+            Self::AcrossDepth => lines,
+        }
+    }
+}
+
 /// What the result starts from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start<'a> {
@@ -43,13 +54,13 @@ pub(crate) enum Start<'a> {
 
 /// `y [m, n] = start + A [m, k] · B [k, n]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Product<'a, E> {
+pub(crate) struct Product<'a, L> {
     pub(crate) m: usize,
     pub(crate) n: usize,
     pub(crate) k: usize,
     pub(crate) a: &'a [f32],
     pub(crate) a_layout: Layout,
-    pub(crate) b: &'a [E],
+    pub(crate) b: L,
     pub(crate) b_layout: Layout,
     pub(crate) start: Start<'a>,
 }
@@ -58,7 +69,7 @@ pub(crate) struct Product<'a, E> {
 fn tile_rows(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => 4,
+        Level::Avx2 | Level::Avx2Quads => 4,
         _ => 8,
     }
 }
@@ -66,19 +77,20 @@ fn tile_rows(level: Level) -> usize {
 fn tile_columns(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Pairs | Level::Tiles => 48,
+        Level::Avx512 | Level::Quads | Level::Pairs | Level::Tiles => 48,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => 24,
+        Level::Avx2 | Level::Avx2Quads => 24,
         Level::Plain => 12,
     }
 }
 
-impl<E: Element> Product<'_, E> {
+impl<'a, L: Lines> Product<'a, L> {
     /// Computes into `y`, row-major. With `PAIRS` both operands are rounded to `bf16`; sums are `f32` either way.
     pub(crate) fn compute<const PAIRS: bool>(self, y: &mut [f32]) {
         let Self { m, n, k, .. } = self;
-        assert_eq!(self.a.len(), m * k, "left operand");
-        assert_eq!(self.b.len(), n * k, "right operand");
+        let source = self.left();
+        source.assert_sides("left operand");
+        self.right().assert_sides("right operand");
         assert_eq!(y.len(), m * n, "result");
         if let Start::Bias(bias) = self.start {
             assert_eq!(bias.len(), n, "bias");
@@ -91,12 +103,6 @@ impl<E: Element> Product<'_, E> {
             // SAFETY: the level says that there are tiles.
             return unsafe { amx::compute(self, y) };
         }
-        let source = Source {
-            data: self.a,
-            layout: self.a_layout,
-            lines: m,
-            depth: k,
-        };
         let words = k.div_ceil(grain(PAIRS));
         let level = Level::current();
         let (mr, nr) = (tile_rows(level), tile_columns(level));
@@ -134,7 +140,7 @@ impl<E: Element> Product<'_, E> {
             parallel::for_each(chunks * parts, |task| {
                 let (column, part_index) = (task / parts * columns, task % parts);
                 let start = (part_index * part).min(panels);
-                let chunk = Chunk::<E, PAIRS> {
+                let chunk = Chunk::<L, PAIRS> {
                     product: self,
                     left: packed.as_ptr(),
                     panels,
@@ -153,6 +159,29 @@ impl<E: Element> Product<'_, E> {
         }
     }
 
+    /// Its left operand.
+    fn left(&self) -> Source<Floats<'a, f32>> {
+        Source {
+            data: Floats {
+                data: self.a,
+                stride: self.a_layout.width(self.m, self.k),
+            },
+            layout: self.a_layout,
+            lines: self.m,
+            depth: self.k,
+        }
+    }
+
+    /// Its right operand.
+    fn right(&self) -> Source<L> {
+        Source {
+            data: self.b,
+            layout: self.b_layout,
+            lines: self.n,
+            depth: self.k,
+        }
+    }
+
     fn without_depth(self, y: &mut [f32]) {
         match self.start {
             Start::Zero => y.fill(0.0),
@@ -167,7 +196,7 @@ impl<E: Element> Product<'_, E> {
 
 /// A panel of the left operand to be packed, block by block.
 struct Panel<'a, const PAIRS: bool> {
-    source: Source<'a, f32>,
+    source: Source<Floats<'a, f32>>,
     /// The first of its rows, how many it has, and how many there is room for.
     first: usize,
     rows: usize,
@@ -201,8 +230,8 @@ impl<const PAIRS: bool> Kernel for Panel<'_, PAIRS> {
 }
 
 /// A column chunk of the result, for some of the packed panels.
-struct Chunk<'a, E, const PAIRS: bool> {
-    product: Product<'a, E>,
+struct Chunk<'a, L, const PAIRS: bool> {
+    product: Product<'a, L>,
     left: *const f32,
     panels: usize,
     panel_range: std::ops::Range<usize>,
@@ -212,7 +241,7 @@ struct Chunk<'a, E, const PAIRS: bool> {
     out: Shared<'a, f32>,
 }
 
-impl<E: Element, const PAIRS: bool> Kernel for Chunk<'_, E, PAIRS> {
+impl<L: Lines, const PAIRS: bool> Kernel for Chunk<'_, L, PAIRS> {
     type Output = ();
 
     #[inline(always)]
@@ -228,21 +257,13 @@ impl<E: Element, const PAIRS: bool> Kernel for Chunk<'_, E, PAIRS> {
     }
 }
 
-impl<E: Element, const PAIRS: bool> Chunk<'_, E, PAIRS> {
+impl<L: Lines, const PAIRS: bool> Chunk<'_, L, PAIRS> {
     /// # Safety
     /// The panels are `MR` high, packed with the same `PAIRS`; nobody else writes this chunk of the result.
     #[inline(always)]
     unsafe fn compute<S: Simd, const MR: usize, const NV: usize>(self, s: S) {
-        let Product {
-            n, k, b, b_layout, ..
-        } = self.product;
-        let source = Source {
-            data: b,
-            layout: b_layout,
-            lines: n,
-            depth: k,
-        };
-        let words = k.div_ceil(grain(PAIRS));
+        let source = self.product.right();
+        let words = self.product.k.div_ceil(grain(PAIRS));
         let nr = NV * S::LANES;
         let mut right = Scratch::new(nr * DEPTH.min(words));
         for k0 in (0..words).step_by(DEPTH) {

@@ -27,7 +27,6 @@ impl Scratch {
         self.lines.as_mut_ptr().cast()
     }
 
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn as_slice(&self) -> &[f32] {
         // SAFETY: a line is sixteen floats.
         unsafe { core::slice::from_raw_parts(self.as_ptr(), self.lines.len() * 16) }

@@ -79,6 +79,27 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn pair_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         pair_mul_add(self, a, b, c)
     }
+    /// The products of the four bytes of the words `a`, without sign, and `b`, with sign, added to the
+    /// integers `c`.
+    #[inline(always)]
+    fn quad_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        quad_mul_add(self, a, b, c)
+    }
+    /// The integers that the words are.
+    fn to_floats(self, a: Self::V) -> Self::V;
+    /// Sums of the integers that the words are.
+    fn add_integers(self, a: Self::V, b: Self::V) -> Self::V;
+    /// 256 times the integers that the words are.
+    fn times_256(self, a: Self::V) -> Self::V;
+    /// The lower, and the upper, four bits of every byte.
+    fn halves(self, a: Self::V) -> [Self::V; 2];
+    /// The bytes of `table` at each four bits, the lower ones of a byte first.
+    #[inline(always)]
+    fn look_up(self, table: &[u8; 16], nibbles: &[u8; 16], to: &mut [u8; 32]) {
+        for (to, byte) in to.as_chunks_mut::<2>().0.iter_mut().zip(nibbles) {
+            *to = [byte & 15, byte >> 4].map(|nibble| table[usize::from(nibble)]);
+        }
+    }
     /// Transposes the square whose rows are the `LANES` registers of `rows`.
     fn transpose(self, rows: &mut [Self::V]);
 
@@ -87,6 +108,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     unsafe fn load_head(self, from: *const f32, n: usize) -> Self::V;
     unsafe fn load_f16(self, from: *const f16) -> Self::V;
     unsafe fn load_bf16(self, from: *const bf16) -> Self::V;
+    unsafe fn load_i8(self, from: *const i8) -> Self::V;
+    /// As many four bits as there are lanes, less eight, the lower ones of a byte first.
+    unsafe fn load_nibbles(self, from: *const u8) -> Self::V;
+    /// A quarter as many floats as there are lanes, each of them four times.
+    unsafe fn load_fourfold(self, from: *const f32) -> Self::V;
     unsafe fn store(self, to: *mut f32, a: Self::V);
     /// The first `n < LANES` lanes.
     unsafe fn store_head(self, to: *mut f32, n: usize, a: Self::V);
@@ -165,6 +191,43 @@ fn pair_mul_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
     s.get(&sums, 0)
 }
 
+/// [`Simd::quad_mul_add`] without an instruction for it.
+#[inline(always)]
+fn quad_mul_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
+    let (mut left, mut right, mut sums) =
+        ([0.0f32; MAX_LANES], [0.0f32; MAX_LANES], [0.0; MAX_LANES]);
+    s.set(&mut left, 0, a);
+    s.set(&mut right, 0, b);
+    s.set(&mut sums, 0, c);
+    for ((left, right), sum) in left.into_iter().zip(right).zip(&mut sums) {
+        let (left, right) = (left.to_bits().to_le_bytes(), right.to_bits().to_le_bytes());
+        let mut total = sum.to_bits() as i32;
+        for (left, right) in left.into_iter().zip(right) {
+            total += i32::from(left) * i32::from(right as i8);
+        }
+        *sum = f32::from_bits(total as u32);
+    }
+    s.get(&sums, 0)
+}
+
+/// [`Simd::look_up`] by SSSE3, which every level but the plain one has.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn look_up(table: &[u8; 16], nibbles: &[u8; 16], to: &mut [u8; 32]) {
+    use core::arch::x86_64::*;
+    proven! {
+        let table = _mm_loadu_si128(table.as_ptr().cast());
+        let nibbles = _mm_loadu_si128(nibbles.as_ptr().cast());
+        let four_bits = _mm_set1_epi8(15);
+        let even = _mm_shuffle_epi8(table, _mm_and_si128(nibbles, four_bits));
+        let high = _mm_and_si128(_mm_srli_epi16::<4>(nibbles), four_bits);
+        let odd = _mm_shuffle_epi8(table, high);
+        let to = to.as_mut_ptr().cast::<__m128i>();
+        _mm_storeu_si128(to, _mm_unpacklo_epi8(even, odd));
+        _mm_storeu_si128(to.add(1), _mm_unpackhi_epi8(even, odd));
+    }
+}
+
 /// Asks for the line of memory at `at`, which may be anywhere, into the second cache.
 #[inline(always)]
 pub(crate) fn prefetch<T>(at: *const T) {
@@ -230,51 +293,100 @@ impl Element for bf16 {
     }
 }
 
+impl Element for i8 {
+    const ZERO: Self = 0;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_i8(from) }
+    }
+}
+
 /// A computation to be compiled for every instruction set. `run` must be `#[inline(always)]`.
 pub(crate) trait Kernel {
     type Output;
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
-/// An instruction set that kernels are compiled for.
+/// An instruction set that kernels are compiled for, in the order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Plain,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2 with VNNI, which multiplies quads of bytes.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Quads,
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// AVX-512 with BF16, which multiplies pairs of `bf16`.
+    /// AVX-512 with VNNI, which multiplies quads of bytes.
+    #[cfg(target_arch = "x86_64")]
+    Quads,
+    /// The same, and BF16, which multiplies pairs of `bf16`.
     #[cfg(target_arch = "x86_64")]
     Pairs,
-    /// The same, and AMX for products of `bf16`.
+    /// The same, and AMX for products of `bf16` and of bytes.
     #[cfg(target_arch = "x86_64")]
     Tiles,
 }
 
 impl Level {
-    /// The widest that this processor has.
-    pub(crate) fn detect() -> Self {
+    const ALL: &[Self] = &[
+        Self::Plain,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2Quads,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Quads,
+        #[cfg(target_arch = "x86_64")]
+        Self::Pairs,
+        #[cfg(target_arch = "x86_64")]
+        Self::Tiles,
+    ];
+
+    /// Whether this processor has it. Asks the system: to be called once, and remembered.
+    fn is_here(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2")
+            let narrow = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c")
-            {
-                let wide = is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl");
-                let pairs = wide && is_x86_feature_detected!("avx512bf16");
-                return match (wide, pairs) {
-                    (true, true) if crate::amx::is_available() => Self::Tiles,
-                    (true, true) => Self::Pairs,
-                    (true, false) => Self::Avx512,
-                    (false, _) => Self::Avx2,
-                };
+                && is_x86_feature_detected!("f16c");
+            let wide = narrow
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            let quads = wide && is_x86_feature_detected!("avx512vnni");
+            let pairs = quads && is_x86_feature_detected!("avx512bf16");
+            match self {
+                Self::Plain => true,
+                Self::Avx2 => narrow,
+                Self::Avx2Quads => narrow && is_x86_feature_detected!("avxvnni"),
+                Self::Avx512 => wide,
+                Self::Quads => quads,
+                Self::Pairs => pairs,
+                Self::Tiles => pairs && crate::amx::is_available(),
             }
         }
-        Self::Plain
+        #[cfg(not(target_arch = "x86_64"))]
+        true
+    }
+
+    /// The widest that this processor has, of those that `BUNNY_LEVEL` allows: `plain`, `avx2`,
+    /// `avx2quads`, `avx512`, `quads`, `pairs`, or `tiles`, which is all of them.
+    pub(crate) fn detect() -> Self {
+        let most = std::env::var("BUNNY_LEVEL").ok();
+        let allowed = Self::ALL.iter().position(|level| {
+            let name = format!("{level:?}");
+            most.as_ref()
+                .is_some_and(|most| most.eq_ignore_ascii_case(&name))
+        });
+        let allowed = &Self::ALL[..=allowed.unwrap_or(Self::ALL.len() - 1)];
+        let mut here = allowed.iter().rev().filter(|level| level.is_here());
+        *here.next().expect("plain code runs anywhere")
     }
 
     /// Lanes of its registers.
@@ -282,9 +394,11 @@ impl Level {
         match self {
             Self::Plain => Plain::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => avx2::Avx2::LANES,
+            Self::Avx2 | Self::Avx2Quads => avx2::Avx2::<false>::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 | Self::Pairs | Self::Tiles => avx512::Avx512::<false>::LANES,
+            Self::Avx512 | Self::Quads | Self::Pairs | Self::Tiles => {
+                avx512::Avx512::<false, false>::LANES
+            }
         }
     }
 
@@ -308,19 +422,19 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         fn avx512<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: this function's own features.
-            kernel.run(unsafe { avx512::Avx512::<false>::new() })
+            kernel.run(unsafe { avx512::Avx512::<false, false>::new() })
         }
         #[target_feature(enable = "avx2,fma,f16c")]
         fn avx2<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: this function's own features.
-            kernel.run(unsafe { avx2::Avx2::new() })
+            kernel.run(unsafe { avx2::Avx2::<false>::new() })
         }
         match Level::current() {
-            // SAFETY: `Level::detect` found these features.
-            Level::Avx512 | Level::Pairs | Level::Tiles => return unsafe { avx512(kernel) },
-            // SAFETY: as above.
-            Level::Avx2 => return unsafe { avx2(kernel) },
             Level::Plain => {}
+            // SAFETY: `Level::is_here` found these features.
+            Level::Avx2 | Level::Avx2Quads => return unsafe { avx2(kernel) },
+            // SAFETY: as above.
+            _ => return unsafe { avx512(kernel) },
         }
     }
     kernel.run(Plain)
@@ -334,11 +448,37 @@ pub(crate) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
         fn avx512<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: this function's own features.
-            kernel.run(unsafe { avx512::Avx512::<true>::new() })
+            kernel.run(unsafe { avx512::Avx512::<true, false>::new() })
         }
         if Level::current() >= Level::Pairs {
-            // SAFETY: `Level::detect` found these features.
+            // SAFETY: `Level::is_here` found these features.
             return unsafe { avx512(kernel) };
+        }
+    }
+    dispatch(kernel)
+}
+
+/// [`dispatch`] for a kernel of [`Simd::quad_mul_add`]: with the instruction for it where there is one.
+#[inline]
+pub(crate) fn dispatch_quads<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        fn avx512<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: this function's own features.
+            kernel.run(unsafe { avx512::Avx512::<false, true>::new() })
+        }
+        #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+        fn avx2<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: this function's own features.
+            kernel.run(unsafe { avx2::Avx2::<true>::new() })
+        }
+        match Level::current() {
+            // SAFETY: `Level::is_here` found these features.
+            Level::Avx2Quads => return unsafe { avx2(kernel) },
+            // SAFETY: as above.
+            Level::Quads | Level::Pairs | Level::Tiles => return unsafe { avx512(kernel) },
+            Level::Plain | Level::Avx2 | Level::Avx512 => {}
         }
     }
     dispatch(kernel)
@@ -354,25 +494,33 @@ pub(crate) mod testing {
         pub(crate) static LEVEL: Cell<Option<Level>> = const { Cell::new(None) };
     }
 
-    /// Runs `test` once per level, on `threads` threads of its own.
+    /// Runs `test` once per level, on `threads` threads of its own. Those that only multiply quads on
+    /// top of another are left out: see [`at_every_level_of_quads`].
     pub(crate) fn at_every_level<R: Send>(
         threads: usize,
         test: impl Fn() -> R + Send + Sync,
     ) -> Vec<R> {
-        let levels = [
-            Level::Plain,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            Level::Pairs,
-            #[cfg(target_arch = "x86_64")]
-            Level::Tiles,
-        ];
+        let levels = Level::ALL.iter().copied();
+        #[cfg(target_arch = "x86_64")]
+        let levels = levels.filter(|level| ![Level::Avx2Quads, Level::Quads].contains(level));
+        at(levels, threads, test)
+    }
+
+    /// [`at_every_level`], and at those that multiply quads.
+    pub(crate) fn at_every_level_of_quads<R: Send>(
+        threads: usize,
+        test: impl Fn() -> R + Send + Sync,
+    ) -> Vec<R> {
+        at(Level::ALL.iter().copied(), threads, test)
+    }
+
+    fn at<R: Send>(
+        levels: impl Iterator<Item = Level>,
+        threads: usize,
+        test: impl Fn() -> R + Send + Sync,
+    ) -> Vec<R> {
         levels
-            .into_iter()
-            .filter(|level| *level <= Level::detect())
+            .filter(|level| level.is_here())
             .map(|level| {
                 rayon::ThreadPoolBuilder::new()
                     .num_threads(threads)
@@ -387,7 +535,7 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::at_every_level;
+    use super::testing::{at_every_level, at_every_level_of_quads};
     use super::*;
 
     /// The lanes of the registers that a kernel is given.
@@ -404,7 +552,7 @@ mod tests {
 
     #[test]
     fn every_level_that_the_processor_has_is_tried() {
-        let tried = at_every_level(1, || {
+        let tried = at_every_level_of_quads(1, || {
             let level = Level::current();
             assert_eq!(dispatch(Lanes), level.lanes(), "{level:?}");
             level
@@ -419,12 +567,17 @@ mod tests {
             let flags: Vec<&str> = flags.expect("flags").split_whitespace().collect();
             for (level, needs) in [
                 (Level::Avx2, "avx2 fma f16c"),
+                (Level::Avx2Quads, "avx2 fma f16c avx_vnni"),
                 (Level::Avx512, "avx512f avx512bw avx512dq avx512vl"),
                 (
-                    Level::Pairs,
-                    "avx512f avx512bw avx512dq avx512vl avx512_bf16",
+                    Level::Quads,
+                    "avx512f avx512bw avx512dq avx512vl avx512_vnni",
                 ),
-                (Level::Tiles, "amx_tile amx_bf16"),
+                (
+                    Level::Pairs,
+                    "avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16",
+                ),
+                (Level::Tiles, "amx_tile amx_bf16 amx_int8"),
             ] {
                 let is_here = needs.split(' ').all(|flag| flags.contains(&flag));
                 assert_eq!(tried.contains(&level), is_here, "{level:?}, of {needs}");

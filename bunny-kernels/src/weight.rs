@@ -1,5 +1,7 @@
 //! The types in which weights, keys and values are stored.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 /// A weight's elements, in whatever type they are stored.
@@ -26,6 +28,15 @@ macro_rules! with_elements {
 pub(crate) use with_elements;
 
 impl WeightRef<'_> {
+    /// Some of the elements.
+    pub(crate) fn slice(&self, part: Range<usize>) -> Self {
+        match *self {
+            Self::F32(w) => Self::F32(&w[part]),
+            Self::F16(w) => Self::F16(&w[part]),
+            Self::Bf16(w) => Self::Bf16(&w[part]),
+        }
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         with_elements!(self, w => w.len())

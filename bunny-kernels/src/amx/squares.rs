@@ -5,8 +5,9 @@
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 use crate::amx::{SIDE, SQUARE};
-use crate::product::Layout;
-use crate::simd::{Element, Simd};
+use crate::lines::Lines;
+use crate::product::{Layout, pack::Source};
+use crate::simd::Simd;
 
 /// Squares that packing is told of ahead.
 const AHEAD: usize = 4;
@@ -20,22 +21,11 @@ pub(crate) enum Order {
     Words,
 }
 
-/// An operand: `lines` rows or columns with sums over `depth`.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'a, E> {
-    pub data: &'a [E],
-    pub layout: Layout,
-    pub lines: usize,
-    pub depth: usize,
-    /// From a line to the next, or along the sum, whichever is not side by side.
-    pub stride: usize,
-}
-
-impl<E: Element> Source<'_, E> {
+impl<L: Lines> Source<L> {
     /// Packs the squares of sixteen lines from `line` on: as many as `to` holds, from `square` on along
     /// the sum. Beyond the operand there are zeros.
     #[inline(always)]
-    pub(crate) fn pack<S: Simd>(
+    pub(crate) fn pack_squares<S: Simd>(
         &self,
         s: S,
         order: Order,
@@ -63,7 +53,7 @@ impl<E: Element> Source<'_, E> {
     #[inline(always)]
     pub(crate) fn pack_all<S: Simd>(&self, s: S, order: Order, squares: usize, to: &mut [f32]) {
         for (panel, to) in to.chunks_exact_mut(squares * SQUARE).enumerate() {
-            self.pack(s, order, panel * SIDE, 0, to);
+            self.pack_squares(s, order, panel * SIDE, 0, to);
         }
     }
 
@@ -73,10 +63,9 @@ impl<E: Element> Source<'_, E> {
     fn expect(&self, line: usize, first: usize) {
         for i in 0..SIDE {
             let at = match self.layout {
-                Layout::AlongDepth => (line + i) * self.stride + first,
-                Layout::AcrossDepth => (first + 2 * i) * self.stride + line,
+                Layout::AlongDepth => self.data.place(line + i, first),
+                Layout::AcrossDepth => self.data.place(first + 2 * i, line),
             };
-            let at = self.data.as_ptr().wrapping_add(at);
             // SAFETY: it is no access, and may point anywhere.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
         }
@@ -89,9 +78,9 @@ impl<E: Element> Source<'_, E> {
         let deep = self.depth.saturating_sub(first);
         let mut lines = [s.zero(); SIDE];
         for (i, register) in lines.iter_mut().enumerate().take(here) {
-            let at = (line + i) * self.stride + first;
-            let low = self.load(s, at, deep.min(SIDE));
-            let high = self.load(s, at + SIDE, deep.saturating_sub(SIDE).min(SIDE));
+            let rest = deep.saturating_sub(SIDE).min(SIDE);
+            let low = self.data.load(s, line + i, first, deep.min(SIDE));
+            let high = self.data.load(s, line + i, first + SIDE, rest);
             *register = s.words(low, high);
         }
         lines
@@ -107,29 +96,13 @@ impl<E: Element> Source<'_, E> {
             if depth >= self.depth {
                 break;
             }
-            let low = self.load(s, depth * self.stride + line, here);
+            let low = self.data.load(s, depth, line, here);
             let both = depth + 1 < self.depth;
-            let next = (depth + 1) * self.stride + line;
-            let high = self.load(s, next, if both { here } else { 0 });
+            let high = self
+                .data
+                .load(s, depth + 1, line, if both { here } else { 0 });
             *register = s.pair(low, high);
         }
         words
-    }
-
-    /// `n` numbers from `at` on, zeros beyond.
-    #[inline(always)]
-    fn load<S: Simd>(&self, s: S, at: usize, n: usize) -> S::V {
-        if n == 0 {
-            return s.zero();
-        }
-        let from = &self.data[at..at + n];
-        // SAFETY: `n` elements are readable.
-        unsafe {
-            if n == SIDE {
-                E::load(s, from.as_ptr())
-            } else {
-                E::load_head(s, from.as_ptr(), n)
-            }
-        }
     }
 }

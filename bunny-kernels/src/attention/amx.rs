@@ -11,9 +11,10 @@ pub(super) use backward::OnTiles;
 pub(super) use forward::attend;
 
 use super::{AttentionShape, AttentionView, Span};
-use crate::amx::squares::{Order, Source};
+use crate::amx::squares::Order;
 use crate::amx::{SIDE, SQUARE};
-use crate::product::Layout;
+use crate::lines::Floats;
+use crate::product::{Layout, pack::Source};
 use crate::scratch::Scratch;
 use crate::simd::{Level, Simd};
 
@@ -44,23 +45,25 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// As an operand with sums over the channels.
-    fn along_channels(&self) -> Source<'a, f32> {
+    fn along_channels(&self) -> Source<Floats<'a, f32>> {
         self.source(Layout::AlongDepth, self.count, self.head_dim)
     }
 
     /// As an operand with sums over the rows.
-    fn along_rows(&self) -> Source<'a, f32> {
+    fn along_rows(&self) -> Source<Floats<'a, f32>> {
         self.source(Layout::AcrossDepth, self.head_dim, self.count)
     }
 
-    fn source(&self, layout: Layout, lines: usize, depth: usize) -> Source<'a, f32> {
+    fn source(&self, layout: Layout, lines: usize, depth: usize) -> Source<Floats<'a, f32>> {
         let at = self.view.strides.at(self.batch, self.head, self.first);
         Source {
-            data: &self.view.data[at..],
+            data: Floats {
+                data: &self.view.data[at..],
+                stride: self.view.strides.row,
+            },
             layout,
             lines,
             depth,
-            stride: self.view.strides.row,
         }
     }
 }
@@ -72,7 +75,7 @@ impl<'a> Rows<'a> {
 #[inline(always)]
 fn pack<S: Simd>(
     s: S,
-    source: Source<'_, f32>,
+    source: Source<Floats<'_, f32>>,
     order: Order,
     panels: usize,
     squares: usize,

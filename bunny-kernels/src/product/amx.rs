@@ -5,12 +5,14 @@
 
 use core::ops::Range;
 
-use crate::amx::squares::{Order, Source};
+use crate::amx::squares::Order;
 use crate::amx::{SIDE, SQUARE, Tiles};
+use crate::lines::{Floats, Lines};
 use crate::parallel;
-use crate::product::{Layout, Product, Start, write};
+use crate::product::pack::Source;
+use crate::product::{Product, Start, write};
 use crate::scratch::{Scratch, Shared, Unset};
-use crate::simd::{Element, Kernel, Simd, dispatch_pairs};
+use crate::simd::{Kernel, Simd, dispatch_pairs};
 
 /// Squares along the sum that are multiplied at a time: 16 KiB of either operand, so that the first
 /// cache has both.
@@ -30,15 +32,9 @@ const LEFT_FLOATS: usize = 8 << 20;
 ///
 /// # Safety
 /// The processor has tiles, and this process may use them.
-pub(crate) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32]) {
+pub(crate) unsafe fn compute<L: Lines>(product: Product<'_, L>, y: &mut [f32]) {
     let Product { m, n, k, .. } = product;
-    let left = Source {
-        data: product.a,
-        layout: product.a_layout,
-        lines: m,
-        depth: k,
-        stride: stride(product.a_layout, m, k),
-    };
+    let left = product.left();
     let squares = k.div_ceil(2 * SIDE);
     let rows_at_once = (LEFT_FLOATS / (squares * SIDE) / BLOCK).max(1) * BLOCK;
     let out = Shared::new(y);
@@ -87,36 +83,28 @@ pub(crate) unsafe fn compute<E: Element>(product: Product<'_, E>, y: &mut [f32])
     }
 }
 
-/// The stride of an operand that lies without gaps.
-fn stride(layout: Layout, lines: usize, depth: usize) -> usize {
-    match layout {
-        Layout::AlongDepth => depth,
-        Layout::AcrossDepth => lines,
-    }
-}
-
-/// [`Source::pack`] of the left operand.
-struct Pack<'a, E> {
-    source: Source<'a, E>,
+/// [`Source::pack_squares`] of the left operand.
+struct Pack<'a> {
+    source: Source<Floats<'a, f32>>,
     line: usize,
     square: usize,
     to: &'a mut [f32],
 }
 
-impl<E: Element> Kernel for Pack<'_, E> {
+impl Kernel for Pack<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         assert_eq!(S::LANES, SIDE, "tiles come with AVX-512");
         self.source
-            .pack(s, Order::Lines, self.line, self.square, self.to);
+            .pack_squares(s, Order::Lines, self.line, self.square, self.to);
     }
 }
 
 /// Some blocks of rows of the result by some of columns.
-struct Task<'a, E> {
-    product: Product<'a, E>,
+struct Task<'a, L> {
+    product: Product<'a, L>,
     /// The packed left operand, and its blocks of rows.
     left: &'a [f32],
     blocks: usize,
@@ -128,23 +116,14 @@ struct Task<'a, E> {
     out: Shared<'a, f32>,
 }
 
-impl<E: Element> Kernel for Task<'_, E> {
+impl<L: Lines> Kernel for Task<'_, L> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         assert_eq!(S::LANES, SIDE, "tiles come with AVX-512");
-        let Product {
-            n, k, b, b_layout, ..
-        } = self.product;
-        let source = Source {
-            data: b,
-            layout: b_layout,
-            lines: n,
-            depth: k,
-            stride: stride(b_layout, n, k),
-        };
-        let squares = k.div_ceil(2 * SIDE);
+        let source = self.product.right();
+        let squares = self.product.k.div_ceil(2 * SIDE);
         let mut right = Scratch::new(2 * DEPTH.min(squares) * SQUARE);
         let mut edge = Scratch::new(BLOCK * BLOCK);
         // Where a sum goes on, a block after another: strides of the result's rows suit no cache.
@@ -162,8 +141,8 @@ impl<E: Element> Kernel for Task<'_, E> {
             for column in self.across.clone() {
                 let packed = &mut right.as_mut_slice()[..2 * deep * SQUARE];
                 let (low, high) = packed.split_at_mut(deep * SQUARE);
-                source.pack(s, Order::Words, column * BLOCK, square, low);
-                source.pack(s, Order::Words, column * BLOCK + SIDE, square, high);
+                source.pack_squares(s, Order::Words, column * BLOCK, square, low);
+                source.pack_squares(s, Order::Words, column * BLOCK + SIDE, square, high);
                 for row in self.down.clone() {
                     let at = 2 * (self.blocks * square + row * deep) * SQUARE;
                     let packed = &self.left[at..at + 2 * deep * SQUARE];
@@ -199,7 +178,7 @@ struct Step {
     is_last: bool,
 }
 
-impl<E: Element> Task<'_, E> {
+impl<L: Lines> Task<'_, L> {
     /// Adds a step to a block: the first to what the result starts from, the last into the result.
     ///
     /// # Safety

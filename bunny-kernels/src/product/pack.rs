@@ -3,8 +3,9 @@
 //! What is packed are words of 32 bits: a float, or with `PAIRS` two `bf16` that follow each other along the sum, the
 //! first in the lower half, as AVX512-BF16 multiplies them.
 
+use crate::lines::Lines;
 use crate::product::Layout;
-use crate::simd::{Element, MAX_LANES, Simd};
+use crate::simd::{MAX_LANES, Simd};
 
 /// Numbers along the sum that make a word.
 pub(crate) const fn grain(pairs: bool) -> usize {
@@ -31,14 +32,23 @@ fn rounded(x: f32) -> u32 {
 /// An operand of a product: `lines` rows of the left one, or columns of the right one, with sums over
 /// `depth`.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a, E> {
-    pub(crate) data: &'a [E],
+pub(crate) struct Source<L> {
+    pub(crate) data: L,
     pub(crate) layout: Layout,
     pub(crate) lines: usize,
     pub(crate) depth: usize,
 }
 
-impl<E: Element> Source<'_, E> {
+impl<L: Lines> Source<L> {
+    /// # Panics
+    /// Unless the operand lies in memory as it says.
+    pub(crate) fn assert_sides(&self, what: &str) {
+        match self.layout {
+            Layout::AlongDepth => self.data.assert_sides(self.lines, self.depth, what),
+            Layout::AcrossDepth => self.data.assert_sides(self.depth, self.lines, what),
+        }
+    }
+
     /// Packs `count` lines from `line` on, from word `word` on, as `[words][width]` with zeros beyond
     /// `count`; as many words as `to` holds.
     #[inline(always)]
@@ -52,7 +62,6 @@ impl<E: Element> Source<'_, E> {
         to: &mut [f32],
     ) {
         assert!(line + count <= self.lines && count <= width);
-        assert_eq!(self.data.len(), self.lines * self.depth);
         let words = to.len() / width;
         for group in (0..width).step_by(S::LANES) {
             let part = Part {
@@ -87,7 +96,7 @@ impl<E: Element> Source<'_, E> {
             for (i, row) in square.iter_mut().enumerate().take(part.count) {
                 let numbers = |from: usize| {
                     let left = self.depth.saturating_sub(from).min(lanes);
-                    self.load(s, (part.line + i) * self.depth + from, left)
+                    self.data.load(s, part.line + i, from, left)
                 };
                 *row = match PAIRS {
                     true => s.words(numbers(from), numbers(from + lanes)),
@@ -112,7 +121,7 @@ impl<E: Element> Source<'_, E> {
         to: &mut [f32],
     ) {
         let numbers = |at: usize| match at < self.depth {
-            true => self.load(s, at * self.lines + part.line, part.count),
+            true => self.data.load(s, at, part.line, part.count),
             false => s.zero(),
         };
         for word in 0..words {
@@ -122,21 +131,6 @@ impl<E: Element> Source<'_, E> {
                 false => numbers(at),
             };
             part.store(s, row, word, to);
-        }
-    }
-
-    /// `n` numbers from `at` on, zeros beyond. They must exist.
-    #[inline(always)]
-    fn load<S: Simd>(&self, s: S, at: usize, n: usize) -> S::V {
-        debug_assert!(at + n <= self.data.len() || n == 0);
-        // SAFETY: as `pack` asserts, lines and depths lie within the operand.
-        unsafe {
-            let from = self.data.as_ptr().wrapping_add(at);
-            match n {
-                0 => s.zero(),
-                _ if n == S::LANES => E::load(s, from),
-                _ => E::load_head(s, from, n),
-            }
         }
     }
 }

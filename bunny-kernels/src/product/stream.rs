@@ -17,24 +17,34 @@ const FEW_SIDE_BY_SIDE: usize = 4;
 /// processor end at pages; rows side by side lie in several, each of which they find out anew.
 const AHEAD: usize = 96 << 10;
 /// Bytes that memory gives at a time.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// One of the products that are computed together: `y [rows, out] = x [rows, inner] · Wᵀ + bias`.
 #[derive(Clone, Copy)]
-pub(crate) struct Streamed<'a> {
-    pub(crate) x: &'a [f32],
-    /// `[out, inner]`.
-    pub(crate) weight: WeightRef<'a>,
+pub(crate) struct Streamed<'a, W> {
+    pub(crate) weight: W,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) y: Shared<'a, f32>,
     pub(crate) inner: usize,
     pub(crate) out: usize,
 }
 
-impl Streamed<'_> {
+/// A weight that streams by, and the input that it is multiplied with.
+pub(crate) trait Weight: Copy + Send + Sync {
+    /// Bytes of a row.
+    fn row_bytes(&self, inner: usize) -> usize;
+
+    /// Computes some columns of the result for all rows.
+    ///
+    /// # Safety
+    /// As [`stream`]; the columns are this call's alone.
+    unsafe fn columns(product: &Streamed<'_, Self>, rows: usize, columns: Range<usize>);
+}
+
+impl<W: Weight> Streamed<'_, W> {
     /// Rows of the weight that a task streams.
     fn columns(&self) -> usize {
-        let row = self.weight.element_bytes() * self.inner.max(1);
+        let row = self.weight.row_bytes(self.inner).max(1);
         (TASK_BYTES / row).next_multiple_of(SIDE_BY_SIDE)
     }
 
@@ -47,7 +57,7 @@ impl Streamed<'_> {
 ///
 /// # Safety
 /// Every `y` holds `[rows, out]`, which nobody else reads or writes meanwhile.
-pub(crate) unsafe fn stream(rows: usize, products: &[Streamed<'_>]) {
+pub(crate) unsafe fn stream<W: Weight>(rows: usize, products: &[Streamed<'_, W>]) {
     let tasks = products.iter().map(Streamed::tasks).sum();
     parallel::for_each(tasks, |mut task| {
         for product in products {
@@ -55,28 +65,45 @@ pub(crate) unsafe fn stream(rows: usize, products: &[Streamed<'_>]) {
                 task -= product.tasks();
                 continue;
             }
-            let Streamed {
-                x,
-                weight,
-                bias,
-                y,
-                inner,
-                out,
-            } = *product;
             let columns = product.columns();
-            let columns = task * columns..out.min((task + 1) * columns);
-            return with_elements!(weight, w => dispatch(Stream {
-                x,
-                w,
-                bias,
-                y,
-                rows,
-                inner,
-                out,
-                columns,
-            }));
+            let columns = task * columns..product.out.min((task + 1) * columns);
+            // SAFETY: the caller's promise; tasks have columns of their own.
+            return unsafe { W::columns(product, rows, columns) };
         }
     });
+}
+
+/// A weight of floats `[out, inner]`, and an input `[rows, inner]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Floats<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) w: WeightRef<'a>,
+}
+
+impl Weight for Floats<'_> {
+    fn row_bytes(&self, inner: usize) -> usize {
+        self.w.element_bytes() * inner
+    }
+
+    unsafe fn columns(product: &Streamed<'_, Self>, rows: usize, columns: Range<usize>) {
+        let Streamed {
+            weight: Self { x, w },
+            bias,
+            y,
+            inner,
+            out,
+        } = *product;
+        with_elements!(w, w => dispatch(Stream {
+            x,
+            w,
+            bias,
+            y,
+            rows,
+            inner,
+            out,
+            columns,
+        }))
+    }
 }
 
 struct Stream<'a, E> {

@@ -4,13 +4,13 @@ use super::Simd;
 use core::arch::x86_64::*;
 use half::{bf16, f16};
 
-/// Proof that the processor has AVX2, FMA and F16C.
+/// Proof that the processor has AVX2, FMA and F16C, and AVX-VNNI too if `VNNI`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// # Safety
-    /// The processor has AVX2, FMA and F16C.
+    /// The processor has AVX2, FMA and F16C, and AVX-VNNI too if `VNNI`.
     #[inline(always)]
     pub(super) unsafe fn new() -> Self {
         Self(())
@@ -25,7 +25,7 @@ fn head(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(ONES.as_ptr().add(8 - n).cast()) }
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type V = __m256;
     const LANES: usize = 8;
 
@@ -105,6 +105,58 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn quad_mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        proven! {
+            let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+            let c = _mm256_castps_si256(c);
+            _mm256_castsi256_ps(if VNNI {
+                _mm256_dpbusd_avx_epi32(c, a, b)
+            } else {
+                // Bytes at even and at odd places, as pairs of sixteen bits.
+                let even = _mm256_madd_epi16(
+                    _mm256_and_si256(a, _mm256_set1_epi16(255)),
+                    _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)),
+                );
+                let odd =
+                    _mm256_madd_epi16(_mm256_srli_epi16::<8>(a), _mm256_srai_epi16::<8>(b));
+                _mm256_add_epi32(c, _mm256_add_epi32(even, odd))
+            })
+        }
+    }
+    #[inline(always)]
+    fn to_floats(self, a: __m256) -> __m256 {
+        proven!(_mm256_cvtepi32_ps(_mm256_castps_si256(a)))
+    }
+    #[inline(always)]
+    fn add_integers(self, a: __m256, b: __m256) -> __m256 {
+        proven! {
+            let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+            _mm256_castsi256_ps(_mm256_add_epi32(a, b))
+        }
+    }
+    #[inline(always)]
+    fn times_256(self, a: __m256) -> __m256 {
+        proven!(_mm256_castsi256_ps(_mm256_slli_epi32::<8>(
+            _mm256_castps_si256(a)
+        )))
+    }
+    #[inline(always)]
+    fn halves(self, a: __m256) -> [__m256; 2] {
+        proven! {
+            let (a, four_bits) = (_mm256_castps_si256(a), _mm256_set1_epi8(15));
+            let upper = _mm256_srli_epi16::<4>(a);
+            [
+                _mm256_castsi256_ps(_mm256_and_si256(a, four_bits)),
+                _mm256_castsi256_ps(_mm256_and_si256(upper, four_bits)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[u8; 16], nibbles: &[u8; 16], to: &mut [u8; 32]) {
+        super::look_up(table, nibbles, to)
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [__m256]) {
         let rows: &mut [__m256; 8] = rows.try_into().expect("eight rows");
         proven! {
@@ -150,6 +202,26 @@ impl Simd for Avx2 {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
         }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> __m256 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(self, from: *const u8) -> __m256 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
+        unsafe {
+            let all = _mm256_set1_epi32(from.cast::<i32>().read_unaligned());
+            let each = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+            let nibbles = _mm256_and_si256(_mm256_srlv_epi32(all, each), _mm256_set1_epi32(15));
+            _mm256_sub_ps(_mm256_cvtepi32_ps(nibbles), _mm256_set1_ps(8.0))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_fourfold(self, from: *const f32) -> __m256 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
+        unsafe { _mm256_set_m128(_mm_set1_ps(*from.add(1)), _mm_set1_ps(*from)) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, a: __m256) {

@@ -5,13 +5,13 @@ use core::arch::x86_64::*;
 use core::mem::transmute;
 use half::{bf16, f16};
 
-/// Proof that the processor has AVX-512 F, BW, DQ and VL, and BF16 too if `BF16`.
+/// Proof that the processor has AVX-512 F, BW, DQ and VL, and BF16 and VNNI too if so named.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512<const BF16: bool>(());
+pub(crate) struct Avx512<const BF16: bool, const VNNI: bool>(());
 
-impl<const BF16: bool> Avx512<BF16> {
+impl<const BF16: bool, const VNNI: bool> Avx512<BF16, VNNI> {
     /// # Safety
-    /// The processor has AVX-512 F, BW, DQ and VL, and BF16 too if `BF16`.
+    /// The processor has AVX-512 F, BW, DQ and VL, and BF16 and VNNI too if so named.
     #[inline(always)]
     pub(super) unsafe fn new() -> Self {
         Self(())
@@ -23,7 +23,7 @@ fn head(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
-impl<const BF16: bool> Simd for Avx512<BF16> {
+impl<const BF16: bool, const VNNI: bool> Simd for Avx512<BF16, VNNI> {
     type V = __m512;
     const LANES: usize = 16;
 
@@ -132,6 +132,58 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn quad_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        proven! {
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            let c = _mm512_castps_si512(c);
+            _mm512_castsi512_ps(if VNNI {
+                _mm512_dpbusd_epi32(c, a, b)
+            } else {
+                // Bytes at even and at odd places, as pairs of sixteen bits.
+                let even = _mm512_madd_epi16(
+                    _mm512_and_si512(a, _mm512_set1_epi16(255)),
+                    _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(b)),
+                );
+                let odd =
+                    _mm512_madd_epi16(_mm512_srli_epi16::<8>(a), _mm512_srai_epi16::<8>(b));
+                _mm512_add_epi32(c, _mm512_add_epi32(even, odd))
+            })
+        }
+    }
+    #[inline(always)]
+    fn to_floats(self, a: __m512) -> __m512 {
+        proven!(_mm512_cvtepi32_ps(_mm512_castps_si512(a)))
+    }
+    #[inline(always)]
+    fn add_integers(self, a: __m512, b: __m512) -> __m512 {
+        proven! {
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            _mm512_castsi512_ps(_mm512_add_epi32(a, b))
+        }
+    }
+    #[inline(always)]
+    fn times_256(self, a: __m512) -> __m512 {
+        proven!(_mm512_castsi512_ps(_mm512_slli_epi32::<8>(
+            _mm512_castps_si512(a)
+        )))
+    }
+    #[inline(always)]
+    fn halves(self, a: __m512) -> [__m512; 2] {
+        proven! {
+            let (a, four_bits) = (_mm512_castps_si512(a), _mm512_set1_epi8(15));
+            let upper = _mm512_srli_epi16::<4>(a);
+            [
+                _mm512_castsi512_ps(_mm512_and_si512(a, four_bits)),
+                _mm512_castsi512_ps(_mm512_and_si512(upper, four_bits)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[u8; 16], nibbles: &[u8; 16], to: &mut [u8; 32]) {
+        super::look_up(table, nibbles, to)
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [__m512]) {
         let rows: &mut [__m512; 16] = rows.try_into().expect("sixteen rows");
         proven! {
@@ -185,6 +237,36 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> __m512 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(self, from: *const u8) -> __m512 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
+        unsafe {
+            let all = _mm512_set1_epi64(from.cast::<i64>().read_unaligned());
+            let halves = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+            let each = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+            let nibbles = _mm512_srlv_epi32(_mm512_permutexvar_epi32(halves, all), each);
+            // The permutation looks at no other bits.
+            let numbers = _mm512_setr_ps(
+                -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0,
+                7.0,
+            );
+            _mm512_permutexvar_ps(nibbles, numbers)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_fourfold(self, from: *const f32) -> __m512 {
+        // SAFETY: the token proves the instructions, and the caller promises the memory.
+        unsafe {
+            let four = _mm512_castps128_ps512(_mm_loadu_ps(from));
+            let each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+            _mm512_permutexvar_ps(each, four)
         }
     }
     #[inline(always)]

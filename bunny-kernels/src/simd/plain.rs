@@ -98,6 +98,25 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
+    fn to_floats(self, a: V) -> V {
+        a.map(|a| a.to_bits() as i32 as f32)
+    }
+    #[inline(always)]
+    fn add_integers(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| {
+            f32::from_bits(a.to_bits().wrapping_add(b.to_bits()))
+        })
+    }
+    #[inline(always)]
+    fn times_256(self, a: V) -> V {
+        a.map(|a| f32::from_bits(a.to_bits() << 8))
+    }
+    #[inline(always)]
+    fn halves(self, a: V) -> [V; 2] {
+        [0, 4].map(|shift| a.map(|a| f32::from_bits(a.to_bits() >> shift & 0x0F0F_0F0F)))
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [V]) {
         for i in 0..4 {
             for j in 0..i {
@@ -127,6 +146,22 @@ impl Simd for Plain {
     unsafe fn load_bf16(self, from: *const bf16) -> V {
         // SAFETY: the caller promises the memory.
         unsafe { from.cast::<[bf16; 4]>().read_unaligned() }.map(bf16::to_f32)
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> V {
+        // SAFETY: the caller promises the memory.
+        unsafe { from.cast::<[i8; 4]>().read() }.map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(self, from: *const u8) -> V {
+        // SAFETY: the caller promises the memory.
+        let [low, high] = unsafe { from.cast::<[u8; 2]>().read() };
+        [low & 15, low >> 4, high & 15, high >> 4].map(|nibble| f32::from(nibble) - 8.0)
+    }
+    #[inline(always)]
+    unsafe fn load_fourfold(self, from: *const f32) -> V {
+        // SAFETY: the caller promises the memory.
+        [unsafe { *from }; 4]
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, a: V) {
