@@ -61,7 +61,7 @@ def whole_and_streamed(client):
 
 
 async def at_once(client, text):
-    answers = [client.chat.completions.create(**QUESTION) for _ in range(16)]
+    answers = [client.chat.completions.create(**QUESTION) for _ in range(32)]
     for answer in await asyncio.gather(*answers):
         assert answer.choices[0].message.content == text
     stream = await client.chat.completions.create(**QUESTION, stream=True)

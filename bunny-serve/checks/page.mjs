@@ -66,7 +66,7 @@ const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? 
 let running = await serve("--port", "0");
 const { url } = running;
 const port = new URL(url).port;
-const context = await browser.newContext({ viewport: { width: 1100, height: 760 } });
+const context = await browser.newContext({ viewport: { width: 1000, height: 560 } });
 const page = await context.newPage();
 page.setDefaultTimeout(15000);
 const faults = [];
@@ -89,6 +89,7 @@ const first = await answers(page).first().locator(".text").textContent();
 assert(first.length > 3, first);
 assert.match(await page.locator(".stats").first().textContent(), /tokens\/s/);
 await nothingSerious(page, "with an answer");
+if (screenshot) await page.screenshot({ path: screenshot });
 
 // A second one; a third with a picture that was pasted, taken away and chosen in the dialog.
 await ask(page, "What number is written in the picture?");
@@ -99,7 +100,6 @@ assert.equal(await page.locator("#pictures img").count(), 0);
 await page.locator("#file").setInputFiles(PICTURE);
 await ask(page, "Where is the black diamond?");
 await answered(page, 3);
-if (screenshot) await page.screenshot({ path: screenshot });
 
 // Stop, by button and by key; words of a model are words, whatever they look like.
 await page.getByRole("button", { name: "Settings" }).click();

@@ -1,20 +1,16 @@
-//! From sequences to responses.
+//! Answers of a request, as they come, and whole.
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    response::{IntoResponse, Response},
-};
 use bunny_core::{
     generate::{Event, FinishReason, Timings, TokenLogProbability, TokenScore},
     input::tokenizer::Token,
 };
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     desk::{Desk, Listening, Prepared},
-    stream,
     wire::{ApiError, Choice, Form, Generation, Usage, Writer},
     worker::Told,
 };
@@ -69,20 +65,12 @@ pub(crate) struct Said {
     pub log_probability: Option<TokenLogProbability>,
 }
 
-impl Question {
-    /// The response: one body, or a stream.
-    pub(crate) async fn respond(self, desk: Arc<Desk>) -> Result<Response, ApiError> {
-        let is_streamed = self.generation.stream;
-        let answers = Answers::new(self, desk)?;
-        match is_streamed {
-            true => Ok(stream::respond(answers)),
-            false => answers.whole().await,
-        }
-    }
-}
-
 impl Answers {
-    fn new(question: Question, desk: Arc<Desk>) -> Result<Self, ApiError> {
+    /// Has a request's prompts answered.
+    ///
+    /// # Errors
+    /// When too many wait, or the server stops.
+    pub(crate) fn new(question: Question, desk: Arc<Desk>) -> Result<Self, ApiError> {
         let Question {
             prompts,
             generation,
@@ -186,7 +174,7 @@ impl Answers {
     }
 
     /// All answers in one body.
-    async fn whole(mut self) -> Result<Response, ApiError> {
+    pub(crate) async fn whole(mut self) -> Result<Value, ApiError> {
         loop {
             match self.next().await? {
                 New::Said(at, said) => {
@@ -202,7 +190,7 @@ impl Answers {
         }
         let choices = self.choices.iter().map(|heard| heard.choice.clone());
         let choices: Vec<Choice> = choices.collect();
-        Ok(Json(self.writer.whole(&choices, self.usage)).into_response())
+        Ok(self.writer.whole(&choices, self.usage))
     }
 }
 

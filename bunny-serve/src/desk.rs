@@ -21,10 +21,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::{
     ServerOptions,
+    clock::now,
     fetch::Fetcher,
     metrics::Metrics,
     picture::{bytes, prepare},
-    routes::now,
     wire::{ApiError, ChatRequest, Generation, PromptText},
     worker::{Ask, Command, Told, Wanted},
 };

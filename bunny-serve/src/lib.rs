@@ -27,6 +27,7 @@
 #![recursion_limit = "256"]
 
 mod answers;
+mod clock;
 mod desk;
 mod fetch;
 mod guards;
@@ -41,6 +42,5 @@ mod stream;
 mod wire;
 mod worker;
 
-pub use options::ServerOptions;
-pub use page::Sample;
+pub use options::{Sample, ServerOptions};
 pub use server::{ServeError, Server};

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::Sample;
-
 /// What a server is called, what it takes, and from whom.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -58,4 +56,15 @@ impl ServerOptions {
             samples: Vec::new(),
         }
     }
+}
+
+/// A picture to start from.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What it is called.
+    pub name: &'static str,
+    /// Its kind, as `image/jpeg`.
+    pub kind: &'static str,
+    /// Its file.
+    pub bytes: &'static [u8],
 }

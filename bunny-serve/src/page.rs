@@ -46,17 +46,6 @@ const FILES: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// A picture to start from.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    /// What it is called.
-    pub name: &'static str,
-    /// Its kind, as `image/jpeg`.
-    pub kind: &'static str,
-    /// Its file.
-    pub bytes: &'static [u8],
-}
-
 fn file(kind: &'static str, body: impl IntoResponse) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),

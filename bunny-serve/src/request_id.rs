@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 
-use crate::routes::now;
+use crate::clock::now;
 
 /// The header, in and out.
 const HEADER: &str = "x-request-id";

@@ -1,9 +1,6 @@
 //! The paths of the server.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
@@ -17,10 +14,12 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    answers::Question,
+    answers::{Answers, Question},
+    clock::now,
     desk::Desk,
     guards, page,
     request_id::{self, RequestId},
+    stream,
     wire::{ApiError, ChatRequest, CompletionRequest, Form, Generation, PromptText, Writer},
 };
 
@@ -92,7 +91,7 @@ async fn chat(
             generation: request.generation,
         })
     });
-    question.await?.respond(desk).await
+    respond(question.await?, desk).await
 }
 
 async fn completions(
@@ -125,7 +124,7 @@ async fn completions(
             generation,
         })
     });
-    question.await?.respond(desk).await
+    respond(question.await?, desk).await
 }
 
 /// Runs what decodes pictures and words on a thread that nobody waits for.
@@ -135,6 +134,16 @@ async fn off_thread(
 ) -> Result<Question, ApiError> {
     let prepared = tokio::task::spawn_blocking(move || prepare(&desk)).await;
     prepared.unwrap_or_else(|error| Err(ApiError::internal(&error)))
+}
+
+/// The response: one body, or a stream.
+async fn respond(question: Question, desk: Arc<Desk>) -> Result<Response, ApiError> {
+    let is_streamed = question.generation.stream;
+    let answers = Answers::new(question, desk)?;
+    match is_streamed {
+        true => Ok(stream::respond(answers)),
+        false => Ok(Json(answers.whole().await?).into_response()),
+    }
 }
 
 fn writer(desk: &Desk, form: Form, RequestId(id): &RequestId, generation: &Generation) -> Writer {
@@ -182,10 +191,4 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     let text = desk.metrics.text(desk.name());
     ([(header::CONTENT_TYPE, kind)], text).into_response()
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_secs())
 }

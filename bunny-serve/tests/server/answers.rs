@@ -171,7 +171,9 @@ fn several_answers_differ_by_their_draws_and_a_seed_repeats_them() {
 #[test]
 fn texts_are_completed_as_they_stand() {
     let server = start(|_| {});
-    let body = json!({"prompt": "USER: What is 2 + 2? ASSISTANT:", "max_tokens": 8, "temperature": 0, "logprobs": 2, "echo": true});
+    let body = json!({
+        "prompt": "USER: What is 2 + 2? ASSISTANT:", "max_tokens": 8, "temperature": 0, "logprobs": 2, "echo": true,
+    });
     let reply = post(&server, "/v1/completions", &body);
     assert_eq!(reply.status, 200, "{}", reply.body);
     let json = reply.json();
@@ -185,4 +187,28 @@ fn texts_are_completed_as_they_stand() {
         post(&server, "/completions", &body).json()["choices"],
         json["choices"]
     );
+
+    // The prompt's own tokens are scored, all but the first, which nothing foretells.
+    let list = |json: &Value, field: &str| {
+        let scored = &json["choices"][0]["logprobs"][field];
+        scored.as_array().unwrap().clone()
+    };
+    let (tokens, numbers) = (list(&json, "tokens"), list(&json, "token_logprobs"));
+    let tops = list(&json, "top_logprobs");
+    let joined: String = tokens.iter().map(|token| token.as_str().unwrap()).collect();
+    assert!(joined.starts_with(text), "{joined} | {text}");
+    assert_eq!((&numbers[0], &tops[0]), (&Value::Null, &Value::Null));
+    assert_eq!((numbers.len(), tops.len()), (tokens.len(), tokens.len()));
+    for ((token, number), top) in tokens.iter().zip(&numbers).zip(&tops).skip(1) {
+        let top = top.as_object().unwrap().values();
+        let likeliest = top.map(|of| of.as_f64().unwrap()).fold(f64::MIN, f64::max);
+        assert!(number.as_f64().unwrap() <= likeliest, "{token}: {number}");
+    }
+    // They are the same without an answer.
+    let mut alone = body;
+    alone["max_tokens"] = json!(0);
+    let alone = post(&server, "/v1/completions", &alone).json();
+    let scored = list(&alone, "token_logprobs");
+    assert_eq!(scored, numbers[..scored.len()]);
+    assert_eq!(alone["usage"]["completion_tokens"], 0);
 }
