@@ -210,12 +210,16 @@ fn quad_mul_add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
     s.get(&sums, 0)
 }
 
-/// [`Simd::look_up`] by SSSE3, which every level but the plain one has.
+/// [`Simd::look_up`] by SSSE3.
+///
+/// # Safety
+/// The processor has it, as it has AVX2.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn look_up(table: &[u8; 16], nibbles: &[u8; 16], to: &mut [u8; 32]) {
+unsafe fn look_up(table: &[u8; 16], nibbles: &[u8; 16], to: &mut [u8; 32]) {
     use core::arch::x86_64::*;
-    proven! {
+    // SAFETY: the caller's promise; arrays are as long as what is read and written.
+    unsafe {
         let table = _mm_loadu_si128(table.as_ptr().cast());
         let nibbles = _mm_loadu_si128(nibbles.as_ptr().cast());
         let four_bits = _mm_set1_epi8(15);

@@ -55,7 +55,7 @@ impl Kernel for Columns<'_> {
             scales: Scratch::new(room),
             offsets: Scratch::new(if has_offsets { room } else { 0 }),
             stride,
-            of_groups: [(); 2].map(|()| Scratch::new(MOST_COLUMNS * weight.groups())),
+            of_groups: [(); 2].map(|()| Scratch::new(MOST_COLUMNS * weight.groups() + MAX_LANES)),
         };
         let mut column = self.columns.start;
         match weight.codes {
@@ -75,7 +75,7 @@ struct Scales {
     offsets: Scratch,
     /// From a row to the next.
     stride: usize,
-    /// Both, one for every group.
+    /// Both, one for every group, with room for a register beyond.
     of_groups: [Scratch; 2],
 }
 
@@ -114,30 +114,29 @@ impl Columns<'_> {
         let groups = weight.groups();
         let next = (first + count) * groups..weight.out.min(first + 2 * count) * groups;
         expect(weight.scales, next.start..next.end.max(next.start));
-        let [group_scales, group_offsets] = to.of_groups.each_mut();
-        let group_scales = &mut group_scales.as_mut_slice()[..count * groups];
-        let group_offsets = &mut group_offsets.as_mut_slice()[..count * groups];
+        let [of_scales, of_offsets] = to.of_groups.each_mut().map(Scratch::as_mut_slice);
+        let all = count * groups;
         let part = first * groups..(first + count) * groups;
-        widen(s, weight.scales.slice(part.clone()), group_scales);
+        widen(s, weight.scales.slice(part.clone()), &mut of_scales[..all]);
         let scales = to.scales.as_mut_slice().chunks_mut(to.stride.max(1));
-        spread(s, weight, group_scales, scales);
+        spread(s, weight, of_scales, scales.take(count));
         match weight.codes {
             Codes::Int8(_) | Codes::Int4(_, Zeros::Eight) => return,
             Codes::Int4(_, Zeros::Integers(zeros)) => {
-                let of_groups = group_offsets.iter_mut().zip(&*group_scales);
+                let of_groups = of_offsets.iter_mut().zip(&*of_scales);
                 for ((offset, scale), zero) in of_groups.zip(&zeros[part]) {
                     *offset = (8.0 - f32::from(*zero)) * scale;
                 }
             }
             Codes::Int4(_, Zeros::Minima(minima)) => {
-                widen(s, minima.slice(part), group_offsets);
-                for (offset, scale) in group_offsets.iter_mut().zip(&*group_scales) {
+                widen(s, minima.slice(part), &mut of_offsets[..all]);
+                for (offset, scale) in of_offsets[..all].iter_mut().zip(&*of_scales) {
                     *offset += 8.0 * scale;
                 }
             }
         }
         let offsets = to.offsets.as_mut_slice().chunks_mut(to.stride.max(1));
-        spread(s, weight, group_offsets, offsets);
+        spread(s, weight, of_offsets, offsets.take(count));
     }
 
     /// `C` columns by `R` rows. While the first rows go by, the `C` rows of the weight after these are
@@ -227,7 +226,8 @@ fn expect(floats: WeightRef<'_>, part: Range<usize>) {
     }
 }
 
-/// For each row one of each group to one of every 32 numbers, whole registers at a time.
+/// For each row one of each group to one of every 32 numbers, whole registers at a time. Beyond the
+/// groups there is room for a register.
 #[inline(always)]
 fn spread<'a, S: Simd>(
     s: S,
@@ -235,18 +235,27 @@ fn spread<'a, S: Simd>(
     of_groups: &[f32],
     to: impl Iterator<Item = &'a mut [f32]>,
 ) {
+    let groups = weight.groups();
     let quarters = weight.inner.div_ceil(GRAIN);
     let of_a_group = weight.group.min(weight.inner).div_ceil(GRAIN);
-    for (of_groups, to) in of_groups.chunks(weight.groups().max(1)).zip(to) {
-        if of_a_group == 1 {
-            to[..quarters].copy_from_slice(of_groups);
-            continue;
-        }
-        for (group, one) in of_groups.iter().enumerate() {
-            let one = s.splat(*one);
-            for at in (group * of_a_group..quarters.min((group + 1) * of_a_group)).step_by(S::LANES)
-            {
-                s.set(to, at, one);
+    for (row, to) in to.enumerate() {
+        let of_groups = &of_groups[row * groups..];
+        match of_a_group {
+            0 | 1 => to[..groups].copy_from_slice(&of_groups[..groups]),
+            4 => {
+                for at in (0..quarters).step_by(S::LANES) {
+                    let four = &of_groups[at / 4..][..S::LANES / 4];
+                    // SAFETY: a quarter of a register was just looked at.
+                    s.set(to, at, unsafe { s.load_fourfold(four.as_ptr()) });
+                }
+            }
+            _ => {
+                for (group, one) in of_groups[..groups].iter().enumerate() {
+                    let part = group * of_a_group..quarters.min((group + 1) * of_a_group);
+                    for at in part.step_by(S::LANES) {
+                        s.set(to, at, s.splat(*one));
+                    }
+                }
             }
         }
     }

@@ -153,7 +153,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     fn look_up(self, table: &[u8; 16], nibbles: &[u8; 16], to: &mut [u8; 32]) {
-        super::look_up(table, nibbles, to)
+        proven!(super::look_up(table, nibbles, to))
     }
 
     #[inline(always)]

@@ -180,7 +180,7 @@ impl<const BF16: bool, const VNNI: bool> Simd for Avx512<BF16, VNNI> {
     }
     #[inline(always)]
     fn look_up(self, table: &[u8; 16], nibbles: &[u8; 16], to: &mut [u8; 32]) {
-        super::look_up(table, nibbles, to)
+        proven!(super::look_up(table, nibbles, to))
     }
 
     #[inline(always)]
