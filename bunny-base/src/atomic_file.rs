@@ -1,5 +1,9 @@
 //! Files that appear whole or not at all: written under a temporary name, brought to the disk, and
 //! only then given their name.
+//!
+//! The temporary name hangs on the file's own, and whoever writes holds a lock on it that ends with
+//! the process. So the next one that writes the same file knows what a killed process has left there,
+//! and removes it: nothing hidden adds up.
 
 use std::{
     ffi::OsString,
@@ -8,7 +12,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempDir};
+
+use crate::random::mix_bytes;
 
 /// A file that could not be created, written or named.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +35,29 @@ pub struct AtomicFile {
 
 impl AtomicFile {
     /// Starts a file that will stand at `path`; what stands there now stays as it is until the end.
-    /// Folders on the way to it are created.
+    /// Folders on the way to it are created. What killed processes left of earlier attempts at the
+    /// same file is removed.
     ///
     /// # Errors
     /// When there is something at `path` that is no file, or the folder cannot be written to.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let path = path.as_ref();
-        Self::start(path, Builder::new().prefix(".").suffix(".tmp"))
+        let prefix = draft_prefix(path);
+        sweep(folder_of(path), &prefix);
+        Self::start(path, Builder::new().prefix(&prefix).suffix(DRAFT))
+    }
+
+    /// As [`AtomicFile::create`], in a folder of many files that its owner sweeps by other means: it is
+    /// not looked through.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_unswept(path: impl AsRef<Path>) -> Result<Self, FileError> {
+        let path = path.as_ref();
+        Self::start(
+            path,
+            Builder::new().prefix(&draft_prefix(path)).suffix(DRAFT),
+        )
     }
 
     /// As [`AtomicFile::create`], in a folder that one process writes at a time: what that process
@@ -72,11 +94,20 @@ impl AtomicFile {
         // Like any other new file, not for its owner alone.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder).map_err(failed)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file: BufWriter::with_capacity(1 << 20, file),
-        })
+        loop {
+            let file = builder
+                .tempfile_in(folder)
+                .map_err(|error| failed(without_draft(error)))?;
+            // File systems that know no locks keep what is left behind.
+            let _ = file.as_file().lock();
+            // Between its making and its lock someone may have taken it for a dead process's.
+            if file.path().exists() {
+                return Ok(Self {
+                    path: path.to_owned(),
+                    file: BufWriter::with_capacity(1 << 20, file),
+                });
+            }
+        }
     }
 
     /// Writes bytes, with the file's name in the error.
@@ -183,6 +214,143 @@ pub fn write_atomic(
     file.finish()
 }
 
+/// A folder in the making: a temporary neighbour of its path, which vanishes unless it is finished.
+#[derive(Debug)]
+pub struct AtomicFolder {
+    path: PathBuf,
+    draft: TempDir,
+    /// Held until the end: who has it is alive.
+    _lock: Option<File>,
+}
+
+impl AtomicFolder {
+    /// Starts a folder that will stand at `path`. Folders on the way to it are created; what killed
+    /// processes left of earlier attempts at the same folder is removed.
+    ///
+    /// # Errors
+    /// When the folder above cannot be written to.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self, FileError> {
+        let path = path.as_ref();
+        let failed = |source| FileError {
+            path: path.to_owned(),
+            source,
+        };
+        let (above, prefix) = (folder_of(path), draft_prefix(path));
+        fs::create_dir_all(above).map_err(failed)?;
+        sweep(above, &prefix);
+        let mut builder = Builder::new();
+        builder.prefix(&prefix).suffix(DRAFT);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        loop {
+            let draft = builder
+                .tempdir_in(above)
+                .map_err(|error| failed(without_draft(error)))?;
+            // Not all systems open folders; there, what is left behind stays.
+            let lock = File::open(draft.path()).ok();
+            if let Some(lock) = &lock {
+                let _ = lock.lock();
+            }
+            if draft.path().exists() {
+                return Ok(Self {
+                    path: path.to_owned(),
+                    draft,
+                    _lock: lock,
+                });
+            }
+        }
+    }
+
+    /// Where it is until it has its name.
+    pub fn draft(&self) -> &Path {
+        self.draft.path()
+    }
+
+    /// Gives the folder its name; an empty folder of that name gives way.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn finish(self) -> Result<(), FileError> {
+        let Self { path, draft, .. } = self;
+        let finish = || {
+            if path.is_dir() {
+                fs::remove_dir(&path)?;
+            }
+            fs::rename(draft.path(), &path)
+        };
+        match finish() {
+            Ok(()) => {
+                // The name it had is gone already.
+                let _ = draft.keep();
+                Ok(())
+            }
+            Err(source) => Err(FileError { path, source }),
+        }
+    }
+}
+
+/// What the names of drafts end in.
+const DRAFT: &str = ".tmp";
+
+/// What the names of drafts of a file or folder begin with: hidden, and of one length whatever the
+/// name, which may be as long as a name can be.
+fn draft_prefix(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    format!(".bunny-{:016x}-", mix_bytes(0, name.as_encoded_bytes()))
+}
+
+/// The system's own error: that of `tempfile` names the draft, which is nobody's affair.
+fn without_draft(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((text, _)) => io::Error::new(error.kind(), text.to_owned()),
+        None => error,
+    }
+}
+
+/// Removes what dead processes have left of a file or folder in the making. What cannot be looked at
+/// or removed stays.
+fn sweep(folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if !name.starts_with(prefix.as_bytes()) || !name.ends_with(DRAFT.as_bytes()) {
+            continue;
+        }
+        let (path, kind) = (entry.path(), entry.file_type());
+        let Ok(draft) = File::open(&path) else {
+            continue;
+        };
+        if draft.try_lock().is_ok() {
+            let _ = match kind {
+                Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
+                _ => fs::remove_file(&path),
+            };
+        }
+    }
+}
+
+/// A folder that one process at a time works in.
+///
+/// The lock ends with the process, however it ends, and leaves nothing behind. Where a system or a
+/// file system has no locks on folders, everyone gets it.
+#[derive(Debug)]
+pub struct FolderLock {
+    _folder: Option<File>,
+}
+
+impl FolderLock {
+    /// Takes the lock of a folder that is there; `None` where another process, or another part of this
+    /// one, has it.
+    pub fn take(folder: impl AsRef<Path>) -> Option<Self> {
+        let folder = File::open(folder).ok();
+        match folder.as_ref().map(File::try_lock) {
+            Some(Err(fs::TryLockError::WouldBlock)) => None,
+            _ => Some(Self { _folder: folder }),
+        }
+    }
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -227,6 +395,69 @@ mod tests {
         assert_eq!(entries(folder.path()), 1);
     }
 
+    /// A file in the making as a killed process leaves it: no drop, and no lock.
+    fn killed(file: AtomicFile) {
+        let file = file.file.into_inner().unwrap();
+        file.as_file().unlock().unwrap();
+        std::mem::forget(file);
+    }
+
+    #[test]
+    fn what_killed_processes_left_of_a_file_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        // As long as a name can be.
+        for name in ["mix.json".to_owned(), "n".repeat(255)] {
+            let path = folder.path().join(&name);
+            killed(AtomicFile::create(&path).unwrap());
+            killed(AtomicFile::create_unswept(&path).unwrap());
+            assert_eq!(entries(folder.path()), 2, "{name}");
+            let living = AtomicFile::create(&path).unwrap();
+            let other = AtomicFile::create(folder.path().join("other.json")).unwrap();
+            assert_eq!(entries(folder.path()), 2, "{name}");
+            write_atomic(&path, |file| file.write_all(b"whole")).unwrap();
+            assert_eq!(entries(folder.path()), 3, "{name}");
+            living.finish().unwrap();
+            drop(other);
+            assert_eq!(entries(folder.path()), 1, "{name}");
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_appears_whole_and_what_a_killed_process_left_of_it_goes() {
+        let above = tempfile::tempdir().unwrap();
+        let path = above.path().join("world");
+        let AtomicFolder { draft, _lock, .. } = AtomicFolder::create(&path).unwrap();
+        fs::write(draft.path().join("half"), "half").unwrap();
+        let left = draft.keep();
+        drop(_lock);
+        assert!(left.exists());
+        let living = AtomicFolder::create(&path).unwrap();
+        assert!(!left.exists());
+        fs::write(living.draft().join("whole"), "whole").unwrap();
+        drop(AtomicFolder::create(&path).unwrap());
+        assert!(!path.exists());
+        fs::create_dir(&path).unwrap();
+        living.finish().unwrap();
+        assert_eq!(fs::read(path.join("whole")).unwrap(), b"whole");
+        assert_eq!(entries(above.path()), 1);
+        // What holds something does not give way.
+        assert!(AtomicFolder::create(&path).unwrap().finish().is_err());
+        assert_eq!(entries(above.path()), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_is_one_process_s_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = FolderLock::take(folder.path()).unwrap();
+        assert!(FolderLock::take(folder.path()).is_none());
+        drop(first);
+        assert!(FolderLock::take(folder.path()).is_some());
+        assert_eq!(entries(folder.path()), 0);
+    }
+
     #[test]
     fn a_write_that_fails_is_told_with_the_file_and_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
@@ -251,6 +482,19 @@ mod tests {
             file.publish().unwrap();
         }
         assert!(names.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_not_its_draft() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone").join("a.json");
+        fs::write(folder.path().join("gone"), "a file").unwrap();
+        let error = AtomicFile::create(&path).unwrap_err();
+        assert!(error.path.ends_with("a.json"), "{error}");
+        // As `tempfile` tells of what it could not make.
+        let drawn = Builder::new().prefix("draft").tempfile_in(&error.path);
+        let plain = without_draft(drawn.unwrap_err());
+        assert!(!plain.to_string().contains("draft"), "{plain}");
     }
 
     #[cfg(unix)]

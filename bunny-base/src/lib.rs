@@ -6,5 +6,5 @@ pub mod escape;
 mod nearest;
 pub mod random;
 
-pub use atomic_file::{AtomicFile, FileError, write_atomic};
+pub use atomic_file::{AtomicFile, AtomicFolder, FileError, FolderLock, write_atomic};
 pub use nearest::nearest;

@@ -3,21 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-/// Text as it may stand in HTML, in attributes too.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
+pub(crate) use bunny_base::escape::for_html as escape;
 
 /// What a page about a file is called.
 pub(crate) fn title(file: &Path) -> String {

@@ -3,7 +3,6 @@
 pub mod coreset;
 pub mod embeddings;
 mod error;
-mod hash;
 mod html;
 pub mod images;
 pub mod mix;
@@ -17,6 +16,9 @@ pub mod store;
 pub mod validate;
 mod whole;
 
+pub(crate) use bunny_base::random as hash;
+
+pub use bunny_base::escape::for_terminal;
 pub use error::{
     ArchiveFault, ArrayFault, ColumnFault, CountDifference, DataError, OptionFault, ParquetFault,
     Result, RowFault, SetFault, TaskFault, Unusable, WorkFault,

@@ -15,7 +15,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
-use crate::whole::WholeFile;
+use crate::whole::AtomicFile;
 
 /// What the keys of a set of embeddings begin with.
 pub const EMBEDDINGS: &str = "embeddings";
@@ -144,7 +144,7 @@ pub trait Finish: Write + Send {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-impl Finish for WholeFile {
+impl Finish for AtomicFile {
     fn finish(self: Box<Self>) -> Result<()> {
         Ok((*self).finish()?)
     }
@@ -302,8 +302,8 @@ impl Store for Folders {
 
     fn create(&self, key: &str) -> Result<NewFile> {
         let path = self.locate(key)?;
-        // Its temporary name is drawn, so that attempts do not meet.
-        let file = WholeFile::create(&path)?;
+        // Its temporary name is drawn, so that attempts do not meet; `sweep` is for what they leave.
+        let file = AtomicFile::create_unswept(&path)?;
         Ok(NewFile::new(path, Box::new(file)))
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use bunny_base::AtomicFolder;
 use half::f16;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -25,13 +26,16 @@ use crate::embeddings::{Dtype, NpyHeader};
 use crate::error::{DataError, Result};
 use crate::record::PRETRAIN_PROMPT;
 use crate::record::{Images, Record, RecordWriter, Turn};
-use crate::whole::WholeFile;
+use crate::whole::AtomicFile;
 
 /// Of the manifest, and of the layout it stands for.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// Pictures in a folder.
 const FOLDER: u64 = 1000;
+
+/// Of any kind of thing: some hundred terabytes of pictures.
+const MOST: u64 = 1_000_000_000;
 
 /// Rows of a file of embeddings.
 const SHARD: u64 = 100_000;
@@ -99,32 +103,26 @@ pub fn write_world(
     let out: PathBuf = out.as_ref().components().collect();
     let out = out.as_path();
     check_out(out)?;
-    let parent = out
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(DataError::io(parent, "make"))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".bunny-").suffix(".part");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    let making = builder
-        .tempdir_in(parent)
-        .map_err(DataError::io(out, "write"))?;
+    let counts = [
+        ("pairs", options.pairs),
+        ("conversations", options.conversations),
+        ("questions", options.questions),
+        ("texts", options.texts),
+    ];
+    if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count > MOST) {
+        let what = "has to be at most a billion";
+        return Err(DataError::Order { field, what });
+    }
+    let making = AtomicFolder::create(out)?;
     let writer = Writer {
-        folder: making.path().to_owned(),
+        folder: making.draft().to_owned(),
         options: *options,
         total: options.pairs + options.conversations + options.questions + options.texts,
         done: AtomicU64::new(0),
         progress,
     };
     let manifest = writer.all()?;
-    if out.is_dir() {
-        fs::remove_dir(out).map_err(DataError::io(out, "replace"))?;
-    }
-    fs::rename(making.path(), out).map_err(DataError::io(out, "write"))?;
-    // The name it had is gone already.
-    let _ = making.keep();
+    making.finish()?;
     Ok(manifest)
 }
 
@@ -196,12 +194,13 @@ impl Writer<'_> {
         Ok(manifest)
     }
 
-    fn create(&self, name: &str) -> Result<WholeFile> {
+    fn create(&self, name: &str) -> Result<AtomicFile> {
         let path = self.folder.join(name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(DataError::io(folder, "make"))?;
         }
-        Ok(WholeFile::create(&path)?)
+        // The folder is new, and goes as a whole.
+        Ok(AtomicFile::create_unswept(&path)?)
     }
 
     /// Makes `count` things, many at a time, and hands them on in order.
@@ -360,10 +359,10 @@ impl Writer<'_> {
 }
 
 /// A file of records in the making.
-struct Records(RecordWriter<WholeFile>, PathBuf);
+struct Records(RecordWriter<AtomicFile>, PathBuf);
 
 impl Records {
-    fn new(file: WholeFile, name: &str) -> Self {
+    fn new(file: AtomicFile, name: &str) -> Self {
         Self(RecordWriter::new(file, Path::new(name)), name.into())
     }
 
