@@ -19,10 +19,10 @@
 //! file is a weight as it lies there; GGUF's Q8_0, Q4_0 and Q4_1 are the same numbers in another order.
 //!
 //! Products come in the two forms that those of floats have. For few rows the weight streams by at the
-//! speed of memory, each number widened to `f32`: [`linear_streamed`]. For many its codes are opened
-//! block by block: [`linear_packed`], with [`Activations`] as they are, rounded to `bf16`, or rounded
-//! to eight bits, so that integers are multiplied. In either a row's result is the same to the bit
-//! whatever stands beside it, and on any number of threads.
+//! speed of memory, and nothing is less exact than in `f32`: [`linear_streamed`]. For many its codes are
+//! opened block by block: [`linear_packed`], with [`Activations`] as they are, rounded to `bf16`, or
+//! rounded to eight bits, so that integers are multiplied. In either a row's result is the same to the
+//! bit whatever stands beside it, and on any number of threads.
 //!
 //! ```
 //! use bunny_kernels::{WeightRef, quantized::{Coding, linear, quantize, Activations}};
@@ -331,7 +331,11 @@ pub fn linear(
     }
 }
 
-/// [`linear`] in the order of its sums that a single row has, however many rows there are, in `f32`.
+/// [`linear`] in the order of its sums that a single row has, however many rows there are.
+///
+/// Numbers of a weight of eight bits are widened to `f32`. For four bits each 32 numbers of a row of `x`
+/// are taken as integers of 24 bits, which leaves them within `2⁻²⁴` of the greatest magnitude among
+/// them, and eight products each are summed exactly. Other sums are `f32`.
 ///
 /// # Panics
 /// When the lengths do not agree with `rows` and the sides of `w`.

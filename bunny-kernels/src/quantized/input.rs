@@ -11,14 +11,13 @@
 //! The sum of eight such products is an exact integer of 32 bits, and what rounding the input costs is
 //! `2⁻²⁴` of the greatest of its 32 numbers: no more than sums in `f32` do.
 
+use super::round::SMALLEST;
 use super::{Codes, GRAIN, QuantizedRef};
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Level, MAX_LANES, Simd, dispatch};
 
 /// What the greatest of 32 numbers becomes: its first byte is 127.
 const GREATEST: f32 = 8_323_072.0;
-/// A greatest number below it counts as zero: its inverse would not be finite.
-const SMALLEST: f32 = 1e-30;
 /// Registers of a unit of codes of four bits: three bytes of numbers at even places and at odd ones,
 /// and what they are summed and multiplied with.
 pub(super) const REGISTERS: usize = 8;

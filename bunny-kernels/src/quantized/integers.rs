@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::open::Opened;
-use super::round::TO_INTEGER;
+use super::round::{SMALLEST, TO_INTEGER};
 use super::{Codes, GRAIN, Zeros};
 #[cfg(target_arch = "x86_64")]
 use crate::amx;
@@ -27,8 +27,6 @@ const WORDS: usize = BLOCK / 4;
 const TASK_ROWS: usize = 768;
 /// Words of the packed input at a time.
 const LEFT_WORDS: usize = 8 << 20;
-/// Below it a greatest magnitude counts as zero: its inverse would not be finite.
-const SMALLEST: f32 = 1e-30;
 
 /// `y [rows, out] = x [rows, in] · Wᵀ + bias`, whose lengths have been looked at.
 pub(super) fn linear(x: &[f32], w: &Opened<'_>, bias: Option<&[f32]>, y: &mut [f32], rows: usize) {

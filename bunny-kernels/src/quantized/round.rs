@@ -18,6 +18,10 @@ const TASK: usize = 1 << 16;
 /// lowest bits.
 pub(super) const TO_INTEGER: f32 = 12_582_912.0;
 
+/// Where the greatest magnitude of some input is below it, all of it counts as zero: an inverse would
+/// not be finite.
+pub(super) const SMALLEST: f32 = 1e-30;
+
 /// Rounds a weight `[out, in]` to the nearest codes, group by group, in parallel. Scales and minima are
 /// f16, and codes are made for them as they are then.
 ///
