@@ -601,6 +601,7 @@ fn work_of_other_options_stays_until_it_may_be_replaced() {
     let error = unforced(&fixture("mixture"), &out, &options).unwrap_err();
     assert!(error.contains("nothing was selected"), "{error}");
     assert!(other.join("round-00003.npy").exists());
+    options.clusters.count = Some(4);
     run(
         &fixture("mixture"),
         &out,
