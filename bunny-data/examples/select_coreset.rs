@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         embeddings: embeddings.into(),
         out: out.into(),
         keep_work: false,
+        force: false,
     };
     let engine = Local::new(None, worker)?;
     let (options, outputs) = (CoresetOptions::default(), OutputOptions::default());

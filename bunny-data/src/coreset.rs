@@ -25,7 +25,12 @@
 //! };
 //!
 //! let worker = Worker { memory: 2 << 30, tile: TileSize::default(), progress: &Silent };
-//! let paths = Paths { embeddings: "laion".into(), out: "coreset".into(), keep_work: false };
+//! let paths = Paths {
+//!     embeddings: "laion".into(),
+//!     out: "coreset".into(),
+//!     keep_work: false,
+//!     force: false,
+//! };
 //! let options = CoresetOptions { sample: Some(2_000_000), ..CoresetOptions::default() };
 //! let report = select(&Local::new(None, worker)?, &paths, &options, &OutputOptions::default())?;
 //! println!("{} rows kept", report.written.rows);

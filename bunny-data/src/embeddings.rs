@@ -168,6 +168,7 @@ impl EmbeddingSet {
     /// shard.
     fn check_metadata(&mut self, store: &dyn Store, options: &EmbeddingOptions) -> Result<()> {
         self.check_all_or_none(store)?;
+        let mut chosen = false;
         for (index, shard) in self.shards.iter().enumerate() {
             let Some(key) = &shard.metadata else {
                 let asked = options
@@ -191,7 +192,8 @@ impl EmbeddingSet {
                     other_rows: shard.rows(),
                 });
             }
-            if index == 0 {
+            if !chosen && (footer.rows > 0 || index + 1 == self.shards.len()) {
+                chosen = true;
                 let first_of = |asked: &Option<String>, usual: &[&str]| {
                     asked.clone().or_else(|| {
                         let found = usual.iter().find(|name| footer.has(name));
@@ -210,13 +212,16 @@ impl EmbeddingSet {
                     ));
                 }
             }
-            for name in [&self.key_column, &self.caption_column, &self.score_column]
-                .into_iter()
-                .flatten()
-            {
-                if !footer.has(name) {
-                    return Err(footer.lacks(name));
-                }
+            if footer.rows == 0 {
+                // Some writers know no types where they have no rows.
+                continue;
+            }
+            let texts = [&self.key_column, &self.caption_column];
+            for name in texts.into_iter().flatten() {
+                footer.check(name, columns::is_text, columns::TEXT)?;
+            }
+            if let Some(name) = &self.score_column {
+                footer.check(name, columns::is_number, columns::NUMBERS)?;
             }
         }
         Ok(())

@@ -4,6 +4,8 @@ mod faults;
 
 use std::path::{Path, PathBuf};
 
+use bunny_base::escape::for_terminal;
+
 pub use self::faults::{
     ArchiveFault, ArrayFault, ColumnFault, OptionFault, ParquetFault, RowFault, SetFault,
     TaskFault, Unusable, WorkFault,
@@ -20,7 +22,7 @@ pub type Result<T, E = DataError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum DataError {
     /// The operating system refused.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}", shown(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -30,7 +32,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// The file is none of the layouts a record file can have.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {what}", shown(path))]
     NotRecords {
         /// The file.
         path: PathBuf,
@@ -38,7 +40,7 @@ pub enum DataError {
         what: &'static str,
     },
     /// The array or the lines around the records are broken.
-    #[error("{}: byte {offset}, after {records} records: {what}", path.display())]
+    #[error("{}: byte {offset}, after {records} records: {what}", shown(path))]
     Structure {
         /// The file.
         path: PathBuf,
@@ -50,7 +52,7 @@ pub enum DataError {
         what: &'static str,
     },
     /// One record is not JSON, or lacks the fields of a record.
-    #[error("{}: record {index} (byte {offset}): {source}", path.display())]
+    #[error("{}: record {index} (byte {offset}): {source}", shown(path))]
     Record {
         /// The file.
         path: PathBuf,
@@ -62,7 +64,7 @@ pub enum DataError {
         source: serde_json::Error,
     },
     /// A Parquet file cannot be read.
-    #[error("{}: not readable as Parquet: {fault}", path.display())]
+    #[error("{}: not readable as Parquet: {fault}", shown(path))]
     Parquet {
         /// The file.
         path: PathBuf,
@@ -70,7 +72,7 @@ pub enum DataError {
         fault: ParquetFault,
     },
     /// A tar file is broken or cut short.
-    #[error("{}: byte {offset}: {what}", path.display())]
+    #[error("{}: byte {offset}: {what}", shown(path))]
     Tar {
         /// The file.
         path: PathBuf,
@@ -80,7 +82,10 @@ pub enum DataError {
         what: &'static str,
     },
     /// A name has to be written down as text, and is none.
-    #[error("{}: a name that is not UTF-8 cannot be written down: rename it", path.display())]
+    #[error(
+        "{}: a name that is not UTF-8 cannot be written down: rename it",
+        shown(path)
+    )]
     Name {
         /// The file or folder.
         path: PathBuf,
@@ -95,7 +100,7 @@ pub enum DataError {
     #[error("a task: {0}")]
     Task(TaskFault),
     /// There is no picture of this name.
-    #[error("{}: there is no picture `{name}` in it", path.display())]
+    #[error("{}: there is no picture `{}` in it", shown(path), short(name))]
     NoPicture {
         /// The folder or archive.
         path: PathBuf,
@@ -103,7 +108,7 @@ pub enum DataError {
         name: String,
     },
     /// What should be a picture is none.
-    #[error("{}: `{name}` is not a picture that can be read", path.display())]
+    #[error("{}: `{}` is not a picture that can be read", shown(path), short(name))]
     NotAPicture {
         /// The folder or archive.
         path: PathBuf,
@@ -111,7 +116,7 @@ pub enum DataError {
         name: String,
     },
     /// A recipe is not the TOML of one.
-    #[error("{}: line {line}: {what}", path.display())]
+    #[error("{}: line {line}: {}", shown(path), one_line(what))]
     Toml {
         /// The recipe.
         path: PathBuf,
@@ -121,7 +126,7 @@ pub enum DataError {
         what: String,
     },
     /// A recipe contradicts itself.
-    #[error("recipe {recipe}: {field}: {what}")]
+    #[error("recipe {}: {}: {what}", one_line(recipe), one_line(field))]
     Recipe {
         /// The recipe's name.
         recipe: String,
@@ -132,7 +137,8 @@ pub enum DataError {
     },
     /// The inputs of a mix differ from what its recipe expects of them.
     #[error(
-        "recipe {recipe}: {}; look at the inputs, or accept these counts",
+        "recipe {}: {}; look at the inputs, or accept these counts",
+        one_line(recipe),
         Listed(differences)
     )]
     Counts {
@@ -142,7 +148,7 @@ pub enum DataError {
         differences: Vec<CountDifference>,
     },
     /// A record was asked for that the file does not hold.
-    #[error("{}: there is no record {index}: the file holds {len}", path.display())]
+    #[error("{}: there is no record {index}: the file holds {len}", shown(path))]
     NoSuchRecord {
         /// The file.
         path: PathBuf,
@@ -152,7 +158,7 @@ pub enum DataError {
         len: usize,
     },
     /// A file is not the JSON it should be.
-    #[error("{}: not {expected}: {source}", path.display())]
+    #[error("{}: not {expected}: {source}", shown(path))]
     Json {
         /// The file.
         path: PathBuf,
@@ -162,7 +168,10 @@ pub enum DataError {
         source: serde_json::Error,
     },
     /// A file is of a later layout than this library knows.
-    #[error("{}: format_version {found} is newer than {known}, the last one known here: take a newer bunny", path.display())]
+    #[error(
+        "{}: format_version {found} is newer than {known}, the last one known here: take a newer bunny",
+        shown(path)
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -180,7 +189,7 @@ pub enum DataError {
         what: &'static str,
     },
     /// A `.npy` array is none, or not one of embeddings.
-    #[error("{}: {fault}", path.display())]
+    #[error("{}: {fault}", shown(path))]
     Array {
         /// The file; a member of an archive is written as a path below it.
         path: PathBuf,
@@ -188,7 +197,7 @@ pub enum DataError {
         fault: ArrayFault,
     },
     /// A `.npz` archive is none, or does not hold what was asked for.
-    #[error("{}: {fault}", path.display())]
+    #[error("{}: {fault}", shown(path))]
     Archive {
         /// The file; a member is written as a path below it.
         path: PathBuf,
@@ -196,7 +205,7 @@ pub enum DataError {
         fault: ArchiveFault,
     },
     /// A Parquet file lacks a column, or has another one of that name.
-    #[error("{}: {fault}", path.display())]
+    #[error("{}: {fault}", shown(path))]
     Column {
         /// The file.
         path: PathBuf,
@@ -204,7 +213,7 @@ pub enum DataError {
         fault: ColumnFault,
     },
     /// A folder holds no set of embeddings, or files that do not belong together.
-    #[error("{}: {fault}", path.display())]
+    #[error("{}: {fault}", shown(path))]
     Set {
         /// The folder, or the file that does not fit.
         path: PathBuf,
@@ -212,7 +221,7 @@ pub enum DataError {
         fault: SetFault,
     },
     /// A work file is broken.
-    #[error("{}: {fault}", path.display())]
+    #[error("{}: {fault}", shown(path))]
     Work {
         /// The file.
         path: PathBuf,
@@ -220,7 +229,7 @@ pub enum DataError {
         fault: WorkFault,
     },
     /// Files of one shard hold different numbers of rows.
-    #[error("{}: {rows} rows, but {} has {other_rows}", path.display(), other.display())]
+    #[error("{}: {rows} rows, but {} has {other_rows}", shown(path), shown(other))]
     RowCount {
         /// The file.
         path: PathBuf,
@@ -232,7 +241,11 @@ pub enum DataError {
         other_rows: u64,
     },
     /// Rows of two files have different widths.
-    #[error("{}: rows of {dims} numbers, but {} has {other_dims}", path.display(), other.display())]
+    #[error(
+        "{}: rows of {dims} numbers, but {} has {other_dims}",
+        shown(path),
+        shown(other)
+    )]
     Dims {
         /// The file.
         path: PathBuf,
@@ -244,7 +257,7 @@ pub enum DataError {
         other_dims: usize,
     },
     /// One row cannot be used.
-    #[error("{}: row {row}: {fault}", path.display())]
+    #[error("{}: row {row}: {fault}", shown(path))]
     Row {
         /// The file.
         path: PathBuf,
@@ -272,7 +285,10 @@ pub enum DataError {
         budget: u64,
     },
     /// The work does not fit the disk.
-    #[error("{}: the work files need {need} bytes, and {free} are free", path.display())]
+    #[error(
+        "{}: the work files need {need} bytes, and {free} are free",
+        shown(path)
+    )]
     Disk {
         /// The folder of the work files.
         path: PathBuf,
@@ -302,9 +318,9 @@ impl std::fmt::Display for CountDifference {
         write!(
             f,
             "{}: {} {}, expected {}",
-            self.source,
+            one_line(&self.source),
             self.found,
-            self.what,
+            one_line(&self.what),
             expected.join(" or ")
         )
     }
@@ -391,9 +407,23 @@ impl DataError {
     }
 }
 
-/// What a broken file may call a column, an array or a type, fit for a message of one line.
+/// What a file may call a column, a record or itself, fit for a message of one line on a terminal.
 pub(crate) fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    for_terminal(text).into_owned()
+}
+
+/// A path, fit for a message of one line.
+pub(crate) fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string())
+}
+
+/// A picture's name, which may be a whole picture (`data:…`), as a message shows it.
+pub(crate) fn short(name: &str) -> String {
+    const SHOWN: usize = 200;
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", one_line(&name[..end])),
+        None => one_line(name),
+    }
 }
 
 #[cfg(test)]
@@ -407,7 +437,7 @@ mod tests {
         let found = ParquetError::General("no field named k\ney".to_owned());
         let error = DataError::parquet("set.parquet")(found);
         assert!(
-            error.to_string().ends_with("no field named k ey"),
+            error.to_string().ends_with("no field named k\\ney"),
             "{error}"
         );
     }

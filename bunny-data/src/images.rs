@@ -1,6 +1,7 @@
 //! Where pictures come from: a folder, a tar, or the shards of a webdataset.
 
 mod check;
+mod keyed;
 mod tar;
 
 use std::borrow::Cow;
@@ -9,16 +10,22 @@ use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use memmap2::{Advice, Mmap};
 use rayon::prelude::*;
 
 use crate::error::{DataError, Result};
 use crate::hash::mix_bytes;
+use crate::record::Embedded;
+
+pub(crate) use keyed::KeyedPictures;
 
 pub use check::{PictureCheck, PictureFault, dimensions, faults};
 
 /// Where pictures come from; a record's `image` paths are names in it. Beside a folder they may also be
-/// absolute, as `os.path.join` takes them for LLaVA.
+/// absolute, as `os.path.join` takes them for LLaVA. Names of pictures in Parquet files, as records from
+/// these have them, and `data:` addresses are read wherever the other pictures are.
 #[derive(Debug)]
 pub struct ImageSource {
     path: PathBuf,
@@ -53,7 +60,7 @@ struct Member {
 /// 128 bits of a name: of a billion names no two are expected to share one.
 type NameHash = (u64, u64);
 
-fn name_hash(name: &str) -> NameHash {
+pub(crate) fn name_hash(name: &str) -> NameHash {
     (mix_bytes(1, name.as_bytes()), mix_bytes(2, name.as_bytes()))
 }
 
@@ -88,6 +95,9 @@ impl ImageSource {
 
     /// Whether there is a picture of this name.
     pub fn contains(&self, name: &str) -> bool {
+        if let Some(bytes) = carried(name) {
+            return bytes.is_ok_and(|bytes| bytes.is_some());
+        }
         match &self.kind {
             Kind::Folder => inside(name).is_some_and(|name| self.path.join(name).is_file()),
             Kind::Shards(shards) => shards.find(name).is_some(),
@@ -104,6 +114,9 @@ impl ImageSource {
             path: self.path.clone(),
             name: name.to_owned(),
         };
+        if let Some(bytes) = carried(name) {
+            return bytes?.map(Cow::Owned).ok_or_else(none);
+        }
         match &self.kind {
             Kind::Folder => {
                 let path = self.path.join(inside(name).ok_or_else(none)?);
@@ -116,6 +129,22 @@ impl ImageSource {
             Kind::Shards(shards) => shards.find(name).map(Cow::Borrowed).ok_or_else(none),
         }
     }
+}
+
+/// The bytes of a picture whose name says by itself where it is: in a row of a Parquet file
+/// ([`Embedded`]), or in the name (`data:image/png;base64,…`). `None` for the name of a file.
+fn carried(name: &str) -> Option<Result<Option<Vec<u8>>>> {
+    if let Some((file, place)) = Embedded::parse(name) {
+        return Some(place.read(file));
+    }
+    let (kind, text) = name.strip_prefix("data:")?.split_once(',')?;
+    let is_base64 = kind.ends_with(";base64");
+    Some(Ok(is_base64.then(|| STANDARD.decode(text).ok()).flatten()))
+}
+
+/// Whether a name says by itself where its picture is, and lies below no folder.
+pub(crate) fn is_whole_name(name: &str) -> bool {
+    Path::new(name).is_absolute() || name.starts_with("data:") || Embedded::parse(name).is_some()
 }
 
 /// The bytes of a file; whatever else has the name, a folder or a pipe, counts as not found.

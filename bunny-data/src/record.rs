@@ -6,21 +6,28 @@
 //!                    {"from": "gpt", "value": "Red."}]}
 //! ```
 //!
+//! What OpenAI's and LLaMA-Factory's files (`messages` with `role` and `content`, `images`) and ShareGPT's
+//! (`from: user`) say is the same, and is read as the same record: `user` speaks for the human,
+//! `assistant` for `gpt`, and a picture among the parts of a message is a `<image>` in its words.
+//!
 //! [`RecordFile`] opens a JSON array, JSON lines or Parquet of them without reading it into memory.
 
 mod file;
 mod index;
+mod messages;
+mod not_a_number;
 mod parquet;
 mod scan;
 mod write;
 
 use std::fmt;
 
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 pub use file::RecordFile;
+pub(crate) use messages::Read;
+pub(crate) use parquet::Embedded;
 pub(crate) use write::{RecordWriter, one_line};
 
 /// What stands in a turn where a picture goes.
@@ -81,7 +88,7 @@ impl Images {
 }
 
 /// What one side says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Turn {
     /// Who speaks.
     pub from: Role,
@@ -110,9 +117,9 @@ impl Turn {
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// `human`: the person; its turns are not learned.
+    /// `human`, or `user`: the person; its turns are not learned.
     Human,
-    /// `gpt`: the model; its turns are what is learned.
+    /// `gpt`, or `assistant`: the model; its turns are what is learned.
     Gpt,
     /// `system`: which the Bunny templates have no place for.
     System,
@@ -135,8 +142,8 @@ impl Role {
 impl From<&str> for Role {
     fn from(name: &str) -> Self {
         match name {
-            "human" => Self::Human,
-            "gpt" => Self::Gpt,
+            "human" | "user" => Self::Human,
+            "gpt" | "assistant" => Self::Gpt,
             "system" => Self::System,
             other => Self::Other(other.to_owned()),
         }
@@ -158,80 +165,6 @@ impl Serialize for Role {
 impl<'de> Deserialize<'de> for Role {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(|name| Role::from(name.as_str()))
-    }
-}
-
-impl<'de> Deserialize<'de> for Images {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ImagesVisitor;
-        impl<'de> Visitor<'de> for ImagesVisitor {
-            type Value = Images;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a path or a list of paths in `image`")
-            }
-
-            fn visit_str<E: de::Error>(self, path: &str) -> Result<Images, E> {
-                Ok(Images::One(path.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Images, A::Error> {
-                let mut paths = Vec::new();
-                while let Some(path) = seq.next_element()? {
-                    paths.push(path);
-                }
-                Ok(Images::Many(paths))
-            }
-        }
-        deserializer.deserialize_any(ImagesVisitor)
-    }
-}
-
-/// An `id` as files have it: text or a number.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "`id` has to be a string or a number")]
-enum Id {
-    Text(String),
-    Number(serde_json::Number),
-}
-
-// Written by hand for two things a derive does not do: of a repeated key the last value counts, as
-// with Python's `json.load`, and `flatten` would buffer every record a second time.
-impl<'de> Deserialize<'de> for Record {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct RecordVisitor;
-        impl<'de> Visitor<'de> for RecordVisitor {
-            type Value = Record;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with `id`, `conversations` and perhaps `image`")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
-                let mut record = Record::default();
-                let mut conversations = None;
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "id" => {
-                            record.id = match map.next_value::<Option<Id>>()? {
-                                Some(Id::Text(text)) => text,
-                                Some(Id::Number(number)) => number.to_string(),
-                                None => String::new(),
-                            }
-                        }
-                        "image" => record.image = map.next_value()?,
-                        "conversations" => conversations = Some(map.next_value()?),
-                        _ => {
-                            record.extra.insert(key, map.next_value()?);
-                        }
-                    }
-                }
-                record.conversations =
-                    conversations.ok_or_else(|| de::Error::missing_field("conversations"))?;
-                Ok(record)
-            }
-        }
-        deserializer.deserialize_map(RecordVisitor)
     }
 }
 
@@ -280,6 +213,72 @@ mod tests {
             serde_json::to_string(&record).unwrap(),
             text.replace("1.50", "1.5")
         );
+    }
+
+    #[test]
+    fn messages_and_sharegpt_are_the_same_record() {
+        let expected = parse(
+            r#"{"id":"a","image":["a.jpg"],"conversations":[
+                {"from":"human","value":"<image>\nWhat?"},{"from":"gpt","value":"A hare."}]}"#,
+        );
+        for text in [
+            // LLaMA-Factory
+            r#"{"id":"a","messages":[{"role":"user","content":"<image>\nWhat?"},
+                {"role":"assistant","content":"A hare."}],"images":["a.jpg"]}"#,
+            r#"{"id":"a","images":[{"path":"a.jpg","bytes":null}],"conversations":[
+                {"from":"user","value":"<image>\nWhat?"},{"from":"assistant","value":"A hare."}]}"#,
+            // OpenAI
+            r#"{"id":"a","messages":[{"role":"user","content":[
+                {"type":"image_url","image_url":{"url":"a.jpg"}},{"type":"text","text":"What?"}]},
+                {"role":"assistant","content":[{"type":"text","text":"A hare."}]}]}"#,
+            // transformers, with the pictures beside, and nothing said by the system
+            r#"{"id":"a","messages":[{"role":"system","content":""},{"role":"user","content":[
+                {"type":"image","text":null},{"type":"text","text":"What?","image":null}]},
+                {"role":"assistant","content":"A hare."}],"images":["a.jpg"]}"#,
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        // A system turn that says something is kept, for whoever has no place for it to say so.
+        let record = parse(r#"{"messages":[{"role":"system","content":"Be brief."}],"images":[]}"#);
+        assert_eq!(record.conversations[0].from, Role::System);
+        assert_eq!(record.image, None);
+    }
+
+    #[test]
+    fn what_messages_cannot_become_is_named() {
+        for (text, word) in [
+            (
+                r#"{"messages":[{"role":"user","content":[{"type":"video","video":"a"}]}]}"#,
+                "video",
+            ),
+            (
+                r#"{"messages":[{"role":"user","content":null}]}"#,
+                "words or parts",
+            ),
+            (r#"{"messages":[{"content":"x"}]}"#, "missing field `from`"),
+            (
+                r#"{"conversations":[{"from":"human"}]}"#,
+                "missing field `value`",
+            ),
+            (
+                r#"{"conversations":[],"images":3}"#,
+                "a path or a list of paths",
+            ),
+            (
+                r#"{"conversations":[],"image":{"bytes":"xx"}}"#,
+                "has no path",
+            ),
+            (
+                r#"{"messages":[{"role":"user","content":[{"type":"image","image":"a.jpg"}]}],
+                    "images":["b.jpg"]}"#,
+                "both in the turns and beside them",
+            ),
+        ] {
+            let error = serde_json::from_str::<Record>(text)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 
     #[test]

@@ -10,9 +10,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::Progress;
-use crate::error::Result;
+use crate::error::{Result, one_line, short};
 use crate::images::{ImageSource, PictureCheck, PictureFault};
-use crate::record::{Record, RecordFile};
+use crate::record::{Record, RecordFile, Role};
 
 pub use fix::{Fixed, write_fixed};
 
@@ -194,9 +194,16 @@ impl Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NotARecord { why } => write!(f, "not a record: {why}"),
+            Self::NotARecord { why } => write!(f, "not a record: {}", one_line(why)),
             Self::NoTurns => write!(f, "it has no turn"),
-            Self::UnknownRole { turn, role } => write!(f, "turn {turn}: unknown role `{role}`"),
+            Self::UnknownRole { turn, role } if role == Role::System.as_str() => write!(
+                f,
+                "turn {turn}: no template has a place for what the system says: put it into the \
+                 first question, or leave it out"
+            ),
+            Self::UnknownRole { turn, role } => {
+                write!(f, "turn {turn}: unknown role `{}`", one_line(role))
+            }
             Self::StartsWithAnswer => write!(f, "the first turn is an answer, and is left out"),
             Self::NotAlternating { turn } => {
                 write!(f, "turn {turn}: the same side as the turn before")
@@ -220,13 +227,18 @@ impl std::fmt::Display for Problem {
             Self::NotACaption => write!(f, "not a picture, a turn with `<image>` and its caption"),
             Self::DuplicateId { first } => write!(f, "record {first} has the same id"),
             Self::TooLong { tokens, limit } => write!(f, "{tokens} tokens, {limit} at most"),
-            Self::MissingPicture { path } => write!(f, "{path}: not there"),
-            Self::BadPicture { path, fault } => match fault {
-                PictureFault::Truncated => write!(f, "{path}: cut short"),
-                PictureFault::NotAPicture => write!(f, "{path}: not a picture"),
-                PictureFault::Mislabelled { is } => write!(f, "{path}: it is a {is}"),
-                PictureFault::Undecodable { why } => write!(f, "{path}: cannot be decoded: {why}"),
-            },
+            Self::MissingPicture { path } => write!(f, "{}: not there", short(path)),
+            Self::BadPicture { path, fault } => {
+                let path = short(path);
+                match fault {
+                    PictureFault::Truncated => write!(f, "{path}: cut short"),
+                    PictureFault::NotAPicture => write!(f, "{path}: not a picture"),
+                    PictureFault::Mislabelled { is } => write!(f, "{path}: it is a {is}"),
+                    PictureFault::Undecodable { why } => {
+                        write!(f, "{path}: cannot be decoded: {}", one_line(why))
+                    }
+                }
+            }
         }
     }
 }

@@ -53,6 +53,7 @@ fn select(engine: &dyn Engine, out: &Path, division: Division) -> Result<Report>
         store: &Folders::new(fixture("mixture"), out.join("work")),
         out,
         keep_work: true,
+        force: false,
         division,
         options: &chosen(),
         outputs: &OutputOptions::default(),

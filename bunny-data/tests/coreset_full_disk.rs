@@ -68,6 +68,7 @@ fn run(out: &Path, progress: &dyn Progress) -> Result<Report> {
         embeddings: fixture("giant"),
         out: out.to_owned(),
         keep_work: false,
+        force: false,
     };
     let engine = Local::new(NonZeroUsize::new(2), worker)?;
     select(&engine, &paths, &options, &OutputOptions::default())

@@ -3,17 +3,20 @@
 mod coreset_common;
 
 use std::fs::{self, File};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, StringArray};
 use bunny_data::DataError;
+use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    Centroids, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions,
+    Centroids, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions, Paths, Report,
+    Silent, TileSize, Window, Worker,
 };
 use bunny_data::record::RecordFile;
-use coreset_common::{Machine, fixture, options, run};
+use coreset_common::{Machine, fixture, options, results, run};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -25,6 +28,23 @@ fn copy_set(from: &Path, to: &Path) {
             fs::copy(&path, to.join(folder).join(path.file_name().unwrap())).unwrap();
         }
     }
+}
+
+/// A key of the set `mixture` that is not among those kept.
+fn never_kept(kept: &str) -> String {
+    let mut keys = Vec::new();
+    for entry in fs::read_dir(fixture("mixture").join("metadata")).unwrap() {
+        let file = File::open(entry.unwrap().path()).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        for batch in reader.build().unwrap() {
+            let batch = batch.unwrap();
+            let column = batch.column_by_name("key").unwrap().clone();
+            let column = column.as_string::<i32>();
+            keys.extend((0..column.len()).map(|row| column.value(row).to_owned()));
+        }
+    }
+    let is_kept = |key: &String| kept.lines().any(|kept| kept == key);
+    keys.into_iter().find(|key| !is_kept(key)).unwrap()
 }
 
 #[test]
@@ -48,23 +68,56 @@ fn the_pretraining_file_is_that_of_bunny_and_reads_back() {
             Machine::default(),
         )
     };
+    // Not one picture: that is known before the work, and nothing is left out of an empty list.
+    for missing in [MissingImages::Error, MissingImages::Skip] {
+        outputs.missing_images = missing;
+        let error = select(&outputs).unwrap_err().to_string();
+        assert!(error.contains("no picture of any of the "), "{error}");
+        assert_eq!(fs::read_dir(out.join("work")).unwrap().count(), 0);
+    }
+    let alone = dir.path().join("alone");
+    run(
+        &fixture("mixture"),
+        &alone,
+        &options,
+        &OutputOptions::default(),
+        Machine::default(),
+    )
+    .unwrap();
+    let keys = fs::read_to_string(alone.join("keys.txt")).unwrap();
+    let mut kept = keys.lines();
+    fs::write(images.join(format!("{}.jpg", kept.next().unwrap())), "").unwrap();
+    outputs.missing_images = MissingImages::Error;
+    let error = select(&outputs).unwrap_err().to_string();
+    let missing = format!(
+        "{} of {} kept keys",
+        kept.clone().count(),
+        keys.lines().count()
+    );
+    assert!(
+        error.contains(&missing) && error.contains("--missing-images skip"),
+        "{error}"
+    );
+    outputs.missing_images = MissingImages::Skip;
+    let report = select(&outputs).unwrap();
+    assert_eq!(report.written.missing_images, report.written.rows - 1);
+    // What is no kept key's does not make a list of nothing.
+    let rest: Vec<String> = kept.map(|key| format!("{key}.jpg")).collect();
+    fs::remove_file(images.join(format!("{}.jpg", keys.lines().next().unwrap()))).unwrap();
+    fs::write(images.join(format!("{}.jpg", never_kept(&keys))), "").unwrap();
     let error = select(&outputs).unwrap_err().to_string();
     assert!(
-        error.contains(".jpg") && error.contains("--missing-images skip"),
+        error.contains("pretrain.json: it would be empty"),
         "{error}"
     );
 
-    outputs.missing_images = MissingImages::Skip;
-    let report = select(&outputs).unwrap();
-    assert_eq!(report.written.missing_images, report.written.rows);
-    assert_eq!(
-        fs::read_to_string(out.join("pretrain.json")).unwrap(),
-        "[]\n"
-    );
-
-    let keys = fs::read_to_string(out.join("keys.txt")).unwrap();
-    for key in keys.lines() {
-        fs::write(images.join(format!("{key}.jpg")), "").unwrap();
+    fs::write(
+        images.join(format!("{}.jpg", keys.lines().next().unwrap())),
+        "",
+    )
+    .unwrap();
+    for name in rest {
+        fs::write(images.join(name), "").unwrap();
     }
     outputs.missing_images = MissingImages::Error;
     select(&outputs).unwrap();
@@ -139,15 +192,17 @@ fn keys_without_a_caption_are_counted_and_left_out_of_the_pretraining_file() {
         images: Some(images.clone()),
         missing_images: MissingImages::Skip,
     };
-    let select = |out: &Path| run(&set, out, &options, &outputs, Machine::default()).unwrap();
+    let select = |out: &Path, outputs: &OutputOptions| {
+        run(&set, out, &options, outputs, Machine::default()).unwrap()
+    };
     let out = dir.path().join("without images");
-    select(&out);
+    select(&out, &OutputOptions::default());
     let keys = fs::read_to_string(out.join("keys.txt")).unwrap();
     for key in keys.lines() {
         fs::write(images.join(format!("{key}.jpg")), "").unwrap();
     }
     let out = dir.path().join("with images");
-    let report = select(&out);
+    let report = select(&out, &outputs);
     let text = fs::read_to_string(out.join("pretrain.json")).unwrap();
     let records: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
     let (kept, all) = (records.len(), keys.lines().count());
@@ -165,7 +220,7 @@ fn what_cannot_end_well_is_refused_before_the_work_begins() {
     let out = dir.path().join("out");
     let refused = |set: &Path, options: &CoresetOptions, outputs: &OutputOptions| {
         let error = run(set, &out, options, outputs, Machine::default()).unwrap_err();
-        let stages = fs::read_dir(out.join("work")).unwrap().count();
+        let stages = fs::read_dir(out.join("work")).map_or(0, Iterator::count);
         assert_eq!(stages, 0, "{error}");
         error.to_string()
     };
@@ -457,4 +512,144 @@ fn folders_whose_names_are_not_utf8_hold_sets_like_any_other() {
         assert_eq!(keys, select(&fixture("mixture"), &plain, sample));
         assert!(sample.is_none_or(|sample| keys.lines().count() as u64 == sample));
     }
+}
+
+/// Selects into a folder without leave to replace what it holds.
+fn unforced(embeddings: &Path, out: &Path, options: &CoresetOptions) -> Result<Report, String> {
+    let worker = Worker {
+        memory: 64 << 20,
+        tile: TileSize::default(),
+        progress: &Silent,
+    };
+    let paths = Paths {
+        embeddings: embeddings.to_owned(),
+        out: out.to_owned(),
+        keep_work: false,
+        force: false,
+    };
+    let engine = Local::new(NonZeroUsize::new(2), worker).unwrap();
+    let done = bunny_data::coreset::select(&engine, &paths, options, &OutputOptions::default());
+    done.map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_finished_selection_is_replaced_only_where_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (set, out) = (dir.path().join("set"), dir.path().join("out"));
+    copy_set(&fixture("mixture"), &set);
+    let first = options("mixture");
+    let report = unforced(&set, &out, &first).unwrap();
+    let before = results(&out);
+
+    let mut second = first.clone();
+    second.duplicates.threshold = 0.7;
+    second.sample = Some(3);
+    let error = unforced(&set, &out, &second).unwrap_err();
+    for told in [
+        "duplicates.threshold: 0.86 before, 0.7 now",
+        "sample: null before, 3 now",
+        "--force",
+    ] {
+        assert!(error.contains(told), "{error}");
+    }
+    assert!(results(&out) == before);
+    // The same again is done already, and so it is with pictures looked for beside.
+    assert_eq!(unforced(&set, &out, &first).unwrap(), report);
+
+    // A result that someone wrote to.
+    let keys = out.join("keys.txt");
+    let whole = fs::read(&keys).unwrap();
+    fs::write(&keys, "nonsense\n").unwrap();
+    let error = unforced(&set, &out, &first).unwrap_err();
+    assert!(
+        error.contains("keys.txt: not what the selection left"),
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(&keys).unwrap(), "nonsense\n");
+    fs::write(&keys, whole).unwrap();
+    assert_eq!(unforced(&set, &out, &first).unwrap(), report);
+
+    // Other rows.
+    recaption(&set, |row, _| Some(format!("caption {row}")));
+    let error = unforced(&set, &out, &first).unwrap_err();
+    assert!(error.contains("the embeddings are others"), "{error}");
+    assert!(results(&out) == before);
+    run(
+        &set,
+        &out,
+        &second,
+        &OutputOptions::default(),
+        Machine::default(),
+    )
+    .unwrap();
+    assert!(results(&out) != before);
+}
+
+#[test]
+fn work_of_other_options_stays_until_it_may_be_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let other = out.join("work/kmeans-0123456789abcdef");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("round-00003.npy"), "hours of work").unwrap();
+    let mut options = options("mixture");
+    options.clusters.centroids = None;
+    options.clusters.count = Some(3);
+    options.windows.score = Some(Window::new(0, 1));
+    options.windows.centroid = Some(Window::new(0, 1));
+    // It ends without a row, before work files are removed.
+    let error = unforced(&fixture("mixture"), &out, &options).unwrap_err();
+    assert!(error.contains("nothing was selected"), "{error}");
+    assert!(other.join("round-00003.npy").exists());
+    options.clusters.count = Some(4);
+    run(
+        &fixture("mixture"),
+        &out,
+        &options,
+        &OutputOptions::default(),
+        Machine::default(),
+    )
+    .unwrap_err();
+    assert!(!other.exists());
+}
+
+#[test]
+fn a_folder_that_holds_something_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("set");
+    copy_set(&fixture("mixture"), &set);
+    let options = options("mixture");
+    let model = dir.path().join("model");
+    fs::create_dir(&model).unwrap();
+    fs::write(model.join("model.safetensors"), "weights").unwrap();
+    let error = unforced(&set, &model, &options).unwrap_err();
+    assert!(error.contains("it holds model.safetensors"), "{error}");
+    let own = dir.path().join("own");
+    fs::create_dir_all(own.join("work/thesis")).unwrap();
+    let error = unforced(&set, &own, &options).unwrap_err();
+    assert!(error.contains("it holds work/thesis"), "{error}");
+    for inside in [
+        set.clone(),
+        set.join("img_emb"),
+        set.join("metadata/new/deep"),
+    ] {
+        let error = unforced(&set, &inside, &options).unwrap_err();
+        assert!(
+            error.contains("among the files they are selected from"),
+            "{error}"
+        );
+    }
+    assert!(!set.join("metadata/new").exists());
+    unforced(&set, &set.join("coreset"), &options).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn two_selections_do_not_work_in_one_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = bunny_base::FolderLock::take(dir.path()).unwrap();
+    let error = unforced(&fixture("mixture"), dir.path(), &options("mixture")).unwrap_err();
+    assert!(error.contains("another selection is at work"), "{error}");
+    drop(lock);
+    unforced(&fixture("mixture"), dir.path(), &options("mixture")).unwrap();
 }

@@ -205,7 +205,7 @@ fn pictures_that_came_or_went_are_looked_for_again() {
         images: Some(images.clone()),
         missing_images: MissingImages::Skip,
     };
-    same_as_fresh(&out, &options, &outputs);
+    same_as_fresh(&out, &options, &OutputOptions::default());
     let keys = std::fs::read_to_string(out.join("keys.txt")).unwrap();
     let names: Vec<String> = keys.lines().map(|key| format!("{key}.jpg")).collect();
     let shown = || {
@@ -214,7 +214,6 @@ fn pictures_that_came_or_went_are_looked_for_again() {
         let image = |record: &serde_json::Value| record["image"].as_str().unwrap().to_owned();
         records.iter().map(image).collect::<Vec<_>>()
     };
-    assert_eq!(shown(), [""; 0]);
     // One comes; another comes in its stead, so that as many are missing as before.
     for name in &names[..2] {
         std::fs::write(images.join(name), "").unwrap();
@@ -357,6 +356,7 @@ fn training_keeps_one_round_and_one_sample_and_goes_on_from_any_of_them() {
         embeddings: fixture("giant"),
         out: out.clone(),
         keep_work: true,
+        force: false,
     };
     let engine = Local::new(NonZeroUsize::new(1), worker).unwrap();
     let outputs = OutputOptions::default();

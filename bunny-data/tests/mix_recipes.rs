@@ -230,7 +230,15 @@ fn filters_take_and_repeat_follow_each_other() {
     assert_eq!(once_and_half.len(), 15);
 }
 
+/// The ids of a mix; none of one that is refused for being empty.
 fn ids_of(mixed: Result<(Vec<Value>, Manifest)>) -> Vec<String> {
+    if let Err(error @ DataError::Recipe { .. }) = &mixed {
+        assert!(
+            error.to_string().contains("the mix would be empty"),
+            "{error}"
+        );
+        return Vec::new();
+    }
     ids(&mixed.unwrap().0)
         .into_iter()
         .map(str::to_owned)
@@ -508,5 +516,50 @@ fn a_folder_that_takes_no_files_is_an_error_with_the_outputs_name() {
             .to_string()
             .starts_with("/proc/out.json: cannot write"),
         "{error}"
+    );
+}
+
+#[test]
+fn a_total_or_a_repeat_beyond_memory_is_named() {
+    let folder = inputs();
+    for total in [1_000_000_000_000_i64, i64::MAX] {
+        let a = A.replace("path", "weight = 1.0\npath");
+        let error = mix(&folder, &format!("total = {total}\n{a}")).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("recipe m: total: asks for more records"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_mix_of_nothing_is_not_written() {
+    let folder = inputs();
+    let error = mix(&folder, &format!("{A}take = {{ first = 0 }}\n")).unwrap_err();
+    assert!(
+        error.to_string().contains("the mix would be empty"),
+        "{error}"
+    );
+    assert!(!folder.path().join("out.json").exists());
+}
+
+#[test]
+fn records_of_other_libraries_stand_in_a_mix_as_llava_s() {
+    let folder = inputs();
+    let messages = r#"{"id": "m", "images": ["a.jpg"], "source": "x", "messages": [
+        {"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A hare."}]}"#;
+    let own = json!({"id": "o", "conversations": [{"from": "human", "value": "Hi", "n": 1}, {"from": "gpt", "value": "Ho"}]});
+    let text = format!("{}\n{own}\n", messages.replace('\n', " "));
+    fs::write(folder.path().join("m.jsonl"), text).unwrap();
+    let source = "[[source]]\nname = 'm'\npath = 'm.jsonl'\nimage_root = 'coco'\n";
+    let (records, _) = mix(&folder, source).unwrap();
+    assert_eq!(
+        records,
+        [
+            json!({"id": "m", "image": ["coco/a.jpg"], "source": "x", "conversations": [
+                {"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "A hare."}]}),
+            own
+        ]
     );
 }

@@ -38,9 +38,13 @@ fn parquet_of_every_compression_reads_as_python_wrote_it() {
 }
 
 #[test]
-fn an_embedded_image_column_gives_its_path() {
+fn an_embedded_image_column_gives_its_bytes() {
     let file = RecordFile::open(fixture("embedded.parquet")).unwrap();
-    assert_eq!(file.get(3).unwrap().images(), ["coco/3.jpg"]);
+    let folder = tempfile::tempdir().unwrap();
+    let images = ImageSource::open(folder.path()).unwrap();
+    let record = file.get(3).unwrap();
+    let [name] = record.images() else { panic!() };
+    assert_eq!(*images.read(name).unwrap(), *b"\xff\xd8\x00");
 }
 
 #[test]

@@ -431,3 +431,52 @@ fn a_fix_that_cannot_be_written_leaves_nothing() {
     assert!(error.unwrap_err().to_string().starts_with("/proc/dropped"));
     assert!(!out.exists());
 }
+
+#[test]
+fn a_copy_of_nothing_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.jsonl");
+    fs::write(&path, "{\"conversations\":[]}\n").unwrap();
+    let file = RecordFile::open(&path).unwrap();
+    let report = validate(&file, &ValidateOptions::default(), &|_, _| {}).unwrap();
+    let (copy, list) = (folder.path().join("copy.json"), folder.path().join("list"));
+    let error = write_fixed(&file, &report, &copy, &list, &BTreeSet::new(), &|_, _| {});
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("the copy would be empty"), "{error}");
+    assert!(!copy.exists() && !list.exists());
+}
+
+#[test]
+fn what_records_say_reaches_a_terminal_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.json");
+    let wild = "\u{1b}[2J\u{7}\r\u{9b}31m";
+    let turn = |from: &str| json!({"from": from, "value": "<image>\nx"});
+    let records = json!([
+        {"id": wild, "image": format!("{wild}/a.jpg"), "conversations": [turn(wild), turn("gpt")]},
+        {"id": "s", "conversations": [json!({"from": "system", "value": "Be brief."}), turn("human"), turn("gpt")]},
+        {"id": "p", "conversations": [{"from": "human", "value": [{"type": wild}]}]},
+    ]);
+    fs::write(&path, records.to_string()).unwrap();
+    let file = RecordFile::open(&path).unwrap();
+    let images = ImageSource::open(folder.path()).unwrap();
+    let mut options = ValidateOptions::default();
+    options.images = Some(&images);
+    let report = validate(&file, &options, &|_, _| {}).unwrap();
+    let said: Vec<String> = report
+        .findings
+        .iter()
+        .map(|finding| finding.problem.to_string())
+        .collect();
+    let said = said.join("\n")
+        + &stats(&file, &StatsOptions::default(), &|_, _| {})
+            .unwrap()
+            .to_text();
+    assert!(said.contains("\\u{1b}[2J"), "{said}");
+    assert!(
+        said.contains("no template has a place for what the system says"),
+        "{said}"
+    );
+    let raw = |c: char| c.is_control() && c != '\n';
+    assert!(!said.chars().any(raw), "{said:?}");
+}

@@ -56,6 +56,10 @@ pub struct CoresetArgs {
     /// Keep the work files, for another selection from the same clusters
     #[arg(long)]
     keep_work: bool,
+    /// Replace a finished selection with other options, the work files of others, and whatever else
+    /// in --out has the names of results
+    #[arg(long)]
+    force: bool,
     /// What becomes of rows with NaN or zero embeddings
     #[arg(long, default_value = "error", value_parser = choice::<Invalid>(&["error", "drop"]))]
     invalid: Invalid,
@@ -210,8 +214,8 @@ struct FileArgs {
     /// The array (.npz) or column (.parquet) of the text embeddings
     #[arg(long, value_name = "NAME")]
     text_array: Option<String>,
-    /// The images, KEY.jpg each, in a folder or in tar files: writes pretrain.json, ready for
-    /// training
+    /// The images: KEY.jpg, .png, .webp and so on, or the keys where these are names of files; in a
+    /// folder, in folders of it, or in tar files. Writes pretrain.json, ready for training
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// What becomes of kept keys whose image is not there
@@ -287,6 +291,7 @@ pub fn run(args: CoresetArgs) -> Result<()> {
         embeddings: args.embeddings.clone(),
         out: args.out.clone(),
         keep_work: args.keep_work,
+        force: args.force,
     };
     let outputs = OutputOptions {
         images: args.files.images.clone(),

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use bunny_data::DataError;
 use bunny_data::images::ImageSource;
 use bunny_data::mix::{Mix, MixRecipe, MixSource, dataoptim};
+use bunny_data::{DataError, for_terminal};
 
 use super::bar::Bar;
 use crate::Format;
@@ -84,14 +84,17 @@ pub fn run(args: MixArgs) -> Result<()> {
             for count in mix.counts() {
                 eprintln!(
                     "{:<28} {:>9} records, {:>9} used",
-                    count.source, count.records, count.used
+                    for_terminal(&count.source),
+                    count.records,
+                    count.used
                 );
             }
             for difference in &differences {
                 eprintln!("{difference}");
             }
             bail!(
-                "recipe {recipe}: counts differ; look at the inputs, or go on with --accept-counts"
+                "recipe {}: counts differ; look at the inputs, or go on with --accept-counts",
+                for_terminal(&recipe)
             );
         }
         written => written?,
@@ -102,7 +105,9 @@ pub fn run(args: MixArgs) -> Result<()> {
             for source in &manifest.sources {
                 println!(
                     "{:<28} {:>9} records, {:>9} used",
-                    source.name, source.records, source.used
+                    for_terminal(&source.name),
+                    source.records,
+                    source.used
                 );
             }
             for difference in &manifest.differences {

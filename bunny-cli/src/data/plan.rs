@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{ClusterOptions, PlanOptions, Silent, TileSize, Worker, calibrate, plan};
 use bunny_data::embeddings::Dtype;
@@ -62,6 +62,13 @@ pub struct PlanArgs {
 /// # Errors
 /// When the disk cannot be measured.
 pub fn run(args: PlanArgs) -> Result<()> {
+    if args.clusters > args.rows {
+        bail!(
+            "--clusters: {} clusters of {} rows",
+            args.clusters,
+            args.rows
+        );
+    }
     let budget = memory(args.memory);
     let worker = Worker {
         memory: budget,

@@ -9,7 +9,7 @@ use bunny_data::record::RecordFile;
 use bunny_data::validate::{
     RecordStage, Report, TokenCounter, ValidateOptions, WARNINGS, validate, write_fixed,
 };
-use bunny_data::write_whole;
+use bunny_data::{for_terminal, write_whole};
 use clap::builder::PossibleValuesParser;
 
 use super::bar::Bar;
@@ -197,7 +197,7 @@ fn place(path: &Path) -> PathBuf {
 fn print_report(report: &Report, limit: usize) {
     println!(
         "{}: {} records, {} pictures looked at, {} records with errors",
-        report.file.display(),
+        for_terminal(&report.file.display().to_string()),
         report.records,
         report.pictures,
         report.records_with_errors
@@ -213,7 +213,9 @@ fn print_report(report: &Report, limit: usize) {
     for finding in report.findings.iter().take(limit) {
         println!(
             "record {} ({}): {}",
-            finding.record, finding.id, finding.problem
+            finding.record,
+            for_terminal(&finding.id),
+            finding.problem
         );
     }
     if let Some(more) = report

@@ -9,7 +9,7 @@ use super::options::Geometry;
 use crate::embeddings::{Dtype, LONGEST, Matrix, MatrixFile, NpyHeader};
 use crate::error::{ArrayFault, DataError, Result, RowFault};
 use crate::store::{self, Store};
-use crate::whole::WholeFile;
+use crate::whole::fill_whole;
 
 /// The centres of clusters, and what "near" means to them.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,9 +79,9 @@ impl Centroids {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        WholeFile::fill(path.as_ref(), |file| {
+        fill_whole(path.as_ref(), |file| {
             file.put(&self.header())?;
-            Ok(file.put(bytemuck::cast_slice(&self.values))?)
+            file.put(bytemuck::cast_slice(&self.values))
         })
     }
 

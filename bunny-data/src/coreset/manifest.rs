@@ -49,6 +49,18 @@ pub(crate) fn write<T: Serialize>(fingerprint: &str, output: &T) -> Result<Vec<u
     .map_err(DataError::NotJson)
 }
 
+/// What a manifest says, of whatever inputs, and their fingerprint; `None` for one of an older version.
+/// Errors name `path`.
+pub(crate) fn read_any<T: DeserializeOwned>(
+    bytes: &[u8],
+    path: &Path,
+) -> Result<Option<(String, T)>> {
+    let broken = |_| DataError::work(path, WorkFault::Manifest);
+    let header: Manifest<serde::de::IgnoredAny> = serde_json::from_slice(bytes).map_err(broken)?;
+    let output = read(bytes, path, &header.fingerprint)?;
+    Ok(output.map(|output| (header.fingerprint, output)))
+}
+
 /// What a manifest says, if it is of the same inputs. Errors name `path`.
 pub(crate) fn read<T: DeserializeOwned>(
     bytes: &[u8],

@@ -1,14 +1,17 @@
 //! The stages in their order, each resumable, from a set of embeddings to the kept keys: what the
 //! driver does.
 
+mod holding;
 mod kmeans;
 mod windows_and_sample;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use bunny_base::FolderLock;
+use serde::Serialize;
 
+use self::holding::{Finished, MadeFrom};
 use super::bucket::Buckets;
 use super::centroids::Centroids;
 use super::engine::{AnyTask, Engine, drive, merged};
@@ -19,12 +22,12 @@ use super::resources;
 use super::stages::Stage;
 use super::stages::assign::{Assign, Assigned};
 use super::stages::duplicates::{Deduplicated, Duplicates};
-use super::stages::output::{self, OutputOptions, Pictured, remove_file};
+use super::stages::output::{self, OutputOptions, remove_file};
 use super::stages::scan::{Scan, Scanned};
 use crate::embeddings::{EmbeddingSet, MatrixFile, PART_ROWS, Storage};
 use crate::error::{DataError, Result, SetFault, WorkFault};
 use crate::store::{self, EMBEDDINGS, Entry, Folders, Store, Version, WORK};
-use crate::whole::WholeFile;
+use crate::whole::fill_whole;
 
 /// Where a selection reads and writes, and what it keeps of its work.
 #[derive(Clone, Debug)]
@@ -35,23 +38,28 @@ pub struct Paths {
     pub out: PathBuf,
     /// Whether the work files stay, for another selection from the same clusters.
     pub keep_work: bool,
+    /// Whether a finished selection with other options, other work files and whatever else has the
+    /// names of results may be replaced.
+    pub force: bool,
 }
 
 /// Selects a coreset from and into folders of this machine: [`Selection::run`] with the usual
 /// division of the work.
 ///
 /// # Errors
-/// As [`Selection::run`].
+/// As [`Selection::run`], and where the results would go into the set.
 pub fn select(
     engine: &dyn Engine,
     paths: &Paths,
     options: &CoresetOptions,
     outputs: &OutputOptions,
 ) -> Result<Report> {
+    holding::check_outside(&paths.embeddings, &paths.out)?;
     let selection = Selection {
         store: &Folders::new(&paths.embeddings, paths.out.join("work")),
         out: &paths.out,
         keep_work: paths.keep_work,
+        force: paths.force,
         division: Division::default(),
         options,
         outputs,
@@ -87,6 +95,8 @@ pub struct Selection<'a> {
     pub out: &'a Path,
     /// Whether the work files stay, for another selection from the same clusters.
     pub keep_work: bool,
+    /// Whether what stands in the way may be replaced, as in [`Paths`].
+    pub force: bool,
     /// How the work is divided.
     pub division: Division,
     /// What the kept keys depend on.
@@ -103,22 +113,43 @@ impl Selection<'_> {
     ///
     /// # Errors
     /// When an option cannot be, a file or row of the set cannot be used, or memory or disk do not
-    /// suffice. Finished stages stay, and the next call goes on from them.
+    /// suffice. Finished stages stay, and the next call goes on from them. When the folder of results
+    /// holds something else, or a finished selection of other rows or with other options, unless it
+    /// may be replaced; and while another process selects into the same folder.
     pub fn run(&self, engine: &dyn Engine) -> Result<Report> {
         let (store, options, outputs) = (self.store, self.options, self.outputs);
         options.validate()?;
         outputs.validate()?;
+        if !self.force {
+            holding::check_folder(self.out)?;
+        }
         let mut set = EmbeddingSet::open(store, &options.embeddings)?;
         set.part_rows = self.division.part_rows;
         let identity = identity(store, &set)?;
         let given = Given::of(options)?;
+        let made_from = MadeFrom {
+            identity: fingerprint(&identity)?,
+            given: fingerprint(&given)?,
+        };
         let all = fingerprint(&(&identity, options, &given, outputs))?;
-        if let Some(report) = finished(self.out, &all, outputs)? {
-            if !self.keep_work {
-                // The run that made it may have been killed before it had.
-                store.remove(WORK)?;
+        output::check_columns(&set, outputs)?;
+        std::fs::create_dir_all(self.out).map_err(DataError::io(self.out, "create"))?;
+        let Some(_lock) = FolderLock::take(self.out) else {
+            return Err(DataError::set(self.out, SetFault::Busy));
+        };
+        let earlier = holding::finished(self.out)?;
+        if let Some((word, finished)) = earlier {
+            let is_same = word == all && finished.still_stands(self.out, outputs, self.force)?;
+            if is_same {
+                if !self.keep_work {
+                    // The run that made it may have been killed before it had.
+                    store.remove(WORK)?;
+                }
+                return Ok(finished.report);
             }
-            return Ok(report);
+            if !self.force {
+                finished.check_options(self.out, options, &made_from)?;
+            }
         }
 
         store.make_folder(WORK)?;
@@ -129,8 +160,9 @@ impl Selection<'_> {
             options,
             identity,
             given,
+            force: self.force,
         };
-        output::check(&set, outputs)?;
+        output::check(store, &set, outputs)?;
         drive(engine, |worker| {
             let disk = resources::check(options, &set, store, worker.memory)?;
             worker.progress.disk(&disk);
@@ -177,40 +209,20 @@ impl Selection<'_> {
             written,
         };
         write_report(&mut report, self.out)?;
-        let finished = Finished { report, pictured };
+        let hashes = holding::hashes(self.out, &report.written.files)?;
+        let finished = Finished {
+            report,
+            pictured,
+            made_from: Some(made_from),
+            hashes,
+        };
         let bytes = manifest::write(&all, &finished)?;
-        WholeFile::fill(&self.out.join(MANIFEST), |file| file.put(&bytes))?;
+        fill_whole(&self.out.join(MANIFEST), |file| file.put(&bytes))?;
         if !self.keep_work {
             store.remove(WORK)?;
         }
         Ok(finished.report)
     }
-}
-
-/// What the manifest of a selection keeps.
-#[derive(Serialize, Deserialize)]
-struct Finished {
-    report: Report,
-    pictured: Option<Pictured>,
-}
-
-/// The report of a selection that was made from the same inputs and still stands whole.
-fn finished(out: &Path, all: &str, outputs: &OutputOptions) -> Result<Option<Report>> {
-    let path = out.join(MANIFEST);
-    let bytes = match std::fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(DataError::io(&path, "read"))?,
-    };
-    let Some(finished) = manifest::read::<Finished>(&bytes, &path, all)? else {
-        return Ok(None);
-    };
-    let mut files = finished.report.written.files.iter();
-    if !files.all(|name| out.join(name).is_file()) {
-        return Ok(None);
-    }
-    let look = |images: &PathBuf| Pictured::look(out, images);
-    let is_same = finished.pictured == outputs.images.as_ref().map(look).transpose()?;
-    Ok(is_same.then_some(finished.report))
 }
 
 fn is_same_file(a: &Path, b: &Path) -> bool {
@@ -277,14 +289,15 @@ struct Run<'a> {
     options: &'a CoresetOptions,
     identity: Identity,
     given: Given,
+    force: bool,
 }
 
 /// A word for all that a stage's results depend on.
 type Chain = String;
 
 impl Run<'_> {
-    /// The folder of a stage that is made from these inputs. Folders of the same stage made from
-    /// others are removed.
+    /// The folder of a stage that is made from these inputs. Folders of the same stage made from others
+    /// stay, as the work of hours or days that they may be, unless they may be replaced.
     fn stage(&self, name: &str, word: &str) -> Result<Stage> {
         let own = format!("{name}-{}", &word[..16]);
         let folder = format!("{WORK}/{own}");
@@ -294,7 +307,8 @@ impl Run<'_> {
                 self.store.sweep(&folder)?;
             }
         } else {
-            for other in entries.iter().filter_map(|entry| entry.name.to_str()) {
+            let others = entries.iter().filter(|_| self.force);
+            for other in others.filter_map(|entry| entry.name.to_str()) {
                 let rest = other.strip_prefix(name);
                 if rest.is_some_and(|rest| rest.starts_with('-')) {
                     self.store.remove(&format!("{WORK}/{other}"))?;

@@ -13,7 +13,7 @@ use super::stages::output::Written;
 use super::stages::scan::Scanned;
 use super::stages::windows::Ranked;
 use crate::error::Result;
-use crate::whole::WholeFile;
+use crate::whole::fill_whole;
 
 /// Rows of LAION-2B that the authors had embeddings of.
 const PAPER_ROWS: f64 = 2_053_332_591.0;
@@ -151,12 +151,12 @@ pub(crate) fn write_report(report: &mut Report, out: &Path) -> Result<()> {
         steps: report.steps(),
         warnings: report.warnings(),
     };
-    WholeFile::fill(&out.join("report.json"), |file| {
+    fill_whole(&out.join("report.json"), |file| {
         let written = serde_json::to_writer_pretty(&mut *file, &document);
         file.check(written.map_err(Into::into))?;
         file.put(b"\n")
     })?;
-    WholeFile::fill(&out.join("report.html"), |file| {
+    fill_whole(&out.join("report.html"), |file| {
         file.put(charts::page(report).as_bytes())
     })?;
     Ok(())

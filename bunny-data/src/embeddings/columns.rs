@@ -1,15 +1,19 @@
 //! Columns of Parquet files: keys, captions and scores beside the embeddings, and embeddings kept
 //! as list columns.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int32Type, Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::types::{Float16Type, Float32Type, Float64Type};
+use arrow_array::{Array, ArrayRef, LargeStringArray, RecordBatch};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::file::metadata::ParquetMetaData;
 
 use super::npy::Dtype;
 use crate::error::{ColumnFault, DataError, ParquetFault, Result, RowFault};
@@ -25,12 +29,29 @@ pub(crate) struct Footer {
     pub(crate) path: PathBuf,
     pub(crate) rows: u64,
     pub(crate) schema: SchemaRef,
+    metadata: Arc<ParquetMetaData>,
 }
 
 impl Footer {
     /// Whether the file has a column of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.schema.index_of(name).is_ok()
+    }
+
+    /// Fails unless a column is there, can be read, and is of a type that `fits`.
+    pub(crate) fn check(
+        &self,
+        name: &str,
+        fits: fn(&DataType) -> bool,
+        wanted: &'static str,
+    ) -> Result<()> {
+        let Ok(field) = self.schema.field_with_name(name) else {
+            return Err(self.lacks(name));
+        };
+        if !fits(field.data_type()) {
+            return Err(wrong_type(&self.path, name, field.data_type(), wanted));
+        }
+        check_codecs(&self.path, &self.metadata, |column| column == name)
     }
 
     /// The names of all columns, for messages.
@@ -42,6 +63,36 @@ impl Footer {
     pub(crate) fn lacks(&self, name: &str) -> DataError {
         lacks(&self.path, &self.schema, name)
     }
+}
+
+/// Fails where a column that is to be read is compressed in a way that cannot be.
+pub(crate) fn check_codecs(
+    path: &Path,
+    metadata: &ParquetMetaData,
+    is_read: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let chunks = metadata
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns());
+    for chunk in chunks {
+        let parts = chunk.column_path().parts();
+        let column = parts.first().map_or("", String::as_str);
+        let is_known = !matches!(
+            chunk.compression(),
+            Compression::BROTLI(_) | Compression::LZO
+        );
+        if !is_known && is_read(column) {
+            let codec = chunk.compression().to_string();
+            let codec = codec.split('(').next().unwrap_or_default().to_lowercase();
+            let column = column.to_owned();
+            return Err(DataError::parquet(path)(ParquetFault::Codec {
+                column,
+                codec,
+            }));
+        }
+    }
+    Ok(())
 }
 
 fn names(schema: &Schema) -> Vec<String> {
@@ -75,6 +126,7 @@ pub(crate) fn footer(opened: Opened) -> Result<Footer> {
         path,
         rows,
         schema: builder.schema().clone(),
+        metadata: builder.metadata().clone(),
     })
 }
 
@@ -83,6 +135,17 @@ pub(crate) fn for_each_batch(
     opened: Opened,
     columns: &[&str],
     mut each: impl FnMut(u64, &RecordBatch, &Path) -> Result<()>,
+) -> Result<()> {
+    while_batches(opened, columns, |first, batch, path| {
+        each(first, batch, path).map(|()| true)
+    })
+}
+
+/// As [`for_each_batch`], until `each` returns false.
+pub(crate) fn while_batches(
+    opened: Opened,
+    columns: &[&str],
+    mut each: impl FnMut(u64, &RecordBatch, &Path) -> Result<bool>,
 ) -> Result<()> {
     let (builder, path) = builder(opened)?;
     let path = path.as_path();
@@ -104,95 +167,145 @@ pub(crate) fn for_each_batch(
     loop {
         let batch = guarded(path, || Ok(reader.next().transpose()?))?;
         let Some(batch) = batch else { return Ok(()) };
-        each(first, &batch, path)?;
+        if !each(first, &batch, path)? {
+            return Ok(());
+        }
         first += batch.num_rows() as u64;
     }
 }
 
-/// The column of a batch as text; integers are written in decimals.
-///
-/// # Errors
-/// When the column is of another type.
-pub(crate) fn text<'a>(path: &Path, batch: &'a RecordBatch, name: &str) -> Result<Text<'a>> {
-    let column = column(path, batch, name)?;
-    let known = matches!(
-        column.data_type(),
+/// Whether a column of this type can be read as text: text and bytes that are text, integers,
+/// identifiers of 16 bytes, nothing at all, and dictionaries and runs of these.
+pub(crate) fn is_text(column: &DataType) -> bool {
+    match column {
+        DataType::Dictionary(_, values) => is_text(values),
+        DataType::RunEndEncoded(_, values) => is_text(values.data_type()),
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => *scale == 0,
         DataType::Utf8
-            | DataType::LargeUtf8
-            | DataType::Utf8View
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt64
-    );
-    if known {
-        Ok(Text(column))
-    } else {
-        let fault = ColumnFault::Type {
-            name: name.to_owned(),
-            found: column.data_type().clone(),
-            wanted: "text or integers",
-        };
-        Err(DataError::column(path, fault))
+        | DataType::LargeUtf8
+        | DataType::Utf8View
+        | DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_)
+        | DataType::Null => true,
+        other => other.is_integer(),
     }
 }
 
-/// A column of text or integers.
-#[derive(Clone, Copy)]
-pub(crate) struct Text<'a>(&'a ArrayRef);
-
-impl<'a> Text<'a> {
-    /// The value of one row, or `None` where it is null.
-    pub(crate) fn get(self, row: usize) -> Option<std::borrow::Cow<'a, str>> {
-        let array = self.0;
-        if array.is_null(row) {
-            return None;
-        }
-        Some(match array.data_type() {
-            DataType::Utf8 => array.as_string::<i32>().value(row).into(),
-            DataType::LargeUtf8 => array.as_string::<i64>().value(row).into(),
-            DataType::Utf8View => array.as_string_view().value(row).into(),
-            DataType::Int32 => array
-                .as_primitive::<Int32Type>()
-                .value(row)
-                .to_string()
-                .into(),
-            DataType::Int64 => array
-                .as_primitive::<Int64Type>()
-                .value(row)
-                .to_string()
-                .into(),
-            _ => array
-                .as_primitive::<UInt64Type>()
-                .value(row)
-                .to_string()
-                .into(),
-        })
+/// Whether a column of this type can be read as numbers.
+pub(crate) fn is_number(column: &DataType) -> bool {
+    match column {
+        DataType::Dictionary(_, values) => is_number(values),
+        DataType::RunEndEncoded(_, values) => is_number(values.data_type()),
+        other => other.is_numeric() || *other == DataType::Null,
     }
+}
+
+/// A column of text.
+#[derive(Debug)]
+pub(crate) struct Text(LargeStringArray);
+
+impl Text {
+    /// The value of one row, or `None` where it is null.
+    pub(crate) fn get(&self, row: usize) -> Option<&str> {
+        self.0.is_valid(row).then(|| self.0.value(row))
+    }
+}
+
+/// The column of a batch, whose first row is `first` of its file, as text; integers are written in
+/// decimals, 16 bytes as an identifier (UUID).
+///
+/// # Errors
+/// When the column is of another type than [`is_text`] takes, or bytes of it are no text.
+pub(crate) fn text(path: &Path, first: u64, batch: &RecordBatch, name: &str) -> Result<Text> {
+    let column = column(path, batch, name)?;
+    if !is_text(column.data_type()) {
+        return Err(wrong_type(path, name, column.data_type(), TEXT));
+    }
+    let values = unwrapped(path, column)?;
+    if let DataType::FixedSizeBinary(16) = values.data_type() {
+        let bytes = values.as_fixed_size_binary();
+        return Ok(Text(bytes.iter().map(|bytes| bytes.map(uuid)).collect()));
+    }
+    let values = match values.data_type() {
+        DataType::FixedSizeBinary(_) => cast(path, &values, &DataType::LargeBinary)?,
+        _ => values,
+    };
+    let texts = cast(path, &values, &DataType::LargeUtf8)?;
+    let lost = (0..texts.len()).find(|row| texts.is_null(*row) && values.is_valid(*row));
+    match lost.filter(|_| *values.data_type() != DataType::Null) {
+        Some(row) => {
+            let fault = RowFault::NotText(name.to_owned());
+            Err(DataError::row(path, first + row as u64, fault))
+        }
+        None => Ok(Text(texts.as_string().clone())),
+    }
+}
+
+/// What a column of keys or captions has to hold.
+pub(crate) const TEXT: &str = "text or integers";
+
+/// What a column of scores has to hold.
+pub(crate) const NUMBERS: &str = "numbers";
+
+/// Says that a column is of another type than it has to be.
+pub(crate) fn wrong_type(
+    path: &Path,
+    name: &str,
+    found: &DataType,
+    wanted: &'static str,
+) -> DataError {
+    let fault = ColumnFault::Type {
+        name: name.to_owned(),
+        found: found.clone(),
+        wanted,
+    };
+    DataError::column(path, fault)
+}
+
+/// Sixteen bytes as databases write them: `00112233-4455-6677-8899-aabbccddeeff`.
+fn uuid(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// The column of a batch as float64; nulls are NaN.
+///
+/// # Errors
+/// When the column is of another type than [`is_number`] takes.
 pub(crate) fn scores(path: &Path, batch: &RecordBatch, name: &str) -> Result<Vec<f64>> {
-    let array = column(path, batch, name)?;
-    let values: Vec<f64> = match array.data_type() {
-        DataType::Float32 => {
-            let values = array.as_primitive::<Float32Type>().values();
-            values.iter().map(|v| f64::from(*v)).collect()
-        }
-        DataType::Float64 => array.as_primitive::<Float64Type>().values().to_vec(),
-        other => {
-            let fault = ColumnFault::Type {
-                name: name.to_owned(),
-                found: other.clone(),
-                wanted: "float32 or float64",
-            };
-            return Err(DataError::column(path, fault));
-        }
-    };
-    Ok(values
-        .into_iter()
-        .enumerate()
-        .map(|(row, value)| if array.is_null(row) { f64::NAN } else { value })
-        .collect())
+    let column = column(path, batch, name)?;
+    if !is_number(column.data_type()) {
+        return Err(wrong_type(path, name, column.data_type(), NUMBERS));
+    }
+    let values = unwrapped(path, column)?;
+    let values = cast(path, &values, &DataType::Float64)?;
+    let values = values.as_primitive::<Float64Type>().iter();
+    Ok(values.map(|value| value.unwrap_or(f64::NAN)).collect())
+}
+
+/// A column without its dictionary or its runs.
+fn unwrapped(path: &Path, column: &ArrayRef) -> Result<ArrayRef> {
+    match column.data_type() {
+        DataType::Dictionary(_, values) => cast(path, column, &values.clone()),
+        DataType::RunEndEncoded(_, values) => cast(path, column, values.data_type()),
+        _ => Ok(column.clone()),
+    }
+}
+
+/// A column of another type; what does not fit it becomes null.
+fn cast(path: &Path, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    guarded(path, || Ok(arrow_cast::cast(column, to)?))
 }
 
 fn column<'a>(path: &Path, batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
@@ -211,6 +324,7 @@ pub(crate) fn embedding_type(column: &DataType) -> Option<Dtype> {
     match item.data_type() {
         DataType::Float16 => Some(Dtype::Float16),
         DataType::Float32 => Some(Dtype::Float32),
+        DataType::Float64 => Some(Dtype::Float64),
         _ => None,
     }
 }
@@ -297,6 +411,10 @@ pub(crate) fn for_each_embedding(
                 DataType::Float32 => each(
                     row,
                     bytemuck::cast_slice(values.as_primitive::<Float32Type>().values()),
+                )?,
+                DataType::Float64 => each(
+                    row,
+                    bytemuck::cast_slice(values.as_primitive::<Float64Type>().values()),
                 )?,
                 other => {
                     return Err(wrong(RowFault::Type {

@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use arrow_schema::DataType;
+
 use super::matrix::{MatrixFile, Storage};
 use super::{Archive, EmbeddingOptions, Shard, columns};
 use crate::error::{ArchiveFault, ColumnFault, DataError, Result, SetFault};
@@ -179,10 +181,16 @@ fn parquet(store: &dyn Store, here: &[Entry], options: &EmbeddingOptions) -> Res
             found.map(|name| (*name).to_owned())
         })
     };
-    files(store, EMBEDDINGS, here, "parquet")?
+    let files = files(store, EMBEDDINGS, here, "parquet")?;
+    let is_none = files.is_empty();
+    let shards = files
         .into_iter()
         .map(|key| {
             let footer = columns::footer(store.open(&key)?)?;
+            if footer.rows == 0 {
+                // Who works in parts leaves a file for each, also for one that a filter has emptied.
+                return Ok(None);
+            }
             let images = ["image_embedding", "img_emb", "image_emb", "embedding"];
             let texts = ["text_embedding", "text_emb", "txt_emb"];
             let Some(image) = pick(&footer, &options.image_array, &images) else {
@@ -193,16 +201,21 @@ fn parquet(store: &dyn Store, here: &[Entry], options: &EmbeddingOptions) -> Res
                 ));
             };
             let text = pick(&footer, &options.text_array, &texts);
-            Ok(Shard {
+            Ok(Some(Shard {
                 image: column(store, &key, &footer, image)?,
                 text: text
                     .map(|text| column(store, &key, &footer, text))
                     .transpose()?,
                 metadata: Some(key),
                 first_row: 0,
-            })
+            }))
         })
-        .collect()
+        .filter_map(Result::transpose)
+        .collect::<Result<Vec<Shard>>>()?;
+    if shards.is_empty() && !is_none {
+        return Err(DataError::set(store.path(EMBEDDINGS), SetFault::Empty));
+    }
+    Ok(shards)
 }
 
 fn column(
@@ -211,16 +224,13 @@ fn column(
     footer: &columns::Footer,
     name: String,
 ) -> Result<MatrixFile> {
-    let Ok(field) = footer.schema.field_with_name(&name) else {
+    let wanted = "lists of floating-point numbers";
+    let is_embedding = |column: &DataType| columns::embedding_type(column).is_some();
+    footer.check(&name, is_embedding, wanted)?;
+    let field = footer.schema.field_with_name(&name).ok();
+    let dtype = field.and_then(|field| columns::embedding_type(field.data_type()));
+    let Some(dtype) = dtype else {
         return Err(footer.lacks(&name));
-    };
-    let Some(dtype) = columns::embedding_type(field.data_type()) else {
-        let fault = ColumnFault::Type {
-            name,
-            found: field.data_type().clone(),
-            wanted: "lists of float16 or float32",
-        };
-        return Err(DataError::column(&footer.path, fault));
     };
     Ok(MatrixFile {
         key: key.to_owned(),

@@ -1,4 +1,4 @@
-//! A matrix of embeddings on disk: rows of float16 or float32, mapped, read as float32.
+//! A matrix of embeddings on disk: rows of floating-point numbers, mapped, read as float32.
 
 use std::io::Read;
 use std::ops::Range;
@@ -262,5 +262,10 @@ pub(crate) fn to_f32(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
             }
         },
         Dtype::Float32 => bytemuck::cast_slice_mut::<f32, u8>(out).copy_from_slice(bytes),
+        Dtype::Float64 => {
+            for (out, number) in out.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *out = f64::from_le_bytes(*number) as f32;
+            }
+        }
     }
 }

@@ -18,6 +18,8 @@ pub enum Dtype {
     Float16,
     /// IEEE single precision, `<f4`.
     Float32,
+    /// IEEE double precision, `<f8`: read as the nearest single ones.
+    Float64,
 }
 
 impl Dtype {
@@ -26,6 +28,7 @@ impl Dtype {
         match self {
             Self::Float16 => 2,
             Self::Float32 => 4,
+            Self::Float64 => 8,
         }
     }
 
@@ -34,6 +37,7 @@ impl Dtype {
         match self {
             Self::Float16 => "Float16",
             Self::Float32 => "Float32",
+            Self::Float64 => "Float64",
         }
     }
 
@@ -41,6 +45,7 @@ impl Dtype {
         match self {
             Self::Float16 => "<f2",
             Self::Float32 => "<f4",
+            Self::Float64 => "<f8",
         }
     }
 }
@@ -71,8 +76,8 @@ impl NpyHeader {
     /// Reads the header at the start of `bytes`, of which [`Self::PREFIX`] are enough.
     ///
     /// # Errors
-    /// [`DataError::Array`], naming `path`, for anything but a little-endian float16 or float32
-    /// array of two dimensions in C order.
+    /// [`DataError::Array`], naming `path`, for anything but a little-endian array of floating-point
+    /// numbers of two dimensions in C order.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         let wrong = |fault| DataError::array(path, fault);
         let rest = bytes
@@ -98,6 +103,7 @@ impl NpyHeader {
         let dtype = match fields.descr {
             Some("<f2") => Dtype::Float16,
             Some("<f4") => Dtype::Float32,
+            Some("<f8") => Dtype::Float64,
             Some(other) => {
                 return Err(wrong(ArrayFault::Type(other.to_owned())));
             }
@@ -251,7 +257,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for (dtype, rows, dims) in [(Dtype::Float16, 0, 1), (Dtype::Float32, 1 << 40, 768)] {
+        for (dtype, rows, dims) in [
+            (Dtype::Float16, 0, 1),
+            (Dtype::Float32, 1 << 40, 768),
+            (Dtype::Float64, 3, 5),
+        ] {
             let bytes = NpyHeader::write(dtype, rows, dims);
             assert_eq!(bytes.len() % 64, 0);
             let header = parse(&bytes).unwrap();
@@ -287,8 +297,8 @@ mod tests {
         }
         let cases = [
             (
-                "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4)}",
-                "<f8",
+                "{'descr': '<i8', 'fortran_order': False, 'shape': (3, 4)}",
+                "<i8",
             ),
             (
                 "{'descr': '>f2', 'fortran_order': False, 'shape': (3, 4)}",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use arrow_schema::{ArrowError, DataType};
 use parquet::errors::ParquetError;
 
-use super::one_line;
+use super::{one_line, shown};
 
 /// What can be wrong with a `.npy` array, in a file of its own or in an archive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,8 +33,8 @@ pub enum ArrayFault {
     /// An entry of its header is missing, or of another kind than in a plain array.
     #[error("the .npy header has no {0}")]
     Missing(&'static str),
-    /// Its numbers are neither float16 nor float32.
-    #[error("numbers of type {}: save them as little-endian float16 or float32", beginning(.0))]
+    /// Its numbers are not of a floating-point type that NumPy has.
+    #[error("numbers of type {}: save them as little-endian float16, float32 or float64", beginning(.0))]
     Type(String),
     /// Its columns stand one after the other.
     #[error("Fortran order: save numpy.ascontiguousarray of it")]
@@ -73,10 +73,10 @@ pub enum ArrayFault {
     #[error("an array inflates to another length than its directory says")]
     Inflated,
     /// It was unpacked from another file before.
-    #[error("unpacked from another file than {}: remove it", .0.display())]
+    #[error("unpacked from another file than {}: remove it", shown(.0))]
     UnpackedElsewhere(PathBuf),
     /// Its numbers are of another type than those of another shard.
-    #[error("{found} numbers, but {} has {expected}", other.display())]
+    #[error("{found} numbers, but {} has {expected}", shown(other))]
     OtherType {
         /// The type here.
         found: &'static str,
@@ -207,6 +207,17 @@ pub enum ParquetFault {
     /// Its reader gave up without a word.
     #[error("the file is broken beyond what its reader expects")]
     Broken,
+    /// A column is compressed in a way that is not read here.
+    #[error(
+        "column {} is compressed by {codec}, which is not read here: write it with zstd or snappy",
+        one_line(column)
+    )]
+    Codec {
+        /// The column.
+        column: String,
+        /// What it is compressed by.
+        codec: String,
+    },
     /// Its footer cannot be true.
     #[error("an impossible number of rows")]
     Rows,
@@ -233,18 +244,18 @@ pub enum SetFault {
     )]
     NoEmbeddings,
     /// A shard lacks a file.
-    #[error("no file that belongs to {}", .0.display())]
+    #[error("no file that belongs to {}", shown(.0))]
     NoPartner(PathBuf),
     /// A file belongs to no shard.
     #[error("no file in img_emb that it belongs to")]
     Extra,
     /// Two files of a folder have one number.
-    #[error("the same number as {}", .0.display())]
+    #[error("the same number as {}", shown(.0))]
     SameNumber(PathBuf),
     /// Some shards have metadata, and this one has none.
     #[error(
         "no .parquet file belongs to it, as {} does to its shard: all shards need one, or none",
-        .0.display()
+        shown(.0)
     )]
     NoMetadata(PathBuf),
     /// A column was asked for, and there is no metadata.
@@ -262,9 +273,78 @@ pub enum SetFault {
          --score-window none"
     )]
     NoTexts,
-    /// A kept key has no picture.
-    #[error("this image is missing; leave such keys out with --missing-images skip")]
-    NoImage,
+    /// It holds a finished selection of other rows or with other options.
+    #[error(
+        "a finished selection is here, made from something else ({}): name a new folder, or give --force \
+         to replace it",
+        one_line(.0)
+    )]
+    OtherSelection(String),
+    /// It holds something that is no selection's.
+    #[error(
+        "it holds {}, which is no selection's: name a new folder, or give --force",
+        shown(.0)
+    )]
+    HoldsOther(PathBuf),
+    /// A result is not what was written.
+    #[error(
+        "not what the selection left: move it away, and it is made again, or give --force to replace it"
+    )]
+    Touched,
+    /// The results would be a part of what they are selected from.
+    #[error("results may not go among the files they are selected from: name another folder")]
+    InsideTheSet,
+    /// Another process is at work.
+    #[error("another selection is at work in this folder: wait for it, or name another folder")]
+    Busy,
+    /// None of its keys has a picture.
+    #[error(
+        "no picture of any of the {looked} keys: looked for {key}.jpg, .png, .webp and the like, here \
+         and in folders and tar files of it",
+        key = one_line(example)
+    )]
+    NoPictures {
+        /// The keys.
+        looked: u64,
+        /// The first of them.
+        example: String,
+    },
+    /// Kept keys have no picture.
+    #[error(
+        "{missing} of {rows} kept keys have no picture here, as {}.jpg or another: leave such keys out \
+         with --missing-images skip",
+        one_line(key)
+    )]
+    NoImage {
+        /// Kept keys without one.
+        missing: u64,
+        /// Kept keys.
+        rows: u64,
+        /// The first without one.
+        key: String,
+    },
+    /// Two kept keys have one picture.
+    #[error(
+        "the picture of several keys, {} among them: keys and pictures have to fit",
+        one_line(key)
+    )]
+    SamePicture {
+        /// The second of them.
+        key: String,
+    },
+    /// No row is left.
+    #[error("nothing was selected: the steps leave no row, widen their windows")]
+    NothingSelected,
+    /// No kept row has a picture and a caption.
+    #[error(
+        "it would be empty: of {rows} kept keys {missing} have no picture, and the others no caption"
+    )]
+    NothingToLearn {
+        /// Kept keys.
+        rows: u64,
+        /// Those of them that have a caption and no picture.
+        missing: u64,
+    },
 }
 
 /// What can be wrong with one row.
@@ -283,6 +363,9 @@ pub enum RowFault {
     /// A column says nothing of it.
     #[error("column {0} is null")]
     Null(String),
+    /// What a column says of it is no text.
+    #[error("column {0} holds bytes that are no text")]
+    NotText(String),
     /// One of its numbers is missing.
     #[error("column {0} holds a null number")]
     NullNumber(String),
@@ -299,7 +382,7 @@ pub enum RowFault {
         /// Numbers of the first row.
         expected: usize,
     },
-    /// Its embedding is of other numbers than float16 or float32.
+    /// Its embedding is of other numbers than floating-point ones.
     #[error("column {column} holds {}", one_line(&found.to_string()))]
     Type {
         /// The column.

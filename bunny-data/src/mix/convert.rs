@@ -7,7 +7,7 @@ use super::boxes::convert_boxes;
 use super::{Source, SourceFormat};
 use crate::error::{DataError, Result};
 use crate::images::{ImageSource, dimensions};
-use crate::record::{Record, Turn, one_line};
+use crate::record::{Read, Record, Turn, one_line};
 
 /// A record as Alpaca and WizardLM write it; `input` is more text for the instruction, often empty.
 #[derive(Debug, Deserialize)]
@@ -21,30 +21,40 @@ struct Instruction {
 impl Source {
     /// Record `index`, read in the source's format, as a [`Record`].
     pub(super) fn record(&self, index: usize) -> Result<Record> {
-        let raw = self.file.raw(index)?;
-        let mut record = match self.spec.format {
-            SourceFormat::Llava => self.file.parse(index, &raw)?,
+        Ok(self.read(index, &self.file.raw(index)?)?.record)
+    }
+
+    fn read(&self, index: usize, raw: &[u8]) -> Result<Read> {
+        let (mut record, is_own_form) = match self.spec.format {
+            SourceFormat::Llava => {
+                let read: Read = self.file.parse(index, raw)?;
+                (read.record, read.is_own_form)
+            }
             SourceFormat::Alpaca => {
                 let Instruction {
                     mut instruction,
                     input,
                     output,
-                } = self.file.parse(index, &raw)?;
+                } = self.file.parse(index, raw)?;
                 if let Some(input) = input.filter(|input| !input.is_empty()) {
                     instruction.push('\n');
                     instruction.push_str(&input);
                 }
-                Record {
+                let record = Record {
                     id: format!("{}_{index}", self.spec.name),
                     conversations: vec![Turn::human(instruction), Turn::gpt(output)],
                     ..Record::default()
-                }
+                };
+                (record, false)
             }
         };
         if let Some(prefix) = &self.spec.ids {
             record.id = format!("{prefix}{index}");
         }
-        Ok(record)
+        Ok(Read {
+            record,
+            is_own_form,
+        })
     }
 
     /// The text of record `index` in the mix. A record that nothing changes keeps its bytes, but for
@@ -52,16 +62,28 @@ impl Source {
     pub(super) fn render(&self, index: usize, images: Option<&ImageSource>) -> Result<Vec<u8>> {
         let raw = self.file.raw(index)?;
         // Read whether it changes or not: what is no record must not get into a mix.
-        let record = self.record(index)?;
+        let Read {
+            record,
+            is_own_form,
+        } = self.read(index, &raw)?;
         let spec = &self.spec;
         if spec.format == SourceFormat::Alpaca {
             return Ok(json(&record));
         }
+        let written;
+        let raw = match is_own_form {
+            true => &*raw,
+            // In the form that everyone reads who trains on LLaVA's records.
+            false => {
+                written = json(&record);
+                &written
+            }
+        };
         if spec.ids.is_none() && spec.image_root.is_none() && spec.boxes.is_none() {
-            return Ok(one_line(&raw));
+            return Ok(one_line(raw));
         }
         // Changed in place, so that whatever else a record and its turns have stays.
-        let mut value: Value = self.file.parse(index, &raw)?;
+        let mut value: Value = self.file.parse(index, raw)?;
         if spec.ids.is_some() {
             value["id"] = record.id.clone().into();
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::boxes::BoxSpace;
 use super::{dataoptim, keys};
 use crate::error::{DataError, Result};
+use crate::images::is_whole_name;
 
 /// The version of the recipe format that this code reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -344,6 +345,8 @@ impl MixSource {
     /// An image path of this source as it stands in the mix.
     pub(super) fn rooted(&self, path: &str) -> String {
         match self.image_root.as_deref() {
+            // What says itself where it is lies below no folder.
+            _ if is_whole_name(path) => path.to_owned(),
             None | Some("") => path.to_owned(),
             Some(root) if root.ends_with('/') => format!("{root}{path}"),
             Some(root) => format!("{root}/{path}"),

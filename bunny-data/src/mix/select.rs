@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use crate::coreset::machine_memory;
+
 use super::{Filter, Mix, Part, Source, Take};
 use crate::error::Result;
 use crate::hash::mix_all;
 use crate::order::shuffled;
 use crate::record::Record;
+
+/// Memory where the system does not say how much there is.
+const LARGE_MACHINE: u64 = 1 << 40;
 
 impl Mix {
     /// Works out the parts of the mix; notes where a replaced part has another size than expected.
@@ -39,7 +44,8 @@ impl Mix {
                     sample(&picks, (picks.len() as f64 * part).round() as usize, key)
                 }
             };
-            let count = (picks.len() as f64 * spec.repeat.unwrap_or(1.0)).round() as usize;
+            let count = (picks.len() as f64 * spec.repeat.unwrap_or(1.0)).round();
+            let count = self.fitting(&spec.name, count)?;
             chosen.push(repeat(&picks, count, mix_all(&[key, 1])));
         }
         if let Some(total) = self.recipe.total {
@@ -48,7 +54,8 @@ impl Mix {
                 .iter()
                 .map(|source| source.spec.weight.unwrap_or(0.0))
                 .collect();
-            for (at, count) in shares(total as usize, &weights).into_iter().enumerate() {
+            let total = self.fitting("total", total as f64)?;
+            for (at, count) in shares(total, &weights).into_iter().enumerate() {
                 if count > 0 && chosen[at].is_empty() {
                     return Err(self
                         .recipe
@@ -90,6 +97,27 @@ impl Mix {
             }
         }
         Ok(())
+    }
+}
+
+impl Mix {
+    /// A number of records, unless their numbers alone would not fit this machine's memory.
+    fn fitting(&self, field: &str, count: f64) -> Result<usize> {
+        // Four bytes a record, held twice while they are repeated and put together.
+        let most = machine_memory().unwrap_or(LARGE_MACHINE) / (2 * size_of::<u32>() as u64);
+        // What a process may take can be less than what the machine has.
+        let fits = || {
+            Vec::<u32>::new()
+                .try_reserve_exact(2 * count as usize)
+                .is_ok()
+        };
+        if count > most as f64 || !fits() {
+            return Err(self.recipe.wrong(
+                field,
+                "asks for more records than this machine could number in its memory",
+            ));
+        }
+        Ok(count as usize)
     }
 }
 

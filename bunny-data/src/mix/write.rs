@@ -1,7 +1,7 @@
 //! Writing a mix, whole or not at all, and its manifest.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -14,7 +14,7 @@ use crate::error::{CountDifference, DataError, Result};
 use crate::hash::mix_all;
 use crate::order::shuffled;
 use crate::record::{RecordFile, RecordWriter};
-use crate::whole::{WholeFile, write_whole};
+use crate::whole::{AtomicFile, write_whole};
 
 /// Records rendered together, in parallel; what of the mix is in memory at any time.
 const PIECE: usize = 8192;
@@ -78,16 +78,20 @@ impl Mix {
         progress: Progress<'_>,
     ) -> Result<Manifest> {
         self.check_counts(accept_counts)?;
+        if self.is_empty() {
+            let what = "no record of any source is used: the mix would be empty";
+            return Err(self.recipe.wrong("source", what));
+        }
         let out = out.as_ref();
         let name = DataError::text(Path::new(out.file_name().unwrap_or_default()))?;
-        let mut file = WholeFile::create(out)?;
+        let mut file = AtomicFile::create(out)?;
         let spooled = self.spooled(out)?;
         let mut hashing = Hashing {
             inner: &mut file,
             hash: Sha256::new(),
             bytes: 0,
         };
-        self.write_records(&mut hashing, &spooled.sources, out, progress)?;
+        self.write_records(&mut hashing, &spooled, out, progress)?;
         let (hash, bytes) = (hashing.hash, hashing.bytes);
         let manifest = Manifest {
             format_version: 1,
@@ -160,44 +164,34 @@ impl Mix {
     }
 
     /// Shuffled reading needs quick access to any record: what is not, as Parquet, becomes JSON
-    /// lines in a temporary folder beside the output first.
-    fn spooled(&self, out: &Path) -> Result<Spooled> {
-        let mut spooled = Spooled {
-            sources: Vec::new(),
-            _folder: None,
-        };
-        for source in &self.sources {
-            if self.recipe.order == MixOrder::Append || source.file.is_random_access() {
-                spooled.sources.push(None);
-                continue;
+    /// lines in a file beside the output first, which has no name and is gone with this process.
+    fn spooled(&self, out: &Path) -> Result<Vec<Option<Source>>> {
+        let beside = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let spool = |source: &Source| {
+            let is_quick = source.file.is_random_access() || source.file.is_empty();
+            if self.recipe.order == MixOrder::Append || is_quick {
+                return Ok(None);
             }
-            if spooled._folder.is_none() {
-                let beside = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-                let folder = tempfile::Builder::new()
-                    .prefix(".bunny-")
-                    .tempdir_in(beside.unwrap_or(Path::new(".")))
-                    .map_err(DataError::io(out, "write"))?;
-                spooled._folder = Some(folder);
-            }
-            let folder = spooled
-                ._folder
-                .as_ref()
-                .map_or(Path::new("."), |folder| folder.path());
-            let path = folder.join(format!("{}.jsonl", spooled.sources.len()));
-            let mut file = WholeFile::create(&path)?;
+            let unwritten = |error| DataError::io(out, "write")(error);
+            let folder = beside.unwrap_or(Path::new("."));
+            let file = tempfile::tempfile_in(folder).map_err(unwritten)?;
+            let mut lines = BufWriter::with_capacity(1 << 20, file);
             for index in 0..source.file.len() {
-                let written = file
-                    .write_all(&source.file.raw(index)?)
-                    .and_then(|()| file.write_all(b"\n"));
-                file.check(written)?;
+                let line = source.file.raw(index)?;
+                let written = lines.write_all(&line);
+                written
+                    .and_then(|()| lines.write_all(b"\n"))
+                    .map_err(unwritten)?;
             }
-            file.finish()?;
-            spooled.sources.push(Some(Source {
+            let file = lines
+                .into_inner()
+                .map_err(|error| unwritten(error.into_error()))?;
+            Ok(Some(Source {
                 spec: source.spec.clone(),
-                file: RecordFile::open(&path)?,
-            }));
-        }
-        Ok(spooled)
+                file: RecordFile::unnamed(file, source.file.path())?,
+            }))
+        };
+        self.sources.iter().map(spool).collect()
     }
 
     fn describe_sources(&self) -> Result<Vec<ManifestSource>> {
@@ -216,13 +210,6 @@ impl Mix {
             })
             .collect()
     }
-}
-
-/// Temporary stand-ins for sources; their folder goes with them.
-#[derive(Debug)]
-struct Spooled {
-    sources: Vec<Option<Source>>,
-    _folder: Option<tempfile::TempDir>,
 }
 
 /// `mix.json` → `mix.json.manifest.json`.

@@ -6,10 +6,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use serde::de::DeserializeOwned;
 
-use super::Record;
 use super::index::Index;
 use super::parquet::ParquetRows;
+use super::{Record, not_a_number};
 use crate::error::{DataError, Result};
 
 /// A file of records with random access: a JSON array, JSON lines or Parquet.
@@ -70,6 +71,17 @@ impl RecordFile {
         })
     }
 
+    /// JSON in a file that has no name; messages call it `path`. Its index stays in memory.
+    pub(crate) fn unnamed(mut file: File, path: &Path) -> Result<Self> {
+        let index = Index::in_memory(path, &mut file)?;
+        // SAFETY: as in `open`; nobody else has this file.
+        let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            layout: Layout::Json { map, index },
+        })
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -123,12 +135,16 @@ impl RecordFile {
     }
 
     /// Reads `raw`, the text of record `index`, as something else than a [`Record`], or as one.
-    pub(crate) fn parse<'a, T: serde::Deserialize<'a>>(
-        &self,
-        index: usize,
-        raw: &'a [u8],
-    ) -> Result<T> {
-        serde_json::from_slice(raw).map_err(|source| DataError::Record {
+    pub(crate) fn parse<T: DeserializeOwned>(&self, index: usize, raw: &[u8]) -> Result<T> {
+        let read = serde_json::from_slice(raw).or_else(|source| match not_a_number::without(raw) {
+            None => Err(source),
+            Some((_, Some(field))) => {
+                let what = format!("`{field}` is NaN or infinite");
+                Err(serde::de::Error::custom(what))
+            }
+            Some((clean, None)) => serde_json::from_slice(&clean),
+        });
+        read.map_err(|source| DataError::Record {
             path: self.path.clone(),
             index,
             offset: self.offset(index),
@@ -259,6 +275,28 @@ mod tests {
         }
         fs::write(&path, "\u{FEFF}[]").unwrap();
         assert!(RecordFile::open(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_stop_a_record_only_where_they_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let lines = [
+            r#"{"id":"a","conversations":[{"from":"gpt","value":"NaN","score":NaN}],"p":-Infinity}"#,
+            r#"{"id":NaN,"conversations":[]}"#,
+            r#"{"id":"c","conversations":[{"from":"gpt","value":Infinity}]}"#,
+        ];
+        fs::write(&path, lines.join("\n")).unwrap();
+        let records = RecordFile::open(&path).unwrap();
+        let record = records.get(0).unwrap();
+        assert_eq!((&*record.id, &*record.conversations[0].value), ("a", "NaN"));
+        assert_eq!(record.extra["p"], serde_json::Value::Null);
+        let error = records.get(1).unwrap_err().to_string();
+        assert!(error.contains("`id` is NaN or infinite"), "{error}");
+        assert!(matches!(
+            records.get(2),
+            Err(DataError::Record { index: 2, .. })
+        ));
     }
 
     #[test]

@@ -57,6 +57,12 @@ impl Index {
         Ok(Self(Bytes::Built(bytes)))
     }
 
+    /// The index of a file that has no place for one beside it.
+    pub fn in_memory(path: &Path, file: &mut File) -> Result<Self> {
+        let stamp = stamp(path, file)?;
+        Ok(Self(Bytes::Built(build(path, file, &stamp)?)))
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         (self.bytes().len() - HEADER_BYTES) / ENTRY_BYTES

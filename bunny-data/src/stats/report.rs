@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use bunny_base::escape::for_terminal;
+
 use super::{Count, Distribution, Stats};
 use crate::html;
 
@@ -70,7 +72,8 @@ impl Stats {
 
     /// Some lines for a terminal.
     pub fn to_text(&self) -> String {
-        let mut text = format!("{}: {} records", html::title(&self.file), self.records);
+        let file = html::title(&self.file);
+        let mut text = format!("{}: {} records", for_terminal(&file), self.records);
         if self.unreadable > 0 {
             let _ = write!(text, " ({} unreadable)", self.unreadable);
         }
@@ -78,6 +81,7 @@ impl Stats {
         let mut table = |title: &str, rows: Vec<(String, usize)>| {
             let _ = writeln!(text, "\n{title}");
             for (name, count) in rows {
+                let name = for_terminal(&name);
                 let part = 100.0 * count as f64 / self.records.max(1) as f64;
                 let _ = writeln!(text, "  {name:<32} {count:>10}  {part:>5.1} %");
             }

@@ -10,7 +10,7 @@ use super::{Finding, Problem, Report};
 use crate::Progress;
 use crate::error::Result;
 use crate::record::{RecordFile, RecordWriter, one_line};
-use crate::whole::WholeFile;
+use crate::whole::AtomicFile;
 
 /// What a fix kept and left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -34,7 +34,7 @@ struct Dropped<'a> {
 /// errors, that are reason to leave a record out. Both files appear whole or not at all.
 ///
 /// # Errors
-/// [`crate::DataError::Io`], and what reading `file` gives.
+/// [`crate::DataError::Io`], what reading `file` gives, and where no record would be kept.
 pub fn write_fixed(
     file: &RecordFile,
     report: &Report,
@@ -43,8 +43,8 @@ pub fn write_fixed(
     also: &BTreeSet<String>,
     progress: Progress<'_>,
 ) -> Result<Fixed> {
-    let mut cleaned = WholeFile::create(out.as_ref())?;
-    let mut list = WholeFile::create(dropped.as_ref())?;
+    let mut cleaned = AtomicFile::create(out.as_ref())?;
+    let mut list = AtomicFile::create(dropped.as_ref())?;
     let mut records = RecordWriter::new(&mut cleaned, out.as_ref());
     let is_reason =
         |finding: &&Finding| finding.problem.is_error() || also.contains(finding.problem.kind());
@@ -83,6 +83,12 @@ pub fn write_fixed(
         }
     }
     records.finish().map_err(io(out.as_ref(), "write"))?;
+    if fixed.kept == 0 {
+        return Err(crate::DataError::NotRecords {
+            path: file.path().to_owned(),
+            what: "no record of it would be kept: the copy would be empty",
+        });
+    }
     cleaned.finish()?;
     list.finish()?;
     Ok(fixed)

@@ -67,6 +67,7 @@ pub fn run(
         embeddings: embeddings.to_owned(),
         out: out.to_owned(),
         keep_work: false,
+        force: true,
     };
     let engine = Local::new(NonZeroUsize::new(machine.threads), worker)?;
     select(&engine, &paths, options, outputs)

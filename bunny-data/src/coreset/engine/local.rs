@@ -23,13 +23,15 @@ impl std::fmt::Debug for Local<'_> {
 }
 
 impl<'a> Local<'a> {
-    /// An engine of so many threads; `None` takes one for each core.
+    /// An engine of so many threads, or of four for each core where that is less: more only wait for
+    /// each other. `None` takes one for each core.
     ///
     /// # Errors
     /// When the system gives no threads.
     pub fn new(threads: Option<NonZeroUsize>, worker: Worker<'a>) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(64, NonZeroUsize::get);
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.map_or(0, NonZeroUsize::get))
+            .num_threads(threads.map_or(0, |threads| threads.get().min(4 * cores)))
             .build()
             .map_err(|error| DataError::option("--threads", error.into()))?;
         Ok(Self { pool, worker })

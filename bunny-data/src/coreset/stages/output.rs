@@ -1,5 +1,6 @@
 //! What a selection leaves: keys in three forms, and the pretraining file.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-use super::sample::{for_each_key, of_shard};
+use super::sample::{each_key_of_shard, for_each_key, of_shard};
 use crate::coreset::arrays::{Records, Scratch};
 use crate::coreset::manifest::MANIFEST;
 use crate::coreset::survivor::Survivor;
@@ -20,14 +21,14 @@ use crate::coreset::worker::Worker;
 use crate::embeddings::EmbeddingSet;
 use crate::embeddings::npy::header_bytes;
 use crate::error::{DataError, OptionFault, Result, SetFault};
-use crate::hash::mix_all;
-use crate::images::ImageSource;
+use crate::hash::{mix_all, mix_bytes};
+use crate::images::{KeyedPictures, name_hash};
 use crate::record::PRETRAIN_PROMPT;
 use crate::store::Store;
-use crate::whole::WholeFile;
+use crate::whole::AtomicFile;
 
 /// The files that a selection may leave, but for its manifest and the centroids.
-const RESULTS: [&str; 6] = [
+pub(crate) const RESULTS: [&str; 6] = [
     "keys.txt",
     "kept.parquet",
     "pretrain.json",
@@ -42,9 +43,12 @@ const BATCH: usize = 8192;
 /// What is written beside the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputOptions {
-    /// The images, `KEY.jpg` each, in a folder or in the tar files of one ([`ImageSource::open`]:
-    /// their list takes 32 bytes an image beside the given memory): with them and captions,
-    /// `pretrain.json` is written.
+    /// The images, `KEY.jpg` or of another ending, or the keys themselves where these are names of
+    /// files; in a folder, in folders of it, or in the tar files of one ([`ImageSource::open`]). Their
+    /// list takes 40 bytes an image beside the given memory. With them and captions, `pretrain.json`
+    /// is written.
+    ///
+    /// [`ImageSource::open`]: crate::images::ImageSource::open
     pub images: Option<PathBuf>,
     /// What becomes of keys whose image is not in that folder.
     pub missing_images: MissingImages,
@@ -100,16 +104,39 @@ struct Turn<'a> {
     value: &'a str,
 }
 
+/// Fails where the pretraining file would have no captions.
+pub(crate) fn check_columns(set: &EmbeddingSet, options: &OutputOptions) -> Result<()> {
+    match (&options.images, &set.caption_column) {
+        (Some(_), None) => Err(DataError::option("--images", OptionFault::NoCaptions)),
+        _ => Ok(()),
+    }
+}
+
 /// Fails where the pretraining file cannot be written, before anything long is begun.
-pub(crate) fn check(set: &EmbeddingSet, options: &OutputOptions) -> Result<()> {
+///
+/// Which keys will be kept is not known yet, and their pictures may be the only ones that are there: so
+/// one key of the set with a picture will do, which is the first one where all have theirs.
+pub(crate) fn check(store: &dyn Store, set: &EmbeddingSet, options: &OutputOptions) -> Result<()> {
     let Some(folder) = &options.images else {
         return Ok(());
     };
-    if set.caption_column.is_none() {
-        return Err(DataError::option("--images", OptionFault::NoCaptions));
+    let images = KeyedPictures::open(folder)?;
+    let (mut looked, mut example) = (0, None);
+    for shard in 0..set.shards.len() {
+        let mut found = false;
+        each_key_of_shard(store, set, shard, |key| {
+            found = found || images.find(key).is_some();
+            looked += 1;
+            example.get_or_insert_with(|| key.to_owned());
+            !found
+        })?;
+        if found {
+            return Ok(());
+        }
     }
-    ImageSource::open(folder)?;
-    Ok(())
+    let example = example.unwrap_or_default();
+    let fault = SetFault::NoPictures { looked, example };
+    Err(DataError::set(folder, fault))
 }
 
 /// Removes the manifest of an earlier selection and then its files, so that a run which ends before
@@ -139,25 +166,21 @@ pub(crate) struct Pictured(u64);
 impl Pictured {
     /// Looks for the pictures of the keys that were written.
     pub(crate) fn look(out: &Path, images: &Path) -> Result<Self> {
-        let images = ImageSource::open(images)?;
+        let images = KeyedPictures::open(images)?;
         let path = out.join("keys.txt");
         let file = File::open(&path).map_err(DataError::io(&path, "open"))?;
         let mut pictured = Self::default();
         for key in BufReader::new(file).lines() {
             let key = key.map_err(DataError::io(&path, "read"))?;
-            pictured.add(images.contains(&image_name(&key)));
+            pictured.add(images.find(&key).as_deref());
         }
         Ok(pictured)
     }
 
-    fn add(&mut self, has_picture: bool) {
-        self.0 = mix_all(&[self.0, u64::from(has_picture)]);
+    fn add(&mut self, picture: Option<&str>) {
+        let word = picture.map_or(0, |name| mix_bytes(1, name.as_bytes()));
+        self.0 = mix_all(&[self.0, word]);
     }
-}
-
-/// What the picture of a key is called.
-fn image_name(key: &str) -> String {
-    format!("{key}.jpg")
 }
 
 /// Writes all files for the chosen rows, each whole, in place of those of an earlier selection; also
@@ -172,17 +195,19 @@ pub(crate) fn write(
 ) -> Result<(Written, Option<Pictured>)> {
     let records: Records<Survivor> = Records::open(store, chosen)?;
     worker.progress.begin("output", records.len() as u64);
-    let mut keys = WholeFile::create_alone(&out.join("keys.txt"))?;
+    let mut keys = AtomicFile::create_alone(out.join("keys.txt"))?;
     let mut table = Table::create(&out.join("kept.parquet"))?;
     let mut json = match &options.images {
         Some(folder) => Some((
-            WholeFile::create_alone(&out.join("pretrain.json"))?,
-            ImageSource::open(folder)?,
+            AtomicFile::create_alone(out.join("pretrain.json"))?,
+            KeyedPictures::open(folder)?,
             Pictured::default(),
             0_u64,
         )),
         None => None,
     };
+    let folder_of_images = options.images.as_deref().unwrap_or(Path::new(""));
+    let (mut missing, mut shown) = (None, HashMap::new());
     let in_memory = worker.memory as usize / 8;
     let mut uids: Option<Scratch<[u64; 2]>> =
         Some(Scratch::zeros(records.len(), in_memory, store.scratch())?);
@@ -209,20 +234,27 @@ pub(crate) fn write(
                 let Some((whole, images, pictured, count)) = &mut json else {
                     return Ok(());
                 };
-                let image = image_name(key);
-                let has_picture = images.contains(&image);
-                pictured.add(has_picture);
+                let image = images.find(key);
+                pictured.add(image.as_deref());
                 if caption.trim().is_empty() {
                     written.empty_captions += 1;
                     return Ok(());
                 }
-                if !has_picture {
-                    if options.missing_images == MissingImages::Error {
-                        let path = images.path().join(&image);
-                        return Err(DataError::set(path, SetFault::NoImage));
-                    }
+                let Some(image) = image else {
+                    missing.get_or_insert_with(|| key.to_owned());
                     written.missing_images += 1;
                     return Ok(());
+                };
+                // A path may stand for a file elsewhere than where it leads; then for one alone.
+                let (image_hash, key_hash) = (name_hash(&image), name_hash(key));
+                if shown
+                    .insert(image_hash, key_hash)
+                    .is_some_and(|other| other != key_hash)
+                {
+                    let fault = SetFault::SamePicture {
+                        key: key.to_owned(),
+                    };
+                    return Err(DataError::set(folder_of_images.join(image), fault));
                 }
                 whole.put(if *count == 0 { b"[\n" } else { b",\n" })?;
                 *count += 1;
@@ -246,19 +278,39 @@ pub(crate) fn write(
         )?;
         records.release(of_shard(&records, set, shard));
     }
+    if records.is_empty() {
+        return Err(DataError::set(out, SetFault::NothingSelected));
+    }
+    if let Some((_, _, _, count)) = &json {
+        let rows = written.rows;
+        if let Some(key) = missing.filter(|_| options.missing_images == MissingImages::Error) {
+            let missing = written.missing_images;
+            let fault = SetFault::NoImage { missing, rows, key };
+            return Err(DataError::set(folder_of_images, fault));
+        }
+        if *count == 0 {
+            return Err(DataError::set(
+                out.join("pretrain.json"),
+                SetFault::NothingToLearn {
+                    rows,
+                    missing: written.missing_images,
+                },
+            ));
+        }
+    }
     remove_earlier(out)?;
     keys.finish()?;
     table.finish()?;
     written.files = vec!["keys.txt".into(), "kept.parquet".into()];
     let pictured = json.as_ref().map(|(_, _, pictured, _)| *pictured);
-    if let Some((mut whole, _, _, count)) = json {
-        whole.put(if count == 0 { b"[]\n" } else { b"\n]\n" })?;
+    if let Some((mut whole, ..)) = json {
+        whole.put(b"\n]\n")?;
         whole.finish()?;
         written.files.push("pretrain.json".into());
     }
     if let Some(mut uids) = uids.filter(|uids| !uids.is_empty()) {
         uids.sort_unstable();
-        let mut whole = WholeFile::create_alone(&out.join("datacomp.npy"))?;
+        let mut whole = AtomicFile::create_alone(out.join("datacomp.npy"))?;
         let descr = "[('f0', '<u8'), ('f1', '<u8')]";
         whole.put(&header_bytes(descr, &format!("({},)", uids.len())))?;
         whole.put(bytemuck::cast_slice(&uids))?;
@@ -279,7 +331,7 @@ fn uid(key: &str) -> Option<[u64; 2]> {
 
 /// The Parquet file, a batch at a time.
 struct Table {
-    writer: ArrowWriter<WholeFile>,
+    writer: ArrowWriter<AtomicFile>,
     path: PathBuf,
     keys: Vec<String>,
     rows: Vec<Survivor>,
@@ -295,7 +347,7 @@ impl Table {
             .build();
         let schema = batch(&[], &[]).map_err(unwritten(path))?.schema();
         Ok(Self {
-            writer: ArrowWriter::try_new(WholeFile::create_alone(path)?, schema, Some(properties))
+            writer: ArrowWriter::try_new(AtomicFile::create_alone(path)?, schema, Some(properties))
                 .map_err(unwritten(path))?,
             path: path.to_owned(),
             keys: Vec::with_capacity(BATCH),

@@ -133,9 +133,9 @@ pub(crate) fn for_each_key(
         if next == here.end || records[next].row >= end {
             return Ok(());
         }
-        let keys = columns::text(path, batch, key_column)?;
+        let keys = columns::text(path, first, batch, key_column)?;
         let captions = caption_column
-            .map(|column| columns::text(path, batch, column))
+            .map(|column| columns::text(path, first, batch, column))
             .transpose()?;
         while next < here.end && records[next].row < end {
             let row = (records[next].row - first_row - first) as usize;
@@ -143,14 +143,37 @@ pub(crate) fn for_each_key(
                 let fault = RowFault::Null(key_column.clone());
                 return Err(DataError::row(path, first + row as u64, fault));
             };
-            let caption = captions
-                .and_then(|captions| captions.get(row))
-                .unwrap_or_default();
-            each(next, &key, &caption)?;
+            let caption = captions.as_ref().and_then(|captions| captions.get(row));
+            each(next, key, caption.unwrap_or_default())?;
             next += 1;
         }
         Ok(())
     })
+}
+
+/// Calls `each(key)` for the rows of a shard, in order, until it returns false. Sets without metadata
+/// use the row number as key.
+pub(crate) fn each_key_of_shard(
+    store: &dyn Store,
+    set: &EmbeddingSet,
+    shard: usize,
+    mut each: impl FnMut(&str) -> bool,
+) -> Result<()> {
+    let shard = &set.shards[shard];
+    let (Some(metadata), Some(key_column)) = (&shard.metadata, &set.key_column) else {
+        let mut rows = shard.first_row..shard.first_row + shard.rows();
+        rows.all(|row| each(&row.to_string()));
+        return Ok(());
+    };
+    columns::while_batches(
+        store.open(metadata)?,
+        &[key_column],
+        |first, batch, path| {
+            let keys = columns::text(path, first, batch, key_column)?;
+            let mut rows = 0..batch.num_rows();
+            Ok(rows.all(|row| keys.get(row).is_none_or(&mut each)))
+        },
+    )
 }
 
 /// Writes the hash of the key of every survivor of a part, in the order of their rows.
