@@ -230,6 +230,7 @@ fn print(
         "arch": args.subject(),
         "backend": numbers.backend(),
         "dtype": dtype,
+        "weights": precision.packing.map(|packing| packing.to_string()),
         "threads": threads,
         "prompt": args.prompt,
         "decode": args.decode,
@@ -249,7 +250,7 @@ fn print(
         return;
     }
     println!(
-        "{}, weights in {dtype}, backend {}, {threads} threads; best (worst) of {}",
+        "{}, weights in {precision}, backend {}, {threads} threads; best (worst) of {}",
         args.subject(),
         numbers.backend(),
         runs.len()
