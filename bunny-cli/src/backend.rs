@@ -137,11 +137,11 @@ impl BackendArgs {
 #[cfg(feature = "cuda")]
 fn require_cuda_driver() -> Result<()> {
     let names = ["libcuda.so.1", "libcuda.so", "nvcuda.dll"];
-    // SAFETY: loading the driver's library runs its initialisers, as the backend does right after.
-    if names
-        .iter()
-        .any(|name| unsafe { libloading::Library::new(name) }.is_ok())
-    {
+    let is_there = |name: &&str| {
+        // SAFETY: loading the driver's library runs its initialisers, as the backend does right after.
+        unsafe { libloading::Library::new(*name) }.is_ok()
+    };
+    if names.iter().any(is_there) {
         Ok(())
     } else {
         bail!("no CUDA driver found: install NVIDIA's driver, or take another --backend")

@@ -4,12 +4,15 @@ use serde_json::{Map, Value};
 
 use super::{ConfigError, Fields};
 
+/// What takes a setting from a file.
+type Read<C> = fn(&Fields, &mut C) -> Result<(), ConfigError>;
+
 /// A field of a configuration file, and the setting of a `C` that it is.
 pub(super) struct Field<C: 'static> {
     /// What it is called in the file.
     pub name: &'static str,
     /// Takes the setting from the file, if it is read at all; what the file leaves out stays as it is.
-    pub read: Option<fn(&Fields, &mut C) -> Result<(), ConfigError>>,
+    pub read: Option<Read<C>>,
     /// The setting as the file says it.
     pub write: fn(&C) -> Value,
 }
