@@ -61,6 +61,10 @@ impl Precision {
     ///
     /// # Panics
     /// As burn does where wgpu finds no adapter.
+    #[cfg_attr(
+        not(feature = "flex"),
+        allow(unused_variables, reason = "no other backend keeps what is stored")
+    )]
     pub fn suited<B: Backend>(device: &B::Device, stored: WeightFormat) -> Self {
         let weights = match Hardware::of::<B>(device) {
             #[cfg(feature = "flex")]

@@ -129,13 +129,20 @@ pub fn packed_linear<B: Backend>(
     weight: PackedTensors<B>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
-    let output = match Place::of::<B>() {
+    match Place::of::<B>() {
         #[cfg(feature = "flex")]
-        Place::Flex => flex::linear(phase, activations, input, weight),
+        Place::Flex => plus(flex::linear(phase, activations, input, weight), bias),
         #[cfg(feature = "flex")]
-        Place::FlexAutodiff => flex::tracked_linear(phase, activations, input, weight),
-        _ => unreachable!("no weight is packed for such a backend: {input} {weight:?} {phase:?}"),
-    };
+        Place::FlexAutodiff => plus(
+            flex::tracked_linear(phase, activations, input, weight),
+            bias,
+        ),
+        _ => unreachable!("no weight is packed for such a backend: {weight:?}, {phase:?}"),
+    }
+}
+
+/// With a bias, if there is one.
+fn plus<B: Backend>(output: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
     match bias {
         Some(bias) => output + bias.unsqueeze(),
         None => output,
