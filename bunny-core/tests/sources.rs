@@ -81,6 +81,29 @@ fn adapter() -> ModelSource {
 }
 
 #[test]
+fn an_adapter_without_a_configuration_has_its_bases() {
+    let (alone, base) = (
+        copy("phi-siglip-lora/bunny-lora"),
+        copy("phi-siglip-lora/base"),
+    );
+    let config = |folder: &tempfile::TempDir| folder.path().join("config.json");
+    // The base is a Bunny's then, whose configuration says what the adapter's said.
+    fs::rename(config(&alone), config(&base)).unwrap();
+    let source = ModelSource {
+        model: alone.path().into(),
+        base: Some(base.path().into()),
+        ..adapter()
+    };
+    let (found, expected) = (source.open().unwrap(), adapter().open().unwrap());
+    assert_eq!(found.config, expected.config);
+    let nothing = ModelSource {
+        base: None,
+        ..source
+    };
+    assert!(nothing.open().is_err());
+}
+
+#[test]
 fn a_base_that_holds_a_tower_wants_no_other() {
     // A whole Bunny, of what the adapter belongs to.
     let whole = tempfile::tempdir().unwrap();

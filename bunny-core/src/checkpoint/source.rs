@@ -75,7 +75,7 @@ impl ModelSource {
     /// # Errors
     /// When the files of the model or its base cannot be read.
     pub fn wanted_tower(&self) -> Result<Option<String>, Error> {
-        let fields = Fields::read(self.model.join(CONFIG))?;
+        let fields = self.fields()?;
         let name = vision_tower_name(&fields)?;
         if self.tower_path(name).is_some() {
             return Ok(None);
@@ -93,7 +93,7 @@ impl ModelSource {
     /// # Errors
     /// When a configuration is missing or cannot be used.
     pub fn configuration(&self) -> Result<BunnyConfig, Error> {
-        let fields = Fields::read(self.model.join(CONFIG))?;
+        let fields = self.fields()?;
         let tower = self.tower_path(vision_tower_name(&fields)?);
         configuration(&fields, tower.as_deref().map(folder_of))
     }
@@ -103,7 +103,7 @@ impl ModelSource {
     /// # Errors
     /// When a file is missing or damaged, or a part of the model is nowhere to be found.
     pub fn open(&self) -> Result<OpenModel, Error> {
-        let fields = Fields::read(self.model.join(CONFIG))?;
+        let fields = self.fields()?;
         let base = |holds| {
             self.base.clone().ok_or_else(|| Error::NoBase {
                 folder: self.model.clone(),
@@ -136,6 +136,16 @@ impl ModelSource {
             ..Found::of(parts)
         };
         found.open(&fields)
+    }
+
+    /// The configuration: the model's own, else, since adapters may come without, its base's.
+    fn fields(&self) -> Result<Fields, Error> {
+        let own = self.model.join(CONFIG);
+        let file = match &self.base {
+            Some(base) if !own.exists() => base.join(CONFIG),
+            _ => own,
+        };
+        Ok(Fields::read(file)?)
     }
 
     fn contents(&self) -> Contents {
