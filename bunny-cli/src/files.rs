@@ -32,17 +32,11 @@ pub fn refuse_same_file<O: AsRef<Path>, I: AsRef<Path>>(
     Ok(())
 }
 
-/// Refuses to write into the folder `out` where it is one of `inputs`, or, unless `force` is said,
-/// where it holds anything.
+/// Refuses to write into the folder `out` where it holds anything, unless `force` is said.
 ///
 /// # Errors
 /// When it is refused.
-pub fn require_new_folder<I: AsRef<Path>>(
-    out: &Path,
-    inputs: impl IntoIterator<Item = I>,
-    force: bool,
-) -> Result<()> {
-    refuse_same_file([out], inputs)?;
+pub fn require_new_folder(out: &Path, force: bool) -> Result<()> {
     let Ok(entries) = out.read_dir() else {
         return Ok(());
     };
@@ -72,24 +66,23 @@ mod tests {
     #[test]
     fn a_folder_that_holds_something_is_written_when_it_is_said_twice() {
         let folder = tempfile::tempdir().unwrap();
-        let none = || None::<&Path>;
-        require_new_folder(&folder.path().join("new"), none(), false).unwrap();
-        require_new_folder(folder.path(), none(), false).unwrap();
+        require_new_folder(&folder.path().join("new"), false).unwrap();
+        require_new_folder(folder.path(), false).unwrap();
         for name in ["a", "b", "c", "d"] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let refused = require_new_folder(folder.path(), none(), false).unwrap_err();
+        let refused = require_new_folder(folder.path(), false).unwrap_err();
         assert!(
             refused.to_string().contains("(a, b, c and 1 more)"),
             "{refused}"
         );
-        require_new_folder(folder.path(), none(), true).unwrap();
+        require_new_folder(folder.path(), true).unwrap();
         // What is read is never written over.
         let same = folder
             .path()
             .join("../")
             .join(folder.path().file_name().unwrap());
-        assert!(require_new_folder(folder.path(), [same], true).is_err());
+        assert!(refuse_same_file([folder.path()], [same]).is_err());
     }
 
     #[test]

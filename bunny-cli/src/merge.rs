@@ -8,7 +8,7 @@ use bunny_weights::StoredDtype;
 use clap::ValueEnum;
 
 use crate::args::ModelArgs;
-use crate::files::require_new_folder;
+use crate::files::{refuse_same_file, require_new_folder};
 use crate::load::with_option;
 
 /// Folds what a training run has learnt into its model, or averages models.
@@ -66,11 +66,13 @@ fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
 /// # Errors
 /// When parts are missing or do not fit each other, or a file cannot be written.
 pub fn run(args: MergeArgs) -> Result<()> {
+    // Before anything is downloaded.
+    require_new_folder(&args.out, args.force)?;
     let written = match args.model {
         None if args.average.len() < 2 => bail!("an average takes two models or more"),
         None => {
             let inputs = args.average.iter().map(|(folder, _)| folder);
-            require_new_folder(&args.out, inputs, args.force)?;
+            refuse_same_file([&args.out], inputs)?;
             bunny_train::merge::average(&args.average, &args.out)?
         }
         Some(model) => {
@@ -85,7 +87,7 @@ pub fn run(args: MergeArgs) -> Result<()> {
                 source.base.as_ref(),
                 source.vision_tower.as_ref(),
             ];
-            require_new_folder(&args.out, inputs.into_iter().flatten(), args.force)?;
+            refuse_same_file([&args.out], inputs.into_iter().flatten())?;
             let dtype = match args.dtype {
                 MergedDtype::F16 => StoredDtype::F16,
                 MergedDtype::Bf16 => StoredDtype::BF16,

@@ -16,8 +16,8 @@ use memmap2::{Advice, Mmap};
 use rayon::prelude::*;
 
 use crate::error::{DataError, Result};
-use crate::hash::mix_bytes;
 use crate::record::Embedded;
+use bunny_base::random::mix_bytes;
 
 pub(crate) use keyed::KeyedPictures;
 

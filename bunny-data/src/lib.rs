@@ -16,8 +16,6 @@ pub mod store;
 pub mod validate;
 mod whole;
 
-pub(crate) use bunny_base::random as hash;
-
 pub use bunny_base::escape::for_terminal;
 pub use error::{
     ArchiveFault, ArrayFault, ColumnFault, CountDifference, DataError, OptionFault, ParquetFault,

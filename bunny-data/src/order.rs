@@ -10,7 +10,7 @@
 mod shuffle;
 
 use crate::error::{DataError, Result};
-use crate::hash::mix_all;
+use bunny_base::random::mix_all;
 
 pub(crate) use shuffle::shuffled;
 

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::Progress;
 use crate::error::{DataError, Result};
-use crate::hash::mix_bytes;
 use crate::images::{ImageSource, dimensions};
 use crate::record::{Record, RecordFile, Role};
 use crate::validate::TokenCounter;
+use bunny_base::random::mix_bytes;
 
 pub use distribution::{Bin, Distribution};
 

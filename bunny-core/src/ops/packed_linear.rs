@@ -7,6 +7,7 @@ mod flex;
 
 use std::{fmt, str::FromStr};
 
+pub use bunny_kernels::quantized::Activations;
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::{Phase, place::Place};
@@ -77,20 +78,6 @@ impl fmt::Display for Packing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.bits.name(), self.group)
     }
-}
-
-/// How products of many rows round what they multiply with a packed weight. Those of a few rows round
-/// nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Activations {
-    /// Not at all.
-    F32,
-    /// To bf16, and the opened weight too.
-    Bf16,
-    /// To eight bits, with a scale for every 256 of a row, so that integers are multiplied.
-    #[default]
-    Int8,
 }
 
 /// A packed weight's tensors, `[out, in]`.

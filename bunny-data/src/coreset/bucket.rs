@@ -319,7 +319,7 @@ mod tests {
             .map(|row| Tag {
                 row,
                 score: row as f64,
-                cluster: (crate::hash::mix(row) % 10) as u32,
+                cluster: (bunny_base::random::mix(row) % 10) as u32,
                 padding: 0,
             })
             .collect();

@@ -1,6 +1,6 @@
 //! A fast hash of big runs of bytes: eight streams of words side by side.
 
-use crate::hash::{mix, mix_all, mix_bytes};
+use bunny_base::random::{mix, mix_all, mix_bytes};
 
 const STREAMS: usize = 8;
 

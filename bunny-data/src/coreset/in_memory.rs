@@ -212,7 +212,7 @@ mod tests {
     fn a_window_holds_the_rows_that_sorting_puts_there() {
         // Many ties, and more rows than a block; every value in float64.
         let values: Vec<f64> = (0..100_000_u64)
-            .map(|row| (crate::hash::mix(row) % 9000) as f64 / 7.0 - 300.0)
+            .map(|row| (bunny_base::random::mix(row) % 9000) as f64 / 7.0 - 300.0)
             .collect();
         for order in [Order::Descending, Order::Ascending] {
             for (from, to) in [(4000, 6000), (0, 1), (0, 10_000), (9_999, 10_000)] {
@@ -243,7 +243,7 @@ mod tests {
         // 1,500 rows, so that there are panels of 256, 512 and the rest, with sets across them.
         let dims = 8;
         let rows: Vec<f32> = (0..1500 * dims as u64)
-            .map(|i| (crate::hash::mix_all(&[5, i]) >> 40) as f32 / (1 << 23) as f32 - 1.0)
+            .map(|i| (bunny_base::random::mix_all(&[5, i]) >> 40) as f32 / (1 << 23) as f32 - 1.0)
             .collect();
         let options = DuplicateOptions {
             threshold: 0.88,

@@ -97,7 +97,8 @@ const TRIAL_FILE: usize = 256 << 20;
 /// When that file cannot be written or read.
 pub fn calibrate(options: &PlanOptions, folder: &Path, worker: &Worker<'_>) -> Result<Calibration> {
     let dims = options.dims;
-    let value = |i: usize| (crate::hash::mix(i as u64) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+    let value =
+        |i: usize| (bunny_base::random::mix(i as u64) >> 40) as f32 / (1 << 24) as f32 - 0.5;
     let rows: Vec<f32> = (0..TRIAL.0 * dims).map(value).collect();
     let centroids = (0..TRIAL.1 * dims).map(|i| value(i + rows.len())).collect();
     let nearest = Nearest::new(
@@ -154,7 +155,7 @@ fn disk(folder: &Path) -> Result<(f64, f64)> {
     let io = |action| DataError::io(folder, action);
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write"))?;
     let mut block: Vec<u8> = (0..1_u64 << 17)
-        .flat_map(|i| crate::hash::mix(i).to_le_bytes())
+        .flat_map(|i| bunny_base::random::mix(i).to_le_bytes())
         .collect();
     let start = Instant::now();
     for _ in 0..TRIAL_FILE / block.len() {

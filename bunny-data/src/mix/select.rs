@@ -8,9 +8,9 @@ use crate::coreset::machine_memory;
 
 use super::{Filter, Mix, Part, Source, Take};
 use crate::error::Result;
-use crate::hash::mix_all;
 use crate::order::shuffled;
 use crate::record::Record;
+use bunny_base::random::mix_all;
 
 /// Memory where the system does not say how much there is.
 const LARGE_MACHINE: u64 = 1 << 40;

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::{Mix, MixOrder, MixRecipe, Part, Source, in_pieces};
 use crate::Progress;
 use crate::error::{CountDifference, DataError, Result};
-use crate::hash::mix_all;
 use crate::order::shuffled;
 use crate::record::{RecordFile, RecordWriter};
 use crate::whole::{AtomicFile, write_whole};
+use bunny_base::random::mix_all;
 
 /// Records rendered together, in parallel; what of the mix is in memory at any time.
 const PIECE: usize = 8192;

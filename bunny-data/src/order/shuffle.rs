@@ -1,6 +1,6 @@
 //! A shuffle without a table: where each position goes is computed from a key.
 
-use crate::hash::mix;
+use bunny_base::random::mix;
 
 /// Where a keyed shuffle of `0..len` puts `position`: a Feistel network over the next even power of
 /// two, walked until it lands inside (Black and Rogaway 2002). No table is kept.

@@ -1,6 +1,6 @@
 //! Draws that depend on their key alone: not on the thread, the platform or the version of a crate.
 
-use crate::hash::{mix, mix_all};
+use bunny_base::random::{mix, mix_all};
 
 /// A stream of draws. Two streams of different keys have nothing in common.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@
 use super::caption::Told;
 use super::dice::Dice;
 use super::scene::Scene;
-use crate::hash::{mix_all, mix_bytes};
+use bunny_base::random::{mix_all, mix_bytes};
 
 /// Numbers in an embedding.
 pub(super) const DIMS: usize = 128;

@@ -3,7 +3,7 @@
 use super::ask::{Question, QuestionKind, capital, say};
 use super::dice::Dice;
 use super::vocabulary::World;
-use crate::hash::mix_all;
+use bunny_base::random::mix_all;
 
 /// Sums and facts, half and half. A sixth of the sums is held out: the test asks those alone. Facts
 /// are to be remembered and are the same in both worlds.

@@ -9,7 +9,7 @@ use super::outline;
 use super::palette::{Fill, Palette, Rgb, level, mix};
 use super::scene::{Background, Lettering, Object, Scene};
 use super::vocabulary::{Colour, Texture};
-use crate::hash::mix_all;
+use bunny_base::random::mix_all;
 
 /// What photographing and storing a scene does to it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,8 +10,8 @@ use super::scene::Scene;
 use super::talk;
 use super::theme::Beside;
 use super::vocabulary::named;
-use crate::hash::mix_all;
 use crate::order::shuffled;
+use bunny_base::random::mix_all;
 
 named! {
     /// What is to be thought of a caption.

@@ -1,6 +1,6 @@
 //! What there is in the world, and what it is called.
 
-use crate::hash::mix_all;
+use bunny_base::random::mix_all;
 
 /// Gives an enum the list of its values, their names, and serde's words for them.
 macro_rules! named {

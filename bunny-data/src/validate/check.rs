@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use super::{Finding, Problem, RecordStage, ValidateOptions};
 use crate::Progress;
 use crate::error::{DataError, Result};
-use crate::hash::mix_bytes;
 use crate::images::{ImageSource, PictureCheck, faults};
 use crate::record::{IMAGE_PLACEHOLDER, Record, RecordFile, Role};
+use bunny_base::random::mix_bytes;
 
 /// Pictures looked at together.
 const PIECE: usize = 1024;

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use bunny_base::random::mix_bytes;
 use bunny_core::checkpoint::Precision;
 use burn::tensor::backend::AutodiffBackend;
 
@@ -168,19 +169,16 @@ impl<S: Stage> Job<S> {
 
 /// A hash of what a file holds: the same path may hold other records when a run goes on.
 fn content_of(file: &Path) -> Result<u64, TrainError> {
-    let mut bytes = vec![0; 1 << 20];
+    const PIECE: u64 = 1 << 20;
     let mut opened = File::open(file).map_err(TrainError::io(file, "open"))?;
-    let mut hash = 0xcbf2_9ce4_8422_2325; // FNV-1a
+    let (mut piece, mut hash) = (Vec::new(), 0);
     loop {
-        let read = opened
-            .read(&mut bytes)
-            .map_err(TrainError::io(file, "read"))?;
-        if read == 0 {
+        piece.clear();
+        let read = opened.by_ref().take(PIECE).read_to_end(&mut piece);
+        if read.map_err(TrainError::io(file, "read"))? == 0 {
             return Ok(hash);
         }
-        hash = bytes[..read].iter().fold(hash, |hash: u64, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        hash = mix_bytes(hash, &piece);
     }
 }
 

@@ -66,11 +66,6 @@ fn product(
     input: FlexTensor,
     weight: QuantizedRef<'_>,
 ) -> FlexTensor {
-    let activations = match activations {
-        Activations::F32 => quantized::Activations::F32,
-        Activations::Bf16 => quantized::Activations::Bf16,
-        Activations::Int8 => quantized::Activations::Int8,
-    };
     let [rows, _] = dims(&input);
     let [out, _] = weight.sides();
     let input = contiguous(input);

@@ -12,8 +12,8 @@ use crate::coreset::stages::scan::scores_key;
 use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, Matrix, MatrixFile, NpyHeader};
 use crate::error::{DataError, Result, WorkFault};
-use crate::hash::mix_all;
 use crate::store::{self, Store};
+use bunny_base::random::mix_all;
 
 /// Keeps the draws of samples apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"training");

@@ -8,7 +8,7 @@ use crate::coreset::centroids::Centroids;
 use crate::coreset::numeric::{cosine, distance_squared, dot};
 use crate::coreset::options::{Geometry, Start};
 use crate::coreset::worker::TileSize;
-use crate::hash::mix_all;
+use bunny_base::random::mix_all;
 
 /// Rows whose sums are joined in order; a constant, so that no sum depends on the threads.
 const BLOCK: usize = 4096;

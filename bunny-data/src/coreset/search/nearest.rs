@@ -268,7 +268,7 @@ fn mean(vectors: &[f32], dims: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::mix_all;
+    use bunny_base::random::mix_all;
 
     fn vectors(seed: u64, count: usize, dims: usize) -> Vec<f32> {
         (0..count * dims)

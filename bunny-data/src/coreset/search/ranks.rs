@@ -202,7 +202,7 @@ pub(crate) fn at_rank<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::mix;
+    use bunny_base::random::mix;
 
     #[test]
     fn ranks_of_pieces_are_those_of_the_sorted_whole() {

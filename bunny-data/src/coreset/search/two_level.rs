@@ -117,8 +117,9 @@ mod tests {
     #[test]
     fn all_groups_searched_is_the_exact_search() {
         let dims = 6;
-        let value =
-            |i: usize| (crate::hash::mix_all(&[4, i as u64]) >> 40) as f32 / (1 << 24) as f32;
+        let value = |i: usize| {
+            (bunny_base::random::mix_all(&[4, i as u64]) >> 40) as f32 / (1 << 24) as f32
+        };
         let centroids = Centroids::new(
             (0..90 * dims).map(value).collect(),
             dims,

@@ -85,7 +85,12 @@ mod tests {
     fn sets_are_the_same_from_many_threads() {
         let n = 20_000_u32;
         let pairs: Vec<(u32, u32)> = (0..n)
-            .map(|i| (i, (crate::hash::mix(u64::from(i)) % u64::from(n)) as u32))
+            .map(|i| {
+                (
+                    i,
+                    (bunny_base::random::mix(u64::from(i)) % u64::from(n)) as u32,
+                )
+            })
             .filter(|(i, _)| i % 3 == 0)
             .collect();
         // The plain version: labels spread until nothing changes.

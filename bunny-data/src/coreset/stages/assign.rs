@@ -16,8 +16,8 @@ use crate::coreset::search::two_level::TwoLevel;
 use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, LONGEST, Matrix};
 use crate::error::Result;
-use crate::hash::mix_all;
 use crate::store::{self, Store};
+use bunny_base::random::mix_all;
 
 /// One row in so many shows how often the approximate search agrees with the exact one; of small
 /// sets more, for about [`CHECKED_AT_LEAST`] in all.

@@ -21,11 +21,11 @@ use crate::coreset::worker::Worker;
 use crate::embeddings::EmbeddingSet;
 use crate::embeddings::npy::header_bytes;
 use crate::error::{DataError, OptionFault, Result, SetFault};
-use crate::hash::{mix_all, mix_bytes};
 use crate::images::{KeyedPictures, name_hash};
 use crate::record::PRETRAIN_PROMPT;
 use crate::store::Store;
 use crate::whole::AtomicFile;
+use bunny_base::random::{mix_all, mix_bytes};
 
 /// The files that a selection may leave, but for its manifest and the centroids.
 pub(crate) const RESULTS: [&str; 6] = [

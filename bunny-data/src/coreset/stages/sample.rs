@@ -18,8 +18,8 @@ use crate::coreset::survivor::Survivor;
 use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, columns};
 use crate::error::{DataError, Result, RowFault};
-use crate::hash::{mix_all, mix_bytes};
 use crate::store::{self, Store};
+use bunny_base::random::{mix_all, mix_bytes};
 
 /// Keeps the last draw apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"coreset!");

@@ -13,8 +13,8 @@ use crate::coreset::options::{Invalid, Similarity};
 use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, LONGEST, Matrix, SHORTEST, columns};
 use crate::error::{DataError, Result, RowFault, SetFault, Unusable};
-use crate::hash::mix_all;
 use crate::store::{EMBEDDINGS, Store};
+use bunny_base::random::mix_all;
 
 /// Rows looked at by one thread at a time.
 const BLOCK: usize = 1024;

@@ -15,7 +15,7 @@ use crate::coreset::search::union_find::UnionFind;
 use crate::coreset::survivor::Survivor;
 use crate::coreset::worker::Worker;
 use crate::error::{DataError, OptionFault, Result};
-use crate::hash::mix_all;
+use bunny_base::random::mix_all;
 
 use super::units::{Cluster, ClusterUnits, Unit, collapse};
 
