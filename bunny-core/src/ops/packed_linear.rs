@@ -118,21 +118,16 @@ pub fn packed_linear<B: Backend>(
 ) -> Tensor<B, 2> {
     match Place::of::<B>() {
         #[cfg(feature = "flex")]
-        Place::Flex => plus(flex::linear(phase, activations, input, weight), bias),
+        Place::Flex => flex::linear(phase, activations, input, weight, bias),
         #[cfg(feature = "flex")]
-        Place::FlexAutodiff => plus(
-            flex::tracked_linear(phase, activations, input, weight),
-            bias,
-        ),
+        Place::FlexAutodiff => {
+            let output = flex::tracked_linear(phase, activations, input, weight);
+            match bias {
+                Some(bias) => output + bias.unsqueeze(),
+                None => output,
+            }
+        }
         _ => unreachable!("no weight is packed for such a backend: {weight:?}, {phase:?}"),
-    }
-}
-
-/// With a bias, if there is one.
-fn plus<B: Backend>(output: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
-    match bias {
-        Some(bias) => output + bias.unsqueeze(),
-        None => output,
     }
 }
 

@@ -65,31 +65,40 @@ fn product(
     activations: Activations,
     input: FlexTensor,
     weight: QuantizedRef<'_>,
+    bias: Option<FlexTensor>,
 ) -> FlexTensor {
     let [rows, _] = dims(&input);
     let [out, _] = weight.sides();
-    let input = contiguous(input);
+    let (input, bias) = (contiguous(input), bias.map(contiguous));
+    let bias = bias.as_ref().map(floats);
     let (x, mut y) = (floats(&input), vec![0f32; rows * out]);
     match phase {
-        Phase::Whole => quantized::linear(x, weight, None, &mut y, rows, activations),
-        Phase::Prefill => quantized::linear_packed(x, weight, None, &mut y, rows, activations),
-        Phase::Decode => quantized::linear_streamed(x, weight, None, &mut y, rows),
+        Phase::Whole => quantized::linear(x, weight, bias, &mut y, rows, activations),
+        Phase::Prefill => quantized::linear_packed(x, weight, bias, &mut y, rows, activations),
+        Phase::Decode => quantized::linear_streamed(x, weight, bias, &mut y, rows),
     }
     tensor(y, [rows, out])
 }
 
-/// [`packed_linear`](super::packed_linear) without a bias.
+/// [`packed_linear`](super::packed_linear).
 pub fn linear<B: Backend>(
     phase: Phase,
     activations: Activations,
     input: Tensor<B, 2>,
     weight: PackedTensors<B>,
+    bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
-    let weight = Packed::of(weight);
-    raise(product(phase, activations, lower(input), weight.view()))
+    let (weight, bias) = (Packed::of(weight), bias.map(lower));
+    raise(product(
+        phase,
+        activations,
+        lower(input),
+        weight.view(),
+        bias,
+    ))
 }
 
-/// The same where gradients are kept.
+/// The same where gradients are kept, and without a bias: that one may learn.
 pub fn tracked_linear<B: Backend>(
     phase: Phase,
     activations: Activations,
@@ -98,7 +107,8 @@ pub fn tracked_linear<B: Backend>(
 ) -> Tensor<B, 2> {
     let input: Tracked<Flex> = lower(input);
     let weight = Packed::of(weight);
-    let output = product(phase, activations, input.primitive.clone(), weight.view());
+    let input_only = input.primitive.clone();
+    let output = product(phase, activations, input_only, weight.view(), None);
     let step = PackedStep.prepare([input.node]);
     raise(record::<Flex, _, 1>(step, || weight, output))
 }
