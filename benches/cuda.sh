@@ -26,8 +26,15 @@ step() {
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+# A name that no longer says `cuda` must not pass for a test that ran.
+ran() {
+    awk '/^test result: ok/ { sum += $4 } END { print sum + 0 }' "$@"
+}
 for tests in "$@"; do
-    step "$(basename "$tests")" 180 "$tests" cuda --nocapture --test-threads 1
+    name=$(basename "$tests")
+    step "$name" 180 "$tests" cuda --nocapture --test-threads 1
+    echo "== $name: $(ran "$logs/$name.log") tests ran and hold"
+    (( $(ran "$logs/$name.log") > 0 )) || { echo "nothing of $name was tried on the GPU" >&2; failed=1; }
 done
 step inference 120 "$bunny" bench --backend cuda --dtype bf16
 # The dense bf16 peak of an H100 or H200.
@@ -43,3 +50,4 @@ if [ -n "${PEERS:-}" ]; then
     step peers-training-kept 120 "${peer[@]}" --no-gradient-checkpointing
     step hopper-kernels 120 python3 benches/peers/hopper_kernels.py
 fi
+exit "${failed:-0}"

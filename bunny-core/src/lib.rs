@@ -85,6 +85,10 @@
 //! norms and activations run on kernels of this crate, weights stay in the type of their file, and
 //! where that type is used as it is they are the mapped file itself. Numbers agree with the Python
 //! reference to 1e-4 in f32, layer by layer, and greedy answers are the same tokens.
+//!
+//! burn's types are nested deeply. A crate that names a model with its backend, with `Autodiff` above
+//! all, may find rustc's usual limit too low for them, and says `#![recursion_limit = "256"]` then, as
+//! this one does.
 #![recursion_limit = "256"]
 
 pub mod checkpoint;

@@ -24,6 +24,8 @@
 //! # stop();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! burn's types are nested deeply: a crate that serves says `#![recursion_limit = "256"]`, as this one.
 #![recursion_limit = "256"]
 
 mod answers;

@@ -7,6 +7,8 @@
 //! [`ForwardBackward`](step::ForwardBackward) takes a batch through the model and back, and leaves
 //! [`Gradients`](step::Gradients) of what is [`Trainable`](trainable::Trainable), which ranks
 //! [`Reduce`](reduce::Reduce) and the [`Optimizer`](optimizer::Optimizer) follows.
+//!
+//! burn's types are nested deeply: a crate that trains says `#![recursion_limit = "256"]`, as this one.
 #![recursion_limit = "256"]
 
 pub mod data;

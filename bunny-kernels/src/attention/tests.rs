@@ -75,6 +75,36 @@ impl Case {
         (out, lse)
     }
 
+    /// The gradients of queries, keys and values, given what [`run`](Self::run) made and the gradient
+    /// of its result.
+    fn gradients(
+        &self,
+        (out, lse): &(Vec<f32>, Vec<f32>),
+        dout: &[f32],
+        mask: AttentionMask<'_>,
+        rounds: bool,
+    ) -> [Vec<f32>; 3] {
+        let shape = self.shape;
+        let kv = shape.kv_heads * shape.kv_len;
+        let [mut dq, mut dk, mut dv] = [shape.query_heads * shape.query_len, kv, kv]
+            .map(|rows| vec![f32::NAN; shape.batch * rows * shape.head_dim]);
+        let view = |data, strides| AttentionView { data, strides };
+        AttentionGradient {
+            q: view(&self.q, self.q_strides),
+            k: view(&self.k, self.k_strides),
+            v: view(&self.v, self.v_strides),
+            out: view(out, self.out_strides),
+            lse,
+            dout: view(dout, self.out_strides),
+            shape,
+            scale: self.scale,
+            mask,
+            rounds,
+        }
+        .compute(&mut dq, &mut dk, &mut dv);
+        [dq, dk, dv]
+    }
+
     /// The result and lse by the definition; `sees(batch, query, key)`.
     fn expected(&self, sees: impl Fn(usize, usize, usize) -> bool) -> (Vec<f64>, Vec<f64>) {
         let AttentionShape {
@@ -319,7 +349,6 @@ fn gradients_agree_with_finite_differences_of_the_definition() {
         ] {
             let mut case = Case::new(2, heads, lens, head_dim);
             let AttentionShape {
-                batch,
                 query_heads,
                 query_len,
                 kv_len,
@@ -330,39 +359,9 @@ fn gradients_agree_with_finite_differences_of_the_definition() {
                 starts: Some(&starts),
             };
             let sees = |b: usize, i: usize, j: usize| j <= kv_len - query_len + i && j >= starts[b];
-            let (out, lse) = case.run(mask);
-            let dout = noise(out.len(), 4);
-            let [mut dq, mut dk, mut dv] =
-                [query_heads * query_len, heads.1 * kv_len, heads.1 * kv_len]
-                    .map(|n| vec![f32::NAN; batch * n * head_dim]);
-            AttentionGradient {
-                q: AttentionView {
-                    data: &case.q,
-                    strides: case.q_strides,
-                },
-                k: AttentionView {
-                    data: &case.k,
-                    strides: case.k_strides,
-                },
-                v: AttentionView {
-                    data: &case.v,
-                    strides: case.v_strides,
-                },
-                out: AttentionView {
-                    data: &out,
-                    strides: case.out_strides,
-                },
-                lse: &lse,
-                dout: AttentionView {
-                    data: &dout,
-                    strides: case.out_strides,
-                },
-                shape: case.shape,
-                scale: case.scale,
-                mask,
-                rounds: false,
-            }
-            .compute(&mut dq, &mut dk, &mut dv);
+            let made = case.run(mask);
+            let dout = noise(made.0.len(), 4);
+            let [dq, dk, dv] = case.gradients(&made, &dout, mask, false);
             let loss = |case: &Case| -> f64 {
                 case.expected(sees)
                     .0
@@ -418,42 +417,7 @@ fn gradients_are_the_same_bits_on_any_number_of_threads() {
         at_every_level(threads, || {
             let case = Case::new(2, (4, 2), (100, 150), 24);
             let mask = AttentionMask::Causal { starts: None };
-            let (out, lse) = case.run(mask);
-            let mut gradients = [
-                vec![0.0; case.q.len()],
-                vec![0.0; case.v.len()],
-                vec![0.0; case.v.len()],
-            ];
-            let [dq, dk, dv] = &mut gradients;
-            AttentionGradient {
-                q: AttentionView {
-                    data: &case.q,
-                    strides: case.q_strides,
-                },
-                k: AttentionView {
-                    data: &case.k,
-                    strides: case.k_strides,
-                },
-                v: AttentionView {
-                    data: &case.v,
-                    strides: case.v_strides,
-                },
-                out: AttentionView {
-                    data: &out,
-                    strides: case.out_strides,
-                },
-                lse: &lse,
-                dout: AttentionView {
-                    data: &case.q,
-                    strides: case.q_strides,
-                },
-                shape: case.shape,
-                scale: case.scale,
-                mask,
-                rounds: false,
-            }
-            .compute(dq, dk, dv);
-            gradients
+            case.gradients(&case.run(mask), &case.q, mask, false)
         })
     };
     assert_eq!(run(1), run(5));
@@ -524,29 +488,9 @@ fn rounded_attention_and_its_gradients_err_by_the_roundings_of_weights_and_slope
                     assert!(f64::from(*lse) == expected || near, "{lse} {expected}");
                 }
                 // The result as it is exactly, so that no rounding of it is taken for one of gradients.
-                let (out, lse) = case.run(mask);
-                let heads = [
-                    shape.query_heads * shape.query_len,
-                    shape.kv_heads * shape.kv_len,
-                ];
-                let [mut dq, mut dk, mut dv] = [heads[0], heads[1], heads[1]]
-                    .map(|rows| vec![f32::NAN; shape.batch * rows * shape.head_dim]);
-                let view = |data, strides| AttentionView { data, strides };
-                AttentionGradient {
-                    q: view(&case.q, case.q_strides),
-                    k: view(&case.k, case.k_strides),
-                    v: view(&case.v, case.v_strides),
-                    out: view(&out, case.out_strides),
-                    lse: &lse,
-                    dout: view(&dout, case.out_strides),
-                    shape,
-                    scale: case.scale,
-                    mask,
-                    rounds: true,
-                }
-                .compute(&mut dq, &mut dk, &mut dv);
+                let gradients = case.gradients(&case.run(mask), &dout, mask, true);
                 let expected = case.expected_gradients(&dout, sees);
-                for (which, (found, expected)) in [dq, dk, dv].iter().zip(expected).enumerate() {
+                for (which, (found, expected)) in gradients.iter().zip(expected).enumerate() {
                     for (at, (found, (expected, size))) in found.iter().zip(expected).enumerate() {
                         let off = (f64::from(*found) - expected).abs();
                         // Each summand by 2^-8 of itself.

@@ -7,6 +7,10 @@
 //!
 //! A weight is kept as two numbers of 16 bits, `high · 2¹¹ + low`: processors multiply and add
 //! such numbers several times as fast as whole ones, and the sums are the same.
+//!
+//! The crate fast_image_resize does not serve for this: version 6.1 takes the columns of bytes first, and
+//! keeps a weight in 16 bits. Computed so, a fifth of the bytes made of noise differ from Pillow's, by up
+//! to 4; with rows first some still do, by 1.
 
 use std::ops::Range;
 
