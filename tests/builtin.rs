@@ -1,22 +1,15 @@
 //! The built-in model through the command line: it answers at once, it is a checkpoint like any
 //! other, and it knows its world.
 
+mod program;
+
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
 };
 
+use program::{bunny, text};
 use serde_json::Value;
-
-fn bunny(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
-        .args(arguments)
-        .env("HF_HUB_OFFLINE", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
 
 /// What a command that went well prints.
 fn said(arguments: &[&str]) -> String {
@@ -24,10 +17,6 @@ fn said(arguments: &[&str]) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {complaint}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn sample() -> PathBuf {

@@ -2,6 +2,7 @@
 
 #[path = "command_line/evaluation.rs"]
 mod evaluation;
+mod program;
 
 use std::{
     io::Write,
@@ -10,25 +11,13 @@ use std::{
 };
 
 use bunny_weights::TensorFiles;
+use program::{bunny, text};
 use serde_json::Value;
-
-fn bunny(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
-        .args(arguments)
-        .env("HF_HUB_OFFLINE", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/fixtures/models")
         .join(name)
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn expected(name: &str) -> Value {

@@ -1,22 +1,15 @@
 //! The small world through the command line: drawn, checked, selected from, and asked about.
 
+mod program;
+
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
 };
 
+use program::{bunny, text};
 use serde_json::Value;
-
-fn bunny(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
-        .args(arguments)
-        .env("HF_HUB_OFFLINE", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
 
 /// What a command that went well says in JSON.
 fn report(arguments: &[&str]) -> Value {
@@ -40,10 +33,6 @@ fn complaint(arguments: &[&str]) -> String {
 
 fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models/phi-siglip")
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn json(path: impl AsRef<Path>) -> Value {

@@ -16,6 +16,7 @@ pub(crate) use shuffle::shuffled;
 
 /// How the records of an epoch follow each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Arrangement {
     /// Shuffled anew in each epoch.
     #[default]

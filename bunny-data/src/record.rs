@@ -116,6 +116,7 @@ impl Turn {
 
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Role {
     /// `human`, or `user`: the person; its turns are not learned.
     Human,

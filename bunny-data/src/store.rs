@@ -122,6 +122,7 @@ pub struct Entry {
 /// What changes whenever a file is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum Version {
     /// When it was written, in nanoseconds since 1970.
     Time(u128),

@@ -59,6 +59,7 @@ impl std::fmt::Debug for ValidateOptions<'_> {
 /// Which stage the records are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RecordStage {
     /// Conversations.
     #[default]

@@ -1,10 +1,10 @@
 //! The benchmarks: their names, and what is known of their files.
 
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::named::named;
 use crate::prompt::Template;
 use crate::python::strip;
 
@@ -131,22 +131,7 @@ impl Benchmark {
     }
 }
 
-impl fmt::Display for Benchmark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Benchmark {
-    type Err = UnknownBenchmark;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|benchmark| benchmark.name() == name);
-        found.ok_or_else(|| UnknownBenchmark(name.to_owned()))
-    }
-}
+named!(Benchmark, UnknownBenchmark);
 
 /// No benchmark has this name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,12 +151,6 @@ impl fmt::Display for UnknownBenchmark {
 }
 
 impl std::error::Error for UnknownBenchmark {}
-
-impl Serialize for Benchmark {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,6 @@
 //! Whose rules an answer is judged by.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Serialize, Serializer};
+use crate::named::named;
 
 /// Whose rules an answer is judged by. The same answers score differently under each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -32,30 +29,9 @@ impl Convention {
     }
 }
 
-impl fmt::Display for Convention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Convention {
-    type Err = UnknownConvention;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|convention| convention.name() == name);
-        found.ok_or_else(|| UnknownConvention(name.to_owned()))
-    }
-}
+named!(Convention, UnknownConvention);
 
 /// No convention has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no convention `{0}`: take one of reference, lmms-eval, vlmevalkit")]
 pub struct UnknownConvention(pub String);
-
-impl Serialize for Convention {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}

@@ -10,6 +10,7 @@ pub mod facts;
 mod folder;
 pub mod gallery;
 mod html;
+mod named;
 pub mod picture;
 pub mod prompt;
 mod python;

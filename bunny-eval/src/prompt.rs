@@ -1,8 +1,6 @@
 //! A whole prompt, as the tokenizer gets it.
 
-use std::fmt;
-use std::str::FromStr;
-
+use crate::named::named;
 use crate::question::Question;
 
 const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. \
@@ -62,22 +60,7 @@ impl Template {
     }
 }
 
-impl fmt::Display for Template {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Template {
-    type Err = UnknownTemplate;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|template| template.name() == name);
-        found.ok_or_else(|| UnknownTemplate(name.to_owned()))
-    }
-}
+named!(Template, UnknownTemplate);
 
 /// No form of a prompt has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -110,6 +110,7 @@ pub struct Table {
 
 /// Which table of the paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Layout {
     /// Table 1: the models, below others of their size.
     Models,

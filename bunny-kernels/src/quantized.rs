@@ -124,6 +124,7 @@ pub enum Coding {
 
 /// What stands for zero in a group of numbers of four bits.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Zeros<'a> {
     /// Eight, in all.
     Eight,
@@ -135,6 +136,7 @@ pub enum Zeros<'a> {
 
 /// The codes of a weight.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Codes<'a> {
     /// Bytes with sign, `[out, in]`.
     Int8(&'a [u8]),

@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 /// A weight's elements, in whatever type they are stored.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum WeightRef<'a> {
     /// Single precision.
     F32(&'a [f32]),

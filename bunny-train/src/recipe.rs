@@ -52,6 +52,7 @@ pub const FORMAT_VERSION: i64 = 1;
 /// A stage of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum StageKind {
     /// A tokenizer and a language model are made from texts.
     Language,

@@ -86,6 +86,7 @@ impl<B: Backend> Reduce<B> for Alone {
 
 /// Where the tensors of several ranks are summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Reduction {
     /// On the device that the ranks share, or else in main memory, in the order of the ranks.
     #[default]

@@ -10,7 +10,7 @@ use bunny_kernels::has_bf16_dot;
 use bunny_train::{
     optimizer::{AdamWConfig, Optimizer},
     recipe::Optim,
-    reduce::{Alone, Reduction},
+    reduce::Alone,
     run::Job,
     stages::BunnyStage,
     step::{Gradients, Slots, collect},
@@ -22,7 +22,7 @@ use burn::{
     tensor::{DType, Tensor, TensorData, backend::Backend},
 };
 use burn_flex::Flex;
-use common::{Stage, difference, fixtures, read_tensors, results};
+use common::{Stage, difference, fixtures, read_tensors, results, run_on_ranks};
 use serde_json::Value;
 
 type B = Autodiff<Flex>;
@@ -135,19 +135,8 @@ fn ranks_share_the_work_and_learn_the_same() {
     let results = [1, 2].map(|ranks| {
         let folder = folders[ranks - 1].path();
         let mut job = job(folder);
-        job.stage.recipe.training.gradient_accumulation_steps = 2 / ranks;
         job.stage.recipe.training.per_device_train_batch_size = 2;
-        let devices = vec![Default::default(); ranks];
-        let outcome = job
-            .run_on::<B>(
-                &job.setup().unwrap(),
-                Precision::F32,
-                &devices,
-                Reduction::Memory,
-                &mut |_, _| {},
-            )
-            .unwrap();
-        assert!(outcome.is_complete());
+        run_on_ranks::<B>(job, ranks);
         std::fs::read(folder.join("model.safetensors")).unwrap()
     });
     assert!(results[0] == results[1]);

@@ -7,7 +7,7 @@ use bunny_core::checkpoint::Precision;
 use bunny_train::{TrainError, reduce::Reduction};
 use burn::backend::Autodiff;
 use burn_flex::Flex;
-use common::Stage;
+use common::{Stage, run_on_ranks};
 
 type B = Autodiff<Flex>;
 
@@ -25,18 +25,7 @@ fn two_ranks_learn_what_one_with_twice_the_accumulation_learns() {
             let mut job = Stage::run(average).job(folder);
             // With dropout on: draws do not depend on the ranks either.
             job.stage.recipe.lora_dropout = 0.1;
-            job.stage.recipe.training.gradient_accumulation_steps = 2 / ranks;
-            let devices = vec![Default::default(); ranks];
-            let outcome = job
-                .run_on::<B>(
-                    &job.setup().unwrap(),
-                    Precision::F32,
-                    &devices,
-                    Reduction::Memory,
-                    &mut |_, _| {},
-                )
-                .unwrap();
-            assert!(outcome.is_complete());
+            run_on_ranks::<B>(job, ranks);
             RESULTS.map(|file| std::fs::read(folder.join(file)).unwrap())
         });
         // The sum over two micro-batches has two terms in either case: equal to the bit.

@@ -4,11 +4,11 @@
 //! time is asked for and written, so that a model larger than the memory can be written.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bunny_base::{AtomicFile, atomic_file::SyncedFile, write_atomic};
+use bunny_base::{AtomicFile, atomic_file::SyncedFile};
 
 use super::index::{Index, TotalSize};
 use super::safetensors::METADATA;
@@ -133,49 +133,6 @@ where
         file.publish().map_err(CheckpointError::from)?;
     }
     Ok(paths)
-}
-
-/// Files beside the weights that a model needs to be used: configurations and tokenizers.
-pub const SIDE_FILES: [&str; 13] = [
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
-/// Copies those of `names` (often [`SIDE_FILES`]) that the folder `from` has into the folder `to`,
-/// each whole or not at all, and returns the names of those copied.
-///
-/// # Errors
-///
-/// A file that cannot be read or written.
-pub fn copy_side_files<'a>(
-    from: impl AsRef<Path>,
-    to: impl AsRef<Path>,
-    names: &[&'a str],
-) -> Result<Vec<&'a str>, CheckpointError> {
-    let (from, to) = (from.as_ref(), to.as_ref());
-    let mut copied = Vec::new();
-    for &name in names {
-        let source = from.join(name);
-        let mut file = match File::open(&source) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(io_error(&source)(error)),
-        };
-        write_atomic(to.join(name), |to| io::copy(&mut file, to).map(drop))?;
-        copied.push(name);
-    }
-    Ok(copied)
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> CheckpointError {

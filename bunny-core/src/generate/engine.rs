@@ -59,6 +59,7 @@ pub struct EngineOptions {
 
 /// What a prompt may take from what was read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reuse {
     /// Prompts alone. Rows of answers are summed in another order: with none of them, scores hang on
     /// nothing that was answered before.

@@ -19,6 +19,7 @@ pub const IMAGE_PLACEHOLDER: &str = "<image>";
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Role {
     /// The person.
     User,
@@ -37,6 +38,7 @@ impl fmt::Display for Role {
 
 /// A part of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Part {
     /// Words.
     Text(String),
@@ -116,6 +118,7 @@ fn is_python_space(c: char) -> bool {
 ///
 /// Neighbouring words are one text to the tokenizer, since its merges cross the borders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Segment<'a> {
     /// Words the model reads: the template's and the person's.
     Prompt(&'a str),

@@ -23,6 +23,7 @@ pub use error::ImageError;
 
 /// What becomes of a picture that is not square: `image_aspect_ratio` of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Aspect {
     /// It goes on a square canvas of the mean colour, in the middle: fine-tuning and all published
     /// models.
@@ -57,6 +58,7 @@ impl FromStr for Aspect {
 
 /// Whose processor it is; they differ in shape and in rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// `SiglipImageProcessor`: squashed to the size.
     Siglip,

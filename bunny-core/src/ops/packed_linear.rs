@@ -36,6 +36,7 @@ impl Packing {
 
 /// Bits of a number of a packed weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Bits {
     /// From −127 to 127.
     Eight,

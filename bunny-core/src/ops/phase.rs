@@ -5,6 +5,7 @@
 /// It decides in which order products and attention sum: a row's sums then depend on nothing but the
 /// row, whatever stands beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Phase {
     /// Whole sequences, as in training: every operation takes the order that is fastest for as many
     /// rows as there are.

@@ -102,6 +102,7 @@ impl Default for ClusterOptions {
 /// What "near" means, to k-means and to the assignment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Geometry {
     /// Euclidean distance to the mean of the rows, as the authors did.
     #[default]
@@ -113,6 +114,7 @@ pub enum Geometry {
 /// Where k-means starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Start {
     /// At rows of the sample.
     #[default]
@@ -125,6 +127,7 @@ pub enum Start {
 /// How the nearest centroid is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Search {
     /// Among all of them.
     #[default]
@@ -200,6 +203,7 @@ pub enum Edge {
 /// What similarity is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Similarity {
     /// The cosine of the angle, whatever the lengths, as the paper says.
     #[default]
@@ -211,6 +215,7 @@ pub enum Similarity {
 /// What a group of duplicates is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Group {
     /// A connected component of the graph of similar pairs: one row of each stays.
     #[default]
@@ -224,6 +229,7 @@ pub enum Group {
 /// Which of a group stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Keep {
     /// The row whose distance to the centroid is the median of the group's.
     Median,
@@ -314,6 +320,7 @@ pub enum Order {
 /// What is ranked together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Scope {
     /// All rows.
     #[default]

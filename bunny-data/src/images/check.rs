@@ -9,6 +9,7 @@ use serde::Serialize;
 /// What is wrong with one picture.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PictureFault {
     /// The file ends before the picture does.
     Truncated,
@@ -29,6 +30,7 @@ pub enum PictureFault {
 /// How closely pictures are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PictureCheck {
     /// Not at all.
     None,

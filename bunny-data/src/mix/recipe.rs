@@ -44,6 +44,7 @@ pub struct MixRecipe {
 /// How the sources of a mix follow each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum MixOrder {
     /// One after another, each in its own order.
     #[default]
@@ -105,6 +106,7 @@ pub struct MixSource {
 /// How the records of a source are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SourceFormat {
     /// `{"id", "image", "conversations"}`
     #[default]
@@ -171,6 +173,7 @@ pub struct Replace {
 /// How many records of a source are used.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Take {
     /// So many from its start.
     First(usize),

@@ -1,13 +1,10 @@
 //! How an answer to one's own question is judged.
 
-use std::fmt;
-use std::str::FromStr;
-
 use regex::Regex;
-use serde::{Serialize, Serializer};
 use std::sync::LazyLock;
 
 use super::Item;
+use crate::named::named;
 use crate::python::strip;
 use crate::score::letter::{self, Choice};
 use crate::score::statistic::ratio;
@@ -171,26 +168,7 @@ fn anls(answer: &str, gold: &str) -> f64 {
     if likeness >= 0.5 { likeness } else { 0.0 }
 }
 
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Metric {
-    type Err = UnknownMetric;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|metric| metric.name() == name);
-        found.ok_or_else(|| UnknownMetric(name.to_owned()))
-    }
-}
-
-impl Serialize for Metric {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
+named!(Metric, UnknownMetric);
 
 /// No metric has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

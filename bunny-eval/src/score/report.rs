@@ -10,6 +10,7 @@ use crate::convention::Convention;
 /// How an answer was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum State {
     /// Something was found in it.
     Parsed,

@@ -12,6 +12,7 @@ use crate::python::random::Random;
 
 /// How a figure follows from sums.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Figure {
     /// Sums `[score, rows, score²]`: the mean score, times a scale (1, or 100 for percent).
     Mean {

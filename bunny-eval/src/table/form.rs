@@ -1,10 +1,8 @@
 //! A table as Markdown, LaTeX, a page, or JSON.
 
-use std::fmt;
-use std::str::FromStr;
-
 use super::{Entry, Published, Row, Table};
 use crate::html;
+use crate::named::named;
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,20 +34,7 @@ impl TableForm {
     }
 }
 
-impl fmt::Display for TableForm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for TableForm {
-    type Err = UnknownForm;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|form| form.name() == name);
-        found.ok_or_else(|| UnknownForm(name.to_owned()))
-    }
-}
+named!(TableForm, UnknownForm);
 
 /// No table is written so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

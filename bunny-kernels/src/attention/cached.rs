@@ -15,6 +15,7 @@ use half::{bf16, f16};
 
 /// Keys and values in memory: pairs of blocks, each `[kv_heads, positions, head_dim]`.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum CachedBlocks<'a> {
     /// Single precision.
     F32(&'a [[&'a [f32]; 2]]),
@@ -26,6 +27,7 @@ pub enum CachedBlocks<'a> {
 
 /// A block that is written to.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum CachedBlockMut<'a> {
     /// Single precision.
     F32(&'a mut [f32]),

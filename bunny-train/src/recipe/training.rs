@@ -61,6 +61,7 @@ pub struct TrainingArguments {
 /// Who is told of every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Reporter {
     /// TensorBoard, by an event file in the stage's folder.
     Tensorboard,
@@ -69,6 +70,7 @@ pub enum Reporter {
 /// What turns gradients into steps; transformers' `optim`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Optim {
     /// AdamW for all that learns.
     #[default]
@@ -81,6 +83,7 @@ pub enum Optim {
 /// How the learning rate goes on after its warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SchedulerKind {
     /// Half a cosine down to zero.
     #[default]

@@ -8,6 +8,7 @@ use crate::data::{Layout, Sample};
 
 /// A run of a sample's tokens of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Span {
     /// Words that are read.
     Read(String),

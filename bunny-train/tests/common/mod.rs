@@ -18,12 +18,13 @@ use bunny_data::record::RecordFile;
 use bunny_train::{
     data::{Batch, Layout, Sample},
     recipe::{BunnyRecipe, LossAverage, StageKind, TrainingArguments},
+    reduce::Reduction,
     run::{Job, metrics::METRICS_FILE},
     stages::{BunnyStage, ModelPaths},
     trainable::{LoraConfig, TrainableParts, lora},
 };
 use bunny_weights::adapter::Adapter;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -233,6 +234,21 @@ pub fn difference(found: &[f32], expected: &[f32]) -> f32 {
                 worst.max(off)
             }
         })
+}
+
+/// Runs a stage to its end, each step over two micro-batches, shared by one rank or two.
+pub fn run_on_ranks<B: AutodiffBackend>(mut job: Job<BunnyStage>, ranks: usize) {
+    job.stage.recipe.training.gradient_accumulation_steps = 2 / ranks;
+    let setup = job.setup().unwrap();
+    let devices = vec![Default::default(); ranks];
+    let outcome = job.run_on::<B>(
+        &setup,
+        Precision::F32,
+        &devices,
+        Reduction::Memory,
+        &mut |_, _| {},
+    );
+    assert!(outcome.unwrap().is_complete());
 }
 
 /// Every file of a finished run, but for what depends on the clock.

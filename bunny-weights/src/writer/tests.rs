@@ -236,17 +236,3 @@ fn a_plan_that_no_file_can_hold_is_refused_before_anything_is_written() {
     }
     assert!(listing(folder.path()).is_empty());
 }
-
-#[test]
-fn side_files_are_copied_if_they_are_there() {
-    let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    fs::write(from.path().join("tokenizer.json"), "tokens").unwrap();
-    fs::write(from.path().join("model.safetensors"), "weights").unwrap();
-    let copied = copy_side_files(from.path(), to.path(), &SIDE_FILES).unwrap();
-    assert_eq!(copied, ["tokenizer.json"]);
-    assert_eq!(
-        fs::read(to.path().join("tokenizer.json")).unwrap(),
-        b"tokens"
-    );
-    assert_eq!(listing(to.path()), ["tokenizer.json"]);
-}

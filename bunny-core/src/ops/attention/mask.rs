@@ -6,6 +6,7 @@ use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
 
 /// What a query may look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mask {
     /// Everything: the patches of a picture.
     Full,
