@@ -111,13 +111,17 @@ def files(folder, llama, kinds):
     """A GGUF of each kind, made once."""
     base = folder / "random-F16.gguf"
     if not base.exists():
-        write_gguf(base)
+        part = base.with_suffix(".part")
+        write_gguf(part)
+        part.rename(base)
     found = {"F16": base}
     for kind in kinds - {"F16"}:
         found[kind] = folder / f"random-{kind}.gguf"
         if not found[kind].exists():
-            subprocess.run([llama / "llama-quantize", "--allow-requantize", base, found[kind], kind], check=True,
+            part = found[kind].with_suffix(".part")
+            subprocess.run([llama / "llama-quantize", "--allow-requantize", base, part, kind], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            part.rename(found[kind])
     return found
 
 
@@ -142,7 +146,7 @@ def peer(llama, file, args, depth):
     best = {}
     for flash in ("0", "1"):
         command = [llama / "llama-bench", "-m", file, "-t", str(args.threads), "-n", str(args.tokens), "-d", str(depth),
-                   "-p", "0" if depth else "768", "-r", "1", "-fa", flash, "-o", "json", "-mmp", "0"]
+                   "-p", "0" if depth else "768", "-r", "1", "-fa", flash, "-o", "json"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for row in json.loads(done.stdout):
             part = "decode" if row["n_gen"] else "prefill"
