@@ -180,11 +180,30 @@ fn inspect_counts_the_published_3b_exactly() {
 }
 
 #[test]
-fn list_names_the_six_models_of_the_paper() {
+fn list_names_every_published_model() {
     let output = bunny(&["model", "list", "--format", "json"]);
+    let models = &json_lines(&output)[0]["models"];
+    let weights = models.as_array().unwrap().iter().map(|model| {
+        let id = model["weights"].as_str().unwrap();
+        id.split_once('/').unwrap().1.to_owned()
+    });
+    let weights: Vec<String> = weights.collect();
     assert_eq!(
-        json_lines(&output)[0]["models"].as_array().unwrap().len(),
-        6
+        weights,
+        [
+            "bunny-phi-1.5-eva-lora",
+            "bunny-stablelm-2-eva-lora",
+            "bunny-phi-2-eva-lora",
+            "bunny-phi-1.5-siglip-lora",
+            "bunny-stablelm-2-siglip-lora",
+            "Bunny-v1_0-3B",
+            "Bunny-v1_0-2B-zh",
+            "Bunny-v1_0-3B-zh",
+            "Bunny-v1_0-4B",
+            "Bunny-v1_1-4B",
+            "Bunny-Llama-3-8B-V",
+            "Bunny-v1_1-Llama-3-8B-V",
+        ]
     );
 }
 

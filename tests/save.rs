@@ -39,9 +39,20 @@ fn same_tensors(one: &TensorFiles, other: &TensorFiles) -> usize {
     shared.len()
 }
 
+/// Cases that are whole models, one of each family and of each kind of tower.
+const WHOLE: [&str; 7] = [
+    "phi-siglip",
+    "phi2-siglip-trimmed",
+    "stablelm-eva",
+    "llama-siglip",
+    "qwen2-clip",
+    "minicpm-siglip",
+    "phi3-siglip-s2",
+];
+
 #[test]
 fn what_is_saved_is_what_was_loaded() {
-    for name in ["phi-siglip", "phi2-siglip-trimmed", "stablelm-eva"] {
+    for name in WHOLE {
         let folder = tempfile::tempdir().unwrap();
         let source = ModelSource::merged(fixture(name));
         let files = saved(&source, folder.path(), 100_000);
@@ -73,7 +84,7 @@ fn what_is_saved_is_what_was_loaded() {
 
 #[test]
 fn the_saved_configuration_says_what_was_read() {
-    for name in ["phi-siglip", "phi2-siglip-trimmed", "stablelm-eva"] {
+    for name in WHOLE {
         let folder = tempfile::tempdir().unwrap();
         let source = ModelSource::merged(fixture(name));
         saved(&source, folder.path(), u64::MAX);

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
     checkpoint::Precision,
-    config::presets::{PRESETS, Preset},
+    config::presets::{Preset, preset_names},
     generate::{
         Engine, EngineOptions, GenerationOptions, Picture, Pipeline, Prompt, Sequence, Timings,
         Update,
@@ -134,7 +134,7 @@ impl Work for Measuring {
             None => {
                 let config = Preset::named(&args.arch)
                     .with_context(|| {
-                        let names = PRESETS.map(|preset| preset.name).join(", ");
+                        let names = preset_names();
                         format!("no model `{}`; there are {names}", args.arch)
                     })?
                     .config();

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use bunny_core::{
     BunnyConfig,
     checkpoint::{ModelSource, Wanted},
-    config::presets::{PRESETS, Preset},
+    config::presets::{PRESETS, Preset, preset_names},
 };
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use crate::{Format, load};
 /// Example: bunny-cli model inspect builtin
 #[derive(Debug, Subcommand)]
 pub enum ModelVerb {
-    /// Names the models of the paper.
+    /// Names the published models.
     ///
     /// Example: bunny-cli model list --format json
     List {
@@ -88,9 +88,9 @@ fn list(format: Format) -> Result<()> {
     match format {
         Format::Json => println!("{}", json!({"format_version": 1, "models": models})),
         Format::Text => {
-            for preset in &PRESETS {
+            for preset in PRESETS {
                 println!(
-                    "{:24} {:>5.2} B   {} + {}, weights {}",
+                    "{:26} {:>5.2} B   {} + {}, weights {}",
                     preset.name,
                     preset.config().parameters().total() as f64 / 1e9,
                     preset.language_model,
@@ -122,11 +122,8 @@ fn configuration(name: &str) -> Result<BunnyConfig> {
         return Ok(load::builtin()?.config);
     }
     if !name.contains('/') && !Path::new(name).exists() {
-        let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
-        bail!(
-            "{name}: no such model or folder; the models are {}",
-            names.join(", ")
-        );
+        let names = preset_names();
+        bail!("{name}: no such model or folder; the models are {names}");
     }
     let folder = load::folder(name, Wanted::Configuration)?;
     Ok(ModelSource::merged(folder).configuration()?)
@@ -144,6 +141,7 @@ fn report(name: &str, config: &BunnyConfig) -> Value {
         "layers_used": vision.layers_used(),
         "heads": vision.num_attention_heads(),
         "image_size": vision.image_size(),
+        "passes": vision.passes(),
         "patch_size": vision.patch_size(),
         "tokens": vision.tokens(),
         "parameters": parameters.vision_tower,

@@ -21,4 +21,6 @@ pub use error::ConfigError;
 pub use families::Family;
 pub use fields::Fields;
 pub use projector::{ProjectorConfig, ProjectorKind};
-pub use tower::{EvaClipConfig, SiglipConfig, VisionConfig};
+pub use tower::{
+    ClipConfig, EvaClipConfig, MultiscaleConfig, SiglipConfig, TowerConfig, VisionConfig,
+};

@@ -351,6 +351,12 @@ fn folders_without_a_tokenizer_and_damaged_files_are_errors() {
     let empty = tempfile::tempdir().unwrap();
     let error = Tokenizer::from_folder(empty.path()).unwrap_err();
     assert!(matches!(error, TokenizerError::NotFound { .. }), "{error}");
+    fs::write(empty.path().join("tokenizer.model"), "pieces").unwrap();
+    let error = Tokenizer::from_folder(empty.path()).unwrap_err();
+    assert!(
+        matches!(error, TokenizerError::SentencePiece { .. }),
+        "{error}"
+    );
 
     fs::write(empty.path().join("tokenizer.json"), "{\"model\": 3}").unwrap();
     let error = Tokenizer::from_folder(empty.path()).unwrap_err();

@@ -21,7 +21,16 @@ const TOLERANCE: f32 = 1e-3;
 
 #[test]
 fn gradients_are_torchs() {
-    for name in ["pretrain", "full", "tower", "stablelm-eva"] {
+    for name in [
+        "pretrain",
+        "full",
+        "tower",
+        "stablelm-eva",
+        "llama-siglip",
+        "qwen2-clip",
+        "minicpm-siglip",
+        "phi3-siglip-s2",
+    ] {
         for gradient_checkpointing in [false, true] {
             let stage = Stage::gradients(name);
             let device = Default::default();

@@ -1,8 +1,9 @@
 """A Bunny put together from public packages: the oracle of the fixtures.
 
-The vision tower is transformers' SigLIP or timm's EVA02, the language model transformers' Phi or
-StableLM; the projector, the splice and the greedy loop are a few lines of torch. Weights carry the
-names of the published checkpoints. Everything runs in f32 on one CPU thread.
+The vision tower is transformers' SigLIP or CLIP or timm's EVA02, the language model transformers' of
+its family; the projector, the splice, the greedy loop, S² and MiniCPM's scales are a few lines of torch
+(the last two are held against a checkout of the reference by `against.py`). Weights carry the names of
+the published checkpoints. Everything runs in f32 on one CPU thread.
 
     picture -> pixels -> tower -> projector -> features --.
     words   -> chunks -> ids   -> embeddings ---------- splice -> decoder -> logits
@@ -21,8 +22,16 @@ from timm.models.eva import Eva
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PhiConfig,
     PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     SiglipVisionConfig,
     SiglipVisionModel,
     StableLmConfig,
@@ -66,6 +75,49 @@ class SiglipTower(nn.Module):
 
     def forward(self, pixels):
         return self.vision_model(pixels, output_hidden_states=True).hidden_states[self.feature]
+
+
+class ClipTower(nn.Module):
+    """Output of the last layer but one, without the class token."""
+
+    def __init__(self, config):
+        super().__init__()
+        fields = {k: v for k, v in config.items() if k != "model_type"}
+        self.config = CLIPVisionConfig(**fields, attn_implementation="eager")
+        self.vision_model = CLIPVisionModel(self.config)
+        self.image_size = self.config.image_size
+        self.mean_std = CLIP_MEAN_STD
+
+    def forward(self, pixels):
+        return self.vision_model(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+
+
+class S2Tower(SiglipTower):
+    """SigLIP over pictures of several sizes: scaled by torch's bicubic interpolation, cut into tiles
+    of the smallest, and what is seen of the tiles averaged to one grid."""
+
+    def __init__(self, config, scales):
+        super().__init__(config)
+        self.scales = sorted(int(scale) for scale in scales.split(","))
+        self.image_size = self.scales[-1]
+
+    def forward(self, pixels):
+        functional, seen = nn.functional, []
+        for scale in self.scales:
+            side, tile = scale // self.scales[0], self.scales[0]
+            view = functional.interpolate(pixels.float(), size=scale, mode="bicubic").to(pixels.dtype)
+            rows = []
+            for y in range(side):
+                row = []
+                for x in range(side):
+                    part = view[:, :, y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]
+                    features = super().forward(part)
+                    grid = int(features.shape[1] ** 0.5)
+                    row.append(features.unflatten(1, (grid, grid)))
+                rows.append(torch.cat(row, 2))
+            laid = torch.cat(rows, 1).permute(0, 3, 1, 2)
+            seen.append(functional.interpolate(laid.float(), size=grid, mode="area").to(laid.dtype))
+        return torch.cat(seen, 1).flatten(2).transpose(1, 2)
 
 
 class EvaTower(nn.Module):
@@ -133,8 +185,12 @@ def rope_tables(vision):
     return angles.cos().float(), angles.sin().float()
 
 
-def make_tower(config, trimmed=False):
-    return EvaTower(config) if "vision_cfg" in config else SiglipTower(config, trimmed)
+def make_tower(config, trimmed=False, scales=None):
+    if "vision_cfg" in config:
+        return EvaTower(config)
+    if config["model_type"] == "clip_vision_model":
+        return ClipTower(config)
+    return S2Tower(config, scales) if scales else SiglipTower(config, trimmed)
 
 
 def make_projector(kind, width, hidden):
@@ -147,12 +203,37 @@ def make_projector(kind, width, hidden):
     return nn.Sequential(*layers)
 
 
+RMS_FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "minicpm": (LlamaConfig, LlamaForCausalLM),
+    "phi3": (Phi3Config, Phi3ForCausalLM),
+}
+
+
+def scale_as_minicpm(model, config):
+    """What a MiniCPM does beside a Llama: embeddings, both branches of every layer and the last
+    vectors are scaled. Hooks, so that nothing of the model's own code changes."""
+    branch = config["scale_depth"] / config["num_hidden_layers"] ** 0.5
+    width = config["hidden_size"] / config["dim_model_base"]
+
+    def embeddings(_, args, kwargs):
+        return args, kwargs | {"inputs_embeds": kwargs["inputs_embeds"] * config["scale_emb"]}
+
+    model.model.register_forward_pre_hook(embeddings, with_kwargs=True)
+    for layer in model.model.layers:
+        layer.self_attn.register_forward_hook(lambda _m, _a, out: (out[0] * branch, *out[1:]))
+        layer.mlp.register_forward_hook(lambda _m, _a, out: out * branch)
+    model.lm_head.register_forward_pre_hook(lambda _m, args: (args[0] / width,))
+    return model
+
+
 def make_language_model(config):
     """transformers' model of the family, without the head's bias, which Bunny drops."""
     rope = {
         "rope_type": "default",
         "rope_theta": config["rope_theta"],
-        "partial_rotary_factor": config.get("partial_rotary_factor", config.get("rope_pct")),
+        "partial_rotary_factor": config.get("partial_rotary_factor", config.get("rope_pct", 1.0)),
     }
     common = (
         "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
@@ -169,6 +250,14 @@ def make_language_model(config):
         model = PhiForCausalLM(PhiConfig(**fields))
         model.lm_head = nn.Linear(config["hidden_size"], config["vocab_size"], bias=False)
         return model
+    family = config["model_type"].removeprefix("bunny-")
+    if family in RMS_FAMILIES:
+        make_config, make = RMS_FAMILIES[family]
+        more = {"sliding_window": config["sliding_window"], "pad_token_id": 0} if family == "phi3" else {}
+        if family == "minicpm":
+            more["pad_token_id"] = 0
+        model = make(make_config(**fields, rms_norm_eps=config["rms_norm_eps"], **more))
+        return scale_as_minicpm(model, config) if family == "minicpm" else model
     eps = config.get("layer_norm_eps", config.get("norm_eps"))
     return StableLmForCausalLM(
         StableLmConfig(**fields, layer_norm_eps=eps, use_qkv_bias=config["use_qkv_bias"])
@@ -184,7 +273,7 @@ class Bunny(nn.Module):
     def __init__(self, config, tower_config, trimmed=False):
         super().__init__()
         self.config = config
-        self.tower = make_tower(tower_config, trimmed)
+        self.tower = make_tower(tower_config, trimmed, config.get("use_s2") and config["s2_scales"])
         self.projector = make_projector(
             config["mm_projector_type"], config["mm_hidden_size"], config["hidden_size"]
         )
@@ -237,7 +326,7 @@ class Bunny(nn.Module):
         final norm's."""
         hooks = []
         if hidden is not None:
-            hidden["hidden.0"] = embeds
+            hidden["hidden.0"] = embeds * self.config.get("scale_emb", 1)
             backbone = self.language.model
             for i, layer in enumerate(backbone.layers):
                 keep = lambda _m, _a, out, i=i: hidden.__setitem__(
@@ -316,21 +405,24 @@ def open_merged(folder):
     return Bunny(config, tower_config, is_trimmed(tensors, tower_config)).load(tensors)
 
 
-def prompt_of(turns):
-    """The `bunny` template over (question, answer) pairs; the last answer may be None."""
+def prompt_of(turns, end="<|endoftext|>"):
+    """A template over (question, answer) pairs; templates differ in the end of an answer alone. The
+    last answer may be None."""
     text = SYSTEM + " "
     for question, answer in turns:
         text += f"USER: {question} ASSISTANT:"
-        text += f" {answer}<|endoftext|>" if answer is not None else ""
+        text += f" {answer}{end}" if answer is not None else ""
     return text
 
 
 def ids_of(tokenizer: Tokenizer, text):
-    """Chunks between `<image>` are tokenised one by one and joined by -200 (no BOS is added)."""
+    """Chunks between `<image>` are tokenised one by one and joined by -200; what a tokenizer puts before
+    every text stays before the first alone."""
     chunks = [tokenizer.encode(chunk).ids for chunk in text.split("<image>")]
+    before = len(tokenizer.encode("").ids)
     ids = chunks[0]
     for chunk in chunks[1:]:
-        ids = ids + [IMAGE_TOKEN_INDEX] + chunk
+        ids = ids + [IMAGE_TOKEN_INDEX] + chunk[before:]
     return ids
 
 

@@ -22,15 +22,23 @@ from bunny import TOWER, Bunny
 from tiny import (
     EOS,
     bunny_config,
+    clip_config,
+    clip_processor,
+    end_of,
     eva_config,
+    llama_config,
     make_pictures,
     make_tokenizer,
+    minicpm_config,
+    phi3_config,
     phi_config,
+    qwen2_config,
     random_weights,
     rope_buffers,
     siglip_config,
     siglip_processor,
     stablelm_config,
+    tokenizer_for,
     write_json,
     write_shards,
     write_tensors,
@@ -55,7 +63,8 @@ def expect(folder, model: Bunny, tokenizer, only_logits=False, dtype=None):
     """Writes expected.json and expected.safetensors of a model; the smallest lead is printed.
 
     With a `dtype`, says too how far arithmetic in that type is from f32's."""
-    eos = tokenizer.token_to_id(EOS)
+    end = end_of(model.config)
+    eos = tokenizer.token_to_id(end)
     pictures, tensors, turns, rows, first = make_pictures(), {}, [], [], []
     margins = []
     for name, question, then in QUESTIONS:
@@ -68,7 +77,7 @@ def expect(folder, model: Bunny, tokenizer, only_logits=False, dtype=None):
                 tensors |= {f"{name}.pixels": pixels, f"{name}.tower": tower[0], f"{name}.projected": projected[0]}
         history = []
         for turn, text in enumerate([question, then] if then else [question]):
-            prompt = bunny.prompt_of(history + [(text, None)])
+            prompt = bunny.prompt_of(history + [(text, None)], end)
             ids = bunny.ids_of(tokenizer, prompt)
             embeds = model.splice(ids, features)
             hidden = {} if (name, turn) == ("wide", 0) and not only_logits else None
@@ -136,24 +145,33 @@ def write_tower_folder(folder, tower_config):
     write_json(folder / "config.json", tower_config)
     if "vision_cfg" not in tower_config:
         size = tower_config.get("vision_config", tower_config)["image_size"]
-        write_json(folder / "preprocessor_config.json", siglip_processor(size))
+        is_clip = tower_config["model_type"] == "clip_vision_model"
+        processor = clip_processor(size) if is_clip else siglip_processor(size)
+        write_json(folder / "preprocessor_config.json", processor)
 
 
-def merged(name, base, tower_config, projector, seed, *, trimmed=False, shards=1, tower_inside=True, dtype=None):
+def merged(
+    name, base, tower_config, projector, seed, *, trimmed=False, shards=1, tower_inside=True, dtype=None, scales=None
+):
     """A merged checkpoint: config.json, weights, tokenizer, and the tower's folder."""
-    folder, tokenizer = start(name), make_tokenizer()
+    folder, tokenizer = start(name), tokenizer_for(base(0))
     eva = "vision_cfg" in tower_config
     tower, width = ("eva-clip-tower", 32) if eva else ("siglip-tower", tower_config["hidden_size"])
+    if tower_config.get("model_type") == "clip_vision_model":
+        tower = "clip-tower"
     base = base(tokenizer.get_vocab_size())
     if dtype:
         base["torch_dtype"] = str(dtype).removeprefix("torch.")
-    config = bunny_config(base, tower, width, projector, tokenizer.token_to_id(EOS))
+    config = bunny_config(base, tower, width, projector, tokenizer.token_to_id(end_of(base)))
+    if scales:
+        wide = width * len(scales.split(","))
+        config |= {"mm_hidden_size": wide, "s2_scales": scales, "unfreeze_vision_tower": True, "use_s2": True}
     tensors = random_weights(Bunny(config, tower_config, trimmed), tokenizer, seed)
     tensors = {k: v.to(dtype or torch.float32) for k, v in tensors.items()}
     if eva:
         tensors |= {TOWER + k: v for k, v in rope_buffers(tower_config).items()}
     write_json(folder / "config.json", config)
-    write_tokenizer(folder, tokenizer)
+    write_tokenizer(folder, tokenizer, end_of(config))
     write_tower_folder(folder / tower, tower_config)
     if not tower_inside:
         inside = {k: v for k, v in tensors.items() if k.startswith(TOWER)}
@@ -175,6 +193,11 @@ SEEDS = {
     "phi-eva-pretrained": 4,
     "phi-siglip-lora": 4,
     "stablelm-siglip-lora": 7,
+    "llama-siglip": 25,
+    "qwen2-clip": 11,
+    "minicpm-siglip": 6,
+    "phi3-siglip-s2": 1,
+    "phi3-siglip-lora": 1,
 }
 
 
@@ -215,6 +238,25 @@ def stablelm_siglip():
     )
 
 
+def llama_siglip():
+    """Shared key heads, and a beginning before every text."""
+    merged("llama-siglip", llama_config, siglip_config(), "mlp2x_gelu", SEEDS["llama-siglip"])
+
+
+def qwen2_clip():
+    merged("qwen2-clip", qwen2_config, clip_config(), "mlp2x_gelu", SEEDS["qwen2-clip"])
+
+
+def minicpm_siglip():
+    merged("minicpm-siglip", minicpm_config, siglip_config(), "mlp2x_gelu", SEEDS["minicpm-siglip"])
+
+
+def phi3_siglip_s2():
+    """Fused products, a window, and pictures in three sizes: 14 tiles of 2 x 2 patches."""
+    tower, seed = siglip_config(image_size=30), SEEDS["phi3-siglip-s2"]
+    merged("phi3-siglip-s2", phi3_config, tower, "mlp2x_gelu", seed, scales="30,60,90")
+
+
 def write_base(folder, config, tensors, tokenizer, seed, dtype):
     """A language model as its makers publish it: more rows than the tokenizer has entries, and
     for Phi a bias of the head, both of which Bunny drops."""
@@ -228,7 +270,7 @@ def write_base(folder, config, tensors, tokenizer, seed, dtype):
         language["lm_head.bias"] = torch.randn(rows, generator=random)
     folder.mkdir()
     write_json(folder / "config.json", config)
-    write_tokenizer(folder, tokenizer)
+    write_tokenizer(folder, tokenizer, end_of(config))
     write_tensors(folder / "model.safetensors", {k: v.to(dtype) for k, v in language.items()})
 
 
@@ -306,12 +348,12 @@ def phi_eva_pretrained():
 def lora(name, family, targets, *, unfrozen, dtype):
     """After the second stage: a base model, SigLIP's own folder, a PEFT adapter and
     `non_lora_trainables.bin` (the projector, and the tower where it learned too)."""
-    case, tokenizer, seed = start(name), make_tokenizer(), SEEDS[name]
+    case, tokenizer, seed = start(name), tokenizer_for(family(0)), SEEDS[name]
     base = family(
         tokenizer.get_vocab_size() + 16, num_hidden_layers=2, torch_dtype=str(dtype).removeprefix("torch.")
     )
     vision = siglip_config()
-    eos = tokenizer.token_to_id(EOS)
+    eos = tokenizer.token_to_id(end_of(base))
     config = bunny_config(base, "siglip-tower", vision["hidden_size"], "mlp2x_gelu", eos, unfreeze_vision_tower=unfrozen)
     known = config | {"vocab_size": tokenizer.get_vocab_size()}
     tensors = random_weights(Bunny(known, vision), tokenizer, seed)
@@ -369,6 +411,12 @@ def stablelm_siglip_lora():
     lora("stablelm-siglip-lora", stablelm_config, targets, unfrozen=True, dtype=torch.float16)
 
 
+def phi3_siglip_lora():
+    """An adapter whose products are fused."""
+    targets = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    lora("phi3-siglip-lora", phi3_config, targets, unfrozen=False, dtype=torch.float32)
+
+
 CASES = {
     "phi-siglip": phi_siglip,
     "phi-siglip-bf16": partial(phi_siglip, "phi-siglip-bf16", torch.bfloat16),
@@ -378,6 +426,11 @@ CASES = {
     "phi-eva-pretrained": phi_eva_pretrained,
     "phi-siglip-lora": phi_siglip_lora,
     "stablelm-siglip-lora": stablelm_siglip_lora,
+    "llama-siglip": llama_siglip,
+    "qwen2-clip": qwen2_clip,
+    "minicpm-siglip": minicpm_siglip,
+    "phi3-siglip-s2": phi3_siglip_s2,
+    "phi3-siglip-lora": phi3_siglip_lora,
 }
 
 

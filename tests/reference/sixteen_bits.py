@@ -1,6 +1,7 @@
 """Makes tests/fixtures/models/sixteen_bits.json: how far 16 bits take the reference from itself.
 
-    python tests/reference/sixteen_bits.py
+    python tests/reference/sixteen_bits.py              # every case
+    python tests/reference/sixteen_bits.py llama-siglip # some, the others as they are
 
 Opens every case of tests/fixtures/models (run models.py first), makes sure that in f32 it is what
 `expected.safetensors` says, and runs it again with weights and activations in f16 and in bf16. A
@@ -9,6 +10,7 @@ difference hangs on a single position, and moves threefold with where numbers ar
 """
 
 import copy
+import sys
 
 import torch
 from PIL import Image
@@ -93,8 +95,10 @@ def measure(folder):
 
 @torch.no_grad()
 def main():
-    found = {name: measure(FIXTURES / name) for name in sorted(CASES)}
-    write_json(FIXTURES / "sixteen_bits.json", found)
+    file, names = FIXTURES / "sixteen_bits.json", sys.argv[1:]
+    found = bunny.read_json(file) if names else {}
+    found |= {name: measure(FIXTURES / name) for name in names or CASES}
+    write_json(file, dict(sorted(found.items())))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,17 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 import bunny
 from bunny import Bunny
@@ -45,9 +55,73 @@ def make_tokenizer():
     return tokenizer
 
 
-def write_tokenizer(folder, tokenizer):
+def llama_tokenizer():
+    """Byte-level BPE in the manner of Llama-3's: whole words first, `<|begin_of_text|>` before a text."""
+    tokenizer = make_tokenizer()
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [tuple(merge) for merge in model["merges"]]
+    made = Tokenizer(models.BPE(model["vocab"], merges, ignore_merges=True))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+    made.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
+    begin = special[0]
+    made.post_processor = processors.TemplateProcessing(
+        f"{begin} $A", f"{begin} $A {begin}:1 $B:1", [(begin, made.token_to_id(begin))]
+    )
+    return made
+
+
+def sentencepiece_tokenizer(begins, more=()):
+    """BPE in the manner of SentencePiece: spaces are `▁`, one before every text, bytes for what it has
+    no piece for; with `begins`, `<s>` before a text."""
+    trained = Tokenizer(models.BPE())
+    spaces = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    trained.normalizer = normalizers.Sequence(spaces)
+    trained.pre_tokenizer = pre_tokenizers.Split(Regex("▁*[^▁]*"), "isolated")
+    trained.train_from_iterator(CORPUS * 4, trainers.BpeTrainer(vocab_size=130, show_progress=False))
+    model = json.loads(trained.to_str())["model"]
+    special = ["<unk>", "<s>", "</s>"]
+    pieces = special + [f"<0x{byte:02X}>" for byte in range(256)]
+    pieces += sorted(model["vocab"], key=model["vocab"].get)
+    vocab = {piece: n for n, piece in enumerate(pieces)}
+    merges = [tuple(merge) for merge in model["merges"]]
+    made = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizers.Sequence(spaces)
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special += more
+    made.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
+    if begins:
+        made.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A <s> $B", [("<s>", 1)])
+    return made
+
+
+# Of each family: what its class is called in the reference, and what its tokenizer is and its answers
+# end in.
+FAMILIES = {
+    "phi": ("Phi", EOS, make_tokenizer),
+    "stablelm": ("StableLM", EOS, make_tokenizer),
+    "qwen2": ("Qwen2", EOS, make_tokenizer),
+    "llama": ("Llama", "<|end_of_text|>", llama_tokenizer),
+    "minicpm": ("MiniCPM", "</s>", lambda: sentencepiece_tokenizer(True)),
+    "phi3": ("Phi3", EOS, lambda: sentencepiece_tokenizer(False, [EOS, "<|assistant|>"])),
+}
+
+
+def end_of(config):
+    """What the answers of a model of this configuration end in."""
+    return FAMILIES[config["model_type"].removeprefix("bunny-")][1]
+
+
+def tokenizer_for(config):
+    return FAMILIES[config["model_type"].removeprefix("bunny-")][2]()
+
+
+def write_tokenizer(folder, tokenizer, end=EOS):
     tokenizer.save(str(folder / "tokenizer.json"))
-    special = {"bos_token": EOS, "eos_token": EOS, "unk_token": EOS}
+    special = {"bos_token": end, "eos_token": end, "unk_token": end}
     write_json(folder / "special_tokens_map.json", special)
     write_json(
         folder / "tokenizer_config.json",
@@ -142,9 +216,108 @@ def stablelm_config(vocab, **changes):
     } | changes
 
 
+def llama_config(vocab, **changes):
+    """config.json of a base Llama: a key head for two query heads."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "hidden_act": "silu",
+        "hidden_size": 32,
+        "initializer_range": 0.02,
+        "intermediate_size": 56,
+        "max_position_embeddings": 512,
+        "model_type": "llama",
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 2,
+        "pretraining_tp": 1,
+        "rms_norm_eps": 1e-5,
+        "rope_scaling": None,
+        "rope_theta": 500000.0,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "use_cache": True,
+        "vocab_size": vocab,
+    } | changes
+
+
+def qwen2_config(vocab, **changes):
+    """config.json of a base Qwen1.5."""
+    own = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "max_window_layers": 21,
+        "model_type": "qwen2",
+        "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "sliding_window": 512,
+        "use_sliding_window": False,
+    }
+    return llama_config(vocab) | own | changes
+
+
+def minicpm_config(vocab, **changes):
+    """config.json of a base MiniCPM, its scales and a head that is its embedding."""
+    own = {
+        "architectures": ["MiniCPMForCausalLM"],
+        "dim_model_base": 24,
+        "model_type": "minicpm",
+        "num_key_value_heads": 4,
+        "rope_theta": 10000.0,
+        "scale_depth": 4.0,
+        "scale_emb": 2,
+        "tie_word_embeddings": True,
+    }
+    return llama_config(vocab) | own | changes
+
+
+def phi3_config(vocab, **changes):
+    """config.json of a base Phi-3, with a window that prompts are longer than."""
+    own = {
+        "architectures": ["Phi3ForCausalLM"],
+        "embd_pdrop": 0.0,
+        "model_type": "phi3",
+        "num_key_value_heads": 4,
+        "original_max_position_embeddings": 512,
+        "resid_pdrop": 0.0,
+        "rope_theta": 10000.0,
+        "sliding_window": 40,
+    }
+    return llama_config(vocab) | own | changes
+
+
+def clip_config(**changes):
+    """config.json of a CLIP tower's folder."""
+    own = {
+        "architectures": ["CLIPVisionModel"],
+        "hidden_act": "quick_gelu",
+        "image_size": 42,
+        "layer_norm_eps": 1e-5,
+        "model_type": "clip_vision_model",
+    }
+    return siglip_config() | own | changes
+
+
+def clip_processor(size):
+    return {
+        "crop_size": size,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "resample": 3,
+        "size": size,
+    }
+
+
 def bunny_config(base, tower, width, projector, eos, **changes):
     """What Bunny adds to its language model's config.json."""
-    family = {"phi": "Phi", "stablelm": "StableLM"}[base["model_type"]]
+    family = FAMILIES[base["model_type"]][0]
     return base | {
         "architectures": [f"Bunny{family}ForCausalLM"],
         "bos_token_id": eos,
@@ -225,7 +398,7 @@ def eva_config():
 
 
 # Attention that looks around sharply and weighs more than the last token's own embedding.
-GAINS = {"q_proj": 1.6, "k_proj": 1.6, "v_proj": 1.5, "dense": 1.5, "o_proj": 1.5}
+GAINS = {"q_proj": 1.6, "k_proj": 1.6, "v_proj": 1.5, "dense": 1.5, "o_proj": 1.5, "qkv_proj": 1.6}
 
 
 def random_weights(model: Bunny, tokenizer, seed):
@@ -237,7 +410,11 @@ def random_weights(model: Bunny, tokenizer, seed):
     tensors = {}
     for name, parameter in model.named().items():
         shape = parameter.shape
-        if name == "model.embed_tokens.weight":
+        if name == "model.embed_tokens.weight" and model.config["tie_word_embeddings"]:
+            # The head too: what was read must not be all that is said.
+            value = normal(shape, 0.25)
+            value[quiet_rows(tokenizer, shape[0])] *= 0.1
+        elif name == "model.embed_tokens.weight":
             value = normal(shape, 0.4)
         elif name == "lm_head.weight":
             value = normal(shape, 4 / shape[1] ** 0.5)

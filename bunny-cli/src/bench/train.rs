@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Instant};
 use anyhow::{Context, Result, bail};
 use bunny_core::{
     Bunny, BunnyConfig,
-    config::presets::{PRESETS, Preset},
+    config::presets::{Preset, preset_names},
     input::{image::Pixels, tokenizer::Token},
     model::Workload,
     nn::{Mode, WeightFormat},
@@ -123,7 +123,7 @@ impl Work for Measuring {
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let args = self.0;
-        let names = || PRESETS.map(|preset| preset.name).join(", ");
+        let names = preset_names;
         let preset = Preset::named(&args.arch)
             .with_context(|| format!("no model `{}`; there are {}", args.arch, names()))?;
         let precision = numbers.precision::<B>(&device, WeightFormat::F32)?;

@@ -193,8 +193,8 @@ pub(super) fn image_processor(
         .flat_map(|folder| [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file)));
     let processor = match files.find(|file| file.exists()) {
         Some(file) => {
-            let processor = ImageProcessor::from_preprocessor_config(&file)?;
-            let (made, read) = (processor.size, config.vision.image_size());
+            let mut processor = ImageProcessor::from_preprocessor_config(&file)?;
+            let (made, read) = (processor.size, config.vision.pass_size());
             if made != read {
                 return Err(Error::Config(ConfigError::Field {
                     file,
@@ -202,12 +202,11 @@ pub(super) fn image_processor(
                     problem: format!("is {made}, but the tower's `image_size` is {read}"),
                 }));
             }
+            // A tower's own files know nothing of the larger sizes that it is shown pictures in.
+            processor.size = config.vision.image_size();
             processor
         }
-        None => match &config.vision {
-            VisionConfig::Siglip(siglip) => ImageProcessor::siglip(siglip.image_size),
-            VisionConfig::EvaClip(eva) => ImageProcessor::eva_clip(eva.image_size),
-        },
+        None => config.vision.image_processor(),
     };
     Ok(processor.with_aspect(config.image_aspect_ratio))
 }

@@ -54,10 +54,14 @@ pub(super) fn described(
     if !tower.is_published() {
         let name = tower.folder_name();
         let file = |file: &str| Path::new(name).join(file);
-        folder = folder.with_json(file(CONFIG), tower.to_json()).with_json(
-            file(PREPROCESSOR_CONFIG),
-            image_processor.preprocessor_config(),
-        );
+        // Its files are the tower's own, whatever sizes it is shown pictures in.
+        let own = ImageProcessor {
+            size: tower.pass_size(),
+            ..image_processor.clone()
+        };
+        folder = folder
+            .with_json(file(CONFIG), tower.to_json())
+            .with_json(file(PREPROCESSOR_CONFIG), own.preprocessor_config());
         config.vision_tower = name.into();
     }
     if !folder.contains(GENERATION_CONFIG) {

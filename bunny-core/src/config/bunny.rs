@@ -55,7 +55,6 @@ impl BunnyConfig {
     /// # Errors
     /// As [`BunnyConfig::read`].
     pub fn from_fields(fields: &Fields, tower: Option<&Fields>) -> Result<Self, ConfigError> {
-        fields.refuse(&["use_s2", "continuous_training"])?;
         let family = Family::of(fields)?;
         let decoder = family.decoder_config(fields)?;
         let vision_tower = vision_tower_name(fields)?.to_string();
@@ -88,6 +87,14 @@ impl BunnyConfig {
         json.insert("architectures".into(), json!([self.family.architecture()]));
         self.family.write(&self.decoder, said, &mut json, |json| {
             table::write(FIELDS, self, said, json);
+            if let VisionConfig::Multiscale(tower) = &self.vision {
+                json.insert("use_s2".into(), true.into());
+                json.insert("s2_scales".into(), tower.said().into());
+            }
+            // Said of the model that training went on from, once.
+            if let Some(said) = json.get_mut("continuous_training") {
+                *said = false.into();
+            }
             json.insert("torch_dtype".into(), dtype.torch_name().into());
             // What transformers 5 calls it: both say the same.
             if let Some(said) = json.get_mut("dtype") {
@@ -203,6 +210,7 @@ pub(crate) fn vision_tower_name(fields: &Fields) -> Result<&str, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::presets::PRESETS;
 
     fn read(change: impl FnOnce(&mut Value)) -> Result<BunnyConfig, ConfigError> {
         let mut json = json!({
@@ -249,6 +257,7 @@ mod tests {
     fn every_field_out_of_range_is_named() {
         for (field, value) in [
             ("model_type", json!("bunny-hare")),
+            ("use_s2", json!("yes")),
             ("hidden_size", json!(0)),
             ("hidden_size", json!("wide")),
             ("hidden_size", json!(null)),
@@ -276,9 +285,6 @@ mod tests {
     #[test]
     fn what_is_to_come_is_refused_by_name() {
         for (field, value) in [
-            ("use_s2", json!(true)),
-            ("continuous_training", json!(true)),
-            ("model_type", json!("bunny-phi3")),
             ("rope_scaling", json!({"type": "linear"})),
             ("rope_scaling", json!({"rope_type": "yarn"})),
             ("quantization_config", json!({"quant_method": "awq"})),
@@ -288,6 +294,66 @@ mod tests {
                 .to_string();
             assert!(error.contains("not supported yet"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_tower_that_sees_several_sizes_is_a_siglip_of_the_smallest() {
+        let sees = |tower: &str, scales: Value| {
+            read(|json| {
+                json["mm_vision_tower"] = tower.into();
+                json["mm_hidden_size"] = Value::Null;
+                json["use_s2"] = true.into();
+                json["s2_scales"] = scales;
+            })
+        };
+        const SIGLIP: &str = "google/siglip-so400m-patch14-384";
+        let config = sees(SIGLIP, Value::Null).unwrap();
+        assert_eq!(
+            [config.vision.tokens(), config.vision.hidden_size()],
+            [729, 3456]
+        );
+        assert_eq!(config.projector.input, 3456);
+        let config = sees(SIGLIP, json!("768, 384")).unwrap();
+        assert_eq!(
+            [config.vision.passes(), config.vision.image_size()],
+            [5, 768]
+        );
+        for (tower, scales, fault) in [
+            (SIGLIP, "384,500", "`s2_scales` has 500"),
+            (SIGLIP, "384,3456", "`s2_scales` has 3456"),
+            (SIGLIP, "768,1152", "`s2_scales` begins at 768"),
+            (SIGLIP, "large", "`s2_scales` is `large`"),
+            (SIGLIP, "", "`s2_scales` is ``"),
+            (
+                "QuanSun/EVA-CLIP",
+                "384,768",
+                "`use_s2` is for SigLIP towers, not for eva_clip",
+            ),
+        ] {
+            let error = sees(tower, json!(scales)).unwrap_err().to_string();
+            assert!(error.contains(fault), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_published_model_reads_what_it_says_of_itself() {
+        for preset in PRESETS {
+            let mut config = preset.config();
+            let json = config.to_json(StoredDtype::F16, None);
+            let fields = Fields::parse("config.json", &json.to_string()).unwrap();
+            let again = BunnyConfig::from_fields(&fields, None).unwrap();
+            // A tokenizer without a beginning begins where it ends.
+            config.bos_token_id = config.bos_token_id.or(config.eos_token_id());
+            assert_eq!(again, config, "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn what_is_gone_on_from_says_so_once() {
+        let said = json!({"continuous_training": true, "model_type": "bunny-phi"});
+        let config = read(|json| json["continuous_training"] = true.into()).unwrap();
+        let written = config.to_json(StoredDtype::F16, said.as_object());
+        assert_eq!(written["continuous_training"], false);
     }
 
     #[test]

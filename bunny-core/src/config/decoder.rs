@@ -84,8 +84,18 @@ pub struct DecoderConfig {
     pub output_bias: bool,
     /// Whether the MLP's projections have biases.
     pub mlp_bias: bool,
+    /// Whether queries, keys and values are one product, and the two of a gated MLP another.
+    pub fused_products: bool,
+    /// How many positions a token sees, itself included; all before it unless given.
+    pub sliding_window: Option<usize>,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
+    /// What embeddings are multiplied with before the first layer, pictures' included.
+    pub embedding_scale: f64,
+    /// What both branches of a layer are multiplied with, over the root of how many layers there are.
+    pub depth_scale: Option<f64>,
+    /// Before the head, vectors are divided by how many times wider than this they are.
+    pub logits_width: Option<usize>,
     /// Dropout on both branches' outputs, in training only (0.1 in Phi-2).
     pub residual_dropout: f64,
     /// Dropout on the embeddings, in training only.
@@ -128,7 +138,12 @@ impl DecoderConfig {
             qkv_bias: true,
             output_bias: true,
             mlp_bias: true,
+            fused_products: false,
+            sliding_window: None,
             tie_word_embeddings: false,
+            embedding_scale: 1.0,
+            depth_scale: None,
+            logits_width: None,
             residual_dropout: 0.1,
             embedding_dropout: 0.0,
             attention_dropout: 0.0,
@@ -138,29 +153,113 @@ impl DecoderConfig {
     /// StableLM-2-1.6B.
     pub fn stablelm_2_1_6b() -> Self {
         Self {
+            norm: NormKind::LayerNorm,
+            norm_eps: 1e-5,
             vocab_size: 100_352,
-            hidden_size: 2048,
             intermediate_size: 5632,
-            num_hidden_layers: 24,
             num_attention_heads: 32,
             num_key_value_heads: 32,
             head_dim: 64,
+            rotary_dim: 16,
+            rope_theta: 10_000.0,
             max_position_embeddings: 4096,
-            norm: NormKind::LayerNorm,
-            norm_eps: 1e-5,
+            ..Self::qwen1_5_1_8b()
+        }
+    }
+
+    /// Qwen1.5-1.8B as Bunny uses it: rows cut to the tokenizer's 151,646 tokens.
+    pub fn qwen1_5_1_8b() -> Self {
+        Self {
+            vocab_size: 151_646,
+            hidden_size: 2048,
+            intermediate_size: 5504,
+            num_hidden_layers: 24,
+            num_attention_heads: 16,
+            num_key_value_heads: 16,
+            head_dim: 128,
+            rotary_dim: 128,
+            rope_theta: 1e6,
+            max_position_embeddings: 32_768,
+            norm_eps: 1e-6,
+            qkv_bias: true,
+            ..Self::llama_3_8b()
+        }
+    }
+
+    /// MiniCPM-2B.
+    pub fn minicpm_2b() -> Self {
+        Self {
+            vocab_size: 122_753,
+            hidden_size: 2304,
+            intermediate_size: 5760,
+            num_hidden_layers: 40,
+            num_attention_heads: 36,
+            num_key_value_heads: 36,
+            head_dim: 64,
+            rotary_dim: 64,
+            rope_theta: 10_000.0,
+            max_position_embeddings: 2048,
+            tie_word_embeddings: true,
+            embedding_scale: 12.0,
+            depth_scale: Some(1.4),
+            logits_width: Some(256),
+            ..Self::llama_3_8b()
+        }
+    }
+
+    /// Phi-3-mini-4k with the rows of its present tokenizer, 32,011.
+    pub fn phi_3_mini() -> Self {
+        Self {
+            vocab_size: 32_011,
+            hidden_size: 3072,
+            intermediate_size: 8192,
+            num_attention_heads: 32,
+            num_key_value_heads: 32,
+            head_dim: 96,
+            rotary_dim: 96,
+            rope_theta: 10_000.0,
+            max_position_embeddings: 4096,
+            fused_products: true,
+            sliding_window: Some(2047),
+            ..Self::llama_3_8b()
+        }
+    }
+
+    /// Llama-3-8B.
+    pub fn llama_3_8b() -> Self {
+        Self {
+            vocab_size: 128_256,
+            hidden_size: 4096,
+            intermediate_size: 14_336,
+            num_hidden_layers: 32,
+            num_attention_heads: 32,
+            num_key_value_heads: 8,
+            head_dim: 128,
+            rotary_dim: 128,
+            rope_theta: 500_000.0,
+            max_position_embeddings: 8192,
+            norm: NormKind::RmsNorm,
             block: BlockOrder::Sequential,
             mlp: MlpKind::Gated,
             activation: Activation::Silu,
-            rotary_dim: 16,
-            rope_theta: 10_000.0,
-            qkv_bias: true,
+            qkv_bias: false,
             output_bias: false,
             mlp_bias: false,
-            tie_word_embeddings: false,
             residual_dropout: 0.0,
-            embedding_dropout: 0.0,
-            attention_dropout: 0.0,
+            ..Self::phi_2()
         }
+    }
+
+    /// What both branches of a layer are multiplied with.
+    pub fn residual_scale(&self) -> f64 {
+        let layers = self.num_hidden_layers as f64;
+        self.depth_scale.map_or(1.0, |scale| scale / layers.sqrt())
+    }
+
+    /// What the last vectors are divided by before the head.
+    pub fn logits_divisor(&self) -> f64 {
+        let width = self.logits_width.unwrap_or(self.hidden_size);
+        self.hidden_size as f64 / width as f64
     }
 
     /// Width of all query heads together.
@@ -213,7 +312,11 @@ impl DecoderConfig {
         }
         if self.norm_eps < 0.0 {
             let problem = format!("is {}, must not be below 0", self.norm_eps);
-            return Err(fields.invalid("layer_norm_eps", problem));
+            let field = match self.norm {
+                NormKind::LayerNorm => "layer_norm_eps",
+                NormKind::RmsNorm => "rms_norm_eps",
+            };
+            return Err(fields.invalid(field, problem));
         }
         Ok(())
     }

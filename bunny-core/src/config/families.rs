@@ -1,7 +1,11 @@
-//! The families of language models: one small file each.
+//! The families of language models: one small file each, and a line in the list below.
 
 mod fields;
+mod llama;
+mod minicpm;
 mod phi;
+mod phi3;
+mod qwen2;
 mod stablelm;
 
 use serde_json::{Map, Value, json};
@@ -13,13 +17,33 @@ use super::{
 use crate::{input::conversation::Template, nn::NameTable};
 
 /// A family of language models: what its configuration and its tensors are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Family {
+#[derive(Clone, Copy)]
+pub struct Family(&'static Definition);
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $name:ident is $definition:path;)*) => {
+        impl Family {
+            $($(#[$doc])* pub const $name: Self = Self(&$definition);)*
+
+            /// Every family that can be loaded.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+families! {
     /// Phi-1.5 and Phi-2.
-    Phi,
+    PHI is phi::PHI;
     /// StableLM-2.
-    StableLm,
+    STABLELM is stablelm::STABLELM;
+    /// Qwen1.5.
+    QWEN2 is qwen2::QWEN2;
+    /// MiniCPM.
+    MINICPM is minicpm::MINICPM;
+    /// Phi-3.
+    PHI3 is phi3::PHI3;
+    /// Llama-3.
+    LLAMA is llama::LLAMA;
 }
 
 /// All there is to know of a family.
@@ -48,6 +72,8 @@ struct Definition {
 const WITHOUT_EFFECT: &[&str] = &[
     "add_cross_attention",
     "auto_map",
+    // The tower's weights are the checkpoint's, which they are here wherever it holds any.
+    "continuous_training",
     "freeze_mm_mlp_adapter",
     "gradient_checkpointing",
     "id2label",
@@ -67,60 +93,57 @@ const WITHOUT_EFFECT: &[&str] = &[
     "use_bfloat16",
     "use_cache",
     "use_mm_proj",
+    "use_s2",
 ];
 
-impl Family {
-    /// Every family that can be loaded.
-    pub const ALL: [Self; 2] = [Self::Phi, Self::StableLm];
-
-    fn definition(self) -> &'static Definition {
-        match self {
-            Self::Phi => &phi::PHI,
-            Self::StableLm => &stablelm::STABLELM,
-        }
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.model_type() == other.model_type()
     }
+}
 
+impl Eq for Family {}
+
+impl std::fmt::Debug for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.model_type())
+    }
+}
+
+impl Family {
     /// The family that a configuration's `model_type` names, `bunny-` in front or not.
     ///
     /// # Errors
-    /// When `model_type` is missing, unknown, or of a family that is not supported yet.
+    /// When `model_type` is missing or unknown.
     pub fn of(fields: &Fields) -> Result<Self, ConfigError> {
         let model_type = fields.string("model_type")?.ok_or_else(|| {
             fields.invalid("model_type", "is missing: it names the language model")
         })?;
         let bare = model_type.strip_prefix("bunny-").unwrap_or(model_type);
-        let is_named = |family: &Self| family.definition().model_types.contains(&bare);
-        if let Some(family) = Self::ALL.into_iter().find(is_named) {
-            return Ok(family);
-        }
-        match bare {
-            "phi3" | "qwen" | "qwen2" | "minicpm" | "llama" => Err(ConfigError::NotSupported {
-                file: fields.file().into(),
-                feature: format!("`model_type` `{model_type}`"),
-            }),
-            _ => {
-                let known = Self::ALL.map(Self::model_type).join(", ");
-                Err(fields.invalid(
-                    "model_type",
-                    format!("is `{model_type}`, which is none of {known}"),
-                ))
+        let is_named = |family: &&Self| family.0.model_types.contains(&bare);
+        match Self::ALL.iter().find(is_named) {
+            Some(family) => Ok(*family),
+            None => {
+                let known: Vec<&str> = Self::ALL.iter().map(|family| family.model_type()).collect();
+                let problem = format!("is `{model_type}`, which is none of {}", known.join(", "));
+                Err(fields.invalid("model_type", problem))
             }
         }
     }
 
     /// The `model_type` of a Bunny of this family.
     pub fn model_type(self) -> &'static str {
-        self.definition().bunny[0]
+        self.0.bunny[0]
     }
 
     /// The class a Bunny of this family has in the Python reference.
     pub fn architecture(self) -> &'static str {
-        self.definition().bunny[1]
+        self.0.bunny[1]
     }
 
     /// The conversation template that models of this family are trained with.
     pub fn template(self) -> Template {
-        self.definition().template
+        self.0.template
     }
 
     /// The sizes and choices that a language model's `config.json` gives.
@@ -129,7 +152,7 @@ impl Family {
     /// When a field is missing or out of range, or the file asks for something that no model of this
     /// family does here.
     pub fn decoder_config(self, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
-        let definition = self.definition();
+        let definition = self.0;
         fields.refuse(definition.refused)?;
         fields.refuse(&["quantization_config"])?;
         refuse_scaled_rope(fields)?;
@@ -152,7 +175,7 @@ impl Family {
         json: &mut Map<String, Value>,
         between: impl FnOnce(&mut Map<String, Value>),
     ) {
-        let definition = self.definition();
+        let definition = self.0;
         table::write(definition.fields, config, said, json);
         between(json);
         table::write(definition.own_fields, config, said, json);
@@ -163,7 +186,7 @@ impl Family {
     pub fn language_model_json(self, config: &DecoderConfig, said: Map<String, Value>) -> Value {
         let fields = Fields::of("config.json", said);
         let mut json = fields.values().clone();
-        let [model_type, architecture] = self.definition().base;
+        let [model_type, architecture] = self.0.base;
         json.insert("model_type".into(), model_type.into());
         json.insert("architectures".into(), json!([architecture]));
         self.write(config, Some(&fields), &mut json, |_| {});
@@ -172,7 +195,7 @@ impl Family {
 
     /// How this family's tensors are called in published files.
     pub fn names(self) -> &'static NameTable {
-        &self.definition().names
+        &self.0.names
     }
 }
 
@@ -198,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_base_heads_bias_is_known_to_be_unused() {
-        assert!(Family::Phi.names().is_unused("lm_head.bias"));
-        assert!(!Family::StableLm.names().is_unused("lm_head.bias"));
+        assert!(Family::PHI.names().is_unused("lm_head.bias"));
+        assert!(!Family::STABLELM.names().is_unused("lm_head.bias"));
     }
 }

@@ -219,9 +219,10 @@ impl Fields {
             Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluTanh),
             Some("gelu") => Ok(Activation::Gelu),
             Some("silu" | "swish") => Ok(Activation::Silu),
+            Some("quick_gelu") => Ok(Activation::QuickGelu),
             Some(other) => Err(self.invalid(
                 field,
-                format!("is `{other}`, which is none of gelu_new, gelu_pytorch_tanh, gelu, silu"),
+                format!("is `{other}`, which is none of gelu_new, gelu_pytorch_tanh, gelu, silu, quick_gelu"),
             )),
         }
     }

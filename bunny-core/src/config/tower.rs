@@ -1,18 +1,24 @@
 //! Which tower a checkpoint has, and how large.
 
-use std::path::Path;
+use std::{fmt::Debug, ops::Deref, path::Path};
 
+mod clip;
 mod eva_clip;
+mod multiscale;
 mod siglip;
 
+pub use clip::ClipConfig;
 pub use eva_clip::EvaClipConfig;
+pub use multiscale::MultiscaleConfig;
 pub use siglip::SiglipConfig;
 
 use serde_json::Value;
 
 use super::{ConfigError, Fields, MlpKind};
+use crate::input::image::ImageProcessor;
 
-/// The sizes of a vision tower.
+/// The sizes of a vision tower. What towers of all kinds have in common is said by
+/// [`TowerConfig`], which this one dereferences to.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum VisionConfig {
@@ -20,6 +26,93 @@ pub enum VisionConfig {
     Siglip(SiglipConfig),
     /// EVA02-CLIP.
     EvaClip(EvaClipConfig),
+    /// OpenAI's CLIP.
+    Clip(ClipConfig),
+    /// SigLIP over pictures of several sizes (S²).
+    Multiscale(MultiscaleConfig),
+}
+
+/// What there is to know of a vision tower, whatever its kind.
+pub trait TowerConfig: Debug {
+    /// What the kind of tower is called.
+    fn kind(&self) -> &'static str;
+
+    /// What a tower's folder beside a model is called.
+    fn folder_name(&self) -> &'static str;
+
+    /// The `config.json` of the tower's own folder, so that a saved model says its tower's sizes.
+    fn to_json(&self) -> Value;
+
+    /// Whether these are the sizes that a tower's name alone stands for.
+    fn is_published(&self) -> bool;
+
+    /// How pictures are prepared for such a tower.
+    fn image_processor(&self) -> ImageProcessor;
+
+    /// How the names of tensors start that a whole tower holds and Bunny never reads.
+    fn unused_tensors(&self) -> Vec<String>;
+
+    /// How the names of tensors start that a tower's files hold and that follow from its sizes.
+    fn computed_tensors(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Side of the square picture that is prepared for it, in pixels.
+    fn image_size(&self) -> usize;
+
+    /// Side of the square that one pass reads, in pixels.
+    fn pass_size(&self) -> usize {
+        self.image_size()
+    }
+
+    /// Passes over one picture.
+    fn passes(&self) -> usize {
+        1
+    }
+
+    /// Positions of one pass: patches and, where there is one, the class token.
+    fn positions(&self) -> usize;
+
+    /// Side of a patch, in pixels.
+    fn patch_size(&self) -> usize;
+
+    /// Features of a picture: how many positions it takes in the decoder.
+    fn tokens(&self) -> usize;
+
+    /// Channels of the features.
+    fn hidden_size(&self) -> usize;
+
+    /// Channels within the layers.
+    fn width(&self) -> usize {
+        self.hidden_size()
+    }
+
+    /// Channels inside the MLPs.
+    fn intermediate_size(&self) -> usize;
+
+    /// The layers that take part.
+    fn layers_used(&self) -> usize;
+
+    /// Heads of a layer's attention.
+    fn num_attention_heads(&self) -> usize;
+
+    /// The shape of a layer's MLP.
+    fn mlp(&self) -> MlpKind {
+        MlpKind::Plain
+    }
+}
+
+impl Deref for VisionConfig {
+    type Target = dyn TowerConfig;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Siglip(config) => config,
+            Self::EvaClip(config) => config,
+            Self::Clip(config) => config,
+            Self::Multiscale(config) => config,
+        }
+    }
 }
 
 impl VisionConfig {
@@ -33,9 +126,18 @@ impl VisionConfig {
         name: &str,
         tower: Option<&Fields>,
     ) -> Result<Self, ConfigError> {
-        if let Some(tower) = tower {
-            return Self::from_fields(tower);
+        let tower = match tower {
+            Some(tower) => Self::from_fields(tower)?,
+            None => Self::by_name(fields, name)?,
+        };
+        match fields.boolean("use_s2", false)? {
+            true => Ok(Self::Multiscale(MultiscaleConfig::of(fields, tower)?)),
+            false => Ok(tower),
         }
+    }
+
+    /// The published tower called `name`.
+    fn by_name(fields: &Fields, name: &str) -> Result<Self, ConfigError> {
         let last = name
             .trim_end_matches('/')
             .rsplit('/')
@@ -52,12 +154,14 @@ impl VisionConfig {
             Ok(Self::Siglip(SiglipConfig::so400m_patch14_384()))
         } else if last.contains("eva") {
             Ok(Self::EvaClip(EvaClipConfig::eva02_l_14_336()))
+        } else if last == "clip-vit-large-patch14-336" {
+            Ok(Self::Clip(ClipConfig::vit_l_14_336()))
         } else {
             Err(fields.invalid(
                 "mm_vision_tower",
                 format!(
-                    "names `{name}`, which is neither a folder with a config.json nor a SigLIP or \
-                     EVA-CLIP tower"
+                    "names `{name}`, which is neither a folder with a config.json nor a SigLIP, \
+                     EVA-CLIP or clip-vit-large-patch14-336 tower"
                 ),
             ))
         }
@@ -78,156 +182,44 @@ impl VisionConfig {
     }
 
     fn from_fields(fields: &Fields) -> Result<Self, ConfigError> {
+        // The configuration of a whole pair has the tower's inside.
+        let inside = || {
+            let vision = fields.object("vision_config")?;
+            vision.ok_or_else(|| fields.invalid("vision_config", "is missing"))
+        };
         match fields.string("model_type")? {
             Some("siglip_vision_model") => Ok(Self::Siglip(SiglipConfig::of(fields)?)),
-            // The configuration of a whole SigLIP has the tower's inside.
-            Some("siglip") => match fields.object("vision_config")? {
-                Some(vision) => Ok(Self::Siglip(SiglipConfig::of(&vision)?)),
-                None => Err(fields.invalid("vision_config", "is missing")),
-            },
+            Some("siglip") => Ok(Self::Siglip(SiglipConfig::of(&inside()?)?)),
+            Some("clip_vision_model") => Ok(Self::Clip(ClipConfig::of(fields)?)),
+            Some("clip") => Ok(Self::Clip(ClipConfig::of(&inside()?)?)),
             None if fields.get("vision_cfg").is_some() => {
                 Ok(Self::EvaClip(EvaClipConfig::of(fields)?))
             }
             other => Err(fields.invalid(
                 "model_type",
                 format!(
-                    "is {}: a tower has `siglip_vision_model`, `siglip` or EVA-CLIP's `vision_cfg`",
+                    "is {}: a tower has `siglip_vision_model`, `siglip`, `clip_vision_model`, `clip` \
+                     or EVA-CLIP's `vision_cfg`",
                     other.map_or("missing".into(), |name| format!("`{name}`"))
                 ),
             )),
         }
     }
 
-    /// How the names of tensors start that a whole tower holds and Bunny never reads, `tower` being
-    /// in front of all of the tower's.
+    /// [`TowerConfig::unused_tensors`] with `tower` in front of all of them.
     pub(crate) fn unused(&self, tower: &str) -> Vec<String> {
-        let starts: Vec<String> = match self {
-            Self::Siglip(config) => vec![
-                format!("vision_model.encoder.layers.{}.", config.layers_used()),
-                "vision_model.head.".into(),
-                "vision_model.embeddings.position_ids".into(),
-            ],
-            Self::EvaClip(config) => vec![
-                format!("model.blocks.{}.", config.layers_used()),
-                "model.norm.".into(),
-                "model.head.".into(),
-                "model.rope.".into(),
-            ],
-        };
-        starts
-            .into_iter()
-            .map(|start| format!("{tower}{start}"))
-            .collect()
+        below(tower, self.unused_tensors())
     }
 
-    /// How the names of tensors start that a tower's files hold and that follow from its sizes,
-    /// `tower` being in front of all of the tower's.
+    /// [`TowerConfig::computed_tensors`] with `tower` in front of all of them.
     pub(crate) fn computed(&self, tower: &str) -> Vec<String> {
-        match self {
-            Self::Siglip(_) => Vec::new(),
-            // Rotary tables, which all blocks share and each is saved with.
-            Self::EvaClip(config) => (0..config.layers)
-                .map(|block| format!("{tower}model.blocks.{block}.attn.rope.freqs_"))
-                .chain([format!("{tower}model.rope.freqs_")])
-                .collect(),
-        }
+        below(tower, self.computed_tensors())
     }
+}
 
-    /// Whether these are the sizes that a tower's name alone stands for.
-    pub(crate) fn is_published(&self) -> bool {
-        match self {
-            Self::Siglip(config) => *config == SiglipConfig::so400m_patch14_384(),
-            Self::EvaClip(config) => *config == EvaClipConfig::eva02_l_14_336(),
-        }
-    }
-
-    /// The `config.json` of the tower's own folder, so that a saved model says its tower's sizes.
-    pub fn to_json(&self) -> Value {
-        match self {
-            Self::Siglip(config) => config.to_json(),
-            Self::EvaClip(config) => config.to_json(),
-        }
-    }
-
-    /// What a tower's folder beside a model is called.
-    pub(crate) fn folder_name(&self) -> &'static str {
-        match self {
-            Self::Siglip(_) => "siglip-tower",
-            Self::EvaClip(_) => "eva-clip-tower",
-        }
-    }
-
-    /// Channels of the features.
-    pub fn hidden_size(&self) -> usize {
-        match self {
-            Self::Siglip(config) => config.hidden_size,
-            Self::EvaClip(config) => config.width,
-        }
-    }
-
-    /// What the kind of tower is called.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Siglip(_) => "siglip",
-            Self::EvaClip(_) => "eva_clip",
-        }
-    }
-
-    /// Channels inside the MLPs.
-    pub fn intermediate_size(&self) -> usize {
-        match self {
-            Self::Siglip(config) => config.intermediate_size,
-            Self::EvaClip(config) => config.intermediate_size,
-        }
-    }
-
-    /// The layers that take part.
-    pub fn layers_used(&self) -> usize {
-        match self {
-            Self::Siglip(config) => config.layers_used(),
-            Self::EvaClip(config) => config.layers_used(),
-        }
-    }
-
-    /// Heads of a layer's attention.
-    pub fn num_attention_heads(&self) -> usize {
-        match self {
-            Self::Siglip(config) => config.num_attention_heads,
-            Self::EvaClip(config) => config.width / config.head_width,
-        }
-    }
-
-    /// The shape of a layer's MLP.
-    pub fn mlp(&self) -> MlpKind {
-        match self {
-            Self::Siglip(_) => MlpKind::Plain,
-            Self::EvaClip(_) => MlpKind::Gated,
-        }
-    }
-
-    /// Side of a patch, in pixels.
-    pub fn patch_size(&self) -> usize {
-        match self {
-            Self::Siglip(config) => config.patch_size,
-            Self::EvaClip(config) => config.patch_size,
-        }
-    }
-
-    /// Side of the square picture, in pixels.
-    pub fn image_size(&self) -> usize {
-        match self {
-            Self::Siglip(config) => config.image_size,
-            Self::EvaClip(config) => config.image_size,
-        }
-    }
-
-    /// Features of a picture: how many positions it takes in the decoder.
-    pub fn tokens(&self) -> usize {
-        match self {
-            Self::Siglip(config) => config.tokens(),
-            Self::EvaClip(config) => config.tokens(),
-        }
-    }
+fn below(tower: &str, names: Vec<String>) -> Vec<String> {
+    let names = names.into_iter();
+    names.map(|name| format!("{tower}{name}")).collect()
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub struct Decoder<B: Backend> {
     pub model: DecoderStack<B>,
     /// The head; absent where the embedding serves as one.
     pub lm_head: Option<LmHead<B>>,
+    logits_divisor: f64,
 }
 
 /// Embedding, layers and final norm.
@@ -36,6 +37,9 @@ pub struct DecoderStack<B: Backend> {
     pub norm: Norm<B>,
     rotary_dim: usize,
     rope_theta: f64,
+    #[module(skip)]
+    sliding_window: Option<usize>,
+    embedding_scale: f64,
     embedding_dropout: f64,
 }
 
@@ -67,6 +71,7 @@ impl<B: Backend> Decoder<B> {
             model: DecoderStack::new(config, &builder.child("model")),
             lm_head: (!config.tie_word_embeddings)
                 .then(|| LmHead::new(&builder.child("lm_head"), vocab, hidden)),
+            logits_divisor: config.logits_divisor(),
         }
     }
 
@@ -80,6 +85,7 @@ impl<B: Backend> Decoder<B> {
 
     /// [`logits`](Self::logits) with the sums of a phase's rows.
     pub(crate) fn logits_in(&self, phase: Phase, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let hidden = scaled(hidden, 1.0 / self.logits_divisor);
         match &self.lm_head {
             Some(head) => head.forward(hidden, phase),
             None => self.model.embed_tokens.logits(hidden, phase),
@@ -99,6 +105,8 @@ impl<B: Backend> DecoderStack<B> {
             norm: norm(config, &builder.child("norm")),
             rotary_dim: config.rotary_dim,
             rope_theta: config.rope_theta,
+            sliding_window: config.sliding_window,
+            embedding_scale: config.embedding_scale,
             embedding_dropout: config.embedding_dropout,
         }
     }
@@ -123,7 +131,7 @@ impl<B: Backend> DecoderStack<B> {
         mode: &Mode,
     ) -> Tensor<B, 3> {
         let context = self.context(&embeds, positions, mask, mode);
-        let mut hidden = self.embedding_dropout(embeds, mode);
+        let mut hidden = self.enter(embeds, mode);
         for layer in &self.layers {
             hidden = layer.forward(hidden, None, &context);
         }
@@ -143,7 +151,7 @@ impl<B: Backend> DecoderStack<B> {
     ) -> Tensor<B, 3> {
         let positions = Positions::listed(pass.row_positions());
         let context = self.context(&embeds, &positions, Mask::CAUSAL, mode);
-        let mut hidden = embeds;
+        let mut hidden = self.enter(embeds, mode);
         for (layer, cache) in self.layers.iter().zip(cache.layers_mut()) {
             let cached = CachedLayer { layer: cache, pass };
             hidden = layer.forward(hidden, Some(cached), &context);
@@ -163,16 +171,18 @@ impl<B: Backend> DecoderStack<B> {
         let device = embeds.device();
         ForwardContext {
             rope: Rope::new(positions, self.rotary_dim, self.rope_theta, &device),
-            mask: AttentionMask::new(mask, batch, seq, seq, &device),
+            mask: AttentionMask::new(mask, batch, seq, seq, &device).within(self.sliding_window),
             mode,
         }
     }
 
-    /// The dropout of embeddings, before the first layer.
+    /// What the first layer gets of embeddings, words' and pictures': scaled, and some dropped in
+    /// training.
     ///
     /// # Shapes
     /// `[batch, seq, hidden]` → the same
-    pub fn embedding_dropout(&self, embeds: Tensor<B, 3>, mode: &Mode) -> Tensor<B, 3> {
+    pub fn enter(&self, embeds: Tensor<B, 3>, mode: &Mode) -> Tensor<B, 3> {
+        let embeds = scaled(embeds, self.embedding_scale);
         dropout(embeds, self.embedding_dropout, mode, u64::MAX)
     }
 }
@@ -188,6 +198,7 @@ pub struct DecoderLayer<B: Backend> {
     pub self_attn: SelfAttention<B>,
     /// The MLP.
     pub mlp: Mlp<B>,
+    residual_scale: f64,
     residual_dropout: f64,
     index: u64,
 }
@@ -204,6 +215,7 @@ impl<B: Backend> DecoderLayer<B> {
             },
             self_attn: SelfAttention::new(config, &builder.child("self_attn")),
             mlp: Mlp::new(config, &builder.child("mlp")),
+            residual_scale: config.residual_scale(),
             residual_dropout: config.residual_dropout,
             index: index as u64,
         }
@@ -212,15 +224,11 @@ impl<B: Backend> DecoderLayer<B> {
     /// The products, in the order in which they are built and described.
     pub fn products_mut(&mut self) -> impl Iterator<Item = &mut Linear<B>> {
         let (attention, mlp) = (&mut self.self_attn, &mut self.mlp);
-        [
-            &mut attention.q_proj,
-            &mut attention.k_proj,
-            &mut attention.v_proj,
-            &mut attention.o_proj,
-        ]
-        .into_iter()
-        .chain(&mut mlp.gate_proj)
-        .chain([&mut mlp.up_proj, &mut mlp.down_proj])
+        let inputs = attention.inputs.products_mut().into_iter();
+        inputs
+            .chain([&mut attention.o_proj])
+            .chain(mlp.inputs.products_mut())
+            .chain([&mut mlp.down_proj])
     }
 
     /// # Shapes
@@ -232,8 +240,10 @@ impl<B: Backend> DecoderLayer<B> {
         context: &ForwardContext<'_, B>,
     ) -> Tensor<B, 3> {
         let mode = context.mode;
-        let drop =
-            |branch, place| dropout(branch, self.residual_dropout, mode, 2 * self.index + place);
+        let drop = |branch, place| {
+            let branch = scaled(branch, self.residual_scale);
+            dropout(branch, self.residual_dropout, mode, 2 * self.index + place)
+        };
         let normed = self.input_layernorm.forward(hidden.clone());
         match &self.post_attention_layernorm {
             None => {
@@ -254,35 +264,94 @@ impl<B: Backend> DecoderLayer<B> {
 /// Multi-head attention with rotary positions and, where configured, shared key and value heads.
 #[derive(Module, Debug)]
 pub struct SelfAttention<B: Backend> {
+    /// Queries, keys and values.
+    pub inputs: AttentionInputs<B>,
+    /// Back to the residual stream, `[hidden, heads * head_dim]`.
+    pub o_proj: Linear<B>,
+    head_dim: usize,
+    kv_heads: usize,
+    #[module(skip)]
+    operands: Operands,
+}
+
+/// The products that give queries, keys and values, as they are published.
+#[derive(Module, Debug)]
+pub enum AttentionInputs<B: Backend> {
+    /// One each.
+    Apart(ThreeProducts<B>),
+    /// One for all, `[(heads + 2 * kv_heads) * head_dim, hidden]`, in this order.
+    Fused(Linear<B>),
+}
+
+/// A product each for queries, keys and values.
+#[derive(Module, Debug)]
+pub struct ThreeProducts<B: Backend> {
     /// Queries, `[heads * head_dim, hidden]`.
     pub q_proj: Linear<B>,
     /// Keys, `[kv_heads * head_dim, hidden]`.
     pub k_proj: Linear<B>,
     /// Values, `[kv_heads * head_dim, hidden]`.
     pub v_proj: Linear<B>,
-    /// Back to the residual stream, `[hidden, heads * head_dim]`.
-    pub o_proj: Linear<B>,
-    head_dim: usize,
-    #[module(skip)]
-    operands: Operands,
+}
+
+impl<B: Backend> AttentionInputs<B> {
+    fn new(config: &DecoderConfig, builder: &Builder<'_, B>) -> Self {
+        let product = |name: &str, size| {
+            let builder = builder.child(name);
+            Linear::new(&builder, config.hidden_size, size, config.qkv_bias)
+        };
+        let (query, key_value) = (config.query_size(), config.key_value_size());
+        match config.fused_products {
+            true => Self::Fused(product("qkv_proj", query + 2 * key_value)),
+            false => Self::Apart(ThreeProducts {
+                q_proj: product("q_proj", query),
+                k_proj: product("k_proj", key_value),
+                v_proj: product("v_proj", key_value),
+            }),
+        }
+    }
+
+    fn products_mut(&mut self) -> Vec<&mut Linear<B>> {
+        match self {
+            Self::Apart(apart) => vec![&mut apart.q_proj, &mut apart.k_proj, &mut apart.v_proj],
+            Self::Fused(fused) => vec![fused],
+        }
+    }
+
+    /// Queries, keys and values, `[batch, seq, channels]` each; of the latter two `key_value` channels.
+    fn forward(&self, input: Tensor<B, 3>, key_value: usize, mode: &Mode) -> [Tensor<B, 3>; 3] {
+        match self {
+            Self::Apart(apart) => [
+                apart.q_proj.forward(input.clone(), mode),
+                apart.k_proj.forward(input.clone(), mode),
+                apart.v_proj.forward(input, mode),
+            ],
+            Self::Fused(fused) => {
+                let all = fused.forward(input, mode);
+                let query = all.dims()[2] - 2 * key_value;
+                let part = |from, count| all.clone().narrow(2, from, count);
+                [
+                    part(0, query),
+                    part(query, key_value),
+                    part(query + key_value, key_value),
+                ]
+            }
+        }
+    }
 }
 
 impl<B: Backend> SelfAttention<B> {
     fn new(config: &DecoderConfig, builder: &Builder<'_, B>) -> Self {
-        let hidden = config.hidden_size;
-        let input =
-            |name: &str, size| Linear::new(&builder.child(name), hidden, size, config.qkv_bias);
         Self {
-            q_proj: input("q_proj", config.query_size()),
-            k_proj: input("k_proj", config.key_value_size()),
-            v_proj: input("v_proj", config.key_value_size()),
+            inputs: AttentionInputs::new(config, builder),
             o_proj: Linear::new(
                 &builder.child("o_proj"),
                 config.query_size(),
-                hidden,
+                config.hidden_size,
                 config.output_bias,
             ),
             head_dim: config.head_dim,
+            kv_heads: config.num_key_value_heads,
             operands: builder.operands(),
         }
     }
@@ -296,15 +365,16 @@ impl<B: Backend> SelfAttention<B> {
         context: &ForwardContext<'_, B>,
     ) -> Tensor<B, 3> {
         let mode = context.mode;
-        let heads = |projected| split_heads(projected, self.head_dim);
-        let query = heads(self.q_proj.forward(input.clone(), mode));
-        let key = heads(self.k_proj.forward(input.clone(), mode));
-        let value = heads(self.v_proj.forward(input, mode));
+        let key_value = self.kv_heads * self.head_dim;
+        let inputs = self.inputs.forward(input, key_value, mode);
+        let [query, key, value] = inputs.map(|all| split_heads(all, self.head_dim));
         let query = context.rope.apply(query);
         let key = context.rope.apply(key);
         let attended = match cached {
             Some(CachedLayer { layer, pass }) => {
-                cached_attention([query, key, value], layer, pass, mode.phase, self.operands)
+                let window = context.mask.window();
+                let heads = [query, key, value];
+                cached_attention(heads, layer, pass, window, mode.phase, self.operands)
             }
             None => attention(query, key, value, &context.mask, self.operands),
         }; // [batch, seq, heads * head_dim]
@@ -315,31 +385,87 @@ impl<B: Backend> SelfAttention<B> {
 /// Two or three projections around a nonlinearity.
 #[derive(Module, Debug)]
 pub struct Mlp<B: Backend> {
-    /// What the nonlinearity opens and closes, in gated MLPs.
-    pub gate_proj: Option<Linear<B>>,
-    /// `[intermediate, hidden]`.
-    pub up_proj: Linear<B>,
+    /// Into the MLP.
+    pub inputs: MlpInputs<B>,
     /// `[hidden, intermediate]`.
     pub down_proj: Linear<B>,
     #[module(skip)]
     activation: Activation,
 }
 
+/// The products into an MLP, as they are published.
+#[derive(Module, Debug)]
+pub enum MlpInputs<B: Backend> {
+    /// One, `[intermediate, hidden]`.
+    Plain(Linear<B>),
+    /// What the nonlinearity opens and closes, and what is let through.
+    Gated(TwoProducts<B>),
+    /// Both in one, `[2 * intermediate, hidden]`, the gate first.
+    Fused(Linear<B>),
+}
+
+/// A product each for the gate and for what it lets through.
+#[derive(Module, Debug)]
+pub struct TwoProducts<B: Backend> {
+    /// What the nonlinearity opens and closes, `[intermediate, hidden]`.
+    pub gate_proj: Linear<B>,
+    /// `[intermediate, hidden]`.
+    pub up_proj: Linear<B>,
+}
+
+impl<B: Backend> MlpInputs<B> {
+    fn new(config: &DecoderConfig, builder: &Builder<'_, B>) -> Self {
+        let wide = config.intermediate_size;
+        let product = |name: &str, size| {
+            let builder = builder.child(name);
+            Linear::new(&builder, config.hidden_size, size, config.mlp_bias)
+        };
+        match (config.mlp, config.fused_products) {
+            (MlpKind::Plain, _) => Self::Plain(product("up_proj", wide)),
+            (MlpKind::Gated, true) => Self::Fused(product("gate_up_proj", 2 * wide)),
+            (MlpKind::Gated, false) => Self::Gated(TwoProducts {
+                gate_proj: product("gate_proj", wide),
+                up_proj: product("up_proj", wide),
+            }),
+        }
+    }
+
+    fn products_mut(&mut self) -> Vec<&mut Linear<B>> {
+        match self {
+            Self::Plain(one) | Self::Fused(one) => vec![one],
+            Self::Gated(two) => vec![&mut two.gate_proj, &mut two.up_proj],
+        }
+    }
+
+    /// # Shapes
+    /// `[batch, seq, hidden]` → `[batch, seq, intermediate]`
+    fn forward(&self, input: Tensor<B, 3>, activation: Activation, mode: &Mode) -> Tensor<B, 3> {
+        match self {
+            Self::Plain(up) => activation.apply(up.forward(input, mode)),
+            Self::Gated(two) => {
+                let gate = two.gate_proj.forward(input.clone(), mode);
+                activation.gate(gate, two.up_proj.forward(input, mode))
+            }
+            Self::Fused(both) => {
+                let both = both.forward(input, mode);
+                let wide = both.dims()[2] / 2;
+                let half = |from| both.clone().narrow(2, from, wide);
+                activation.gate(half(0), half(wide))
+            }
+        }
+    }
+}
+
 impl<B: Backend> Mlp<B> {
     fn new(config: &DecoderConfig, builder: &Builder<'_, B>) -> Self {
-        let (hidden, wide, bias) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.mlp_bias,
-        );
-        let widening = |name: &str| Linear::new(&builder.child(name), hidden, wide, bias);
         Self {
-            gate_proj: match config.mlp {
-                MlpKind::Plain => None,
-                MlpKind::Gated => Some(widening("gate_proj")),
-            },
-            up_proj: widening("up_proj"),
-            down_proj: Linear::new(&builder.child("down_proj"), wide, hidden, bias),
+            inputs: MlpInputs::new(config, builder),
+            down_proj: Linear::new(
+                &builder.child("down_proj"),
+                config.intermediate_size,
+                config.hidden_size,
+                config.mlp_bias,
+            ),
             activation: config.activation,
         }
     }
@@ -347,15 +473,16 @@ impl<B: Backend> Mlp<B> {
     /// # Shapes
     /// `[batch, seq, hidden]` → the same
     pub fn forward(&self, input: Tensor<B, 3>, mode: &Mode) -> Tensor<B, 3> {
-        let wide = match &self.gate_proj {
-            None => self.activation.apply(self.up_proj.forward(input, mode)),
-            Some(gate) => {
-                let gate = gate.forward(input.clone(), mode);
-                let up = self.up_proj.forward(input, mode);
-                self.activation.gate(gate, up)
-            }
-        };
+        let wide = self.inputs.forward(input, self.activation, mode);
         self.down_proj.forward(wide, mode)
+    }
+}
+
+/// A tensor, `factor` times.
+fn scaled<B: Backend, const D: usize>(tensor: Tensor<B, D>, factor: f64) -> Tensor<B, D> {
+    match factor {
+        1.0 => tensor,
+        _ => tensor.mul_scalar(factor),
     }
 }
 

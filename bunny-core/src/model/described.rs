@@ -86,16 +86,87 @@ mod tests {
 
     use super::*;
 
+    /// What the published files of whole models hold, counted from their bytes where these are known:
+    /// language model, projector, and all together with the tower.
+    const PUBLISHED: [(&str, u64, u64, u64); 7] = [
+        (
+            "bunny-phi-2-siglip",
+            2_774_999_040,
+            9_507_840,
+            3_182_254_624,
+        ),
+        (
+            "bunny-qwen1.5-1.8b-siglip",
+            1_835_640_832,
+            6_557_696,
+            2_239_946_272,
+        ),
+        (
+            "bunny-minicpm-siglip",
+            2_724_880_896,
+            7_967_232,
+            3_161_073_728,
+        ),
+        (
+            "bunny-phi-3-siglip",
+            3_820_919_808,
+            12_982_272,
+            4_262_127_680,
+        ),
+        (
+            "bunny-phi-3-siglip-s2",
+            3_820_753_920,
+            20_060_160,
+            4_269_039_680,
+        ),
+        (
+            "bunny-llama3-8b-siglip",
+            8_030_261_248,
+            21_504_000,
+            8_479_990_848,
+        ),
+        (
+            "bunny-llama3-8b-siglip-s2",
+            8_030_261_248,
+            30_941_184,
+            8_489_428_032,
+        ),
+    ];
+
     #[test]
-    fn the_published_3b_has_its_published_number_of_parameters() {
-        let parameters = Preset::named("bunny-phi-2-siglip")
+    fn published_models_have_their_published_numbers_of_parameters() {
+        // All but the first two were published with a layer and a head that nothing reads.
+        const UNREAD: u64 = 15_239_504 + 15_238_352;
+        for (at, (name, language_model, projector, total)) in PUBLISHED.into_iter().enumerate() {
+            let parameters = Preset::named(name).unwrap().config().parameters();
+            assert_eq!(parameters.language_model, language_model, "{name}");
+            assert_eq!(parameters.projector, projector, "{name}");
+            assert_eq!(parameters.vision_tower, 397_747_744, "{name}");
+            let unread = if at < 2 { 0 } else { UNREAD };
+            assert_eq!(parameters.total() + unread, total, "{name}");
+        }
+        let specs = Preset::named("bunny-phi-2-siglip")
             .unwrap()
             .config()
-            .parameters();
-        assert_eq!(parameters.language_model, 2_774_999_040);
-        assert_eq!(parameters.vision_tower, 397_747_744);
-        assert_eq!(parameters.projector, 9_507_840);
-        assert_eq!(parameters.total(), 3_182_254_624);
+            .describe();
+        let first_layer = specs
+            .iter()
+            .filter(|spec| spec.part == Part::VisionTower && spec.layer == Some(0));
+        assert_eq!(count(first_layer), 15_239_504);
+    }
+
+    #[test]
+    fn adapters_stand_beside_products_as_they_are_published() {
+        let of = |name: &str, rank: usize| {
+            let specs = Preset::named(name).unwrap().config().describe();
+            let targets = specs.iter().filter(|spec| spec.adapter_target().is_some());
+            let ends: usize = targets.flat_map(|spec| &spec.shape).sum();
+            rank * ends
+        };
+        assert_eq!(of("bunny-phi-2-siglip", 128), 188_743_680);
+        assert_eq!(of("bunny-phi-3-siglip", 128), 201_326_592);
+        assert_eq!(of("bunny-llama3-8b-siglip", 128), 335_544_320);
+        assert_eq!(of("bunny-llama3-8b-siglip-s2", 256), 671_088_640);
     }
 
     #[test]

@@ -239,20 +239,16 @@ impl ProjectorSizes {
 
 impl TowerFlops {
     fn new(config: &VisionConfig, specs: &[&ParameterSpec]) -> Self {
-        // EVA-CLIP's class token goes along through the blocks.
-        let (positions, layers) = match config {
-            VisionConfig::Siglip(siglip) => (siglip.tokens(), siglip.layers_used()),
-            VisionConfig::EvaClip(eva) => (eva.tokens() + 1, eva.layers_used()),
-        };
         let (inside, outside): (Vec<&ParameterSpec>, Vec<_>) =
             products(specs).partition(|spec| spec.layer.is_some());
-        let tokens = config.tokens() as u64;
-        let patches = 2 * tokens * count(outside);
-        let attention = layers as u64 * attention(positions, config.hidden_size());
+        let (passes, positions) = (config.passes() as u64, config.positions());
+        let per_side = config.pass_size() / config.patch_size();
+        let patches = 2 * (per_side * per_side) as u64 * count(outside);
+        let attention = config.layers_used() as u64 * attention(positions, config.width());
         Self {
-            tokens,
-            forward: patches + 2 * positions as u64 * count(inside) + attention,
-            patches,
+            tokens: config.tokens() as u64,
+            forward: passes * (patches + 2 * positions as u64 * count(inside) + attention),
+            patches: passes * patches,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The vision towers: pixels to one feature vector per patch.
 
+mod clip;
 mod eva_clip;
+mod multiscale;
 mod patches;
 mod siglip;
 
@@ -9,7 +11,9 @@ use burn::{
     tensor::{DType, Tensor, TensorData, backend::Backend},
 };
 
+pub use clip::Clip;
 pub use eva_clip::EvaClip;
+pub use multiscale::Multiscale;
 pub use patches::{PatchEmbedding, patches};
 pub use siglip::{Siglip, SiglipLayer, SiglipMlp};
 
@@ -43,6 +47,10 @@ pub enum VisionTower<B: Backend> {
     Siglip(Siglip<B>),
     /// EVA02-CLIP.
     EvaClip(EvaClip<B>),
+    /// OpenAI's CLIP.
+    Clip(Clip<B>),
+    /// SigLIP over pictures of several sizes.
+    Multiscale(Multiscale<B>),
 }
 
 impl<B: Backend> VisionTower<B> {
@@ -51,11 +59,13 @@ impl<B: Backend> VisionTower<B> {
         match config {
             VisionConfig::Siglip(config) => Self::Siglip(Siglip::new(config, builder)),
             VisionConfig::EvaClip(config) => Self::EvaClip(EvaClip::new(config, builder)),
+            VisionConfig::Clip(config) => Self::Clip(Clip::new(config, builder)),
+            VisionConfig::Multiscale(config) => Self::Multiscale(Multiscale::new(config, builder)),
         }
     }
 
     /// The features of pictures: the output of the last layer but one, which is what Bunny uses of
-    /// either tower.
+    /// any tower.
     ///
     /// # Shapes
     /// pixels `[pictures, 3, size, size]` → `[pictures, patches, hidden]`
@@ -63,6 +73,8 @@ impl<B: Backend> VisionTower<B> {
         match self {
             Self::Siglip(tower) => tower.forward(pixels),
             Self::EvaClip(tower) => tower.forward(pixels),
+            Self::Clip(tower) => tower.forward(pixels),
+            Self::Multiscale(tower) => tower.forward(pixels),
         }
     }
 }

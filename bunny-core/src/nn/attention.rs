@@ -36,7 +36,8 @@ pub fn attention<B: Backend>(
 }
 
 /// Attention of the rows of a pass to what a cache holds of their sequences, after their own keys and
-/// values were written there: every row looks at its own position and all before it.
+/// values were written there: every row looks at its own position and those before it, at all of them
+/// or at a `window` of so many in all.
 ///
 /// # Shapes
 /// queries `[1, heads, rows, head_dim]`, keys and values `[1, kv_heads, rows, head_dim]` →
@@ -45,9 +46,13 @@ pub(crate) fn cached_attention<B: Backend>(
     heads: [Tensor<B, 4>; 3],
     layer: &mut LayerCache<B>,
     pass: &KvPass<B>,
+    window: Option<usize>,
     phase: Phase,
     operands: Operands,
 ) -> Tensor<B, 3> {
     let scale = (heads[0].dims()[3] as f64).powf(-0.5);
-    ops::cached_attention(heads, layer, pass, phase, scale, operands)
+    match window {
+        Some(window) => ops::windowed_attention(heads, layer, pass, window, phase, scale, operands),
+        None => ops::cached_attention(heads, layer, pass, phase, scale, operands),
+    }
 }

@@ -21,15 +21,25 @@ pub enum Activation {
     Gelu,
     /// `x * sigmoid(x)`.
     Silu,
+    /// `x * sigmoid(1.702 x)`: CLIP's short form of GELU.
+    QuickGelu,
 }
 
+/// How much steeper [`Activation::QuickGelu`] is than [`Activation::Silu`]:
+/// `quick_gelu(x) = silu(1.702 x) / 1.702`.
+const STEEPNESS: f32 = 1.702;
+
 impl Activation {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::GeluTanh, Self::Gelu, Self::Silu, Self::QuickGelu];
+
     /// The name in `config.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::GeluTanh => "gelu_new",
             Self::Gelu => "gelu",
             Self::Silu => "silu",
+            Self::QuickGelu => "quick_gelu",
         }
     }
 
@@ -59,6 +69,10 @@ impl Activation {
             }
             Self::Gelu => activation::gelu(input),
             Self::Silu => activation::silu(input),
+            Self::QuickGelu => {
+                let steep = input.clone().mul_scalar(STEEPNESS);
+                input * activation::sigmoid(steep)
+            }
         }
     }
 

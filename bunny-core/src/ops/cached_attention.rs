@@ -8,11 +8,15 @@ mod cubecl;
 #[cfg(feature = "flex")]
 mod flex;
 mod kv_cache;
+mod windowed;
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use self::kv_cache::{BlockStore, Run, Span};
-pub use self::kv_cache::{KvBlocks, KvCache, KvPass, KvSequence, LayerCache};
+pub use self::{
+    kv_cache::{KvBlocks, KvCache, KvPass, KvSequence, LayerCache},
+    windowed::windowed_attention,
+};
 use super::{
     AttentionMask, Mask, Operands, Phase,
     attention::{attention, plain_hiding},

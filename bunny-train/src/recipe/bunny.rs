@@ -62,6 +62,11 @@ pub struct BunnyRecipe {
     /// A folder with an adapter to start from, and with it what learnt beside the adapter: its
     /// projector holds, and its tower. Ours.
     pub init_adapter: Option<String>,
+    /// The tower, a SigLIP, is shown each picture in several sizes (S²); as the model that is gone on
+    /// from was, unless given.
+    pub use_s2: Option<bool>,
+    /// The sizes, sides in pixels: `384,768,1152` unless given. Ours.
+    pub s2_scales: Option<String>,
     /// The projector's kind.
     pub mm_projector_type: String,
     /// A projector to start from: a folder or a file; by default what the stage before has made.
@@ -104,6 +109,8 @@ impl Default for BunnyRecipe {
             lora_alpha: 256.0,
             lora_dropout: 0.05,
             init_adapter: None,
+            use_s2: None,
+            s2_scales: None,
             mm_projector_type: "mlp2x_gelu".into(),
             pretrain_mm_mlp_adapter: None,
             mm_projector_lr: None,
@@ -127,6 +134,8 @@ impl Keys for BunnyRecipe {
             image_aspect_ratio: Some(Aspect::Square),
             tune_mm_mlp_adapter: Some(false),
             init_adapter: some(),
+            use_s2: Some(true),
+            s2_scales: some(),
             pretrain_mm_mlp_adapter: some(),
             mm_projector_lr: Some(0.0),
             mm_vision_tower_lr: Some(0.0),
@@ -187,6 +196,9 @@ impl BunnyRecipe {
                 "mm_vision_tower_lr",
                 "is of no use without unfreeze_vision_tower = true",
             );
+        }
+        if self.s2_scales.is_some() && self.use_s2 == Some(false) {
+            return wrong("s2_scales", "is of no use with use_s2 = false");
         }
         if self.model_max_length == 0 {
             return wrong("model_max_length", "must be at least 1");

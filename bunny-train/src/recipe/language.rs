@@ -155,7 +155,7 @@ impl PhiSizes {
         let mut sizes = self.to_json();
         sizes.insert("vocab_size".into(), vocab_size.into());
         let fields = Fields::of("[language.model]", sizes);
-        let config = Family::Phi.decoder_config(&fields)?;
+        let config = Family::PHI.decoder_config(&fields)?;
         config.validate(&fields)?;
         Ok(config)
     }

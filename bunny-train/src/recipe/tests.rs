@@ -1,6 +1,9 @@
 //! Recipes as people write them, and what is said of those that cannot be followed.
 
-use bunny_core::input::{conversation::Template, image::Aspect};
+use bunny_core::{
+    config::{VisionConfig, presets::PRESETS},
+    input::{conversation::Template, image::Aspect},
+};
 
 use super::*;
 use crate::trainable::{Rates, TrainableParts};
@@ -169,7 +172,7 @@ fn every_key_has_a_place_in_the_list_of_known_ones() {
     ] {
         assert!(keys.iter().any(|known| known == key), "{key}");
     }
-    assert_eq!(keys.len(), 44);
+    assert_eq!(keys.len(), 46);
 }
 
 const FROM_NOTHING: &str = r#"
@@ -317,5 +320,36 @@ fn published_recipes_can_be_followed() {
             count += 1;
         }
     }
-    assert_eq!(count, 8);
+    assert_eq!(count, 18);
+}
+
+#[test]
+fn every_published_model_has_a_recipe_of_its_parts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
+    for preset in PRESETS {
+        let config = preset.config();
+        let mut stages = Vec::new();
+        for way in ["", "-unfrozen"] {
+            let file = folder.join(format!("{}{way}.toml", preset.name));
+            if way.is_empty() || file.exists() {
+                stages.extend(Recipe::read(&file, &[]).unwrap().stages);
+            }
+        }
+        let mut unfrozen = false;
+        for (_, stage) in stages {
+            let StageRecipe::Bunny(stage) = stage else {
+                panic!("{} makes its parts", preset.name)
+            };
+            assert_eq!(stage.model_name_or_path, preset.language_model);
+            assert_eq!(stage.vision_tower.as_deref(), Some(preset.vision_tower));
+            let is_s2 = matches!(config.vision, VisionConfig::Multiscale(_));
+            assert_eq!(stage.use_s2.unwrap_or(false), is_s2, "{}", preset.name);
+            if stage.lora_enable {
+                let length = config.tokenizer_model_max_length;
+                assert_eq!(stage.model_max_length, length, "{}", preset.name);
+            }
+            unfrozen |= stage.unfreeze_vision_tower;
+        }
+        assert_eq!(unfrozen, config.unfreeze_vision_tower, "{}", preset.name);
+    }
 }

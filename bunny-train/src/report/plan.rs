@@ -131,12 +131,13 @@ fn state(held: u64) -> u64 {
 /// Bytes of what a tower's layers keep of one picture.
 fn tower_results(tower: &VisionConfig, number: u64) -> u64 {
     let sizes = LayerSizes {
-        hidden: tower.hidden_size() as u64,
+        hidden: tower.width() as u64,
         wide: tower.intermediate_size() as u64,
         heads: tower.num_attention_heads() as u64,
         mlp: tower.mlp(),
     };
-    tower.layers_used() as u64 * sizes.results(tower.tokens(), number)
+    let passes = (tower.passes() * tower.layers_used()) as u64;
+    passes * sizes.results(tower.positions(), number)
 }
 
 /// What decides how much one transformer layer keeps.

@@ -113,7 +113,7 @@ impl Stage for LanguageStage {
         device: &B::Device,
     ) -> Result<Prepared<B, NextTokenTask<'s>>, TrainError> {
         let recipe = &self.recipe;
-        let names = Family::Phi.names();
+        let names = Family::PHI.names();
         let seed = recipe.training.seed;
         let drawn = Builder::random(seed, names, precision, device, |builder| {
             Decoder::new(&setup.decoder, builder)
@@ -239,7 +239,7 @@ impl<B: AutodiffBackend> Task<B> for NextTokenTask<'_> {
         };
         plan.push(bias.clone());
         let end = tokenizer.special_tokens().eos;
-        let mut config = Family::Phi.language_model_json(decoder, self.recipe.model.to_json());
+        let mut config = Family::PHI.language_model_json(decoder, self.recipe.model.to_json());
         config["torch_dtype"] = json!(StoredDtype::F32.torch_name());
         config["bos_token_id"] = json!(end);
         config["eos_token_id"] = json!(end);

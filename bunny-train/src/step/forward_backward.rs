@@ -114,7 +114,7 @@ impl ForwardBackward {
         } = input;
         let slots = &self.slots;
         let stack = &decoder.model;
-        let embeds = stack.embedding_dropout(embeds, mode);
+        let embeds = stack.enter(embeds, mode);
         let context = stack.context(&embeds, positions, mask.clone(), mode);
         let any_learns = below_learns || layers_learn;
 
@@ -226,7 +226,7 @@ pub(crate) fn decoder_loss<B: Backend>(
     mode: &Mode,
 ) -> Tensor<B, 1> {
     let stack = &decoder.model;
-    let mut hidden = stack.embedding_dropout(embeds, mode);
+    let mut hidden = stack.enter(embeds, mode);
     let context = stack.context(&hidden, positions, mask, mode);
     for layer in &stack.layers {
         hidden = layer.forward(hidden, None, &context);

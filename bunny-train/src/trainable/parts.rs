@@ -261,7 +261,7 @@ mod tests {
             ..PhiSizes::default()
         };
         let config = sizes.decoder_config(40).unwrap();
-        let (names, device) = (Family::Phi.names(), Default::default());
+        let (names, device) = (Family::PHI.names(), Default::default());
         let model: Decoder<B> = Builder::random(1, names, precision, &device, |builder| {
             Decoder::new(&config, builder)
         });

@@ -108,7 +108,7 @@ fn whiten<B: Backend>(embedding: PatchEmbedding<B>, pixels: Tensor<B, 4>) -> Pat
         );
         rows.reshape([hidden, channels, side, side])
     });
-    let bias = replace(&bias, |zero| shift.unwrap_or(zero));
+    let bias = bias.map(|bias| replace(&bias, |zero| shift.unwrap_or(zero)));
     PatchEmbedding { weight, bias }
 }
 
@@ -225,7 +225,7 @@ mod tests {
         let drawn = TensorData::new(drawn, [hidden, 3, SIDE, SIDE]);
         let embedding = PatchEmbedding::<Flex> {
             weight: Param::from_tensor(Tensor::from_data(drawn, &device)).into(),
-            bias: Param::from_tensor(Tensor::zeros([hidden], &device)),
+            bias: Some(Param::from_tensor(Tensor::zeros([hidden], &device))),
         };
         let pixels = pictures(500);
         // How the largest direction of results compares with the mean of all, by power iteration on
@@ -233,7 +233,8 @@ mod tests {
         let spread = |embedding: &PatchEmbedding<Flex>| {
             let weight = embedding.weight.floats().reshape([hidden, INPUTS]);
             let seen: Tensor<Flex, 2> = patches(pixels.clone(), SIDE).flatten(0, 1);
-            let results = seen.matmul(weight.transpose()) + embedding.bias.val().unsqueeze();
+            let results = seen.matmul(weight.transpose())
+                + embedding.bias.as_ref().unwrap().val().unsqueeze();
             let count = results.dims()[0] as f32;
             let mean = results.clone().mean_dim(0);
             let centred = results - mean.clone();

@@ -141,7 +141,7 @@ impl Stage {
     pub fn open<B: Backend>(&self, device: &B::Device) -> (Bunny<B>, Batcher) {
         let name = self.text("model");
         let folder = fixtures().join("models").join(&name);
-        let tower = ["siglip-tower", "eva-clip-tower"]
+        let tower = ["siglip-tower", "eva-clip-tower", "clip-tower"]
             .map(|tower| folder.join(tower))
             .into_iter()
             .find(|tower| tower.exists());
@@ -159,7 +159,7 @@ impl Stage {
         let records = self.text("records");
         let (template, aspect) = match &*records {
             "pretrain.json" => (Template::Plain, Aspect::Square),
-            _ => (Template::Bunny, Aspect::Pad),
+            _ => (open.config.family.template(), Aspect::Pad),
         };
         open.image_processor = open.image_processor.with_aspect(aspect);
         let batcher = Batcher {

@@ -59,6 +59,30 @@ pub(super) const MAX_POSITION_EMBEDDINGS: Field<DecoderConfig> =
 pub(super) const LAYER_NORM_EPS: Field<DecoderConfig> =
     field!("layer_norm_eps" => norm_eps, number);
 
+pub(super) const RMS_NORM_EPS: Field<DecoderConfig> = field!("rms_norm_eps" => norm_eps, number);
+
+/// Behind [`NUM_ATTENTION_HEADS`]: the width of a head, where it is not its share of the stream.
+pub(super) const HEAD_DIM: Field<DecoderConfig> = Field {
+    name: "head_dim",
+    read: Some(|fields, config| {
+        config.head_dim = fields.count("head_dim", config.head_dim, 1 << 16)?;
+        config.rotary_dim = config.head_dim;
+        Ok(())
+    }),
+    write: |config| config.head_dim.into(),
+};
+
+/// Biases of all four projections of attention.
+pub(super) const ATTENTION_BIAS: Field<DecoderConfig> = Field {
+    name: "attention_bias",
+    read: Some(|fields, config| {
+        let has = fields.boolean("attention_bias", config.output_bias)?;
+        (config.qkv_bias, config.output_bias) = (has, has);
+        Ok(())
+    }),
+    write: |config| config.output_bias.into(),
+};
+
 pub(super) const ROPE_THETA: Field<DecoderConfig> = Field {
     name: "rope_theta",
     read: Some(|fields, config| {

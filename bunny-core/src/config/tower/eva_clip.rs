@@ -2,9 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{
-    ConfigError, Fields,
-    table::{self, Field, field},
+use super::TowerConfig;
+use crate::{
+    config::{
+        ConfigError, Fields, MlpKind,
+        table::{self, Field, field},
+    },
+    input::image::ImageProcessor,
 };
 
 /// The sizes of an EVA-CLIP tower (`vision_cfg` of EVA-CLIP's model configurations).
@@ -76,13 +80,6 @@ impl EvaClipConfig {
         Ok(config)
     }
 
-    /// The `config.json` of a tower's own folder.
-    pub(super) fn to_json(&self) -> Value {
-        let mut cfg = Map::new();
-        table::write(FIELDS, self, None, &mut cfg);
-        json!({ "vision_cfg": cfg })
-    }
-
     /// Patches along one side.
     pub(crate) fn grid(&self) -> usize {
         self.image_size / self.patch_size
@@ -96,6 +93,84 @@ impl EvaClipConfig {
     /// The blocks that take part.
     pub fn layers_used(&self) -> usize {
         self.layers - 1
+    }
+}
+
+impl TowerConfig for EvaClipConfig {
+    fn kind(&self) -> &'static str {
+        "eva_clip"
+    }
+
+    fn folder_name(&self) -> &'static str {
+        "eva-clip-tower"
+    }
+
+    fn to_json(&self) -> Value {
+        let mut cfg = Map::new();
+        table::write(FIELDS, self, None, &mut cfg);
+        json!({ "vision_cfg": cfg })
+    }
+
+    fn is_published(&self) -> bool {
+        *self == Self::eva02_l_14_336()
+    }
+
+    fn image_processor(&self) -> ImageProcessor {
+        ImageProcessor::eva_clip(self.image_size)
+    }
+
+    fn unused_tensors(&self) -> Vec<String> {
+        vec![
+            format!("model.blocks.{}.", self.layers_used()),
+            "model.norm.".into(),
+            "model.head.".into(),
+            "model.rope.".into(),
+        ]
+    }
+
+    /// Rotary tables, which all blocks share and each is saved with.
+    fn computed_tensors(&self) -> Vec<String> {
+        (0..self.layers)
+            .map(|block| format!("model.blocks.{block}.attn.rope.freqs_"))
+            .chain(["model.rope.freqs_".into()])
+            .collect()
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    /// The class token goes along through the blocks.
+    fn positions(&self) -> usize {
+        self.tokens() + 1
+    }
+
+    fn patch_size(&self) -> usize {
+        self.patch_size
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens()
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.width
+    }
+
+    fn intermediate_size(&self) -> usize {
+        self.intermediate_size
+    }
+
+    fn layers_used(&self) -> usize {
+        self.layers_used()
+    }
+
+    fn num_attention_heads(&self) -> usize {
+        self.width / self.head_width
+    }
+
+    fn mlp(&self) -> MlpKind {
+        MlpKind::Gated
     }
 }
 

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::TowerConfig;
 use crate::{
     config::{
         ConfigError, Fields,
         table::{self, Field, field},
     },
+    input::image::ImageProcessor,
     nn::Activation,
 };
 
@@ -68,31 +70,25 @@ impl SiglipConfig {
     pub fn of(fields: &Fields) -> Result<Self, ConfigError> {
         let mut config = Self::base_patch16_224();
         table::read(FIELDS, fields, &mut config)?;
-        if !config
-            .hidden_size
-            .is_multiple_of(config.num_attention_heads)
-        {
+        config.check(fields)?;
+        Ok(config)
+    }
+
+    /// Checks what the sizes demand of each other; `fields` is named in errors.
+    pub(super) fn check(&self, fields: &Fields) -> Result<(), ConfigError> {
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(fields.invalid("num_attention_heads", "must divide hidden_size"));
         }
-        if config.patch_size > config.image_size {
+        if self.patch_size > self.image_size {
             return Err(fields.invalid("patch_size", "must not exceed image_size"));
         }
-        if config.num_hidden_layers < 2 {
+        if self.num_hidden_layers < 2 {
             return Err(fields.invalid(
                 "num_hidden_layers",
                 "must be at least 2: features come from the last layer but one",
             ));
         }
-        Ok(config)
-    }
-
-    /// The `config.json` of a tower's own folder.
-    pub(super) fn to_json(&self) -> Value {
-        let mut json = Map::new();
-        json.insert("model_type".into(), "siglip_vision_model".into());
-        json.insert("architectures".into(), json!(["SiglipVisionModel"]));
-        table::write(FIELDS, self, None, &mut json);
-        json.into()
+        Ok(())
     }
 
     /// Patches of a picture, which is also the number of features.
@@ -104,6 +100,72 @@ impl SiglipConfig {
     /// The layers that take part.
     pub fn layers_used(&self) -> usize {
         self.num_hidden_layers - 1
+    }
+}
+
+impl TowerConfig for SiglipConfig {
+    fn kind(&self) -> &'static str {
+        "siglip"
+    }
+
+    fn folder_name(&self) -> &'static str {
+        "siglip-tower"
+    }
+
+    fn to_json(&self) -> Value {
+        let mut json = Map::new();
+        json.insert("model_type".into(), "siglip_vision_model".into());
+        json.insert("architectures".into(), json!(["SiglipVisionModel"]));
+        table::write(FIELDS, self, None, &mut json);
+        json.into()
+    }
+
+    fn is_published(&self) -> bool {
+        *self == Self::so400m_patch14_384()
+    }
+
+    fn image_processor(&self) -> ImageProcessor {
+        ImageProcessor::siglip(self.image_size)
+    }
+
+    fn unused_tensors(&self) -> Vec<String> {
+        vec![
+            format!("vision_model.encoder.layers.{}.", self.layers_used()),
+            "vision_model.head.".into(),
+            "vision_model.embeddings.position_ids".into(),
+        ]
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    fn positions(&self) -> usize {
+        self.tokens()
+    }
+
+    fn patch_size(&self) -> usize {
+        self.patch_size
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens()
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn intermediate_size(&self) -> usize {
+        self.intermediate_size
+    }
+
+    fn layers_used(&self) -> usize {
+        self.layers_used()
+    }
+
+    fn num_attention_heads(&self) -> usize {
+        self.num_attention_heads
     }
 }
 

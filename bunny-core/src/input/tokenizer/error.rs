@@ -10,6 +10,12 @@ pub enum TokenizerError {
         /// The folder searched.
         folder: PathBuf,
     },
+    /// The folder holds SentencePiece's own file and not what is made of it.
+    #[error("{}: a tokenizer.model alone is not read: save it as tokenizer.json with transformers' AutoTokenizer", folder.display())]
+    SentencePiece {
+        /// The folder searched.
+        folder: PathBuf,
+    },
     /// A file could not be read.
     #[error("{}: {source}", path.display())]
     Read {

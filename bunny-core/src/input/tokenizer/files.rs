@@ -45,8 +45,10 @@ impl Tokenizer {
         }
         let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
         if !(vocabulary.exists() && merges.exists()) {
-            return Err(TokenizerError::NotFound {
-                folder: folder.to_owned(),
+            let (is_pieces, folder) = (folder.join("tokenizer.model").exists(), folder.to_owned());
+            return Err(match is_pieces {
+                true => TokenizerError::SentencePiece { folder },
+                false => TokenizerError::NotFound { folder },
             });
         }
         config.read_added_tokens(&folder.join("added_tokens.json"))?;

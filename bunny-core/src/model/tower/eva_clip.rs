@@ -72,6 +72,7 @@ impl<B: Backend> EvaClip<B> {
                         &builder.child("patch_embed").child("proj"),
                         width,
                         config.patch_size,
+                        true,
                     ),
                 },
                 blocks: (0..config.layers_used())

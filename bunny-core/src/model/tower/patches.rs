@@ -13,15 +13,20 @@ use crate::nn::{Builder, Initial, Phase, Weight};
 pub struct PatchEmbedding<B: Backend> {
     /// The kernel as published, `[hidden, 3, patch, patch]`.
     pub weight: Weight<B, 4>,
-    /// `[hidden]`.
-    pub bias: Param<Tensor<B, 1>>,
+    /// `[hidden]`; CLIP's has none.
+    pub bias: Option<Param<Tensor<B, 1>>>,
 }
 
 impl<B: Backend> PatchEmbedding<B> {
-    pub(super) fn new(builder: &Builder<'_, B>, hidden: usize, patch: usize) -> Self {
+    pub(super) fn new(
+        builder: &Builder<'_, B>,
+        hidden: usize,
+        patch: usize,
+        has_bias: bool,
+    ) -> Self {
         Self {
             weight: builder.weight("weight", [hidden, 3, patch, patch], Initial::Normal(0.02)),
-            bias: builder.bias("bias", hidden),
+            bias: has_bias.then(|| builder.bias("bias", hidden)),
         }
     }
 
@@ -31,7 +36,7 @@ impl<B: Backend> PatchEmbedding<B> {
     /// `[pictures, 3, height, width]` → `[pictures, rows * columns, hidden]`
     pub(super) fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
         let [_, _, patch, _] = self.weight.dims();
-        let bias = Some(self.bias.val());
+        let bias = self.bias.as_ref().map(Param::val);
         let patches = patches(pixels, patch);
         self.weight.linear(Phase::Prefill, patches, bias)
     }

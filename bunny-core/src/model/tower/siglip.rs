@@ -44,11 +44,19 @@ pub struct SiglipEmbeddings<B: Backend> {
     pub position_embedding: PositionEmbedding<B>,
 }
 
-/// Learned positions.
+/// One learned vector per place.
 #[derive(Module, Debug)]
 pub struct PositionEmbedding<B: Backend> {
-    /// `[patches, hidden]`.
+    /// `[places, hidden]`.
     pub weight: Param<Tensor<B, 2>>,
+}
+
+impl<B: Backend> PositionEmbedding<B> {
+    pub(super) fn new(builder: &Builder<'_, B>, places: usize, hidden: usize) -> Self {
+        Self {
+            weight: builder.addend("weight", [places, hidden], Initial::Normal(0.02)),
+        }
+    }
 }
 
 /// The stack of layers.
@@ -58,13 +66,35 @@ pub struct SiglipEncoder<B: Backend> {
     pub layers: Vec<SiglipLayer<B>>,
 }
 
+impl<B: Backend> SiglipEncoder<B> {
+    pub(super) fn new(config: &SiglipConfig, builder: &Builder<'_, B>) -> Self {
+        let layers = builder.child("layers");
+        Self {
+            layers: (0..config.layers_used())
+                .map(|layer| SiglipLayer::new(config, &layers.layer(layer)))
+                .collect(),
+        }
+    }
+
+    /// # Shapes
+    /// `[pictures, positions, hidden]` → the same
+    pub(super) fn forward(&self, mut hidden: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [pictures, positions, _] = hidden.dims();
+        let device = hidden.device();
+        let mask = AttentionMask::new(Mask::Full, pictures, positions, positions, &device);
+        for layer in &self.layers {
+            hidden = layer.forward(hidden, &mask);
+        }
+        hidden
+    }
+}
+
 impl<B: Backend> Siglip<B> {
     /// A tower whose parameters are those below `builder`.
     pub fn new(config: &SiglipConfig, builder: &Builder<'_, B>) -> Self {
         let hidden = config.hidden_size;
         let builder = builder.child("vision_model");
         let embeddings = builder.child("embeddings");
-        let layers = builder.child("encoder").child("layers");
         Self {
             vision_model: SiglipTransformer {
                 embeddings: SiglipEmbeddings {
@@ -72,20 +102,15 @@ impl<B: Backend> Siglip<B> {
                         &embeddings.child("patch_embedding"),
                         hidden,
                         config.patch_size,
+                        true,
                     ),
-                    position_embedding: PositionEmbedding {
-                        weight: embeddings.child("position_embedding").addend(
-                            "weight",
-                            [config.tokens(), hidden],
-                            Initial::Normal(0.02),
-                        ),
-                    },
+                    position_embedding: PositionEmbedding::new(
+                        &embeddings.child("position_embedding"),
+                        config.tokens(),
+                        hidden,
+                    ),
                 },
-                encoder: SiglipEncoder {
-                    layers: (0..config.layers_used())
-                        .map(|layer| SiglipLayer::new(config, &layers.layer(layer)))
-                        .collect(),
-                },
+                encoder: SiglipEncoder::new(config, &builder.child("encoder")),
                 post_layernorm: Norm::layer_norm(
                     &builder.child("post_layernorm"),
                     hidden,
@@ -102,14 +127,8 @@ impl<B: Backend> Siglip<B> {
     pub fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
         let model = &self.vision_model;
         let patches = model.embeddings.patch_embedding.forward(pixels);
-        let [pictures, tokens, _] = patches.dims();
         let positions = model.embeddings.position_embedding.weight.val();
-        let mask = AttentionMask::new(Mask::Full, pictures, tokens, tokens, &patches.device());
-        let mut hidden = patches + positions.unsqueeze();
-        for layer in &model.encoder.layers {
-            hidden = layer.forward(hidden, &mask);
-        }
-        hidden
+        model.encoder.forward(patches + positions.unsqueeze())
     }
 }
 

@@ -7,7 +7,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::{Activation, autodiff::ActivationKernel};
+use super::{Activation, STEEPNESS, autodiff::ActivationKernel};
 use crate::ops::gpu::{
     Gpu,
     launch::{Rows, elementwise, empty, lanes, rows},
@@ -218,6 +218,7 @@ fn activated(x: f32, #[comptime] kind: Activation) -> f32 {
         Activation::GeluTanh => x * sigmoid(twice_tanh_argument(x)),
         Activation::Gelu => 0.5 * x * (1.0 + error_function::<f32>(x * ROOT_HALF)),
         Activation::Silu => x * sigmoid(x),
+        Activation::QuickGelu => x * sigmoid(STEEPNESS * x),
     }
 }
 
@@ -331,6 +332,10 @@ fn slope(x: f32, #[comptime] kind: Activation) -> f32 {
         Activation::Silu => {
             let s = sigmoid(x);
             s * (1.0 + x * (1.0 - s))
+        }
+        Activation::QuickGelu => {
+            let s = sigmoid(STEEPNESS * x);
+            s * (1.0 + STEEPNESS * x * (1.0 - s))
         }
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, TensorMetadata};
 use burn_flex::FlexTensor;
 
-use super::{Activation, autodiff::ActivationKernel};
+use super::{Activation, STEEPNESS, autodiff::ActivationKernel};
 use crate::ops::flex::{Flex, contiguous, floats, like};
 
 impl ActivationKernel for Flex {
@@ -16,6 +16,11 @@ impl ActivationKernel for Flex {
             Activation::GeluTanh => bunny_kernels::gelu_tanh(values),
             Activation::Gelu => bunny_kernels::gelu_erf(values),
             Activation::Silu => bunny_kernels::silu(values),
+            Activation::QuickGelu => {
+                scale(values, STEEPNESS);
+                bunny_kernels::silu(values);
+                scale(values, 1.0 / STEEPNESS);
+            }
         })
     }
 
@@ -27,6 +32,11 @@ impl ActivationKernel for Flex {
             Activation::GeluTanh => bunny_kernels::gelu_tanh_backward(x, dy, &mut dx),
             Activation::Gelu => bunny_kernels::gelu_erf_backward(x, dy, &mut dx),
             Activation::Silu => bunny_kernels::silu_backward(x, dy, &mut dx),
+            Activation::QuickGelu => {
+                let mut steep = x.to_vec();
+                scale(&mut steep, STEEPNESS);
+                bunny_kernels::silu_backward(&steep, dy, &mut dx);
+            }
         }
         like(dx, &input)
     }
@@ -52,6 +62,10 @@ impl ActivationKernel for Flex {
         bunny_kernels::silu_mul_backward(x, y, dy, &mut dx, &mut dup);
         [like(dx, &gate), like(dup, &up)]
     }
+}
+
+fn scale(values: &mut [f32], factor: f32) {
+    values.iter_mut().for_each(|value| *value *= factor);
 }
 
 /// Changes all numbers of a tensor, or of a copy where somebody else holds it.

@@ -50,6 +50,7 @@ impl Mask {
 #[derive(Debug)]
 pub struct AttentionMask<B: Backend> {
     mask: Mask,
+    window: Option<usize>,
     batch: usize,
     queries: usize,
     keys: usize,
@@ -62,6 +63,7 @@ impl<B: Backend> AttentionMask<B> {
     pub fn new(mask: Mask, batch: usize, queries: usize, keys: usize, device: &B::Device) -> Self {
         Self {
             mask,
+            window: None,
             batch,
             queries,
             keys,
@@ -70,7 +72,23 @@ impl<B: Backend> AttentionMask<B> {
         }
     }
 
-    /// What the mask says.
+    /// The same where a query sees no more than `window` positions, its own included.
+    #[must_use]
+    pub fn within(self, window: Option<usize>) -> Self {
+        Self { window, ..self }
+    }
+
+    /// How many positions a query sees, its own included.
+    pub fn window(&self) -> Option<usize> {
+        self.window
+    }
+
+    /// Whether the window hides anything that the mask alone would show.
+    pub fn is_cut(&self) -> bool {
+        self.window.is_some_and(|window| self.keys > window)
+    }
+
+    /// What the mask says, its window aside.
     pub fn mask(&self) -> &Mask {
         &self.mask
     }
@@ -87,11 +105,17 @@ impl<B: Backend> AttentionMask<B> {
                     _ => self.batch,
                 };
                 let (queries, keys) = (self.queries, self.keys);
+                // Of the keys that a query comes after, the last `window` are seen.
+                let is_near = |query: usize, key: usize| {
+                    let end = keys - queries + query + 1;
+                    self.window.is_none_or(|window| key + window >= end)
+                };
+                let shows = |row, query, key| {
+                    self.mask.shows(row, query, queries, key, keys) && is_near(query, key)
+                };
                 let hidden: Vec<bool> = (0..rows)
                     .flat_map(|row| (0..queries).map(move |query| (row, query)))
-                    .flat_map(|(row, query)| {
-                        (0..keys).map(move |key| !self.mask.shows(row, query, queries, key, keys))
-                    })
+                    .flat_map(|(row, query)| (0..keys).map(move |key| !shows(row, query, key)))
                     .collect();
                 if !hidden.contains(&true) {
                     return None;

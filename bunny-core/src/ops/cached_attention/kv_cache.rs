@@ -373,6 +373,18 @@ pub(crate) struct Run {
 }
 
 impl<B: Backend> KvPass<B> {
+    /// A pass over some rows of this one.
+    pub(super) fn of(&self, span: Span) -> Self {
+        Self {
+            spans: vec![span],
+            blocks: self.blocks,
+            #[cfg(any(feature = "cuda", feature = "wgpu"))]
+            rows: OnceCell::new(),
+            tables: OnceCell::new(),
+            lengths: OnceCell::new(),
+        }
+    }
+
     /// The sequences' parts.
     pub fn spans(&self) -> &[Span] {
         &self.spans

@@ -115,7 +115,7 @@ macro_rules! tests {
 
             #[test]
             fn activations() {
-                for kind in [Activation::GeluTanh, Activation::Gelu, Activation::Silu] {
+                for kind in Activation::ALL {
                     // 33 numbers a row: allocators pad them.
                     let found = run!(K, [x: 3 = [3, 7, 33]], 3, served(|| kind.apply(x.clone())));
                     let expected =
@@ -126,7 +126,7 @@ macro_rules! tests {
 
             #[test]
             fn gates() {
-                for kind in [Activation::GeluTanh, Activation::Gelu, Activation::Silu] {
+                for kind in Activation::ALL {
                     for width in [33, 64] {
                         let found = run!(K, [x: 3 = [3, 7, width], up: 3 = [3, 7, width]], 3,
                             served(|| kind.gate(x.clone(), up.clone())));

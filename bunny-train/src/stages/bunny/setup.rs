@@ -80,8 +80,16 @@ impl SetupConfig {
             learnt: Vec::new(),
         };
         let described = Fields::parse(&file, &json.to_string())?;
-        let (config, tokenizer) = parts.configuration(&described)?;
+        let (mut config, tokenizer) = parts.configuration(&described)?;
         check_tokenizer(template, tokenizer.adds_bos()?)?;
+        // What its answers are going to end in, where its makers' end in something else, or in nothing.
+        let end = family.template().end_of_text();
+        if let Some(end) = end.and_then(|token| tokenizer.token_to_id(token)) {
+            if !config.eos_token_ids.contains(&end) {
+                json["eos_token_id"] = json!(end);
+                config.eos_token_ids = vec![end];
+            }
+        }
         if config.decoder.attention_dropout > 0.0 {
             let feature = "`attention_dropout` in training".into();
             return Err(ConfigError::NotSupported { file, feature }.into());
@@ -202,7 +210,16 @@ fn describe(json: &mut Value, family: Family, recipe: &BunnyRecipe) {
     json["image_aspect_ratio"] = json!(recipe.image_aspect_ratio.map(Aspect::name));
     json["tokenizer_model_max_length"] = json!(recipe.model_max_length);
     json["tokenizer_padding_side"] = json!("right");
-    json["use_s2"] = json!(false);
+    // What is gone on from says it otherwise.
+    let said = json.get("use_s2").cloned().unwrap_or(json!(false));
+    json["use_s2"] = recipe.use_s2.map_or(said, |uses| json!(uses));
+    if let Some(scales) = &recipe.s2_scales {
+        json["s2_scales"] = json!(scales);
+    }
+    // Said of the model that is gone on from, whose tower is taken wherever it holds one.
+    if let Some(said) = json.get_mut("continuous_training") {
+        *said = json!(false);
+    }
 }
 
 /// A template counts on a beginning of sequence, or on none.
