@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    CoresetOptions, OutputOptions, Paths, Progress, TileSize, Worker, select,
+    CoresetOptions, Division, OutputOptions, Paths, Progress, TileSize, Worker, select,
 };
 
 /// Says when a stage begins.
@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         out: out.into(),
         keep_work: false,
         force: false,
+        division: Division::default(),
     };
     let engine = Local::new(None, worker)?;
     let (options, outputs) = (CoresetOptions::default(), OutputOptions::default());

@@ -13,8 +13,8 @@ use std::process::Command;
 
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    CoresetOptions, OutputOptions, Paths, Progress, Report, Silent, TileSize, Window, Worker,
-    select,
+    CoresetOptions, Division, OutputOptions, Paths, Progress, Report, Silent, TileSize, Window,
+    Worker, select,
 };
 use bunny_data::{DataError, Result};
 use coreset_common::{fixture, options, results};
@@ -69,6 +69,7 @@ fn run(out: &Path, progress: &dyn Progress) -> Result<Report> {
         out: out.to_owned(),
         keep_work: false,
         force: false,
+        division: Division::default(),
     };
     let engine = Local::new(NonZeroUsize::new(2), worker)?;
     select(&engine, &paths, &options, &OutputOptions::default())

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    Centroids, CoresetOptions, Geometry, MissingImages, OutputOptions, Paths, Progress, TileSize,
-    Window, Worker,
+    Centroids, CoresetOptions, Division, Geometry, MissingImages, OutputOptions, Paths, Progress,
+    TileSize, Window, Worker,
 };
 use coreset_common::{Machine, fixture, options, results, run};
 
@@ -357,6 +357,7 @@ fn training_keeps_one_round_and_one_sample_and_goes_on_from_any_of_them() {
         out: out.clone(),
         keep_work: true,
         force: false,
+        division: Division::default(),
     };
     let engine = Local::new(NonZeroUsize::new(1), worker).unwrap();
     let outputs = OutputOptions::default();

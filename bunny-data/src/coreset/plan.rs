@@ -9,7 +9,6 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::centroids::Centroids;
-use super::fast_hash::fast_hash;
 use super::numeric::dot;
 use super::options::Geometry;
 use super::resources::search_bytes;
@@ -20,6 +19,7 @@ use super::worker::{DiskUse, Worker};
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::to_f32;
 use crate::error::{DataError, Result};
+use crate::fast_hash::fast_hash;
 
 /// A selection that is planned.
 #[derive(Clone, Debug, PartialEq, Serialize)]

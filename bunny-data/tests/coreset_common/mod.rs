@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use bunny_data::Result;
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    CoresetOptions, Invalid, OutputOptions, Paths, Report, Silent, TileSize, Worker, select,
+    CoresetOptions, Division, Invalid, OutputOptions, Paths, Report, Silent, TileSize, Worker,
+    select,
 };
 
 /// A committed set, made by `tests/reference/coreset.py`.
@@ -68,6 +69,7 @@ pub fn run(
         out: out.to_owned(),
         keep_work: false,
         force: true,
+        division: Division::default(),
     };
     let engine = Local::new(NonZeroUsize::new(machine.threads), worker)?;
     select(&engine, &paths, options, outputs)

@@ -15,13 +15,14 @@ use crate::coreset::stages::output::{OutputOptions, Pictured, RESULTS};
 use crate::error::{DataError, Result, SetFault};
 
 /// What the names of the folders of stages begin with.
-const STAGES: [&str; 8] = [
+const STAGES: [&str; 9] = [
     "unpacked-",
     "scan-",
     "given-",
     "kmeans-",
     "assign-",
     "duplicates-",
+    "ranks-",
     "survivors-",
     "keys-",
 ];
