@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let paths = Paths {
         embeddings: embeddings.into(),
         out: out.into(),
+        work: None,
         keep_work: false,
         force: false,
         division: Division::default(),

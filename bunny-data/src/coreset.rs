@@ -28,6 +28,7 @@
 //! let paths = Paths {
 //!     embeddings: "laion".into(),
 //!     out: "coreset".into(),
+//!     work: None,
 //!     keep_work: false,
 //!     force: false,
 //!     division: Division::default(),

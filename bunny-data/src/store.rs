@@ -10,6 +10,9 @@
 mod checksum;
 mod folders;
 mod map;
+mod places;
+#[cfg(feature = "s3")]
+mod remote;
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -23,6 +26,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::checksum::{Sums, WorkFile, whole};
 pub use self::folders::Folders;
 pub(crate) use self::map::{map_file, release};
+pub use self::places::{is_remote, open};
+#[cfg(feature = "s3")]
+pub use self::remote::Remote;
 use crate::error::{DataError, Result};
 use crate::whole::AtomicFile;
 
@@ -99,12 +105,24 @@ pub trait Store: Debug + Send + Sync {
     /// [`DataError::Io`].
     fn sweep(&self, folder: &str) -> Result<()>;
 
+    /// Makes the caller the one driver of the work files, as long as it holds what is returned; `None`
+    /// where another is at work.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    fn claim(&self) -> Result<Option<Claim>> {
+        Ok(Some(Box::new(())))
+    }
+
     /// Bytes that can still be written; `None` where nobody can say.
     fn free(&self) -> Option<u64>;
 
     /// A folder of this machine for files without a name.
     fn scratch(&self) -> &Path;
 }
+
+/// What makes its holder the one driver of a store.
+pub type Claim = Box<dyn Send>;
 
 /// An open file of a store.
 #[derive(Debug)]

@@ -67,6 +67,7 @@ fn run(out: &Path, progress: &dyn Progress) -> Result<Report> {
     let paths = Paths {
         embeddings: fixture("giant"),
         out: out.to_owned(),
+        work: None,
         keep_work: false,
         force: false,
         division: Division::default(),

@@ -524,6 +524,7 @@ fn unforced(embeddings: &Path, out: &Path, options: &CoresetOptions) -> Result<R
     let paths = Paths {
         embeddings: embeddings.to_owned(),
         out: out.to_owned(),
+        work: None,
         keep_work: false,
         force: false,
         division: Division::default(),

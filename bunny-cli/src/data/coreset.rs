@@ -51,12 +51,15 @@ pub struct CoresetArgs {
 #[derive(Debug, clap::Args)]
 pub struct SelectArgs {
     /// The embeddings: img_emb/, text_emb/ and metadata/ as clip-retrieval writes them, DataComp's
-    /// *.npz and *.parquet, or *.parquet with embedding columns
+    /// *.npz and *.parquet, or *.parquet with embedding columns; a folder, or s3://bucket/path
     #[arg(long, value_name = "DIR")]
     embeddings: PathBuf,
-    /// Where the results go; work files live in work/ below it
+    /// Where the results go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Where work files live: a folder, or s3://bucket/path; work/ below --out by default
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
     /// Rows to draw from what the steps leave: a number, or all
     #[arg(long, value_name = "N|all", default_value = "all", value_parser = sample)]
     sample: Draw,
@@ -312,6 +315,7 @@ impl SelectArgs {
         Paths {
             embeddings: self.embeddings.clone(),
             out: self.out.clone(),
+            work: self.work.clone(),
             keep_work: self.keep_work,
             force: self.force,
             division: Division {

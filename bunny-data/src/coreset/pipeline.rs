@@ -29,17 +29,19 @@ use super::stages::sample::InOrder;
 use super::stages::scan::{Scan, Scanned};
 use super::stages::windows::Ranked;
 use crate::embeddings::{EmbeddingSet, MatrixFile, PART_ROWS, Storage};
-use crate::error::{DataError, Result, SetFault, TaskFault, WorkFault};
-use crate::store::{EMBEDDINGS, Entry, Folders, Store, Version, WORK};
+use crate::error::{DataError, OptionFault, Result, SetFault, TaskFault, WorkFault};
+use crate::store::{self, Claim, EMBEDDINGS, Entry, Store, Version, WORK};
 use crate::whole::fill_whole;
 
 /// Where a selection reads and writes, and what it keeps of its work.
 #[derive(Clone, Debug)]
 pub struct Paths {
-    /// The folder of embeddings.
+    /// The folder of embeddings, or their address ([`store::open`]).
     pub embeddings: PathBuf,
-    /// The folder of results; work files live in `work` below it.
+    /// The folder of results.
     pub out: PathBuf,
+    /// Where the work files live; `None`: in `work` below the folder of results.
+    pub work: Option<PathBuf>,
     /// Whether the work files stay, for another selection from the same clusters.
     pub keep_work: bool,
     /// Whether a finished selection with other options, other work files and whatever else has the
@@ -57,9 +59,16 @@ impl Paths {
         outputs: &OutputOptions,
         work: impl FnOnce(&Selection<'_>) -> Result<T>,
     ) -> Result<T> {
+        if store::is_remote(&self.out) {
+            let fault = OptionFault::Address("has to be a folder of this machine".to_owned());
+            return Err(DataError::option("--out", fault));
+        }
         holding::check_outside(&self.embeddings, &self.out)?;
+        let beside = self.out.join("work");
+        let place = self.work.as_ref().unwrap_or(&beside);
+        let store = store::open(&self.embeddings, place, &std::env::temp_dir())?;
         work(&Selection {
-            store: &Folders::new(&self.embeddings, self.out.join("work")),
+            store: &*store,
             out: &self.out,
             keep_work: self.keep_work,
             force: self.force,
@@ -70,7 +79,7 @@ impl Paths {
     }
 }
 
-/// Selects a coreset from and into folders of this machine: [`Selection::run`].
+/// Selects a coreset from and into the folders or addresses of `paths`: [`Selection::run`].
 ///
 /// # Errors
 /// As [`Selection::run`], and where the results would go into the set.
@@ -83,7 +92,7 @@ pub fn select(
     paths.selection(options, outputs, |selection| selection.run(engine))
 }
 
-/// What is to be launched next of a selection from and into folders: [`Selection::next_parts`].
+/// What is to be launched next of such a selection: [`Selection::next_parts`].
 ///
 /// # Errors
 /// As [`select`].
@@ -178,6 +187,7 @@ impl Selection<'_> {
         outputs.validate()?;
         if !self.force {
             holding::check_folder(self.out)?;
+            holding::check_work(store, self.out)?;
         }
         let mut set = EmbeddingSet::open(store, &options.embeddings)?;
         set.part_rows = self.division.part_rows;
@@ -199,7 +209,7 @@ impl Selection<'_> {
             if is_same {
                 if !self.keep_work {
                     // The run that made it may have been killed before it had.
-                    store.remove(WORK)?;
+                    holding::remove_work(store)?;
                 }
                 return Ok(Begun::Finished(Box::new(finished.report)));
             }
@@ -209,6 +219,9 @@ impl Selection<'_> {
         }
 
         store.make_folder(WORK)?;
+        let Some(claim) = store.claim()? else {
+            return Err(DataError::set(store.path(WORK), SetFault::Busy));
+        };
         output::check(store, &set, outputs)?;
         drive(engine, |worker| {
             let disk = resources::check(options, &set, store, worker.memory)?;
@@ -230,7 +243,7 @@ impl Selection<'_> {
             run,
             made_from,
             all,
-            _lock: lock,
+            _held: (lock, claim),
         })))
     }
 }
@@ -250,7 +263,7 @@ struct Open<'a> {
     made_from: MadeFrom,
     /// A word for everything that the results are made from.
     all: String,
-    _lock: FolderLock,
+    _held: (FolderLock, Claim),
 }
 
 /// What the stages have found.
@@ -346,7 +359,7 @@ impl Open<'_> {
         let bytes = manifest::write(&self.all, &finished)?;
         fill_whole(&out.join(MANIFEST), |file| file.put(&bytes))?;
         if !self.selection.keep_work {
-            store.remove(WORK)?;
+            holding::remove_work(store)?;
         }
         Ok(finished.report)
     }

@@ -418,6 +418,12 @@ pub enum Unusable {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionFault {
+    /// It is no address, or none that can be opened.
+    #[error("{0}")]
+    Address(String),
+    /// It is an address of S3, which this program was built without.
+    #[error("{} asks for S3: build with `--features s3`", .0.display())]
+    NoS3(PathBuf),
     /// It is zero.
     #[error("has to be at least 1")]
     Zero,

@@ -4,7 +4,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::{EMBEDDINGS, Entry, NewFile, Opened, Store, Version, WORK};
+use bunny_base::FolderLock;
+
+use super::{Claim, EMBEDDINGS, Entry, NewFile, Opened, Store, Version, WORK};
 use crate::error::{DataError, Result};
 use crate::whole::AtomicFile;
 
@@ -108,6 +110,11 @@ impl Store for Folders {
             }
         }
         Ok(())
+    }
+
+    fn claim(&self) -> Result<Option<Claim>> {
+        let lock = FolderLock::take(&self.work);
+        Ok(lock.map(|lock| Box::new(lock) as Claim))
     }
 
     fn free(&self) -> Option<u64> {

@@ -18,12 +18,12 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Location;
 use object_store::{
     ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutPayload, RetryConfig,
+    PutPayload, RetryConfig, UpdateVersion,
 };
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::{EMBEDDINGS, Entry, Fetch, Finish, NewFile, Opened, Store, Version, WORK};
+use super::{Claim, EMBEDDINGS, Entry, Fetch, Finish, NewFile, Opened, Store, Version, WORK};
 use crate::error::{DataError, OptionFault, Result};
 
 /// Bytes of a request, at most, and of each part of a file that is put in parts.
@@ -56,7 +56,9 @@ pub struct Remote {
 
 impl Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Remote").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Remote")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,7 +136,9 @@ impl Remote {
         requests: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T> {
         let path = self.path(key);
-        self.runtime.block_on(requests).map_err(|error| failed(path, action, error))
+        self.runtime
+            .block_on(requests)
+            .map_err(|error| failed(path, action, error))
     }
 
     fn head(&self, key: &str) -> Result<ObjectMeta> {
@@ -151,7 +155,8 @@ impl Remote {
     fn copy(&self, key: &str) -> Result<(File, Missing)> {
         let meta = self.head(key)?;
         let copy = self.draft()?;
-        copy.set_len(meta.size).map_err(DataError::io(&self.scratch, "write"))?;
+        copy.set_len(meta.size)
+            .map_err(DataError::io(&self.scratch, "write"))?;
         let missing = Missing {
             remote: self.clone(),
             key: key.to_owned(),
@@ -197,13 +202,18 @@ struct Missing {
 
 impl Debug for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Missing").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Missing")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
 impl Fetch for Missing {
     fn fetch(&self, copy: &File, bytes: Range<u64>) -> Result<()> {
-        let mut there = self.there.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut there = self
+            .there
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let end = bytes.end.min(self.meta.size);
         let (mut block, last) = (bytes.start / BLOCK, end.div_ceil(BLOCK));
         let mut ranges = Vec::new();
@@ -264,7 +274,11 @@ async fn piece(
         if_match: meta.e_tag.clone(),
         ..GetOptions::default()
     };
-    let bytes = objects.get_opts(&meta.location, options).await?.bytes().await?;
+    let bytes = objects
+        .get_opts(&meta.location, options)
+        .await?
+        .bytes()
+        .await?;
     match bytes.len() as u64 == range.end - range.start {
         true => Ok((range.start, bytes)),
         false => Err(generic("the answer is not as long as what was asked for")),
@@ -284,7 +298,9 @@ fn write_at(file: &File, start: u64, bytes: &[u8]) -> object_store::Result<()> {
     #[cfg(not(unix))]
     let written = {
         use std::io::{Seek, SeekFrom};
-        (&*file).seek(SeekFrom::Start(start)).and_then(|_| (&*file).write_all(bytes))
+        (&*file)
+            .seek(SeekFrom::Start(start))
+            .and_then(|_| (&*file).write_all(bytes))
     };
     written.map_err(generic)
 }
@@ -311,11 +327,18 @@ impl Finish for Draft {
         let Self { remote, key, file } = *self;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error);
         let file = file.map_err(DataError::io(&remote.scratch, "write"))?;
-        let length = file.metadata().map_err(DataError::io(&remote.scratch, "read"))?.len();
+        let length = file
+            .metadata()
+            .map_err(DataError::io(&remote.scratch, "read"))?
+            .len();
         let location = remote.locate(&key)?;
         // A server may say that it has what it lost.
         for _ in 0..PUTS {
-            remote.wait(&key, "write", put(remote.objects.clone(), &location, &file, length))?;
+            remote.wait(
+                &key,
+                "write",
+                put(remote.objects.clone(), &location, &file, length),
+            )?;
             match remote.head(&key) {
                 Ok(meta) if meta.size == length => return Ok(()),
                 Err(error) if !is_gone(&error) => return Err(error),
@@ -339,7 +362,9 @@ async fn put(
     length: u64,
 ) -> object_store::Result<()> {
     if length <= PIECE {
-        objects.put(location, read_at(file, 0..length)?.into()).await?;
+        objects
+            .put(location, read_at(file, 0..length)?.into())
+            .await?;
         return Ok(());
     }
     let mut upload = objects.put_multipart(location).await?;
@@ -376,7 +401,9 @@ fn read_at(file: &File, range: Range<u64>) -> object_store::Result<Bytes> {
     #[cfg(not(unix))]
     let read = {
         use std::io::{Read, Seek, SeekFrom};
-        (&*file).seek(SeekFrom::Start(range.start)).and_then(|_| (&*file).read_exact(&mut bytes))
+        (&*file)
+            .seek(SeekFrom::Start(range.start))
+            .and_then(|_| (&*file).read_exact(&mut bytes))
     };
     read.map_err(generic)?;
     Ok(bytes.into())
@@ -457,7 +484,9 @@ impl Store for Remote {
         self.wait(key, "remove", async {
             use futures_util::StreamExt;
             let below = self.objects.list(Some(&location));
-            let below = below.map(|found| found.map(|object| object.location)).boxed();
+            let below = below
+                .map(|found| found.map(|object| object.location))
+                .boxed();
             let mut removed = self.objects.delete_stream(below);
             while let Some(done) = removed.next().await {
                 gone_is_well(done.map(drop))?;
@@ -469,6 +498,18 @@ impl Store for Remote {
     fn sweep(&self, _folder: &str) -> Result<()> {
         // Drafts have no names here, and parts of a file that was not completed are the bucket's rules'.
         Ok(())
+    }
+
+    fn claim(&self) -> Result<Option<Claim>> {
+        let location = self.locate(WORK)?.join(CLAIM);
+        let claimed = self.wait(WORK, "claim", claim(self.objects.clone(), location.clone()))?;
+        Ok(claimed.map(|renewed| -> Claim {
+            Box::new(Held {
+                remote: self.clone(),
+                renewed: self.runtime.spawn(renewed),
+                location,
+            })
+        }))
     }
 
     fn free(&self) -> Option<u64> {
@@ -485,4 +526,81 @@ fn gone_is_well(removed: object_store::Result<()>) -> object_store::Result<()> {
         Err(object_store::Error::NotFound { .. }) => Ok(()),
         removed => removed,
     }
+}
+
+/// What the driver of the work files has put beside them.
+pub(crate) const CLAIM: &str = "driver.claim";
+
+/// A claim that was not renewed for so long is that of a driver that was killed.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Between two renewals.
+const RENEWAL: Duration = Duration::from_secs(15);
+
+/// A claim that is renewed until it is dropped.
+struct Held {
+    remote: Remote,
+    renewed: tokio::task::JoinHandle<()>,
+    location: Location,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewed.abort();
+        let removed = self.remote.objects.delete(&self.location);
+        // One that stays is taken for dead in a minute.
+        let _ = self.remote.runtime.block_on(removed);
+    }
+}
+
+/// Puts a claim where there is none, or one of a dead driver; what renews it, or `None` where another
+/// driver is alive. All times are the server's.
+async fn claim(
+    objects: Arc<dyn ObjectStore>,
+    location: Location,
+) -> object_store::Result<Option<impl Future<Output = ()> + Send + use<>>> {
+    use object_store::Error;
+    let own = std::process::id().to_string();
+    let text = || PutPayload::from(own.clone().into_bytes());
+    let first = objects
+        .put_opts(&location, text(), PutMode::Create.into())
+        .await;
+    let put = match first {
+        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+            let held = objects.head(&location).await?;
+            let probe = location.clone().join("now");
+            objects.put(&probe, text()).await?;
+            let now = objects.head(&probe).await?.last_modified;
+            objects.delete(&probe).await?;
+            let age = (now - held.last_modified).to_std().unwrap_or_default();
+            if age < LEASE {
+                return Ok(None);
+            }
+            let seen = UpdateVersion {
+                e_tag: held.e_tag,
+                version: held.version,
+            };
+            match objects
+                .put_opts(&location, text(), PutMode::Update(seen).into())
+                .await
+            {
+                // Another one was quicker.
+                Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => return Ok(None),
+                put => put?,
+            }
+        }
+        put => put?,
+    };
+    let mut version = UpdateVersion::from(put);
+    Ok(Some(async move {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            let text = std::process::id().to_string().into_bytes().into();
+            let mode = PutMode::Update(version.clone());
+            match objects.put_opts(&location, text, mode.into()).await {
+                Ok(put) => version = put.into(),
+                Err(error) => tracing::warn!("the claim of the work files: {}", one_line(&error)),
+            }
+        }
+    }))
 }

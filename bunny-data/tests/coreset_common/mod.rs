@@ -67,6 +67,7 @@ pub fn run(
     let paths = Paths {
         embeddings: embeddings.to_owned(),
         out: out.to_owned(),
+        work: None,
         keep_work: false,
         force: true,
         division: Division::default(),

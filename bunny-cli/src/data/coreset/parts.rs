@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bunny_data::DataError;
 use bunny_data::coreset::engine::{AnyTask, Launched, Local};
 use bunny_data::coreset::{Silent, TileSize, Worker, next_parts, select};
-use bunny_data::store::Folders;
+use bunny_data::store;
 use clap::Subcommand;
 
 use super::{SelectArgs, StageBar, checked, memory};
@@ -75,8 +74,11 @@ pub struct RunPartArgs {
     #[arg(long, value_name = "DIR")]
     embeddings: PathBuf,
     /// The folder of the selection, where this machine has it
+    #[arg(long, value_name = "DIR", required_unless_present = "work")]
+    out: Option<PathBuf>,
+    /// The work files, where this machine has them; work/ below --out by default
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    work: Option<PathBuf>,
     /// The stage, as plan-parts says it
     #[arg(long, value_name = "S")]
     stage: String,
@@ -97,10 +99,12 @@ fn run_part(args: &RunPartArgs) -> Result<ExitCode> {
         tile: TileSize::default(),
         progress: &Silent,
     };
-    let store = Folders::new(&args.embeddings, args.out.join("work"));
+    let beside = args.out.as_ref().map(|out| out.join("work"));
+    let work = args.work.clone().or(beside).unwrap_or_default();
+    let store = store::open(&args.embeddings, &work, &std::env::temp_dir())?;
     let engine = Local::new(args.threads, worker)?;
-    let done = AnyTask::load(&store, &args.stage)
-        .and_then(|task| engine.run(|worker| task.run(args.part, worker, &store)));
+    let done = AnyTask::load(&*store, &args.stage)
+        .and_then(|task| engine.run(|worker| task.run(args.part, worker, &*store)));
     match done {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) if error.may_pass() => {
