@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as Location;
 use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    ClientConfigKey, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutPayload, RetryConfig, UpdateVersion,
 };
 use tokio::runtime::Runtime;
@@ -37,9 +37,6 @@ const BLOCK: u64 = 1 << 16;
 
 /// Times that a file is put before its absence counts as a failure.
 const PUTS: usize = 5;
-
-/// A server that says nothing for so long has lost the request.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// Files below one address, `s3://bucket/path`; the keys of the set or of the work files.
 #[derive(Clone)]
@@ -79,14 +76,21 @@ impl Remote {
         }
         // One provider of cryptography for the process; another that is there already will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = ClientOptions::new()
-            .with_connect_timeout(Duration::from_secs(10))
-            .with_timeout_disabled()
-            .with_read_timeout(SILENCE);
-        let objects = AmazonS3Builder::from_env()
+        let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
-            .with_client_options(client)
-            .with_retry(RetryConfig::default())
+            .with_retry(RetryConfig::default());
+        // As a whole an answer may take long; the environment may say otherwise.
+        for (key, usual) in [
+            (ClientConfigKey::ConnectTimeout, "10 seconds"),
+            (ClientConfigKey::ReadTimeout, "30 seconds"),
+            (ClientConfigKey::Timeout, "1 hour"),
+        ] {
+            let key = AmazonS3ConfigKey::Client(key);
+            if std::env::var_os(format!("AWS_{}", key.as_ref().to_uppercase())).is_none() {
+                builder = builder.with_config(key, usual);
+            }
+        }
+        let objects = builder
             .build()
             .map_err(|error| wrong(format!("{address}: {error}")))?;
         Self::new(Arc::new(objects), path, address.to_owned(), scratch.into())
@@ -502,7 +506,11 @@ impl Store for Remote {
 
     fn claim(&self) -> Result<Option<Claim>> {
         let location = self.locate(WORK)?.join(CLAIM);
-        let claimed = self.wait(WORK, "claim", claim(self.objects.clone(), location.clone()))?;
+        let claimed = self.wait(
+            WORK,
+            "claim",
+            claim(self.objects.clone(), location.clone(), LEASE),
+        )?;
         Ok(claimed.map(|renewed| -> Claim {
             Box::new(Held {
                 remote: self.clone(),
@@ -558,6 +566,7 @@ impl Drop for Held {
 async fn claim(
     objects: Arc<dyn ObjectStore>,
     location: Location,
+    lease: Duration,
 ) -> object_store::Result<Option<impl Future<Output = ()> + Send + use<>>> {
     use object_store::Error;
     let own = std::process::id().to_string();
@@ -573,7 +582,7 @@ async fn claim(
             let now = objects.head(&probe).await?.last_modified;
             objects.delete(&probe).await?;
             let age = (now - held.last_modified).to_std().unwrap_or_default();
-            if age < LEASE {
+            if age < lease {
                 return Ok(None);
             }
             let seen = UpdateVersion {
@@ -603,4 +612,126 @@ async fn claim(
             }
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::store::{self, WorkFile};
+
+    fn remote(scratch: &Path) -> Remote {
+        let objects = Arc::new(InMemory::new());
+        Remote::new(
+            objects,
+            "/a/b/",
+            "s3://bucket/a/b/".to_owned(),
+            scratch.to_owned(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn files_are_put_whole_and_read_whole_or_in_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = remote(dir.path());
+        // More than one piece, and not a whole number of them.
+        let bytes: Vec<u8> = (0..2 * PIECE + 12_345)
+            .map(|i| (i * i >> 7) as u8)
+            .collect();
+        let key = "work/x/y.bin";
+        assert!(!store.exists(key).unwrap());
+        assert!(matches!(store.open(key), Err(error) if error.may_pass()));
+        store::fill(&store, key, |file| {
+            file.put(&bytes)?;
+            assert!(!store.exists(key)?);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(store.path(key), Path::new("s3://bucket/a/b/x/y.bin"));
+        assert_eq!(WorkFile::whole(&store, key).unwrap().payload(), bytes);
+
+        let partly = store.open_partly(key).unwrap();
+        let at = 3 * BLOCK as usize + 17;
+        partly.need(at as u64..at as u64 + 100).unwrap();
+        let mut all = Vec::new();
+        (&partly.file).read_to_end(&mut all).unwrap();
+        let brought = 3 * BLOCK as usize..4 * BLOCK as usize;
+        assert_eq!(all[brought.clone()], bytes[brought.clone()]);
+        assert!(
+            all[..brought.start]
+                .iter()
+                .chain(&all[brought.end..])
+                .all(|byte| *byte == 0)
+        );
+        partly.need(0..u64::MAX).unwrap();
+        let file = WorkFile::open(&store, key).unwrap();
+        file.check(at..at + 1).unwrap();
+        assert_eq!(file.payload()[at], bytes[at]);
+        // Copies have no names.
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn folders_are_what_names_begin_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = remote(dir.path());
+        for key in ["work/a/1", "work/a/2", "work/ab/3", "work/c"] {
+            store::fill(&store, key, |file| file.put(key.as_bytes())).unwrap();
+        }
+        let names = |folder: &str| {
+            let entries = store.entries(folder).unwrap();
+            let name = |entry: Entry| (entry.name.into_string().unwrap(), entry.is_folder);
+            let mut names: Vec<_> = entries.into_iter().map(name).collect();
+            names.sort();
+            names
+        };
+        let named = |names: &[(&str, bool)]| -> Vec<(String, bool)> {
+            names
+                .iter()
+                .map(|(name, is_folder)| ((*name).to_owned(), *is_folder))
+                .collect()
+        };
+        assert_eq!(
+            names(WORK),
+            named(&[("a", true), ("ab", true), ("c", false)])
+        );
+        assert_eq!(names("work/a"), named(&[("1", false), ("2", false)]));
+        let before = store.entries("work/a").unwrap()[0].version.clone();
+        store::fill(&store, "work/a/1", |file| file.put(b"another")).unwrap();
+        assert!(
+            store
+                .entries("work/a")
+                .unwrap()
+                .iter()
+                .all(|entry| entry.version != before)
+        );
+        store.remove("work/a").unwrap();
+        store.remove("work/a").unwrap();
+        assert_eq!(names(WORK), named(&[("ab", true), ("c", false)]));
+        for key in ["set/x", "work/../x", "work//x", "work/a/./b"] {
+            assert!(matches!(store.open(key), Err(DataError::Key(_))), "{key}");
+        }
+    }
+
+    #[test]
+    fn one_driver_holds_the_work_files_until_it_ends_or_is_taken_for_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = remote(dir.path());
+        let first = store.claim().unwrap();
+        assert!(first.is_some());
+        assert!(store.claim().unwrap().is_none());
+        drop(first);
+        let second = store.claim().unwrap();
+        assert!(second.is_some());
+        // As after a kill: nobody renews it.
+        let location = store.locate(WORK).unwrap().join(CLAIM);
+        let taken = claim(store.objects.clone(), location.clone(), Duration::ZERO);
+        assert!(store.runtime.block_on(taken).unwrap().is_some());
+        drop(second);
+        assert!(store.entries(WORK).unwrap().is_empty());
+    }
 }
