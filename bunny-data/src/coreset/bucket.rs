@@ -16,11 +16,11 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 use memmap2::Mmap;
 
-use super::arrays::Resident;
+use super::arrays::{Records, Resident};
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::to_f32;
 use crate::error::{DataError, Result, WorkFault};
-use crate::store::{self, NewFile, Store, Sums, WorkFile, release};
+use crate::store::{self, NewFile, Store, Sums, map_file, release};
 use bunny_base::random::mix_all;
 
 /// What is known of a row beside its numbers.
@@ -92,9 +92,11 @@ fn directory_key(folder: &str, part: usize) -> String {
     format!("{folder}/run-{part:05}.directory")
 }
 
-/// Bytes of a segment.
-fn segment_bytes(rows: usize, row_bytes: usize) -> usize {
-    rows * size_of::<Tag>() + (rows * row_bytes).next_multiple_of(8)
+/// Bytes of a segment; `None` for more rows than there can be.
+fn segment_bytes(rows: u64, row_bytes: u64) -> Option<u64> {
+    let numbers = rows.checked_mul(row_bytes)?.checked_next_multiple_of(8)?;
+    rows.checked_mul(size_of::<Tag>() as u64)?
+        .checked_add(numbers)
 }
 
 /// Writes a run segment by segment, in the order of chunks and buckets.
@@ -197,41 +199,49 @@ impl Bucket {
             resident: Resident::new(memory / 8),
         };
         for part in 0..parts {
-            let directory = WorkFile::open(store, &directory_key(folder, part))?;
-            let broken = || DataError::work(directory.path(), WorkFault::Broken);
-            let entries = bytemuck::try_cast_slice::<u8, Entry>(directory.payload());
-            let entries = entries.map_err(|_| broken())?;
-            if !entries.len().is_multiple_of(buckets.count as usize) {
-                return Err(broken());
+            let directory: Records<Entry> = Records::open(store, &directory_key(folder, part))?;
+            if !directory.len().is_multiple_of(buckets.count as usize) {
+                let path = store.path(&directory_key(folder, part));
+                return Err(DataError::work(path, WorkFault::Broken));
             }
-            let places = (bucket..entries.len()).step_by(buckets.count as usize);
-            for place in places.clone() {
-                directory.check(place * size_of::<Entry>()..(place + 1) * size_of::<Entry>())?;
+            let entries = directory
+                .iter()
+                .skip(bucket)
+                .step_by(buckets.count as usize);
+            let entries: Vec<Entry> = entries.filter(|entry| entry.rows > 0).copied().collect();
+            if entries.is_empty() {
+                continue;
             }
-            let run = WorkFile::open(store, &run_key(folder, part))?;
-            for entry in places
-                .map(|place| entries[place])
-                .filter(|entry| entry.rows > 0)
-            {
-                let rows = entry.rows as usize;
-                let bytes = segment_bytes(rows, dims * dtype.size());
-                let range = entry.offset as usize..entry.offset as usize + bytes;
-                let damaged = || DataError::work(run.path(), WorkFault::Flipped);
-                run.need(range.clone())?;
-                let held = run.payload().get(range.clone()).ok_or_else(damaged)?;
-                if Entry::new(entry.offset, entry.rows, store::whole(held)).hash != entry.hash {
+            // Its segments have hashes of their own: the rest need not be there.
+            let run = store.open_partly(&run_key(folder, part))?;
+            let length = run.len()?;
+            let damaged = || DataError::work(&run.path, WorkFault::Flipped);
+            let mut ranges = Vec::with_capacity(entries.len());
+            for entry in &entries {
+                let bytes = segment_bytes(entry.rows, (dims * dtype.size()) as u64);
+                let end = bytes.and_then(|bytes| entry.offset.checked_add(bytes));
+                let end = end.filter(|end| *end <= length).ok_or_else(damaged)?;
+                run.need(entry.offset..end)?;
+                ranges.push(entry.offset as usize..end as usize);
+            }
+            let map = map_file(&run)?;
+            for (entry, range) in entries.iter().zip(ranges) {
+                let word = store::whole(&map[range.clone()]);
+                if Entry::new(entry.offset, entry.rows, word).hash != entry.hash {
                     return Err(damaged());
                 }
                 opened.segments.push(Segment {
-                    run: part,
+                    run: opened.runs.len(),
                     first: opened.len,
-                    rows,
+                    rows: entry.rows as usize,
                     offset: range.start,
                 });
-                opened.len += rows;
-                opened.resident.count(bytes, || release(run.map(), range));
+                opened.len += entry.rows as usize;
+                opened
+                    .resident
+                    .count(range.len(), || release(&map, range.clone()));
             }
-            opened.runs.push(run.into_map().1);
+            opened.runs.push(map);
         }
         opened.release();
         Ok(opened)

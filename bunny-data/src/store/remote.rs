@@ -33,7 +33,7 @@ const PIECE: u64 = 16 << 20;
 const AT_ONCE: usize = 8;
 
 /// Files that are read in part are brought in blocks of so many bytes.
-const BLOCK: u64 = 1 << 16;
+const BLOCK: u64 = 1 << 12;
 
 /// Times that a file is put before its absence counts as a failure.
 const PUTS: usize = 5;

@@ -89,7 +89,12 @@ impl Training<'_> {
     /// The rounds of one epoch, from `round` on: the round after them.
     fn epoch(&self, mut round: u32) -> Result<u32> {
         let epoch = round / self.options.iterations;
-        let sample = drive(self.engine, |_| self.sample(epoch))?;
+        let (sample, rows) = drive(self.engine, |worker| {
+            let sample = self.sample(epoch)?;
+            // Once: the rows may have to be brought here.
+            let rows = self.open(&sample, worker)?;
+            Ok::<_, DataError>((sample, rows))
+        })?;
         let end = (epoch + 1) * self.options.iterations;
         while round < end {
             let label = Label {
@@ -109,16 +114,24 @@ impl Training<'_> {
                 let path = self.store.path(&self.stage.folder);
                 return Err(DataError::work(path, WorkFault::RowsLost));
             }
-            round = drive(self.engine, |worker| self.round(round, end, &label, worker))?;
+            round = drive(self.engine, |worker| {
+                self.round(round, end, &label, &rows, worker)
+            })?;
         }
         Ok(round)
     }
 
     /// The round after `round`, once its rows are labelled.
-    fn round(&self, round: u32, end: u32, label: &Label, worker: &Worker<'_>) -> Result<u32> {
+    fn round(
+        &self,
+        round: u32,
+        end: u32,
+        label: &Label,
+        rows: &Sample,
+        worker: &Worker<'_>,
+    ) -> Result<u32> {
         let centroids = self.load(round)?;
-        let sample = self.open(&label.sample, worker)?;
-        let next = lloyd::means(&sample, &centroids, label.read(self.store)?);
+        let next = lloyd::means(rows, &centroids, label.read(self.store)?);
         // A settled epoch skips to its end.
         let to = if next == centroids { end } else { round + 1 };
         worker.progress.advance(u64::from(to - round));
@@ -171,7 +184,7 @@ impl Training<'_> {
         Centroids::load(self.store, &key, self.set.dims, self.options.geometry)
     }
 
-    /// All rows of a sample, which were checked when it was opened or labelled.
+    /// All rows of a sample.
     fn open(&self, sample: &MatrixFile, worker: &Worker<'_>) -> Result<Sample> {
         let rows = 0..sample.rows as usize;
         Sample::open(self.store, sample, rows, worker.memory / 4)
