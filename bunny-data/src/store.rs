@@ -28,7 +28,7 @@ pub use self::folders::Folders;
 pub(crate) use self::map::{map_file, release};
 pub use self::places::{is_remote, open};
 #[cfg(feature = "s3")]
-pub use self::remote::Remote;
+pub use self::remote::{Remote, Traffic};
 use crate::error::{DataError, Result};
 use crate::whole::AtomicFile;
 

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +50,33 @@ pub struct Remote {
     address: String,
     /// Where copies are, without names.
     scratch: PathBuf,
+    traffic: Arc<Counts>,
+}
+
+/// What a store elsewhere was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests, without those that were tried again.
+    pub requests: u64,
+    /// Bytes of files that were brought here.
+    pub read: u64,
+    /// Bytes of files that were put.
+    pub written: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Counts {
+    fn add(&self, requests: u64, read: u64, written: u64) {
+        self.requests.fetch_add(requests, Relaxed);
+        self.read.fetch_add(read, Relaxed);
+        self.written.fetch_add(written, Relaxed);
+    }
 }
 
 impl Debug for Remote {
@@ -114,7 +142,17 @@ impl Remote {
             root: Location::from(path.trim_matches('/')),
             address: address.trim_end_matches('/').to_owned(),
             scratch,
+            traffic: Arc::default(),
         })
+    }
+
+    /// What was asked of it so far.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            requests: self.traffic.requests.load(Relaxed),
+            read: self.traffic.read.load(Relaxed),
+            written: self.traffic.written.load(Relaxed),
+        }
     }
 
     /// What a key is called below the address.
@@ -147,6 +185,7 @@ impl Remote {
 
     fn head(&self, key: &str) -> Result<ObjectMeta> {
         let location = self.locate(key)?;
+        self.traffic.add(1, 0, 0);
         self.wait(key, "open", self.objects.head(&location))
     }
 
@@ -251,6 +290,7 @@ impl Missing {
                 while under_way.len() < AT_ONCE
                     && let Some(range) = ranges.next()
                 {
+                    remote.traffic.add(1, range.end - range.start, 0);
                     under_way.spawn(piece(
                         remote.objects.clone(),
                         self.meta.clone(),
@@ -338,6 +378,12 @@ impl Finish for Draft {
         let location = remote.locate(&key)?;
         // A server may say that it has what it lost.
         for _ in 0..PUTS {
+            let parts = if length <= PIECE {
+                1
+            } else {
+                length.div_ceil(PIECE) + 2
+            };
+            remote.traffic.add(parts, 0, length);
             remote.wait(
                 &key,
                 "write",
@@ -444,6 +490,7 @@ impl Store for Remote {
     fn entries(&self, folder: &str) -> Result<Vec<Entry>> {
         let location = self.locate(folder)?;
         let listed = self.objects.list_with_delimiter(Some(&location));
+        self.traffic.add(1, 0, 0);
         let listed = self.wait(folder, "list", listed)?;
         let name = |location: &Location| location.filename().unwrap_or_default().to_owned().into();
         let folders = listed.common_prefixes.iter().map(|folder| Entry {
@@ -485,6 +532,7 @@ impl Store for Remote {
 
     fn remove(&self, key: &str) -> Result<()> {
         let location = self.locate(key)?;
+        self.traffic.add(2, 0, 0);
         self.wait(key, "remove", async {
             use futures_util::StreamExt;
             let below = self.objects.list(Some(&location));
