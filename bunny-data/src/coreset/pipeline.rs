@@ -107,7 +107,7 @@ pub fn next_parts(
 
 /// How the work is divided. The kept rows are the same however it is; the hash of the set in the
 /// report, which is made of those of its parts, is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Division {
     /// Rows that are worked on as one part, at least.
     pub part_rows: u64,
