@@ -18,7 +18,7 @@ fn set() -> PathBuf {
 }
 
 /// Options that give each stage several parts, and k-means several rounds.
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 14] = [
     "--clusters",
     "12",
     "--iterations",
@@ -27,6 +27,8 @@ const OPTIONS: [&str; 12] = [
     "20",
     "--score-window",
     "10-90",
+    "--centroid-window",
+    "5-90",
     "--sample",
     "40",
     "--invalid",

@@ -380,8 +380,10 @@ pub fn run(args: CoresetArgs) -> Result<ExitCode> {
             args.print(&report)?;
             Ok(ExitCode::SUCCESS)
         }
-        // clap asks for the required arguments.
-        (None, None) => Ok(ExitCode::FAILURE),
+        (None, None) => {
+            let text = "--embeddings and --out are required, or a verb: see --help\n";
+            clap::Error::raw(ErrorKind::MissingRequiredArgument, text).exit()
+        }
     }
 }
 
