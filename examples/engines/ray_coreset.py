@@ -10,7 +10,7 @@ import ray
 CLI = ["bunny-cli", "data", "coreset"]
 
 
-@ray.remote(num_cpus=1, max_retries=-1, retry_exceptions=[BlockingIOError])
+@ray.remote(num_cpus=1, max_retries=20, retry_exceptions=[BlockingIOError])
 def run_part(folders, stage, part):
     code = subprocess.run([*CLI, "run-part", *folders, "--threads", "1", "--stage", stage, "--part", str(part)]).returncode
     if code == 75:

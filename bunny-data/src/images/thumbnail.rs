@@ -9,6 +9,7 @@ use image::{ImageReader, ImageResult, Limits};
 
 use super::ImageSource;
 use crate::html;
+use crate::panic_guard::caught;
 
 /// The picture as an `<img>` that holds its own bytes, or a note on why it cannot be shown.
 pub(crate) fn shown(images: &ImageSource, name: &str, side: u32) -> String {
@@ -18,13 +19,18 @@ pub(crate) fn shown(images: &ImageSource, name: &str, side: u32) -> String {
             html::escape(&format!("{name}: {why}"))
         )
     };
-    match images.read(name).map(|bytes| thumbnail(&bytes, side)) {
-        Ok(Ok((width, height, jpeg))) => format!(
+    // What a decoder does not survive is no picture.
+    match images
+        .read(name)
+        .map(|bytes| caught(|| thumbnail(&bytes, side)))
+    {
+        Ok(None) => note(&"not a picture that can be read"),
+        Ok(Some(Ok((width, height, jpeg)))) => format!(
             "<img title=\"{width} × {height}\" alt=\"{}\" src=\"data:image/jpeg;base64,{}\">",
             html::escape(name),
             STANDARD.encode(jpeg)
         ),
-        Ok(Err(error)) => note(&error),
+        Ok(Some(Err(error))) => note(&error),
         Err(error) => note(&error),
     }
 }
