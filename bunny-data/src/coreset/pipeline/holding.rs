@@ -184,8 +184,9 @@ pub(super) fn check_folder(out: &Path) -> Result<()> {
 pub(super) fn check_work(store: &dyn Store, out: &Path) -> Result<()> {
     match work(store)?.into_iter().find(|name| !is_work(name)) {
         Some(name) => {
-            let fault = SetFault::HoldsOther(store.path(WORK).join(name));
-            Err(DataError::set(out, fault))
+            let path = store.path(WORK).join(name);
+            let place = path.strip_prefix(out).unwrap_or(&path).to_owned();
+            Err(DataError::set(out, SetFault::HoldsOther(place)))
         }
         None => Ok(()),
     }

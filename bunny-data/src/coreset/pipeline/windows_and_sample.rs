@@ -182,7 +182,8 @@ impl Run<'_> {
             .zip(&keys)
             .map(|(rank, key)| Seat {
                 rank: *rank,
-                value: value(key),
+                // Six decimals come back from JSON as they were.
+                value: (1e6 * value(key)).round() / 1e6,
                 row: key.1,
                 inside: ranks.contains(rank),
             })

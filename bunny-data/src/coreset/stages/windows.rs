@@ -250,7 +250,7 @@ pub struct Ranked {
 pub struct Seat {
     /// The rank, from 0.
     pub rank: u64,
-    /// What is ranked.
+    /// What is ranked, to six decimals.
     pub value: f64,
     /// The row of the set.
     pub row: u64,
