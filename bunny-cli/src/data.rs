@@ -11,6 +11,8 @@ mod synth;
 mod tokens;
 mod validate;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -30,18 +32,20 @@ pub enum DataVerb {
     Synth(synth::SynthArgs),
 }
 
-/// Runs the verb.
+/// Runs the verb; the program's exit code.
 ///
 /// # Errors
 /// Those of the verb.
-pub fn run(verb: DataVerb) -> Result<()> {
-    match verb {
-        DataVerb::Coreset(args) => coreset::run(*args),
+pub fn run(verb: DataVerb) -> Result<ExitCode> {
+    let done = match verb {
+        // Launchers act on its exit codes.
+        DataVerb::Coreset(args) => return coreset::run(*args),
         DataVerb::Plan(args) => plan::run(args),
         DataVerb::Mix(args) => mix::run(args),
         DataVerb::Validate(args) => validate::run(args),
         DataVerb::Stats(args) => stats::run(args),
         DataVerb::Preview(args) => preview::run(args),
         DataVerb::Synth(args) => synth::run(args),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -99,7 +99,10 @@ fn main() -> ExitCode {
         #[cfg(feature = "serve")]
         Verb::Serve(args) => serve::run(args),
         Verb::Model(verb) => model::run(verb),
-        Verb::Data(verb) => data::run(verb),
+        Verb::Data(verb) => match data::run(verb) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Verb::Train(args) => train::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Eval(verb) => eval::run(verb),

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    CoresetOptions, OutputOptions, Paths, Progress, TileSize, Worker, select,
+    CoresetOptions, Division, OutputOptions, Paths, Progress, TileSize, Worker, select,
 };
 
 /// Says when a stage begins.
@@ -38,8 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let paths = Paths {
         embeddings: embeddings.into(),
         out: out.into(),
+        work: None,
         keep_work: false,
         force: false,
+        division: Division::default(),
     };
     let engine = Local::new(None, worker)?;
     let (options, outputs) = (CoresetOptions::default(), OutputOptions::default());

@@ -21,15 +21,17 @@
 //! ```no_run
 //! use bunny_data::coreset::engine::Local;
 //! use bunny_data::coreset::{
-//!     CoresetOptions, OutputOptions, Paths, Silent, TileSize, Worker, select,
+//!     CoresetOptions, Division, OutputOptions, Paths, Silent, TileSize, Worker, select,
 //! };
 //!
 //! let worker = Worker { memory: 2 << 30, tile: TileSize::default(), progress: &Silent };
 //! let paths = Paths {
 //!     embeddings: "laion".into(),
 //!     out: "coreset".into(),
+//!     work: None,
 //!     keep_work: false,
 //!     force: false,
+//!     division: Division::default(),
 //! };
 //! let options = CoresetOptions { sample: Some(2_000_000), ..CoresetOptions::default() };
 //! let report = select(&Local::new(None, worker)?, &paths, &options, &OutputOptions::default())?;
@@ -41,7 +43,6 @@ mod arrays;
 mod bucket;
 mod centroids;
 pub mod engine;
-mod fast_hash;
 mod histogram;
 mod in_memory;
 mod manifest;
@@ -63,13 +64,13 @@ pub use self::options::{
     ClusterOptions, CoresetOptions, DuplicateOptions, Edge, Geometry, Group, Invalid, Keep, Median,
     Order, Scope, Search, Similarity, Start, Window, WindowOptions,
 };
-pub use self::pipeline::{Division, Paths, Selection, select};
+pub use self::pipeline::{Division, Paths, Selection, next_parts, select};
 pub use self::plan::{Calibration, Plan, PlanOptions, PlanStep, calibrate, plan};
 pub use self::report::{Report, Step};
 pub use self::resources::machine_memory;
 pub use self::stages::assign::Assigned;
-pub use self::stages::duplicates::Deduplicated;
+pub use self::stages::duplicates::{Deduplicated, Joined};
 pub use self::stages::output::{MissingImages, OutputOptions, Written};
 pub use self::stages::scan::Scanned;
-pub use self::stages::windows::Ranked;
+pub use self::stages::windows::{Ranked, Seat};
 pub use self::worker::{DiskUse, Progress, Silent, TileSize, Worker};

@@ -44,6 +44,9 @@ pub struct EmbeddingOptions {
     pub key_column: Option<String>,
     /// The metadata column of the captions; otherwise the first of `caption`, `text`, `TEXT`.
     pub caption_column: Option<String>,
+    /// The metadata column of the addresses that pictures come from; otherwise the first of `url`,
+    /// `URL`.
+    pub url_column: Option<String>,
     /// A metadata column that holds the image-text similarity; otherwise it is computed from the
     /// embeddings.
     pub score_column: Option<String>,
@@ -86,6 +89,8 @@ pub struct EmbeddingSet {
     pub key_column: Option<String>,
     /// The column of the captions, if there is one.
     pub caption_column: Option<String>,
+    /// The column of the pictures' addresses, if there is one.
+    pub url_column: Option<String>,
     /// The column of the image-text scores, if it was asked for.
     pub score_column: Option<String>,
     /// Rows that are worked on as one part, at least; a shard is never split.
@@ -140,6 +145,7 @@ impl EmbeddingSet {
             dtype,
             key_column: None,
             caption_column: None,
+            url_column: None,
             score_column: options.score_column.clone(),
             part_rows: PART_ROWS,
         };
@@ -174,7 +180,8 @@ impl EmbeddingSet {
                 let asked = options
                     .key_column
                     .as_ref()
-                    .or(options.caption_column.as_ref());
+                    .or(options.caption_column.as_ref())
+                    .or(options.url_column.as_ref());
                 if let Some(name) = asked.or(options.score_column.as_ref()) {
                     return Err(DataError::set(
                         store.path(EMBEDDINGS),
@@ -183,7 +190,7 @@ impl EmbeddingSet {
                 }
                 continue;
             };
-            let footer = columns::footer(store.open(key)?)?;
+            let footer = columns::footer(store.open_partly(key)?)?;
             if footer.rows != shard.rows() {
                 return Err(DataError::RowCount {
                     path: footer.path,
@@ -204,6 +211,7 @@ impl EmbeddingSet {
                 self.key_column = first_of(&options.key_column, &usual);
                 self.caption_column =
                     first_of(&options.caption_column, &["caption", "text", "TEXT"]);
+                self.url_column = first_of(&options.url_column, &["url", "URL"]);
                 if self.key_column.is_none() {
                     let names = footer.names();
                     return Err(DataError::column(
@@ -216,10 +224,15 @@ impl EmbeddingSet {
                 // Some writers know no types where they have no rows.
                 continue;
             }
-            let texts = [&self.key_column, &self.caption_column];
+            let texts = [&self.key_column, &self.caption_column, &options.url_column];
             for name in texts.into_iter().flatten() {
                 footer.check(name, columns::is_text, columns::TEXT)?;
             }
+            // Addresses that nobody asked for are told where all files have them.
+            self.url_column = self
+                .url_column
+                .take()
+                .filter(|name| footer.check(name, columns::is_text, columns::TEXT).is_ok());
             if let Some(name) = &self.score_column {
                 footer.check(name, columns::is_number, columns::NUMBERS)?;
             }

@@ -389,6 +389,25 @@ impl DataError {
         Self::Set { path, fault }
     }
 
+    /// Whether trying again may help: the system refused, and not for good.
+    pub fn may_pass(&self) -> bool {
+        use std::io::ErrorKind as Kind;
+        let for_good = [
+            Kind::PermissionDenied,
+            Kind::ReadOnlyFilesystem,
+            Kind::NotADirectory,
+            Kind::IsADirectory,
+            Kind::InvalidFilename,
+            Kind::InvalidInput,
+            Kind::Unsupported,
+        ];
+        match self {
+            Self::Io { source, .. } => !for_good.contains(&source.kind()),
+            Self::Disk { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What is wrong with a work file.
     pub(crate) fn work(path: impl AsRef<Path>, fault: WorkFault) -> Self {
         let path = path.as_ref().to_owned();

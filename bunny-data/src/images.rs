@@ -3,6 +3,7 @@
 mod check;
 mod keyed;
 mod tar;
+mod thumbnail;
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -20,6 +21,7 @@ use crate::record::Embedded;
 use bunny_base::random::mix_bytes;
 
 pub(crate) use keyed::KeyedPictures;
+pub(crate) use thumbnail::shown;
 
 pub use check::{PictureCheck, PictureFault, dimensions, faults};
 

@@ -3,6 +3,7 @@
 pub mod coreset;
 pub mod embeddings;
 mod error;
+mod fast_hash;
 mod html;
 pub mod images;
 pub mod mix;

@@ -1,4 +1,4 @@
-//! Panics of the Parquet library on broken files: caught, made errors, and not reported on stderr.
+//! Panics of libraries on broken files: caught, made errors, and not reported on stderr.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -17,7 +17,7 @@ static HOOK: Once = Once::new();
 /// What `call` returns; `None` where it panics. All other panics are reported as before.
 ///
 /// `call` must not wait for work that may panic on other threads.
-fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     HOOK.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |panic| {

@@ -1,17 +1,12 @@
 //! A page of records with their pictures, to look at a dataset with one's own eyes.
 
 use std::fmt::Write;
-use std::io::Cursor;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use image::codecs::jpeg::JpegEncoder;
-use image::{ImageReader, ImageResult, Limits};
 use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::html;
-use crate::images::ImageSource;
+use crate::images::{self, ImageSource};
 use crate::order::shuffled;
 use crate::record::RecordFile;
 
@@ -78,7 +73,7 @@ fn article(file: &RecordFile, index: usize, options: &PreviewOptions<'_>) -> Str
     // Below: writing to a String cannot fail.
     for name in record.images() {
         let shown = options.images.map_or(String::new(), |images| {
-            shown(images, name, options.thumbnail)
+            images::shown(images, name, options.thumbnail)
         });
         let _ = writeln!(article, "{shown}<p><code>{}</code></p>", html::escape(name));
     }
@@ -87,39 +82,4 @@ fn article(file: &RecordFile, index: usize, options: &PreviewOptions<'_>) -> Str
         let _ = writeln!(article, "<p class=\"turn\"><b>{from}</b> {value}</p>");
     }
     article + "</article>\n"
-}
-
-/// The picture as an `<img>` that holds its own bytes, or a note on why it cannot be shown.
-fn shown(images: &ImageSource, name: &str, side: u32) -> String {
-    let note = |why: &dyn std::fmt::Display| {
-        format!(
-            "<p class=\"note\">{}</p>",
-            html::escape(&format!("{name}: {why}"))
-        )
-    };
-    match images.read(name).map(|bytes| thumbnail(&bytes, side)) {
-        Ok(Ok((width, height, jpeg))) => format!(
-            "<img title=\"{width} × {height}\" alt=\"{}\" src=\"data:image/jpeg;base64,{}\">",
-            html::escape(name),
-            STANDARD.encode(jpeg)
-        ),
-        Ok(Err(error)) => note(&error),
-        Err(error) => note(&error),
-    }
-}
-
-/// A picture's width and height, and a JPEG of it whose longer side is at most `side`.
-fn thumbnail(bytes: &[u8], side: u32) -> ImageResult<(u32, u32, Vec<u8>)> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    reader.limits(Limits::default());
-    let picture = reader.decode()?;
-    let (width, height) = (picture.width(), picture.height());
-    let small = if width.max(height) > side {
-        picture.thumbnail(side, side)
-    } else {
-        picture
-    };
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&small.to_rgb8())?;
-    Ok((width, height, jpeg))
 }

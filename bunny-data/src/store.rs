@@ -4,16 +4,31 @@
 //! A key is text with `/` between its names. Those below [`EMBEDDINGS`] are the set, those below
 //! [`WORK`] what the stages leave for each other: `work/scan-0f…/scores-00000.f64`. What they stand
 //! for is the store's affair: [`Folders`] has a folder for each of the two.
+//!
+//! Work files carry a hash of what they hold (`store/checksum.rs`), whatever the store.
+
+mod checksum;
+mod folders;
+mod map;
+mod places;
+#[cfg(feature = "s3")]
+mod remote;
 
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::{Component, Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::checksum::{Sums, WorkFile, whole};
+pub use self::folders::Folders;
+pub(crate) use self::map::{map_file, release};
+pub use self::places::{is_remote, open};
+#[cfg(feature = "s3")]
+pub use self::remote::{Remote, Traffic};
 use crate::error::{DataError, Result};
 use crate::whole::AtomicFile;
 
@@ -34,6 +49,29 @@ pub trait Store: Debug + Send + Sync {
     /// # Errors
     /// [`DataError::Io`], of kind `NotFound` where there is no such file.
     fn open(&self, key: &str) -> Result<Opened>;
+
+    /// As [`Self::open`], for a reader of some bytes, who says which by [`Opened::need`]: a store
+    /// elsewhere then brings no others.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    fn open_partly(&self, key: &str) -> Result<Opened> {
+        self.open(key)
+    }
+
+    /// Whether there is a file of this key.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    fn exists(&self, key: &str) -> Result<bool> {
+        match self.open(key) {
+            Ok(_) => Ok(true),
+            Err(DataError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
 
     /// What lies directly in a folder, in no order.
     ///
@@ -67,12 +105,24 @@ pub trait Store: Debug + Send + Sync {
     /// [`DataError::Io`].
     fn sweep(&self, folder: &str) -> Result<()>;
 
+    /// Makes the caller the one driver of the work files, as long as it holds what is returned; `None`
+    /// where another is at work.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    fn claim(&self) -> Result<Option<Claim>> {
+        Ok(Some(Box::new(())))
+    }
+
     /// Bytes that can still be written; `None` where nobody can say.
     fn free(&self) -> Option<u64>;
 
     /// A folder of this machine for files without a name.
     fn scratch(&self) -> &Path;
 }
+
+/// What makes its holder the one driver of a store.
+pub type Claim = Box<dyn Send>;
 
 /// An open file of a store.
 #[derive(Debug)]
@@ -81,9 +131,38 @@ pub struct Opened {
     pub file: File,
     /// What messages call it.
     pub path: PathBuf,
+    /// Brings what is not in the copy yet.
+    rest: Option<Box<dyn Fetch>>,
+}
+
+/// Brings bytes of a file elsewhere into its copy on this machine.
+pub trait Fetch: Debug + Send + Sync {
+    /// Makes these bytes of the copy those of the file; a range may go beyond its end.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    fn fetch(&self, copy: &File, bytes: Range<u64>) -> Result<()>;
 }
 
 impl Opened {
+    /// A file that is all there.
+    pub fn new(file: File, path: PathBuf) -> Self {
+        Self {
+            file,
+            path,
+            rest: None,
+        }
+    }
+
+    /// A copy as long as its file, of which nothing may be there yet.
+    pub fn partly(file: File, path: PathBuf, rest: Box<dyn Fetch>) -> Self {
+        Self {
+            file,
+            path,
+            rest: Some(rest),
+        }
+    }
+
     /// Opens a file of this machine that is no store's.
     ///
     /// # Errors
@@ -91,10 +170,18 @@ impl Opened {
     pub fn at(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = File::open(path).map_err(DataError::io(path, "open"))?;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-        })
+        Ok(Self::new(file, path.to_owned()))
+    }
+
+    /// Makes sure that these bytes are there.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn need(&self, bytes: Range<u64>) -> Result<()> {
+        match &self.rest {
+            Some(rest) => rest.fetch(&self.file, bytes),
+            None => Ok(()),
+        }
     }
 
     /// Bytes of the file.
@@ -134,6 +221,8 @@ pub enum Version {
 pub struct NewFile {
     path: PathBuf,
     file: Box<dyn Finish>,
+    /// Of a work file.
+    sums: Option<Sums>,
 }
 
 /// What a [`NewFile`] writes to.
@@ -154,7 +243,11 @@ impl Finish for AtomicFile {
 impl NewFile {
     /// A file that messages call `path`.
     pub fn new(path: PathBuf, file: Box<dyn Finish>) -> Self {
-        Self { path, file }
+        Self {
+            path,
+            file,
+            sums: None,
+        }
     }
 
     /// Writes bytes.
@@ -162,7 +255,7 @@ impl NewFile {
     /// # Errors
     /// [`DataError::Io`].
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = self.file.write_all(bytes);
+        let written = self.write_all(bytes);
         self.check(written)
     }
 
@@ -178,7 +271,10 @@ impl NewFile {
     ///
     /// # Errors
     /// [`DataError::Io`].
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
+        if let Some(sums) = self.sums.take() {
+            self.put(&sums.tail())?;
+        }
         self.file.finish()
     }
 }
@@ -193,7 +289,11 @@ impl Debug for NewFile {
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        if let Some(sums) = &mut self.sums {
+            sums.update(&bytes[..written]);
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -201,217 +301,29 @@ impl Write for NewFile {
     }
 }
 
-/// Writes a file whole, or where `fill` fails not at all.
+/// Whether a key is that of a work file.
+pub(crate) fn is_work(key: &str) -> bool {
+    key.split('/').next() == Some(WORK)
+}
+
+/// Writes a work file whole, or where `fill` fails not at all.
 pub(crate) fn fill<T>(
     store: &dyn Store,
     key: &str,
     fill: impl FnOnce(&mut NewFile) -> Result<T>,
 ) -> Result<T> {
     let mut file = store.create(key)?;
+    file.sums = Some(Sums::default());
     let value = fill(&mut file)?;
     file.finish()?;
     Ok(value)
 }
 
-/// The bytes of a file, if it is there.
+/// What a work file holds, if it is there.
 pub(crate) fn read(store: &dyn Store, key: &str) -> Result<Option<Vec<u8>>> {
-    match store.open(key) {
-        Ok(mut opened) => {
-            let mut bytes = Vec::new();
-            let read = opened.file.read_to_end(&mut bytes);
-            read.map_err(DataError::io(&opened.path, "read"))?;
-            Ok(Some(bytes))
-        }
+    match WorkFile::whole(store, key) {
+        Ok(file) => Ok(Some(file.payload().to_vec())),
         Err(DataError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// Whether a file is there.
-pub(crate) fn exists(store: &dyn Store, key: &str) -> Result<bool> {
-    match store.open(key) {
-        Ok(_) => Ok(true),
-        Err(DataError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// A folder of this machine for the embeddings, and one for the work files.
-#[derive(Clone, Debug)]
-pub struct Folders {
-    embeddings: PathBuf,
-    work: PathBuf,
-}
-
-impl Folders {
-    /// A store of two folders.
-    pub fn new(embeddings: impl Into<PathBuf>, work: impl Into<PathBuf>) -> Self {
-        Self {
-            embeddings: embeddings.into(),
-            work: work.into(),
-        }
-    }
-
-    /// The path of a key that leads into one of the folders, and not out of it.
-    fn locate(&self, key: &str) -> Result<PathBuf> {
-        let (first, rest) = key.split_once('/').unwrap_or((key, ""));
-        let folder = match first {
-            EMBEDDINGS => &self.embeddings,
-            WORK => &self.work,
-            _ => return Err(DataError::Key(key.to_owned())),
-        };
-        let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
-        match Path::new(rest).components().all(is_name) {
-            true if rest.is_empty() => Ok(folder.clone()),
-            true => Ok(folder.join(rest)),
-            false => Err(DataError::Key(key.to_owned())),
-        }
-    }
-}
-
-impl Store for Folders {
-    fn path(&self, key: &str) -> PathBuf {
-        self.locate(key).unwrap_or_else(|_| key.into())
-    }
-
-    fn open(&self, key: &str) -> Result<Opened> {
-        Opened::at(self.locate(key)?)
-    }
-
-    fn entries(&self, folder: &str) -> Result<Vec<Entry>> {
-        let path = self.locate(folder)?;
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&path).map_err(DataError::io(&path, "open"))? {
-            let entry = entry.map_err(DataError::io(&path, "read"))?;
-            // A link is what it leads to; one that leads nowhere is nothing.
-            let metadata = match std::fs::metadata(entry.path()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                metadata => metadata.map_err(DataError::io(entry.path(), "read"))?,
-            };
-            let modified = metadata.modified().ok();
-            let time = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            found.push(Entry {
-                name: entry.file_name(),
-                is_folder: metadata.is_dir(),
-                is_file: metadata.is_file(),
-                bytes: metadata.len(),
-                version: Version::Time(time.map_or(0, |time| time.as_nanos())),
-            });
-        }
-        Ok(found)
-    }
-
-    fn create(&self, key: &str) -> Result<NewFile> {
-        let path = self.locate(key)?;
-        // Its temporary name is drawn, so that attempts do not meet; `sweep` is for what they leave.
-        let file = AtomicFile::create_unswept(&path)?;
-        Ok(NewFile::new(path, Box::new(file)))
-    }
-
-    fn make_folder(&self, folder: &str) -> Result<()> {
-        let path = self.locate(folder)?;
-        std::fs::create_dir_all(&path).map_err(DataError::io(&path, "create"))
-    }
-
-    fn remove(&self, key: &str) -> Result<()> {
-        let path = self.locate(key)?;
-        let removed = match path.is_dir() {
-            true => std::fs::remove_dir_all(&path),
-            false => std::fs::remove_file(&path),
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(DataError::io(&path, "remove")(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn sweep(&self, folder: &str) -> Result<()> {
-        // Files in the making, and they alone, have hidden names.
-        for entry in self.entries(folder)? {
-            match entry.name.to_str() {
-                Some(name) if name.starts_with('.') => self.remove(&format!("{folder}/{name}"))?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn free(&self) -> Option<u64> {
-        #[cfg(unix)]
-        {
-            let stat = rustix::fs::statvfs(&self.work).ok()?;
-            Some(stat.f_bavail * stat.f_frsize)
-        }
-        #[cfg(not(unix))]
-        None
-    }
-
-    fn scratch(&self) -> &Path {
-        &self.work
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_lead_into_the_two_folders_and_not_out_of_them() {
-        let store = Folders::new("set", "out/work");
-        assert_eq!(store.path("embeddings"), Path::new("set"));
-        let image = store.path("embeddings/img_emb/img_emb_0.npy");
-        assert_eq!(image, Path::new("set/img_emb/img_emb_0.npy"));
-        let scores = store.path("work/scan-1/scores-00000.f64");
-        assert_eq!(scores, Path::new("out/work/scan-1/scores-00000.f64"));
-        for key in [
-            "",
-            "/",
-            "set",
-            "work/..",
-            "work/a/../b",
-            "work//etc/passwd",
-            "../work",
-        ] {
-            let error = store.open(key).unwrap_err();
-            assert!(matches!(error, DataError::Key(_)), "{key}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_file_takes_its_name_when_it_is_whole_and_the_last_one_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Folders::new(dir.path(), dir.path());
-        let names = || {
-            let entries = store.entries(WORK).unwrap();
-            let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
-            names.sort();
-            names
-        };
-        assert_eq!(read(&store, "work/a").unwrap(), None);
-        let [mut first, mut second] = ["work/a"; 2].map(|key| store.create(key).unwrap());
-        first.put(b"first").unwrap();
-        second.put(b"second").unwrap();
-        assert!(!exists(&store, "work/a").unwrap());
-        first.finish().unwrap();
-        assert_eq!(read(&store, "work/a").unwrap().unwrap(), b"first");
-        second.finish().unwrap();
-        assert_eq!(read(&store, "work/a").unwrap().unwrap(), b"second");
-        assert_eq!(names(), ["a"]);
-        // One that fails leaves nothing, one that is killed what a sweep removes.
-        let failed = fill(&store, "work/b", |file| {
-            file.put(b"half")?;
-            Err::<(), _>(DataError::Key("b".to_owned()))
-        });
-        assert!(failed.is_err());
-        assert_eq!(names(), ["a"]);
-        std::mem::forget(store.create("work/b").unwrap());
-        assert_eq!(names().len(), 2);
-        store.sweep(WORK).unwrap();
-        assert_eq!(names(), ["a"]);
-        store.remove("work/a").unwrap();
-        store.remove("work/a").unwrap();
-        assert_eq!(names(), [""; 0]);
     }
 }

@@ -332,15 +332,16 @@ fn a_task_that_is_not_understood_is_refused() {
         Err(error) => error.to_string(),
         Ok(task) => panic!("{task:?}"),
     };
-    let newer = refused(r#"{"format_version": 2, "task": "dream"}"#);
-    assert!(newer.contains("format_version 2 is newer"), "{newer}");
+    let newer = refused(r#"{"format_version": 3, "task": "dream"}"#);
+    assert!(newer.contains("format_version 3 is newer"), "{newer}");
     assert!(refused(r#"{"format_version": 1, "task": "dream"}"#).contains("dream"));
     assert!(refused("keys.txt").starts_with("a task: "));
     // A key that leads out of the store's folders, and a part that is not there.
     let survivors = |folder: &str| {
         serde_json::json!({
-            "format_version": 1, "task": "count", "by": "Score",
+            "format_version": 2, "task": "count", "by": "Score",
             "survivors": { "folder": folder, "buckets": 1, "cuts": [] },
+            "stage": { "folder": "work/y", "name": "count-01", "fingerprint": "" },
         })
     };
     let store = Folders::new("set", "out/work");

@@ -13,8 +13,8 @@ use std::process::Command;
 
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    CoresetOptions, OutputOptions, Paths, Progress, Report, Silent, TileSize, Window, Worker,
-    select,
+    CoresetOptions, Division, OutputOptions, Paths, Progress, Report, Silent, TileSize, Window,
+    Worker, select,
 };
 use bunny_data::{DataError, Result};
 use coreset_common::{fixture, options, results};
@@ -67,8 +67,10 @@ fn run(out: &Path, progress: &dyn Progress) -> Result<Report> {
     let paths = Paths {
         embeddings: fixture("giant"),
         out: out.to_owned(),
+        work: None,
         keep_work: false,
         force: false,
+        division: Division::default(),
     };
     let engine = Local::new(NonZeroUsize::new(2), worker)?;
     select(&engine, &paths, &options, &OutputOptions::default())

@@ -12,8 +12,8 @@ use arrow_array::{Array, RecordBatch, StringArray};
 use bunny_data::DataError;
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    Centroids, CoresetOptions, Geometry, Invalid, MissingImages, OutputOptions, Paths, Report,
-    Silent, TileSize, Window, Worker,
+    Centroids, CoresetOptions, Division, Geometry, Invalid, MissingImages, OutputOptions, Paths,
+    Report, Silent, TileSize, Window, Worker,
 };
 use bunny_data::record::RecordFile;
 use coreset_common::{Machine, fixture, options, results, run};
@@ -524,8 +524,10 @@ fn unforced(embeddings: &Path, out: &Path, options: &CoresetOptions) -> Result<R
     let paths = Paths {
         embeddings: embeddings.to_owned(),
         out: out.to_owned(),
+        work: None,
         keep_work: false,
         force: false,
+        division: Division::default(),
     };
     let engine = Local::new(NonZeroUsize::new(2), worker).unwrap();
     let done = bunny_data::coreset::select(&engine, &paths, options, &OutputOptions::default());

@@ -12,10 +12,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use bunny_data::DataError;
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    Centroids, CoresetOptions, Geometry, MissingImages, OutputOptions, Paths, Progress, TileSize,
-    Window, Worker,
+    Centroids, CoresetOptions, Division, Geometry, MissingImages, OutputOptions, Paths, Progress,
+    Silent, TileSize, Window, Worker,
 };
 use coreset_common::{Machine, fixture, options, results, run};
 
@@ -355,8 +356,10 @@ fn training_keeps_one_round_and_one_sample_and_goes_on_from_any_of_them() {
     let paths = Paths {
         embeddings: fixture("giant"),
         out: out.clone(),
+        work: None,
         keep_work: true,
         force: false,
+        division: Division::default(),
     };
     let engine = Local::new(NonZeroUsize::new(1), worker).unwrap();
     let outputs = OutputOptions::default();
@@ -384,4 +387,117 @@ fn training_keeps_one_round_and_one_sample_and_goes_on_from_any_of_them() {
         select(&out);
         assert!(results(&out) == expected, "from snapshot {number}");
     }
+}
+
+/// All files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(files_below(&path)),
+            false => files.push(path),
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn a_flipped_bit_in_any_work_file_is_told_or_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let machine = Machine::default();
+    let paths = Paths {
+        embeddings: fixture("giant"),
+        out: out.clone(),
+        work: None,
+        keep_work: true,
+        force: false,
+        division: Division {
+            part_rows: 50,
+            bucket_bytes: 4 << 10,
+        },
+    };
+    let worker = Worker {
+        memory: machine.memory,
+        tile: TileSize::default(),
+        progress: &Silent,
+    };
+    let engine = Local::new(NonZeroUsize::new(1), worker).unwrap();
+    let outputs = OutputOptions::default();
+    let select = || bunny_data::coreset::select(&engine, &paths, &chosen(), &outputs);
+    select().unwrap();
+    let expected = results(&out);
+    let (mut told, mut unread) = (0, Vec::new());
+    for path in files_below(&out.join("work")) {
+        let good = std::fs::read(&path).unwrap();
+        for place in 0..5 {
+            let at = (good.len() - 1) * place / 4;
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bad).unwrap();
+            // All that reads this file is done again.
+            std::fs::remove_file(out.join("manifest.json")).unwrap();
+            let again = select();
+            std::fs::write(&path, &good).unwrap();
+            match again {
+                Ok(_) => unread.push(path.clone()),
+                Err(error) => {
+                    assert!(
+                        matches!(error, DataError::Work { .. }),
+                        "byte {at} of {}: {error}",
+                        path.display()
+                    );
+                    let said = error.to_string();
+                    assert!(said.starts_with(&path.display().to_string()), "{said}");
+                    told += 1;
+                    select().unwrap();
+                }
+            }
+            assert!(results(&out) == expected, "byte {at} of {}", path.display());
+        }
+    }
+    assert!(told > 100, "{told} told, not those of {unread:?}");
+}
+
+#[test]
+fn a_flipped_bit_of_a_run_is_told_by_the_stage_that_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let outputs = OutputOptions::default();
+    let paths = Paths {
+        embeddings: fixture("giant"),
+        out: out.to_owned(),
+        work: None,
+        keep_work: true,
+        force: false,
+        division: Division::default(),
+    };
+    let worker = Worker {
+        memory: Machine::default().memory,
+        tile: TileSize::default(),
+        progress: &Silent,
+    };
+    let engine = Local::new(NonZeroUsize::new(1), worker).unwrap();
+    bunny_data::coreset::select(&engine, &paths, &chosen(), &outputs).unwrap();
+    let files = files_below(&out.join("work"));
+    let run = files
+        .iter()
+        .find(|path| path.ends_with("run-00000.bin"))
+        .unwrap();
+    let mut bytes = std::fs::read(run).unwrap();
+    let at = bytes.len() / 3;
+    bytes[at] ^= 32;
+    std::fs::write(run, bytes).unwrap();
+    // Another threshold: the rows are in their clusters already, duplicates are looked for again.
+    std::fs::remove_file(out.join("manifest.json")).unwrap();
+    let mut other = chosen();
+    other.duplicates.threshold = 0.9;
+    let error = bunny_data::coreset::select(&engine, &paths, &other, &outputs).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.starts_with(&run.display().to_string()) && said.contains("damaged"),
+        "{said}"
+    );
 }

@@ -1,23 +1,26 @@
 //! `bunny-cli data coreset`: the few rows of a big image-text set that are worth learning from.
 
+mod parts;
+mod stage_bar;
+
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use bunny_data::DataError;
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    ClusterOptions, CoresetOptions, DiskUse, DuplicateOptions, Edge, Geometry, Group, Invalid,
-    Keep, Median, MissingImages, Order, OutputOptions, Paths, Progress, Report, Scope, Search,
-    Similarity, Start, TileSize, Window, WindowOptions, Worker, machine_memory, select,
+    ClusterOptions, CoresetOptions, Division, DuplicateOptions, Edge, Geometry, Group, Invalid,
+    Keep, Median, MissingImages, Order, OutputOptions, Paths, Report, Scope, Search, Similarity,
+    Start, TileSize, Window, WindowOptions, Worker, machine_memory, select,
 };
 use bunny_data::embeddings::EmbeddingOptions;
 use clap::error::ErrorKind;
 
-use super::choice::{bytes, choice, show_bytes};
+use super::choice::{bytes, choice};
 use crate::Format;
-use crate::progress::{Parts, tell};
+use stage_bar::StageBar;
 
 /// Memory where the system does not say how much there is.
 const SMALL_MACHINE: u64 = 8 << 30;
@@ -31,16 +34,32 @@ const SMALL_MACHINE: u64 = 8 << 30;
 /// The same embeddings, options and seed give the same files. An interrupted run goes on where it
 /// was when it is started again.
 ///
+/// Other machines can do the work: `plan-parts` says what is to be done next, `run-part` does a part
+/// of it wherever that is, and `finish` writes the results, which are the same files.
+///
 /// Example: bunny-cli data coreset --embeddings laion/ --out coreset/ --sample 2000000 --memory 8GB
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct CoresetArgs {
+    #[command(subcommand)]
+    verb: Option<parts::PartVerb>,
+    #[command(flatten)]
+    select: Option<SelectArgs>,
+}
+
+/// What a selection is made from and how, whoever does its work.
+#[derive(Debug, clap::Args)]
+pub struct SelectArgs {
     /// The embeddings: img_emb/, text_emb/ and metadata/ as clip-retrieval writes them, DataComp's
-    /// *.npz and *.parquet, or *.parquet with embedding columns
+    /// *.npz and *.parquet, or *.parquet with embedding columns; a folder, or s3://bucket/path
     #[arg(long, value_name = "DIR")]
     embeddings: PathBuf,
-    /// Where the results go; work files live in work/ below it
+    /// Where the results go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Where work files live: a folder, or s3://bucket/path; work/ below --out by default
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
     /// Rows to draw from what the steps leave: a number, or all
     #[arg(long, value_name = "N|all", default_value = "all", value_parser = sample)]
     sample: Draw,
@@ -74,6 +93,19 @@ pub struct CoresetArgs {
     windows: WindowArgs,
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    division: DivisionArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Parts")]
+struct DivisionArgs {
+    /// Rows that are worked on as one part, at least: files are not divided
+    #[arg(long, value_name = "N", default_value_t = Division::default().part_rows, value_parser = clap::value_parser!(u64).range(1..))]
+    part_rows: u64,
+    /// Rows in a bucket of clusters, in bytes, about
+    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
+    bucket_bytes: u64,
 }
 
 /// How many rows are drawn.
@@ -205,6 +237,9 @@ struct FileArgs {
     /// The metadata column of the captions; caption, text or TEXT by default
     #[arg(long, value_name = "NAME")]
     caption_column: Option<String>,
+    /// The metadata column of the pictures' addresses; url or URL by default
+    #[arg(long, value_name = "NAME")]
+    url_column: Option<String>,
     /// Take the similarity of image and text from this metadata column
     #[arg(long, value_name = "NAME")]
     score_column: Option<String>,
@@ -223,7 +258,7 @@ struct FileArgs {
     missing_images: MissingImages,
 }
 
-impl CoresetArgs {
+impl SelectArgs {
     fn options(&self) -> CoresetOptions {
         let window = |range: Range, order| {
             range.0.map(|(from, to)| Window {
@@ -238,6 +273,7 @@ impl CoresetArgs {
             embeddings: EmbeddingOptions {
                 key_column: files.key_column.clone(),
                 caption_column: files.caption_column.clone(),
+                url_column: files.url_column.clone(),
                 score_column: files.score_column.clone(),
                 image_array: files.image_array.clone(),
                 text_array: files.text_array.clone(),
@@ -274,49 +310,91 @@ impl CoresetArgs {
     }
 }
 
-/// Runs the verb.
+impl SelectArgs {
+    fn paths(&self) -> Paths {
+        Paths {
+            embeddings: self.embeddings.clone(),
+            out: self.out.clone(),
+            work: self.work.clone(),
+            keep_work: self.keep_work,
+            force: self.force,
+            division: Division {
+                part_rows: self.division.part_rows,
+                bucket_bytes: self.division.bucket_bytes,
+            },
+        }
+    }
+
+    fn outputs(&self) -> OutputOptions {
+        OutputOptions {
+            images: self.files.images.clone(),
+            missing_images: self.files.missing_images,
+        }
+    }
+
+    /// Threads of this machine, whose progress `bar` shows.
+    fn local<'a>(&self, bar: &'a StageBar) -> Result<Local<'a>> {
+        let worker = Worker {
+            memory: memory(self.memory),
+            tile: TileSize::default(),
+            progress: bar,
+        };
+        Ok(Local::new(self.threads, worker)?)
+    }
+
+    fn print(&self, report: &Report) -> Result<()> {
+        match self.format {
+            Format::Text => print(report, &self.out),
+            Format::Json => {
+                let steps = report.steps();
+                let warnings = report.warnings();
+                let mut json = serde_json::to_value(report)?;
+                json["steps"] = serde_json::to_value(steps)?;
+                json["warnings"] = warnings.into();
+                println!("{json}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs the verb; the program's exit code.
 ///
 /// # Errors
 /// When the set cannot be used, or a file cannot be read or written. Options that cannot be end
 /// the program with exit code 2, as clap's own do.
-pub fn run(args: CoresetArgs) -> Result<()> {
-    let options = args.options();
-    let bar = StageBar::default();
-    let worker = Worker {
-        memory: memory(args.memory),
-        tile: TileSize::default(),
-        progress: &bar,
-    };
-    let paths = Paths {
-        embeddings: args.embeddings.clone(),
-        out: args.out.clone(),
-        keep_work: args.keep_work,
-        force: args.force,
-    };
-    let outputs = OutputOptions {
-        images: args.files.images.clone(),
-        missing_images: args.files.missing_images,
-    };
-    let engine = Local::new(args.threads, worker)?;
-    let report = match select(&engine, &paths, &options, &outputs) {
+pub fn run(args: CoresetArgs) -> Result<ExitCode> {
+    match (args.verb, args.select) {
+        (Some(verb), _) => parts::run(verb),
+        (None, Some(args)) => {
+            let bar = StageBar::default();
+            let engine = args.local(&bar)?;
+            let report = checked(select(
+                &engine,
+                &args.paths(),
+                &args.options(),
+                &args.outputs(),
+            ))?;
+            drop(engine);
+            drop(bar);
+            args.print(&report)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        (None, None) => {
+            let text = "--embeddings and --out are required, or a verb: see --help\n";
+            clap::Error::raw(ErrorKind::MissingRequiredArgument, text).exit()
+        }
+    }
+}
+
+/// Ends the program where an option cannot be.
+fn checked<T>(done: Result<T, DataError>) -> Result<T> {
+    match done {
         Err(error @ DataError::Option { .. }) => {
             clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).exit()
         }
-        done => done?,
-    };
-    drop(bar);
-    match args.format {
-        Format::Text => print(&report, &paths),
-        Format::Json => {
-            let steps = report.steps();
-            let warnings = report.warnings();
-            let mut json = serde_json::to_value(&report)?;
-            json["steps"] = serde_json::to_value(steps)?;
-            json["warnings"] = warnings.into();
-            println!("{json}");
-        }
+        done => Ok(done?),
     }
-    Ok(())
 }
 
 /// The memory to use: what was asked for, or half of the machine's.
@@ -324,7 +402,7 @@ pub fn memory(asked: Option<u64>) -> u64 {
     asked.unwrap_or_else(|| machine_memory().unwrap_or(SMALL_MACHINE) / 2)
 }
 
-fn print(report: &Report, paths: &Paths) {
+fn print(report: &Report, out: &Path) {
     for step in report.steps() {
         println!(
             "{:>14}  {:<34} {:>8.3} %   (paper: {:.3} %)",
@@ -338,44 +416,7 @@ fn print(report: &Report, paths: &Paths) {
         println!("warning: {warning}");
     }
     for name in &report.written.files {
-        println!("{}", paths.out.join(name).display());
-    }
-}
-
-/// A bar for each stage, below those of the stages before.
-#[derive(Debug, Default)]
-struct StageBar(Mutex<Parts>);
-
-impl Progress for StageBar {
-    fn disk(&self, disk: &DiskUse) {
-        let [all, rows, training, tables, unpacked] = [
-            disk.total(),
-            disk.buckets,
-            disk.training,
-            disk.tables,
-            disk.unpacked,
-        ]
-        .map(|bytes| show_bytes(bytes as f64));
-        tell(format_args!(
-            "work files take up to {all} of disk: rows by cluster {rows}, training {training}, \
-             scores and survivors {tables}, unpacked embeddings {unpacked}"
-        ));
-    }
-
-    fn begin(&self, stage: &str, total: u64) {
-        tracing::info!(stage, total, "begins");
-        if let Ok(mut bars) = self.0.lock() {
-            let template = "{msg:10} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
-            bars.begin(template, stage.to_owned(), total);
-        }
-    }
-
-    fn advance(&self, units: u64) {
-        if let Ok(bars) = self.0.lock()
-            && let Some(bar) = bars.current()
-        {
-            bar.inc(units);
-        }
+        println!("{}", out.join(name).display());
     }
 }
 

@@ -5,18 +5,20 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bunny_data::coreset::engine::Local;
-use bunny_data::coreset::{ClusterOptions, PlanOptions, Silent, TileSize, Worker, calibrate, plan};
+use bunny_data::coreset::{
+    ClusterOptions, Division, PlanOptions, Silent, TileSize, Worker, calibrate, plan,
+};
 use bunny_data::embeddings::Dtype;
 
 use super::choice::{bytes, choice, show_bytes};
 use super::coreset::memory;
 use crate::Format;
 
-/// Tells what `data coreset` would cost on this machine.
+/// Tells what `data coreset` would cost on this machine, or on several like it.
 ///
-/// Disk, memory, operations and hours of each step, from a few seconds of measuring.
+/// Disk, memory, operations, requests and hours of each step, from a few seconds of measuring.
 ///
-/// Example: bunny-cli data plan --rows 2053332591 --dim 768 --clusters 100000
+/// Example: bunny-cli data plan --rows 2053332591 --dim 768 --clusters 100000 --workers 16 --store s3
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
     /// Rows of the set
@@ -43,6 +45,15 @@ pub struct PlanArgs {
     /// How unequal the clusters are: the mean of their squared sizes over the squared mean
     #[arg(long, value_name = "X", default_value_t = 2.0)]
     skew: f64,
+    /// Machines like this one that do the parts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    workers: u64,
+    /// Where embeddings and work files are: folders that all machines share, or S3
+    #[arg(long, value_enum, default_value_t = Place::Folder)]
+    store: Place,
+    /// Bytes a second between each machine and S3
+    #[arg(long, value_name = "BYTES", default_value = "500MB", value_parser = bytes)]
+    network: u64,
     /// Memory to use, as 8GB; half of the machine's by default
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<u64>,
@@ -55,6 +66,13 @@ pub struct PlanArgs {
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+}
+
+/// Where files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Place {
+    Folder,
+    S3,
 }
 
 /// Runs the verb.
@@ -88,6 +106,9 @@ pub fn run(args: PlanArgs) -> Result<()> {
         iterations: args.iterations,
         probes: args.probes,
         skew: args.skew.max(1.0),
+        workers: args.workers,
+        network: (args.store == Place::S3).then_some(args.network as f64),
+        division: Division::default(),
     };
     let engine = Local::new(args.threads, worker)?;
     let calibration = engine.run(|worker| calibrate(&options, &args.out, worker))?;
@@ -104,16 +125,17 @@ pub fn run(args: PlanArgs) -> Result<()> {
         show_bytes(calibration.written)
     );
     println!(
-        "{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}",
-        "", "FLOP", "read", "written", "memory", "hours"
+        "{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "", "FLOP", "read", "written", "requests", "memory", "hours"
     );
     for step in &plan.steps {
         println!(
-            "{:<12}{:>10.1e}{:>12}{:>12}{:>12}{:>12.2}",
+            "{:<12}{:>10.1e}{:>12}{:>12}{:>12}{:>12}{:>12.2}",
             step.name,
             step.flop,
             show_bytes(step.read),
             show_bytes(step.written),
+            step.requests.round(),
             show_bytes(step.memory),
             step.seconds / 3600.0
         );

@@ -7,11 +7,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytemuck::Pod;
-use memmap2::{Mmap, MmapMut};
+use memmap2::MmapMut;
 
-use crate::embeddings::matrix::{map_file, release};
 use crate::error::{DataError, Result, WorkFault};
-use crate::store::{self, Store};
+use crate::store::{self, Store, WorkFile, release};
 
 /// Writes records as they stand in memory.
 pub(crate) fn write_records<T: Pod>(store: &dyn Store, key: &str, records: &[T]) -> Result<()> {
@@ -21,34 +20,29 @@ pub(crate) fn write_records<T: Pod>(store: &dyn Store, key: &str, records: &[T])
 /// A mapped file of equal records.
 #[derive(Debug)]
 pub(crate) struct Records<T> {
-    map: Option<Mmap>,
+    file: WorkFile,
     kind: std::marker::PhantomData<T>,
 }
 
 impl<T: Pod> Records<T> {
-    /// Maps a file of records.
+    /// Maps a file of records, and checks it.
     pub(crate) fn open(store: &dyn Store, key: &str) -> Result<Self> {
-        let opened = store.open(key)?;
-        let length = opened.len()?;
-        if length % size_of::<T>() as u64 != 0 {
-            return Err(DataError::work(opened.path, WorkFault::CutShort));
+        let file = WorkFile::whole(store, key)?;
+        if file.payload().len() % size_of::<T>() != 0 {
+            return Err(DataError::work(file.path(), WorkFault::CutShort));
         }
-        // An empty file cannot be mapped.
-        let map = (length > 0).then(|| map_file(&opened)).transpose()?;
         Ok(Self {
-            map,
+            file,
             kind: std::marker::PhantomData,
         })
     }
 
     /// Lets go of the pages of records that will not be read again soon.
     pub(crate) fn release(&self, range: std::ops::Range<usize>) {
-        if let Some(map) = &self.map {
-            release(
-                map,
-                range.start * size_of::<T>()..range.end * size_of::<T>(),
-            );
-        }
+        release(
+            self.file.map(),
+            range.start * size_of::<T>()..range.end * size_of::<T>(),
+        );
     }
 
     /// Calls `each` with runs of records in order, letting go of each afterwards.
@@ -67,7 +61,7 @@ impl<T: Pod> Deref for Records<T> {
 
     fn deref(&self) -> &[T] {
         // Maps start at a page, so records are aligned.
-        self.map.as_deref().map_or(&[], bytemuck::cast_slice)
+        bytemuck::cast_slice(self.file.payload())
     }
 }
 

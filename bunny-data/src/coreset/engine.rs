@@ -10,14 +10,16 @@
 //! store                      ▼ embeddings/…   work/…
 //! ```
 //! [`Local`] runs the parts one after the other, each on all threads of this machine, so that memory
-//! is bounded by one part at work. `tests/coreset_engine.rs` has one that runs them in processes of
-//! their own.
+//! is bounded by one part at work. [`Launched`] leaves them to whatever launches programs.
+//! `tests/coreset_engine.rs` has one that runs them in processes of their own.
 
+mod launched;
 mod local;
 mod task;
 
 use serde::de::DeserializeOwned;
 
+pub use self::launched::{Launched, Wanted};
 pub use self::local::Local;
 pub use self::task::AnyTask;
 use super::worker::Worker;

@@ -9,8 +9,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, Result, WorkFault};
 
-/// The version of manifests and of the work files beside them.
+/// The version of manifests.
 pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// The version of work files: those of another are not looked at.
+pub(crate) const WORK_VERSION: u32 = 2;
 
 /// What the manifest of a whole selection is called.
 pub(crate) const MANIFEST: &str = "manifest.json";

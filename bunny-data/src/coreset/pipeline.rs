@@ -14,37 +14,72 @@ use serde::Serialize;
 use self::holding::{Finished, MadeFrom};
 use super::bucket::Buckets;
 use super::centroids::Centroids;
-use super::engine::{AnyTask, Engine, drive, merged};
-use super::manifest::{self, FORMAT_VERSION, MANIFEST, file_fingerprint, fingerprint};
+use super::engine::{AnyTask, Engine, Launched, Wanted, drive, merged};
+use super::manifest::{
+    self, FORMAT_VERSION, MANIFEST, WORK_VERSION, file_fingerprint, fingerprint,
+};
 use super::options::{CoresetOptions, Keep};
-use super::report::{Report, write_report};
+use super::report::{Report, samples, write_report};
 use super::resources;
 use super::stages::Stage;
 use super::stages::assign::{Assign, Assigned};
 use super::stages::duplicates::{Deduplicated, Duplicates};
 use super::stages::output::{self, OutputOptions, remove_file};
+use super::stages::sample::InOrder;
 use super::stages::scan::{Scan, Scanned};
+use super::stages::windows::Ranked;
 use crate::embeddings::{EmbeddingSet, MatrixFile, PART_ROWS, Storage};
-use crate::error::{DataError, Result, SetFault, WorkFault};
-use crate::store::{self, EMBEDDINGS, Entry, Folders, Store, Version, WORK};
+use crate::error::{DataError, OptionFault, Result, SetFault, TaskFault, WorkFault};
+use crate::store::{self, Claim, EMBEDDINGS, Entry, Store, Version, WORK};
 use crate::whole::fill_whole;
 
 /// Where a selection reads and writes, and what it keeps of its work.
 #[derive(Clone, Debug)]
 pub struct Paths {
-    /// The folder of embeddings.
+    /// The folder of embeddings, or their address ([`store::open`]).
     pub embeddings: PathBuf,
-    /// The folder of results; work files live in `work` below it.
+    /// The folder of results.
     pub out: PathBuf,
+    /// Where the work files live; `None`: in `work` below the folder of results.
+    pub work: Option<PathBuf>,
     /// Whether the work files stay, for another selection from the same clusters.
     pub keep_work: bool,
     /// Whether a finished selection with other options, other work files and whatever else has the
     /// names of results may be replaced.
     pub force: bool,
+    /// How the work is divided.
+    pub division: Division,
 }
 
-/// Selects a coreset from and into folders of this machine: [`Selection::run`] with the usual
-/// division of the work.
+impl Paths {
+    /// Calls `work` with the selection from and into these folders.
+    fn selection<T>(
+        &self,
+        options: &CoresetOptions,
+        outputs: &OutputOptions,
+        work: impl FnOnce(&Selection<'_>) -> Result<T>,
+    ) -> Result<T> {
+        if store::is_remote(&self.out) {
+            let fault = OptionFault::Address("has to be a folder of this machine".to_owned());
+            return Err(DataError::option("--out", fault));
+        }
+        holding::check_outside(&self.embeddings, &self.out)?;
+        let beside = self.out.join("work");
+        let place = self.work.as_ref().unwrap_or(&beside);
+        let store = store::open(&self.embeddings, place, &std::env::temp_dir())?;
+        work(&Selection {
+            store: &*store,
+            out: &self.out,
+            keep_work: self.keep_work,
+            force: self.force,
+            division: self.division,
+            options,
+            outputs,
+        })
+    }
+}
+
+/// Selects a coreset from and into the folders or addresses of `paths`: [`Selection::run`].
 ///
 /// # Errors
 /// As [`Selection::run`], and where the results would go into the set.
@@ -54,22 +89,25 @@ pub fn select(
     options: &CoresetOptions,
     outputs: &OutputOptions,
 ) -> Result<Report> {
-    holding::check_outside(&paths.embeddings, &paths.out)?;
-    let selection = Selection {
-        store: &Folders::new(&paths.embeddings, paths.out.join("work")),
-        out: &paths.out,
-        keep_work: paths.keep_work,
-        force: paths.force,
-        division: Division::default(),
-        options,
-        outputs,
-    };
-    selection.run(engine)
+    paths.selection(options, outputs, |selection| selection.run(engine))
+}
+
+/// What is to be launched next of such a selection: [`Selection::next_parts`].
+///
+/// # Errors
+/// As [`select`].
+pub fn next_parts(
+    engine: &Launched<'_>,
+    paths: &Paths,
+    options: &CoresetOptions,
+    outputs: &OutputOptions,
+) -> Result<Option<Wanted>> {
+    paths.selection(options, outputs, |selection| selection.next_parts(engine))
 }
 
 /// How the work is divided. The kept rows are the same however it is; the hash of the set in the
 /// report, which is made of those of its parts, is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Division {
     /// Rows that are worked on as one part, at least.
     pub part_rows: u64,
@@ -117,11 +155,39 @@ impl Selection<'_> {
     /// holds something else, or a finished selection of other rows or with other options, unless it
     /// may be replaced; and while another process selects into the same folder.
     pub fn run(&self, engine: &dyn Engine) -> Result<Report> {
+        match self.begin(engine)? {
+            Begun::Finished(report) => Ok(*report),
+            Begun::Open(open) => {
+                let chosen = open.choose()?;
+                open.write(chosen)
+            }
+        }
+    }
+
+    /// What the driver does until parts are wanted that nobody has done: which they are. `None` once
+    /// nothing is left but to write the results, which [`Self::run`] does with the same engine.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn next_parts(&self, engine: &Launched<'_>) -> Result<Option<Wanted>> {
+        let Begun::Open(open) = self.begin(engine)? else {
+            return Ok(None);
+        };
+        match open.choose() {
+            Ok(_) => Ok(None),
+            Err(DataError::Task(TaskFault::Wanted(wanted))) => Ok(Some(*wanted)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at the options, the set, and what the folder of results holds.
+    fn begin<'a>(&'a self, engine: &'a dyn Engine) -> Result<Begun<'a>> {
         let (store, options, outputs) = (self.store, self.options, self.outputs);
         options.validate()?;
         outputs.validate()?;
         if !self.force {
             holding::check_folder(self.out)?;
+            holding::check_work(store, self.out)?;
         }
         let mut set = EmbeddingSet::open(store, &options.embeddings)?;
         set.part_rows = self.division.part_rows;
@@ -134,7 +200,7 @@ impl Selection<'_> {
         let all = fingerprint(&(&identity, options, &given, outputs))?;
         output::check_columns(&set, outputs)?;
         std::fs::create_dir_all(self.out).map_err(DataError::io(self.out, "create"))?;
-        let Some(_lock) = FolderLock::take(self.out) else {
+        let Some(lock) = FolderLock::take(self.out) else {
             return Err(DataError::set(self.out, SetFault::Busy));
         };
         let earlier = holding::finished(self.out)?;
@@ -143,9 +209,9 @@ impl Selection<'_> {
             if is_same {
                 if !self.keep_work {
                     // The run that made it may have been killed before it had.
-                    store.remove(WORK)?;
+                    holding::remove_work(store)?;
                 }
-                return Ok(finished.report);
+                return Ok(Begun::Finished(Box::new(finished.report)));
             }
             if !self.force {
                 finished.check_options(self.out, options, &made_from)?;
@@ -153,6 +219,15 @@ impl Selection<'_> {
         }
 
         store.make_folder(WORK)?;
+        let Some(claim) = store.claim()? else {
+            return Err(DataError::set(store.path(WORK), SetFault::Busy));
+        };
+        output::check(store, &set, outputs)?;
+        drive(engine, |worker| {
+            let disk = resources::check(options, &set, store, worker.memory)?;
+            worker.progress.disk(&disk);
+            Ok::<_, DataError>(())
+        })?;
         let run = Run {
             engine,
             store,
@@ -162,64 +237,129 @@ impl Selection<'_> {
             given,
             force: self.force,
         };
-        output::check(store, &set, outputs)?;
-        drive(engine, |worker| {
-            let disk = resources::check(options, &set, store, worker.memory)?;
-            worker.progress.disk(&disk);
-            Ok::<_, DataError>(())
-        })?;
-        let set = run.unpack(set)?;
-        let (scanned, scores) = run.scan(&set)?;
+        Ok(Begun::Open(Box::new(Open {
+            selection: self,
+            set: run.unpack(set)?,
+            run,
+            made_from,
+            all,
+            _held: (lock, claim),
+        })))
+    }
+}
+
+/// A selection that has begun.
+enum Begun<'a> {
+    /// It is finished already.
+    Finished(Box<Report>),
+    Open(Box<Open<'a>>),
+}
+
+/// A selection under way, which no other process can begin.
+struct Open<'a> {
+    selection: &'a Selection<'a>,
+    run: Run<'a>,
+    set: EmbeddingSet,
+    made_from: MadeFrom,
+    /// A word for everything that the results are made from.
+    all: String,
+    _held: (FolderLock, Claim),
+}
+
+/// What the stages have found.
+struct Chosen {
+    scanned: Scanned,
+    divided: Assigned,
+    reduced: Deduplicated,
+    ranked: [Ranked; 2],
+    clusters: u64,
+    /// The key of the centroids.
+    centroids: String,
+    rows: InOrder,
+    /// How many rows.
+    count: u64,
+}
+
+impl Open<'_> {
+    /// Runs every stage that is not done yet.
+    fn choose(&self) -> Result<Chosen> {
+        let (run, set, store) = (&self.run, &self.set, self.run.store);
+        let (scanned, scores) = run.scan(set)?;
         let usable = scanned.rows - scanned.dropped;
         if usable == 0 {
             let path = store.path(EMBEDDINGS);
             return Err(DataError::set(path, SetFault::NothingUsable));
         }
-        let (centroids, chain) = run.centroids(&set, &scanned, &scores)?;
-        let (divided, runs, buckets, chain) = run.assign(&set, &scores, &centroids, &chain)?;
-        if divided.rows != usable {
+        let (centroids, chain) = run.centroids(set, &scanned, &scores)?;
+        let (divided, runs, buckets, chain) = run.assign(set, &scores, &centroids, &chain)?;
+        let (reduced, kept, chain) = run.duplicates(set, &centroids, &runs, buckets, &chain)?;
+        if divided.rows != usable || reduced.rows != usable {
             return Err(DataError::work(store.path(&runs), WorkFault::RowsLost));
         }
-        let (reduced, kept, chain) = run.duplicates(&set, &centroids, &runs, buckets, &chain)?;
-        let ([score, centroid], chosen) = run.windows_and_sample(&set, &kept, buckets, &chain)?;
-        let (mut written, pictured) = drive(engine, |worker| {
-            output::write(store, &set, &chosen, self.out, outputs, worker)
+        let (ranked, rows) = run.windows_and_sample(set, &kept, buckets, &chain)?;
+        let left = ranked[1].kept;
+        Ok(Chosen {
+            count: run.options.sample.map_or(left, |sample| sample.min(left)),
+            scanned,
+            divided,
+            reduced,
+            ranked,
+            clusters: buckets.clusters,
+            centroids,
+            rows,
+        })
+    }
+
+    /// Writes the results.
+    fn write(&self, chosen: Chosen) -> Result<Report> {
+        let Selection {
+            store,
+            out,
+            options,
+            outputs,
+            ..
+        } = *self.selection;
+        let set = &self.set;
+        let (mut written, pictured) = drive(self.run.engine, |worker| {
+            output::write(store, set, &chosen.rows, chosen.count, out, outputs, worker)
         })?;
-        let beside = self.out.join("centroids.npy");
+        let beside = out.join("centroids.npy");
         match &options.clusters.centroids {
             None => {
                 let geometry = options.clusters.geometry;
-                Centroids::load(store, &centroids, set.dims, geometry)?.write(beside)?;
+                Centroids::load(store, &chosen.centroids, set.dims, geometry)?.write(beside)?;
                 written.files.push("centroids.npy".into());
             }
             Some(given) if is_same_file(given, &beside) => {}
             // Those of an earlier selection are not what these rows were divided by.
             Some(_) => remove_file(&beside)?,
         }
+        let [score, centroid] = chosen.ranked;
         let mut report = Report {
             format_version: FORMAT_VERSION,
             options: options.clone(),
             dims: set.dims,
-            clusters: buckets.clusters,
-            scanned,
-            divided,
-            reduced,
+            clusters: chosen.clusters,
+            scanned: chosen.scanned,
+            divided: chosen.divided,
+            reduced: chosen.reduced,
             score,
             centroid,
             written,
         };
-        write_report(&mut report, self.out)?;
-        let hashes = holding::hashes(self.out, &report.written.files)?;
+        let cards = samples::cards(&report, store, set, outputs)?;
+        write_report(&mut report, &cards, out)?;
+        let hashes = holding::hashes(out, &report.written.files)?;
         let finished = Finished {
             report,
             pictured,
-            made_from: Some(made_from),
+            made_from: Some(self.made_from.clone()),
             hashes,
         };
-        let bytes = manifest::write(&all, &finished)?;
-        fill_whole(&self.out.join(MANIFEST), |file| file.put(&bytes))?;
-        if !self.keep_work {
-            store.remove(WORK)?;
+        let bytes = manifest::write(&self.all, &finished)?;
+        fill_whole(&out.join(MANIFEST), |file| file.put(&bytes))?;
+        if !self.selection.keep_work {
+            holding::remove_work(store)?;
         }
         Ok(finished.report)
     }
@@ -299,7 +439,7 @@ impl Run<'_> {
     /// The folder of a stage that is made from these inputs. Folders of the same stage made from others
     /// stay, as the work of hours or days that they may be, unless they may be replaced.
     fn stage(&self, name: &str, word: &str) -> Result<Stage> {
-        let own = format!("{name}-{}", &word[..16]);
+        let own = format!("{name}-{}", &fingerprint(&(WORK_VERSION, word))?[..16]);
         let folder = format!("{WORK}/{own}");
         let entries = self.store.entries(WORK)?;
         if entries.iter().any(|entry| entry.name == *own) {
@@ -318,6 +458,7 @@ impl Run<'_> {
         }
         Ok(Stage {
             folder,
+            name: name.to_owned(),
             fingerprint: word.to_owned(),
         })
     }
@@ -391,7 +532,7 @@ impl Run<'_> {
             ))?;
             // Where all workers find them.
             let key = format!("{}/centroids.npy", self.stage("given", &word)?.folder);
-            if !store::exists(self.store, &key)? {
+            if !self.store.exists(&key)? {
                 Centroids::read(path, set.dims, options.geometry)?.save(self.store, &key)?;
             }
             return Ok((key, word));
@@ -423,7 +564,7 @@ impl Run<'_> {
             clusters,
             seed: self.options.seed,
             scores,
-            folder: self.stage("kmeans", &word)?.folder,
+            stage: self.stage("kmeans", &word)?,
         };
         Ok((training.run()?, word))
     }

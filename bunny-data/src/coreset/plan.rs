@@ -1,4 +1,4 @@
-//! What a selection would cost on this machine, before it starts.
+//! What a selection would cost on this machine, or on several like it, before it starts.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,10 +8,11 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::bucket::Buckets;
 use super::centroids::Centroids;
-use super::fast_hash::fast_hash;
 use super::numeric::dot;
 use super::options::Geometry;
+use super::pipeline::Division;
 use super::resources::search_bytes;
 use super::search::lloyd;
 use super::search::nearest::{Nearest, Plain};
@@ -20,6 +21,7 @@ use super::worker::{DiskUse, Worker};
 use crate::embeddings::Dtype;
 use crate::embeddings::matrix::to_f32;
 use crate::error::{DataError, Result};
+use crate::fast_hash::fast_hash;
 
 /// A selection that is planned.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +42,13 @@ pub struct PlanOptions {
     pub probes: Option<u64>,
     /// The sum of the squared sizes of clusters, as a multiple of that of equal ones.
     pub skew: f64,
+    /// Machines like this one that do parts.
+    pub workers: u64,
+    /// Bytes a second between each of them and a store elsewhere, as S3; `None` where all share the disk
+    /// that is measured.
+    pub network: Option<f64>,
+    /// How the work is divided.
+    pub division: Division,
 }
 
 /// What this machine does in a second.
@@ -68,7 +77,9 @@ pub struct PlanStep {
     pub written: f64,
     /// Bytes of memory that the step cannot do without.
     pub memory: f64,
-    /// Seconds on this machine.
+    /// Requests to a store elsewhere.
+    pub requests: f64,
+    /// Seconds, on so many machines like this one.
     pub seconds: f64,
 }
 
@@ -173,6 +184,55 @@ fn disk(folder: &Path) -> Result<(f64, f64)> {
     Ok((written, TRIAL_FILE as f64 / start.elapsed().as_secs_f64()))
 }
 
+/// What a step does.
+#[derive(Default)]
+struct Work {
+    flop: f64,
+    /// Bytes looked through in memory.
+    looked: f64,
+    memory: u64,
+    /// Files that parts read and write, and those that the driver does.
+    shared: Vec<Files>,
+    driver: Vec<Files>,
+}
+
+/// Files that are read or, where their count is negative, written, and their bytes in all.
+#[derive(Clone, Copy)]
+struct Files {
+    count: f64,
+    bytes: f64,
+}
+
+impl Files {
+    fn new(count: f64, bytes: f64) -> Self {
+        Self { count, bytes }
+    }
+
+    fn read(&self) -> f64 {
+        if self.count > 0.0 { self.bytes } else { 0.0 }
+    }
+
+    fn written(&self) -> f64 {
+        if self.count < 0.0 { self.bytes } else { 0.0 }
+    }
+
+    /// A file is looked at and then brought, in pieces of 16 MiB; or put, in such pieces, and looked at.
+    fn requests(&self) -> f64 {
+        const PIECE: f64 = (16 << 20) as f64;
+        let count = self.count.abs();
+        if count == 0.0 {
+            return 0.0;
+        }
+        let pieces = (self.bytes / count / PIECE).ceil().max(1.0);
+        let ends = if self.count < 0.0 && pieces > 1.0 {
+            2.0
+        } else {
+            0.0
+        };
+        count * (1.0 + pieces + ends)
+    }
+}
+
 /// The cost of every step.
 pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
     let (n, k, d) = (
@@ -193,49 +253,145 @@ pub fn plan(options: PlanOptions, calibration: Calibration) -> Plan {
     let compared = options.probes.map_or(k, |probes| {
         k.sqrt() * (1.0 + probes as f64).min(k.sqrt() + 1.0)
     });
-    let step = |name, flop: f64, read: f64, written: f64, memory: u64, looked: f64| {
+    let workers = options.workers.max(1) as f64;
+    let step = |name, work: Work| {
+        let Work {
+            flop,
+            looked,
+            memory,
+            shared,
+            driver,
+        } = work;
         let computing = flop / calibration.flops + looked / calibration.scanned;
-        let moving = read / calibration.read + written / calibration.written;
+        let moving = |files: &[Files]| {
+            let sum = |of: fn(&Files) -> f64| files.iter().map(of).sum::<f64>();
+            let (read, written) = (sum(|files| files.read()), sum(|files| files.written()));
+            let seconds = match options.network {
+                Some(network) => (read + written) / network,
+                None => read / calibration.read + written / calibration.written,
+            };
+            (read, written, sum(Files::requests), seconds)
+        };
+        let (shared, driver) = (moving(&shared), moving(&driver));
+        // All machines share one disk, and each has its own way to a store elsewhere.
+        let parts = match options.network {
+            Some(_) => shared.3 / workers,
+            None => shared.3,
+        };
         PlanStep {
             name,
             flop,
-            read,
-            written,
+            read: shared.0 + driver.0,
+            written: shared.1 + driver.1,
             memory: memory as f64,
-            // Reading and computing overlap.
-            seconds: computing.max(moving),
+            requests: match options.network {
+                Some(_) => shared.2 + driver.2,
+                None => 0.0,
+            },
+            // Moving and computing overlap.
+            seconds: (computing / workers).max(parts) + driver.3,
         }
     };
     // The paper's share of rows left by the first step, in the records that are ranked.
     let kept = 0.464 * n * size_of::<Survivor>() as f64;
+    let (parts, buckets) = (
+        (n / options.division.part_rows as f64).ceil(),
+        Buckets::new(
+            options.clusters,
+            (n * row) as u64,
+            options.division.bucket_bytes,
+        )
+        .count as f64,
+    );
+    let files = Files::new;
+    let done = |parts: f64| files(-parts, parts * 300.0);
+    let sample_parts = (sample / options.division.part_rows as f64).ceil();
+    let centers = k * d * 4.0;
+    let (rounds, ranked) = (options.iterations as f64, buckets.min(256.0));
     let steps = vec![
-        step("scan", 0.0, 2.0 * n * row, 8.0 * n, 0, 2.0 * n * row),
+        step(
+            "scan",
+            Work {
+                looked: 2.0 * n * row,
+                shared: vec![
+                    files(2.0 * parts, 2.0 * n * row),
+                    files(-parts, 8.0 * n),
+                    done(parts),
+                ],
+                ..Work::default()
+            },
+        ),
         step(
             "k-means",
-            2.0 * sample * k * d * options.iterations as f64,
-            sample * row * (1.0 + 2.0 * options.iterations as f64),
-            sample * row,
-            training,
-            0.0,
+            match sample_rows {
+                0 => Work::default(),
+                _ => Work {
+                    flop: 2.0 * sample * k * d * rounds,
+                    memory: training,
+                    shared: vec![
+                        files(rounds * sample_parts, rounds * sample * row),
+                        files(rounds * sample_parts, rounds * sample_parts * centers),
+                        files(-rounds * sample_parts, rounds * sample * 4.0),
+                        done(rounds * sample_parts),
+                    ],
+                    driver: vec![
+                        // Who is drawn is found in some passes over the scores.
+                        files(4.0 * parts, 4.0 * 8.0 * n),
+                        files(parts, n * row),
+                        files(-1.0, sample * row),
+                        files(2.0, 2.0 * sample * row),
+                        files(rounds * sample_parts, rounds * sample * 4.0),
+                        files(rounds, rounds * centers),
+                        files(-rounds, rounds * centers),
+                    ],
+                    ..Work::default()
+                },
+            },
         ),
         step(
             "assign",
-            2.0 * n * compared * d,
-            n * row,
-            n * (row + 24.0),
-            searching,
-            0.0,
+            Work {
+                flop: 2.0 * n * compared * d,
+                memory: searching,
+                shared: vec![
+                    files(2.0 * parts, n * (row + 8.0)),
+                    files(parts, parts * centers),
+                    files(-parts, n * (row + 24.0)),
+                    files(-parts, parts * buckets * 24.0),
+                    done(parts),
+                ],
+                ..Work::default()
+            },
         ),
         step(
             "duplicates",
-            n * (n / k) * d * options.skew,
-            n * (row + 24.0),
-            kept,
-            centroids,
-            n * row,
+            Work {
+                flop: n * (n / k) * d * options.skew,
+                looked: n * row,
+                memory: centroids,
+                shared: vec![
+                    files(parts * buckets, n * (row + 24.0)),
+                    files(parts * buckets, parts * buckets * buckets * 24.0),
+                    files(buckets, buckets * centers),
+                    files(-buckets, kept),
+                    done(buckets),
+                ],
+                ..Work::default()
+            },
         ),
         // Two counts, and for each boundary of two windows up to four passes over the records.
-        step("ranks", 0.0, 10.0 * kept, kept / 5.0, 0, 0.0),
+        step(
+            "ranks",
+            Work {
+                shared: vec![
+                    files(10.0 * buckets, 10.0 * kept),
+                    files(-buckets, kept / 5.0),
+                    done(11.0 * ranked),
+                ],
+                driver: vec![files(buckets, kept / 5.0), files(-parts, kept / 5.0)],
+                ..Work::default()
+            },
+        ),
     ];
     let disk = DiskUse::new(0, options.rows, row as u64, sample_rows, centroids);
     Plan {
@@ -261,6 +417,9 @@ mod tests {
             iterations: 25,
             probes: None,
             skew: 1.0,
+            workers: 1,
+            network: None,
+            division: Division::default(),
         };
         let calibration = Calibration {
             flops: 450e9,
@@ -279,6 +438,50 @@ mod tests {
     }
 
     #[test]
+    fn more_machines_share_what_is_not_the_drivers() {
+        let options = PlanOptions {
+            rows: 2_053_332_591,
+            dims: 768,
+            dtype: Dtype::Float16,
+            clusters: 100_000,
+            rows_per_centroid: 256,
+            iterations: 25,
+            probes: None,
+            skew: 1.0,
+            workers: 1,
+            network: Some(1e9),
+            division: Division::default(),
+        };
+        let calibration = Calibration {
+            flops: 450e9,
+            scanned: 1e9,
+            written: 1e9,
+            read: 1e9,
+        };
+        let one = plan(options.clone(), calibration);
+        let many = plan(
+            PlanOptions {
+                workers: 16,
+                ..options
+            },
+            calibration,
+        );
+        let seconds = |plan: &Plan, at: usize| plan.steps[at].seconds;
+        // Assignment is computing: 8.1 days are 12.1 hours of 16 machines.
+        assert!((seconds(&one, 2) / seconds(&many, 2) - 16.0).abs() < 0.1);
+        // The driver draws the sample from 3.15 TB, 53 minutes at a gigabyte a second.
+        assert!(seconds(&many, 1) > seconds(&one, 1) / 16.0 + 3100.0);
+        // 1,959 parts of rows in 4,096 buckets, each looked at and brought with its directory.
+        let requests = many.steps[3].requests;
+        assert!(
+            (requests / (4.0 * 1959.0 * 4096.0) - 1.0).abs() < 0.01,
+            "{requests}"
+        );
+        assert!(many.steps[3].read > 3.2e12);
+        assert_eq!(one.steps[3].requests, requests);
+    }
+
+    #[test]
     fn what_two_levels_take_of_memory_is_planned() {
         let options = PlanOptions {
             rows: 1_000_000,
@@ -289,6 +492,9 @@ mod tests {
             iterations: 25,
             probes: None,
             skew: 1.0,
+            workers: 1,
+            network: None,
+            division: Division::default(),
         };
         let calibration = Calibration {
             flops: 1e9,

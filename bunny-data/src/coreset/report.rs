@@ -1,11 +1,13 @@
 //! What a selection did, as `report.json` for programs and `report.html` for people.
 
 mod charts;
+pub(crate) mod samples;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use self::samples::Cards;
 use super::options::CoresetOptions;
 use super::stages::assign::Assigned;
 use super::stages::duplicates::Deduplicated;
@@ -141,7 +143,7 @@ struct Document<'a> {
 }
 
 /// Writes both files, and lists them among those written.
-pub(crate) fn write_report(report: &mut Report, out: &Path) -> Result<()> {
+pub(crate) fn write_report(report: &mut Report, cards: &Cards, out: &Path) -> Result<()> {
     report
         .written
         .files
@@ -157,7 +159,7 @@ pub(crate) fn write_report(report: &mut Report, out: &Path) -> Result<()> {
         file.put(b"\n")
     })?;
     fill_whole(&out.join("report.html"), |file| {
-        file.put(charts::page(report).as_bytes())
+        file.put(charts::page(report, cards).as_bytes())
     })?;
     Ok(())
 }

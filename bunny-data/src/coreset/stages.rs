@@ -29,10 +29,8 @@ pub(crate) trait Task: Serialize + DeserializeOwned + Sync {
     /// How many parts there are.
     fn parts(&self) -> usize;
 
-    /// The stage that keeps finished parts; `None` for what is quickly done again.
-    fn stage(&self) -> Option<&Stage> {
-        None
-    }
+    /// Where finished parts are kept.
+    fn stage(&self) -> &Stage;
 
     /// Does the work of one part, on the threads of the pool it is called in.
     ///
@@ -41,33 +39,54 @@ pub(crate) trait Task: Serialize + DeserializeOwned + Sync {
     fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Self::Output>;
 }
 
-/// Where a stage leaves its results, each beside a manifest.
+/// Where a stage leaves its results, and what says of each part that it is done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stage {
     /// The key of its folder.
     pub(crate) folder: String,
+    /// What the names of its files begin with: a folder may hold several stages.
+    pub(crate) name: String,
     /// A word for everything that the results depend on.
     pub(crate) fingerprint: String,
 }
 
-/// Does the work of one part, unless its manifest says that it was done.
+impl Stage {
+    /// The key of a file of a part.
+    pub(crate) fn key(&self, part: usize, ending: &str) -> String {
+        format!("{}/{}-{part:05}.{ending}", self.folder, self.name)
+    }
+
+    /// The key of what says that a part is done.
+    fn done_key(&self, part: usize) -> String {
+        self.key(part, "done")
+    }
+}
+
+/// What a part has handed back, if it is done.
+pub(crate) fn finished<T: Task>(
+    task: &T,
+    part: usize,
+    store: &dyn Store,
+) -> Result<Option<T::Output>> {
+    let (stage, key) = (task.stage(), task.stage().done_key(part));
+    match store::read(store, &key)? {
+        Some(bytes) => manifest::read(&bytes, &store.path(&key), &stage.fingerprint),
+        None => Ok(None),
+    }
+}
+
+/// Does the work of one part, unless it is done.
 pub(crate) fn finish<T: Task>(
     task: &T,
     part: usize,
     worker: &Worker<'_>,
     store: &dyn Store,
 ) -> Result<T::Output> {
-    let Some(stage) = task.stage() else {
-        return task.run(part, worker, store);
-    };
-    let key = format!("{}/{}-{part:05}.json", stage.folder, T::NAME);
-    if let Some(bytes) = store::read(store, &key)?
-        && let Some(output) = manifest::read(&bytes, &store.path(&key), &stage.fingerprint)?
-    {
+    if let Some(output) = finished(task, part, store)? {
         return Ok(output);
     }
     let output = task.run(part, worker, store)?;
-    let bytes = manifest::write(&stage.fingerprint, &output)?;
-    store::fill(store, &key, |file| file.put(&bytes))?;
+    let bytes = manifest::write(&task.stage().fingerprint, &output)?;
+    store::fill(store, &task.stage().done_key(part), |file| file.put(&bytes))?;
     Ok(output)
 }

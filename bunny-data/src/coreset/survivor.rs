@@ -24,6 +24,14 @@ pub struct Survivor {
 }
 
 impl Survivor {
+    /// A row of which nothing else is known.
+    pub(crate) fn row_alone(row: u64) -> Self {
+        Self {
+            row,
+            ..Self::zeroed()
+        }
+    }
+
     pub(crate) fn new(
         row: u64,
         component: u64,

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,15 +112,59 @@ fn lacks(path: &Path, schema: &Schema, name: &str) -> DataError {
 
 type Builder = ParquetRecordBatchReaderBuilder<File>;
 
-fn builder(opened: Opened) -> Result<(Builder, PathBuf)> {
-    let Opened { file, path } = opened;
-    let builder = guarded(&path, || Ok(Builder::try_new(file)?))?;
-    Ok((builder, path))
+/// Bytes at the end of a Parquet file that mostly hold its footer.
+const FOOTER: u64 = 1 << 16;
+
+fn builder(opened: &Opened) -> Result<Builder> {
+    let (path, length) = (&opened.path, opened.len()?);
+    opened.need(length.saturating_sub(FOOTER)..length)?;
+    let read = || {
+        let mut end = [0; 8];
+        let mut file = &opened.file;
+        file.seek(SeekFrom::Start(length.saturating_sub(8)))?;
+        // A file that is too short for it is refused in its place.
+        let _ = file.read(&mut end)?;
+        Ok(u32::from_le_bytes([end[0], end[1], end[2], end[3]]))
+    };
+    let footer: u32 = read().map_err(DataError::io(path, "read"))?;
+    opened.need(length.saturating_sub(8 + u64::from(footer))..length)?;
+    let file = opened
+        .file
+        .try_clone()
+        .map_err(DataError::io(path, "open"))?;
+    guarded(path, || Ok(Builder::try_new(file)?))
+}
+
+/// Makes sure that the named columns are there, of the row groups that `wanted` takes.
+fn need(
+    opened: &Opened,
+    builder: &Builder,
+    columns: &[&str],
+    wanted: impl Fn(usize) -> bool,
+) -> Result<()> {
+    let groups = builder.metadata().row_groups().iter().enumerate();
+    for (_, group) in groups.filter(|(index, _)| wanted(*index)) {
+        for chunk in group.columns() {
+            let root = chunk.column_path().parts().first();
+            if root.is_some_and(|root| columns.contains(&root.as_str())) {
+                let start = chunk.dictionary_page_offset();
+                let start = start.unwrap_or(chunk.data_page_offset());
+                // Negative numbers are refused by the reader.
+                if let (Ok(start), Ok(bytes)) =
+                    (u64::try_from(start), u64::try_from(chunk.compressed_size()))
+                {
+                    opened.need(start..start.saturating_add(bytes))?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads the footer of a Parquet file.
 pub(crate) fn footer(opened: Opened) -> Result<Footer> {
-    let (builder, path) = builder(opened)?;
+    let builder = builder(&opened)?;
+    let path = opened.path;
     let rows = builder.metadata().file_metadata().num_rows();
     let rows = u64::try_from(rows).map_err(|_| DataError::parquet(&path)(ParquetFault::Rows))?;
     Ok(Footer {
@@ -147,8 +192,9 @@ pub(crate) fn while_batches(
     columns: &[&str],
     mut each: impl FnMut(u64, &RecordBatch, &Path) -> Result<bool>,
 ) -> Result<()> {
-    let (builder, path) = builder(opened)?;
-    let path = path.as_path();
+    let builder = builder(&opened)?;
+    let path = opened.path.as_path();
+    need(&opened, &builder, columns, |_| true)?;
     let roots: Vec<usize> = columns
         .iter()
         .map(|name| {
@@ -222,6 +268,21 @@ impl Text {
 /// # Errors
 /// When the column is of another type than [`is_text`] takes, or bytes of it are no text.
 pub(crate) fn text(path: &Path, first: u64, batch: &RecordBatch, name: &str) -> Result<Text> {
+    match text_or_null(path, batch, name)? {
+        (texts, None) => Ok(texts),
+        (_, Some(row)) => {
+            let fault = RowFault::NotText(name.to_owned());
+            Err(DataError::row(path, first + row as u64, fault))
+        }
+    }
+}
+
+/// As [`text`], with bytes that are no text as null; also the first row that has such.
+pub(crate) fn text_or_null(
+    path: &Path,
+    batch: &RecordBatch,
+    name: &str,
+) -> Result<(Text, Option<usize>)> {
     let column = column(path, batch, name)?;
     if !is_text(column.data_type()) {
         return Err(wrong_type(path, name, column.data_type(), TEXT));
@@ -229,7 +290,8 @@ pub(crate) fn text(path: &Path, first: u64, batch: &RecordBatch, name: &str) -> 
     let values = unwrapped(path, column)?;
     if let DataType::FixedSizeBinary(16) = values.data_type() {
         let bytes = values.as_fixed_size_binary();
-        return Ok(Text(bytes.iter().map(|bytes| bytes.map(uuid)).collect()));
+        let texts = bytes.iter().map(|bytes| bytes.map(uuid)).collect();
+        return Ok((Text(texts), None));
     }
     let values = match values.data_type() {
         DataType::FixedSizeBinary(_) => cast(path, &values, &DataType::LargeBinary)?,
@@ -237,13 +299,8 @@ pub(crate) fn text(path: &Path, first: u64, batch: &RecordBatch, name: &str) -> 
     };
     let texts = cast(path, &values, &DataType::LargeUtf8)?;
     let lost = (0..texts.len()).find(|row| texts.is_null(*row) && values.is_valid(*row));
-    match lost.filter(|_| *values.data_type() != DataType::Null) {
-        Some(row) => {
-            let fault = RowFault::NotText(name.to_owned());
-            Err(DataError::row(path, first + row as u64, fault))
-        }
-        None => Ok(Text(texts.as_string().clone())),
-    }
+    let lost = lost.filter(|_| *values.data_type() != DataType::Null);
+    Ok((Text(texts.as_string().clone()), lost))
 }
 
 /// What a column of keys or captions has to hold.
@@ -334,8 +391,13 @@ pub(crate) fn embedding_type(column: &DataType) -> Option<Dtype> {
 /// # Errors
 /// When there is no row, or it is null or empty.
 pub(crate) fn embedding_width(opened: Opened, name: &str) -> Result<usize> {
-    let (builder, path) = builder(opened)?;
-    let path = path.as_path();
+    let builder = builder(&opened)?;
+    let path = opened.path.as_path();
+    let groups = builder.metadata().row_groups().iter();
+    let first = groups
+        .map(|group| group.num_rows())
+        .position(|rows| rows > 0);
+    need(&opened, &builder, &[name], |index| Some(index) == first)?;
     let index = builder
         .schema()
         .index_of(name)

@@ -186,7 +186,7 @@ fn parquet(store: &dyn Store, here: &[Entry], options: &EmbeddingOptions) -> Res
     let shards = files
         .into_iter()
         .map(|key| {
-            let footer = columns::footer(store.open(&key)?)?;
+            let footer = columns::footer(store.open_partly(&key)?)?;
             if footer.rows == 0 {
                 // Who works in parts leaves a file for each, also for one that a filter has emptied.
                 return Ok(None);
@@ -236,7 +236,7 @@ fn column(
         key: key.to_owned(),
         dtype,
         rows: footer.rows,
-        dims: columns::embedding_width(store.open(key)?, &name)?,
+        dims: columns::embedding_width(store.open_partly(key)?, &name)?,
         storage: Storage::Column { name },
     })
 }

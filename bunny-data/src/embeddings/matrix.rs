@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::npy::{Dtype, NpyHeader};
 use crate::error::{ArrayFault, DataError, Result};
-use crate::store::{Opened, Store};
+use crate::store::{Opened, Store, WorkFile, is_work, map_file, release};
 
 const _: () = assert!(
     cfg!(target_endian = "little"),
@@ -64,11 +64,20 @@ impl MatrixFile {
     /// # Errors
     /// When the file cannot be read, is no embedding matrix, or is not as long as its header says.
     pub fn npy(store: &dyn Store, key: &str) -> Result<Self> {
-        Self::of(&store.open(key)?, key)
+        if !is_work(key) {
+            return Self::of(&store.open_partly(key)?, key);
+        }
+        let file = WorkFile::open(store, key)?;
+        let length = file.payload().len();
+        let start = 0..length.min(NpyHeader::PREFIX);
+        file.check(start.clone())?;
+        let header = NpyHeader::parse(&file.payload()[start], file.path())?;
+        Self::at(&header, key, file.path(), 0, length as u64)
     }
 
     fn of(opened: &Opened, key: &str) -> Result<Self> {
         let (length, path) = (opened.len()?, &opened.path);
+        opened.need(0..NpyHeader::PREFIX as u64)?;
         let mut start = Vec::new();
         (&opened.file)
             .take(NpyHeader::PREFIX as u64)
@@ -113,21 +122,36 @@ impl MatrixFile {
     ///
     /// # Errors
     /// When the file cannot be mapped, has shrunk since its header was read, or must be unpacked
-    /// first ([`EmbeddingSet::unpack`](super::EmbeddingSet::unpack)).
+    /// first ([`EmbeddingSet::unpack`](super::EmbeddingSet::unpack)); for a damaged work file.
     pub fn map(&self, store: &dyn Store) -> Result<Matrix> {
-        self.map_opened(store.open(&self.key)?)
+        self.map_rows(store, 0..self.rows as usize)
     }
 
-    fn map_opened(&self, opened: Opened) -> Result<Matrix> {
+    /// As [`Self::map`], for a reader of some rows: no other rows of a work file are checked.
+    pub(crate) fn map_rows(&self, store: &dyn Store, rows: Range<usize>) -> Result<Matrix> {
+        if !is_work(&self.key) {
+            let opened = store.open(&self.key)?;
+            let map = map_file(&opened)?;
+            return self.mapped(opened.path, map);
+        }
+        let file = WorkFile::open(store, &self.key)?;
+        if let Storage::Plain { offset } = self.storage {
+            let at = |row: usize| offset as usize + row * self.row_bytes();
+            file.check(at(rows.start)..at(rows.end))?;
+        }
+        let (path, map) = file.into_map();
+        self.mapped(path, map)
+    }
+
+    fn mapped(&self, path: PathBuf, map: Mmap) -> Result<Matrix> {
         let Storage::Plain { offset } = self.storage else {
-            return Err(DataError::array(opened.path, ArrayFault::Packed));
+            return Err(DataError::array(path, ArrayFault::Packed));
         };
-        let map = map_file(&opened)?;
         if (map.len() as u64) < offset + self.bytes() {
-            return Err(DataError::array(opened.path, ArrayFault::Shrunk));
+            return Err(DataError::array(path, ArrayFault::Shrunk));
         }
         Ok(Matrix {
-            path: opened.path,
+            path,
             map,
             offset: offset as usize,
             dtype: self.dtype,
@@ -159,13 +183,6 @@ pub(super) fn check_length(header: &NpyHeader, place: &Path, length: u64) -> Res
     ))
 }
 
-/// Maps a whole file, read-only.
-pub(crate) fn map_file(opened: &Opened) -> Result<Mmap> {
-    // SAFETY: the map is read-only. As with every mapped file, another process that truncates it
-    // meanwhile would end this one; embedding sets and work files are not written while in use.
-    unsafe { Mmap::map(&opened.file) }.map_err(DataError::io(&opened.path, "map"))
-}
-
 /// A mapped matrix of embeddings.
 #[derive(Debug)]
 pub struct Matrix {
@@ -184,7 +201,9 @@ impl Matrix {
     /// When the file cannot be read, is no embedding matrix, or is not as long as its header says.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let opened = Opened::at(path)?;
-        MatrixFile::of(&opened, "")?.map_opened(opened)
+        let file = MatrixFile::of(&opened, "")?;
+        let map = map_file(&opened)?;
+        file.mapped(opened.path, map)
     }
 
     /// What messages call the file.
@@ -229,20 +248,6 @@ impl Matrix {
             self.offset + rows.start * row..self.offset + rows.end * row,
         );
     }
-}
-
-/// Drops the pages of a range of a read-only map; they are read again when touched.
-pub(crate) fn release(map: &Mmap, range: Range<usize>) {
-    #[cfg(unix)]
-    if !range.is_empty() {
-        // SAFETY: on a shared, read-only map of a file, MADV_DONTNEED only drops pages that the
-        // next access reads from the file again. A refusal costs nothing but memory.
-        let _ = unsafe {
-            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
-        };
-    }
-    #[cfg(not(unix))]
-    let _ = (map, range);
 }
 
 /// Little-endian numbers to float32.

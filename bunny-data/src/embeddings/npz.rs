@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::DeflateDecoder;
 
-use super::matrix::{MatrixFile, Storage, check_length, map_file};
+use super::matrix::{MatrixFile, Storage, check_length};
 use super::npy::NpyHeader;
 use crate::error::{ArchiveFault, DataError, Result, one_line};
-use crate::store::Store;
+use crate::store::{Store, map_file};
 
 /// One member of an archive.
 #[derive(Debug)]

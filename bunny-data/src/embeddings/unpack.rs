@@ -16,7 +16,7 @@ pub(super) fn unpack(store: &dyn Store, matrix: &mut MatrixFile, target: &str) -
     if matches!(matrix.storage, Storage::Plain { .. }) {
         return Ok(());
     }
-    if !store::exists(store, target)? {
+    if !store.exists(target)? {
         let packed = store.open(&matrix.key)?;
         store::fill(store, target, |out| match &matrix.storage {
             Storage::Plain { .. } => Ok(()),
@@ -44,7 +44,7 @@ fn inflate(
     length: u64,
     out: &mut NewFile,
 ) -> Result<()> {
-    let Opened { mut file, path } = packed;
+    let Opened { mut file, path, .. } = packed;
     file.seek(SeekFrom::Start(offset))
         .map_err(DataError::io(&path, "read"))?;
     // One byte more than promised, so that a longer member is noticed.

@@ -7,6 +7,7 @@ use arrow_schema::{ArrowError, DataType};
 use parquet::errors::ParquetError;
 
 use super::{one_line, shown};
+use crate::coreset::engine::Wanted;
 
 /// What can be wrong with a `.npy` array, in a file of its own or in an archive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -417,6 +418,12 @@ pub enum Unusable {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionFault {
+    /// It is no address, or none that can be opened.
+    #[error("{0}")]
+    Address(String),
+    /// It is an address of S3, which this program was built without.
+    #[error("{} asks for S3: build with `--features s3`", .0.display())]
+    NoS3(PathBuf),
     /// It is zero.
     #[error("has to be at least 1")]
     Zero,
@@ -480,6 +487,9 @@ pub enum WorkFault {
     /// Its bytes are not what was written.
     #[error("a broken work file: remove the work folder")]
     Broken,
+    /// Some of its bits are not those that were written.
+    #[error("a damaged work file: check disk and memory, and remove the work folder")]
+    Flipped,
     /// It ends within a record.
     #[error("not a whole number of records: remove the work folder")]
     CutShort,
@@ -524,6 +534,9 @@ pub enum TaskFault {
         /// How many there are to come.
         parts: usize,
     },
+    /// Parts are to be done by others first.
+    #[error("stage {} waits for {} of its {} parts", .0.stage, .0.missing.len(), .0.parts)]
+    Wanted(Box<Wanted>),
     /// What a worker returned is no result of its task.
     #[error("a worker returned something else: {0}")]
     Result(#[source] serde_json::Error),

@@ -50,6 +50,11 @@ impl KeyedPictures {
         Ok(Self { source, tree })
     }
 
+    /// Where the pictures are.
+    pub fn source(&self) -> &ImageSource {
+        &self.source
+    }
+
     /// The name of a key's picture.
     pub fn find(&self, key: &str) -> Option<String> {
         let key = key.strip_prefix("./").unwrap_or(key);

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use bunny_data::Result;
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    CoresetOptions, Invalid, OutputOptions, Paths, Report, Silent, TileSize, Worker, select,
+    CoresetOptions, Division, Invalid, OutputOptions, Paths, Report, Silent, TileSize, Worker,
+    select,
 };
 
 /// A committed set, made by `tests/reference/coreset.py`.
@@ -66,8 +67,10 @@ pub fn run(
     let paths = Paths {
         embeddings: embeddings.to_owned(),
         out: out.to_owned(),
+        work: None,
         keep_work: false,
         force: true,
+        division: Division::default(),
     };
     let engine = Local::new(NonZeroUsize::new(machine.threads), worker)?;
     select(&engine, &paths, options, outputs)

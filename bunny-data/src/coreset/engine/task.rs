@@ -1,5 +1,7 @@
 //! Every task of a selection, as data that can be sent to another machine.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 use crate::coreset::stages::assign::Assign;
@@ -8,13 +10,13 @@ use crate::coreset::stages::kmeans::Label;
 use crate::coreset::stages::sample::{Keys, Survive};
 use crate::coreset::stages::scan::Scan;
 use crate::coreset::stages::windows::{Count, Rank};
-use crate::coreset::stages::{Task, finish};
+use crate::coreset::stages::{self, Task, finish};
 use crate::coreset::worker::Worker;
 use crate::error::{DataError, Result, TaskFault};
-use crate::store::Store;
+use crate::store::{self, Store, WORK};
 
 /// The version of a task's JSON.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// A task of a stage. Its JSON says all that a worker needs, a store apart: it is some hundred bytes
 /// and, where the task reads the set, the list of its files.
@@ -81,6 +83,48 @@ impl AnyTask {
         inside!(self, task => task.parts())
     }
 
+    /// What the stage is called among those of a store.
+    pub fn stage(&self) -> String {
+        let stage = inside!(self, task => task.stage());
+        let folder = stage.folder.strip_prefix(WORK).unwrap_or(&stage.folder);
+        format!("{}/{}", folder.trim_start_matches('/'), stage.name)
+    }
+
+    /// What [`Self::run`] has returned for a part, if it is done.
+    ///
+    /// # Errors
+    /// When what says so is damaged.
+    pub fn finished(&self, part: usize, store: &dyn Store) -> Result<Option<String>> {
+        let output = inside!(self, task => finished_json(task, part, store));
+        output
+    }
+
+    /// Writes the task into the store, for those who know its stage alone.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn save(&self, store: &dyn Store) -> Result<()> {
+        let (key, text) = (task_key(&self.stage()), self.to_json()?);
+        if store::read(store, &key)?.is_some_and(|bytes| bytes == text.as_bytes()) {
+            return Ok(());
+        }
+        store::fill(store, &key, |file| file.put(text.as_bytes()))
+    }
+
+    /// The task of a stage of a store.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] of kind `NotFound` where there is no such stage yet, and as
+    /// [`Self::from_json`].
+    pub fn load(store: &dyn Store, stage: &str) -> Result<Self> {
+        let key = task_key(stage);
+        let Some(bytes) = store::read(store, &key)? else {
+            let error = io::Error::new(io::ErrorKind::NotFound, "there is no such stage yet");
+            return Err(DataError::io(store.path(&key), "open")(error));
+        };
+        Self::from_json(&String::from_utf8_lossy(&bytes))
+    }
+
     /// Does the work of one part, on the threads of the rayon pool this is called in, and returns
     /// what the driver wants to know of it as JSON. A part that was finished before is not run again.
     ///
@@ -136,6 +180,16 @@ struct Versioned<T> {
     format_version: u32,
     #[serde(flatten)]
     task: T,
+}
+
+fn task_key(stage: &str) -> String {
+    format!("{WORK}/{stage}.task")
+}
+
+fn finished_json<T: Task>(task: &T, part: usize, store: &dyn Store) -> Result<Option<String>> {
+    let output = stages::finished(task, part, store)?;
+    let json = output.map(|output| serde_json::to_string(&output));
+    json.transpose().map_err(DataError::NotJson)
 }
 
 fn name<T: Task>(_task: &T) -> &'static str {

@@ -2,7 +2,8 @@
 //! to make, or that is none of a selection's.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,18 +14,23 @@ use crate::coreset::options::CoresetOptions;
 use crate::coreset::report::Report;
 use crate::coreset::stages::output::{OutputOptions, Pictured, RESULTS};
 use crate::error::{DataError, Result, SetFault};
+use crate::store::{Store, WORK};
 
 /// What the names of the folders of stages begin with.
-const STAGES: [&str; 8] = [
+const STAGES: [&str; 9] = [
     "unpacked-",
     "scan-",
     "given-",
     "kmeans-",
     "assign-",
     "duplicates-",
+    "ranks-",
     "survivors-",
     "keys-",
 ];
+
+/// What the driver of a store elsewhere leaves while it is at work.
+const CLAIM: &str = "driver.claim";
 
 /// The folders of a set that are read.
 const LAYOUT: [&str; 3] = ["img_emb", "text_emb", "metadata"];
@@ -147,7 +153,7 @@ fn differences(place: &str, before: &Value, now: &Value, told: &mut Vec<String>)
     }
 }
 
-/// Fails where a folder holds anything and no selection, or work files that are none.
+/// Fails where a folder holds anything and no selection.
 pub(super) fn check_folder(out: &Path) -> Result<()> {
     let entries = |folder: &Path| -> Result<Vec<std::ffi::OsString>> {
         let read = match std::fs::read_dir(folder) {
@@ -170,19 +176,48 @@ pub(super) fn check_folder(out: &Path) -> Result<()> {
     if let Some(name) = names.iter().find(|name| !has_begun && !own(name)) {
         return Err(other(name.into()));
     }
-    let is_stage = |name: &OsStr| {
-        let name = name.as_encoded_bytes();
-        STAGES
-            .iter()
-            .any(|stage| name.starts_with(stage.as_bytes()))
-    };
-    if names.iter().any(|name| name == "work") {
-        let work = entries(&out.join("work"))?;
-        if let Some(name) = work.iter().find(|name| !is_hidden(name) && !is_stage(name)) {
-            return Err(other(Path::new("work").join(name)));
-        }
-    }
     Ok(())
+}
+
+/// Fails where there is anything among the work files that is none of a selection's: they are removed
+/// in the end.
+pub(super) fn check_work(store: &dyn Store, out: &Path) -> Result<()> {
+    match work(store)?.into_iter().find(|name| !is_work(name)) {
+        Some(name) => {
+            let path = store.path(WORK).join(name);
+            let place = path.strip_prefix(out).unwrap_or(&path).to_owned();
+            Err(DataError::set(out, SetFault::HoldsOther(place)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Removes the work files, and their folder if it holds nothing else.
+pub(super) fn remove_work(store: &dyn Store) -> Result<()> {
+    let (own, others): (Vec<_>, Vec<_>) = work(store)?.into_iter().partition(|name| is_work(name));
+    if others.is_empty() {
+        return store.remove(WORK);
+    }
+    let own = own.iter().filter_map(|name| name.to_str());
+    own.map(|name| store.remove(&format!("{WORK}/{name}")))
+        .collect()
+}
+
+/// The names among the work files.
+fn work(store: &dyn Store) -> Result<Vec<OsString>> {
+    match store.entries(WORK) {
+        Ok(entries) => Ok(entries.into_iter().map(|entry| entry.name).collect()),
+        Err(DataError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_work(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let known = STAGES
+        .iter()
+        .any(|stage| name.starts_with(stage.as_bytes()));
+    known || name.starts_with(b".") || name.starts_with(CLAIM.as_bytes())
 }
 
 /// Fails where results would be written into the set they are selected from.

@@ -4,9 +4,11 @@
 use crate::coreset::arrays::Records;
 use crate::coreset::centroids::Centroids;
 use crate::coreset::engine::{AnyTask, Engine, drive, merged};
+use crate::coreset::manifest::fingerprint;
 use crate::coreset::options::ClusterOptions;
 use crate::coreset::search::lloyd;
 use crate::coreset::search::ranks::{Key, at_rank};
+use crate::coreset::stages::Stage;
 use crate::coreset::stages::kmeans::{Label, Sample};
 use crate::coreset::stages::scan::scores_key;
 use crate::coreset::worker::Worker;
@@ -22,7 +24,7 @@ const DRAW: u64 = u64::from_le_bytes(*b"training");
 /// round, of the labels that a round is made from, and of samples.
 const START: &str = "start";
 const ROUND: &str = "round-";
-const LABELS: &str = "labels-";
+const LABELS: &str = "label-";
 const SAMPLE: &str = "sample-";
 
 /// Rows read here and there before their pages are let go: each may touch two of them.
@@ -40,7 +42,7 @@ pub(super) struct Training<'a> {
     pub(super) seed: u64,
     /// The folder of the scores, which tell what rows are usable.
     pub(super) scores: &'a str,
-    pub(super) folder: String,
+    pub(super) stage: Stage,
 }
 
 impl Training<'_> {
@@ -50,8 +52,8 @@ impl Training<'_> {
         drive(self.engine, |worker| {
             worker.progress.begin("k-means", u64::from(rounds));
         });
-        let finished = format!("{}/centroids.npy", self.folder);
-        if store::exists(self.store, &finished)? {
+        let finished = format!("{}/centroids.npy", self.stage.folder);
+        if self.store.exists(&finished)? {
             return Ok(finished);
         }
         let mut round = match self.reached()? {
@@ -87,7 +89,12 @@ impl Training<'_> {
     /// The rounds of one epoch, from `round` on: the round after them.
     fn epoch(&self, mut round: u32) -> Result<u32> {
         let epoch = round / self.options.iterations;
-        let sample = drive(self.engine, |_| self.sample(epoch))?;
+        let (sample, rows) = drive(self.engine, |worker| {
+            let sample = self.sample(epoch)?;
+            // Once: the rows may have to be brought here.
+            let rows = self.open(&sample, worker)?;
+            Ok::<_, DataError>((sample, rows))
+        })?;
         let end = (epoch + 1) * self.options.iterations;
         while round < end {
             let label = Label {
@@ -95,24 +102,36 @@ impl Training<'_> {
                 part_rows: self.set.part_rows,
                 centroids: self.round_key(round),
                 geometry: self.options.geometry,
-                labels: format!("{}/{LABELS}{round:05}", self.folder),
+                stage: Stage {
+                    name: format!("{LABELS}{round:05}"),
+                    fingerprint: fingerprint(&(&self.stage.fingerprint, round))?,
+                    ..self.stage.clone()
+                },
             };
             let task = AnyTask::Label(label.clone());
             let labelled = merged(self.engine, &task, self.store, |sum, rows| *sum += rows)?;
             if labelled != Some(sample.rows) {
-                let path = self.store.path(&self.folder);
+                let path = self.store.path(&self.stage.folder);
                 return Err(DataError::work(path, WorkFault::RowsLost));
             }
-            round = drive(self.engine, |worker| self.round(round, end, &label, worker))?;
+            round = drive(self.engine, |worker| {
+                self.round(round, end, &label, &rows, worker)
+            })?;
         }
         Ok(round)
     }
 
     /// The round after `round`, once its rows are labelled.
-    fn round(&self, round: u32, end: u32, label: &Label, worker: &Worker<'_>) -> Result<u32> {
+    fn round(
+        &self,
+        round: u32,
+        end: u32,
+        label: &Label,
+        rows: &Sample,
+        worker: &Worker<'_>,
+    ) -> Result<u32> {
         let centroids = self.load(round)?;
-        let sample = self.open(&label.sample, worker)?;
-        let next = lloyd::means(&sample, &centroids, label.read(self.store)?);
+        let next = lloyd::means(rows, &centroids, label.read(self.store)?);
         // A settled epoch skips to its end.
         let to = if next == centroids { end } else { round + 1 };
         worker.progress.advance(u64::from(to - round));
@@ -125,8 +144,8 @@ impl Training<'_> {
 
     fn round_key(&self, round: u32) -> String {
         match round {
-            0 => format!("{}/{START}.npy", self.folder),
-            _ => format!("{}/{ROUND}{round:05}.npy", self.folder),
+            0 => format!("{}/{START}.npy", self.stage.folder),
+            _ => format!("{}/{ROUND}{round:05}.npy", self.stage.folder),
         }
     }
 
@@ -135,7 +154,7 @@ impl Training<'_> {
         let names = self.names()?;
         let round = |name: &String| name.strip_prefix(ROUND)?.strip_suffix(".npy")?.parse().ok();
         let last = names.iter().filter_map(round).max();
-        match last.is_none() && store::exists(self.store, &self.round_key(0))? {
+        match last.is_none() && self.store.exists(&self.round_key(0))? {
             true => Ok(Some(0)),
             false => Ok(last),
         }
@@ -145,7 +164,7 @@ impl Training<'_> {
     /// that is being written.
     fn remove_others(&self, kind: &str, kept: &str) -> Result<()> {
         for name in self.names()?.iter().filter(|name| name.starts_with(kind)) {
-            let key = format!("{}/{name}", self.folder);
+            let key = format!("{}/{name}", self.stage.folder);
             if key != kept {
                 self.store.remove(&key)?;
             }
@@ -155,7 +174,7 @@ impl Training<'_> {
 
     /// The names of the files in the folder; those that are not UTF-8 are none of this stage's.
     fn names(&self) -> Result<Vec<String>> {
-        let entries = self.store.entries(&self.folder)?;
+        let entries = self.store.entries(&self.stage.folder)?;
         let names = entries.into_iter().map(|entry| entry.name.into_string());
         Ok(names.filter_map(|name| name.ok()).collect())
     }
@@ -182,10 +201,10 @@ impl Training<'_> {
     /// The sample of an epoch: the usable rows with the lowest hashes, in the order of the set, in a
     /// file.
     fn sample(&self, epoch: u32) -> Result<MatrixFile> {
-        let key = format!("{}/{SAMPLE}{epoch:03}.npy", self.folder);
+        let key = format!("{}/{SAMPLE}{epoch:03}.npy", self.stage.folder);
         // What an earlier sample taught is in the last round: it makes room for this one.
         self.remove_others(SAMPLE, &key)?;
-        if !store::exists(self.store, &key)? {
+        if !self.store.exists(&key)? {
             self.draw(epoch, &key)?;
         }
         let file = MatrixFile::npy(self.store, &key)?;

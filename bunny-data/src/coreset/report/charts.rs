@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Report;
+use super::samples::{self, Cards};
 use crate::coreset::histogram::{Cosines, Sizes};
 use crate::coreset::options::{Order, Window};
 use crate::coreset::stages::windows::Ranked;
@@ -11,17 +12,39 @@ use crate::html;
 /// What charts and warnings look like.
 const STYLE: &str = "svg.chart{width:100%;height:auto}svg.chart rect{fill:#9db4c8}\
 svg.chart rect.in{fill:#c2410c}svg.chart text{font-size:11px}\
-.warning{border-left:4px solid #c2410c;padding-left:.8rem}";
+.warning{border-left:4px solid #c2410c;padding-left:.8rem}\
+svg.chart line{stroke:currentColor;stroke-opacity:.2}div.row{display:flex;flex-wrap:wrap;gap:.6rem;\
+border-top:1px solid #8884;padding:.6rem 0}div.row figure{margin:0;width:136px;font-size:12px;\
+overflow-wrap:anywhere}div.row img{max-width:128px}div.stays{outline:2px solid #c2410c;\
+outline-offset:2px}div.goes{opacity:.75}";
 
 /// One bar of a chart.
 struct Bar {
+    /// What it counts.
     label: String,
+    /// What stands below its left edge.
+    tick: Option<String>,
     count: u64,
     inside: bool,
 }
 
+/// How the heights of bars grow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    Linear,
+    /// Ten times as many are one step higher.
+    Logarithmic,
+}
+
+/// What a chart says of its axes.
+struct Axes {
+    across: &'static str,
+    up: &'static str,
+    scale: Scale,
+}
+
 /// The whole page.
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &Report, cards: &Cards) -> String {
     let title = format!(
         "Coreset: {} of {} rows",
         grouped(report.written.rows),
@@ -54,39 +77,58 @@ pub(super) fn page(report: &Report) -> String {
         grouped(report.clusters),
         grouped(reduced.clusters.greatest),
         chart(
-            "Rows in a cluster, against clusters",
+            &Axes {
+                across: "rows in a cluster",
+                up: "clusters",
+                scale: Scale::Linear,
+            },
             &sizes(&reduced.clusters)
         ),
     );
     let _ = writeln!(
         body,
         "<h2>Groups of duplicates</h2><p>{} groups, the largest of {} rows; {} rows have the same \
-         bits as one before them.</p>{}",
+         bits as one before them.</p>{}{}",
         grouped(reduced.kept),
         grouped(reduced.components.greatest),
         grouped(reduced.identical),
         chart(
-            "Rows in a group, against groups",
+            &Axes {
+                across: "rows in a group",
+                up: "groups",
+                scale: Scale::Logarithmic,
+            },
             &sizes(&reduced.components)
         ),
+        samples::groups(&reduced.joined, cards),
     );
     let _ = writeln!(
         body,
-        "<h2>Image and text</h2><p>{}</p>{}",
+        "<h2>Image and text</h2><p>{}</p>{}{}",
         window(&report.score),
         chart(
-            "Cosine of image and text, against rows",
+            &Axes {
+                across: "cosine of image and text",
+                up: "rows",
+                scale: Scale::Linear,
+            },
             &cosines(&report.score, report.options.windows.score)
         ),
+        samples::seats(&report.score, cards),
     );
     let _ = writeln!(
         body,
-        "<h2>Image and centroid</h2><p>{}</p>{}",
+        "<h2>Image and centroid</h2><p>{}</p>{}{}",
         window(&report.centroid),
         chart(
-            "Cosine of image and centroid, against rows",
+            &Axes {
+                across: "cosine of image and centroid",
+                up: "rows",
+                scale: Scale::Linear,
+            },
             &cosines(&report.centroid, report.options.windows.centroid)
         ),
+        samples::seats(&report.centroid, cards),
     );
     if let Ok(options) = serde_json::to_string_pretty(&report.options) {
         let _ = writeln!(
@@ -112,19 +154,23 @@ fn window(ranked: &Ranked) -> String {
 }
 
 fn sizes(sizes: &Sizes) -> Vec<Bar> {
-    sizes
-        .counts
-        .iter()
-        .enumerate()
-        .map(|(bin, count)| Bar {
-            label: match bin {
-                0 => "0".to_owned(),
-                _ => grouped(1 << (bin - 1)),
-            },
+    let used = |count: &u64| *count > 0;
+    let first = sizes.counts.iter().position(used).unwrap_or(0);
+    let bars = sizes.counts.iter().enumerate().skip(first);
+    bars.map(|(bin, count)| {
+        let least = if bin == 0 { 0 } else { 1_u64 << (bin - 1) };
+        let label = match bin {
+            0 | 1 => least.to_string(),
+            _ => format!("{} to {}", grouped(least), grouped(2 * least - 1)),
+        };
+        Bar {
+            label,
+            tick: Some(grouped(least)),
             count: *count,
             inside: false,
-        })
-        .collect()
+        }
+    })
+    .collect()
 }
 
 /// The lowest and the highest value of a window of ranks; where it takes in the last rank, that end
@@ -148,11 +194,20 @@ fn cosines(ranked: &Ranked, window: Option<Window>) -> Vec<Bar> {
         return Vec::new();
     };
     let bounds = bounds(ranked, window);
+    // Bins are 0.005 wide: about ten ticks, at 0.01, 0.05 or 0.1.
+    let (every, decimals) = match last - first {
+        0..=20 => (2, 2),
+        21..=100 => (10, 2),
+        _ => (20, 1),
+    };
     (first..=last)
         .map(|bin| {
             let floor = Cosines::floor(bin);
             Bar {
-                label: format!("{floor:.3}"),
+                label: format!("{floor:.3} to {:.3}", floor + Cosines::width()),
+                tick: bin
+                    .is_multiple_of(every)
+                    .then(|| format!("{floor:.decimals$}")),
                 count: counts[bin],
                 inside: bounds
                     .is_some_and(|(low, high)| floor + Cosines::width() > low && floor <= high),
@@ -161,44 +216,94 @@ fn cosines(ranked: &Ranked, window: Option<Window>) -> Vec<Bar> {
         .collect()
 }
 
-/// A bar chart.
-fn chart(title: &str, bars: &[Bar]) -> String {
-    const WIDTH: f64 = 720.0;
+/// The heights that are marked on an axis up to `greatest`, in order.
+fn ticks(greatest: u64, scale: Scale) -> Vec<u64> {
+    match scale {
+        // 1, 2 or 5 times a power of ten apart.
+        Scale::Linear => {
+            let mut steps = (0..19).flat_map(|power| [1, 2, 5].map(|by| by * 10_u64.pow(power)));
+            let step = steps.find(|step| greatest / step <= 5).unwrap_or(greatest);
+            (0..=greatest / step).map(|tick| tick * step).collect()
+        }
+        Scale::Logarithmic => (0..20)
+            .map(|power| 10_u64.pow(power))
+            .take_while(|tick| *tick <= greatest)
+            .collect(),
+    }
+}
+
+/// A bar chart with its axes.
+fn chart(axes: &Axes, bars: &[Bar]) -> String {
+    /// The space of the bars, and of what stands on their left, above and below them.
+    const WIDTH: f64 = 700.0;
     const HEIGHT: f64 = 180.0;
+    const LEFT: f64 = 100.0;
+    const TOP: f64 = 24.0;
+    const BELOW: f64 = 40.0;
     let greatest = bars.iter().map(|bar| bar.count).max().unwrap_or(0);
     if greatest == 0 {
         return "<p>Nothing to show.</p>".to_owned();
     }
+    let height = |count: u64| {
+        HEIGHT
+            * match axes.scale {
+                Scale::Linear => count as f64 / greatest as f64,
+                // One is a little above nothing.
+                Scale::Logarithmic if count == 0 => 0.0,
+                Scale::Logarithmic => {
+                    (1.0 + 10.0 * count as f64).log10() / (1.0 + 10.0 * greatest as f64).log10()
+                }
+            }
+    };
     let step = WIDTH / bars.len() as f64;
     let mut svg = format!(
-        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {}\" role=\"img\"><title>{title}</title>\
-         <text x=\"0\" y=\"12\">{title}; the highest bar is {}</text>",
-        HEIGHT + 40.0,
-        grouped(greatest)
+        "<svg class=\"chart\" viewBox=\"0 0 {} {}\" role=\"img\"><title>{up} by {across}</title>\
+         <text x=\"0\" y=\"12\">{up}</text>\
+         <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{across}</text>",
+        LEFT + WIDTH + 10.0,
+        TOP + HEIGHT + BELOW,
+        LEFT + WIDTH,
+        TOP + HEIGHT + 34.0,
+        up = axes.up,
+        across = axes.across,
     );
-    // About ten labels, whatever the number of bars.
-    let labelled = bars.len().div_ceil(10);
-    for (i, bar) in bars.iter().enumerate() {
-        let height = HEIGHT * bar.count as f64 / greatest as f64;
+    for tick in ticks(greatest, axes.scale) {
+        let y = TOP + HEIGHT - height(tick);
         let _ = write!(
             svg,
-            "<rect{} x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{height:.2}\">\
+            "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{}\" y2=\"{y:.1}\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            LEFT + WIDTH,
+            LEFT - 6.0,
+            y + 4.0,
+            grouped(tick)
+        );
+    }
+    // Ticks of many bars do not run into each other.
+    let ticked = bars.iter().filter(|bar| bar.tick.is_some()).count();
+    let thin = ticked.div_ceil(12).max(1);
+    let mut number = 0;
+    for (i, bar) in bars.iter().enumerate() {
+        let (x, tall) = (LEFT + i as f64 * step, height(bar.count));
+        let _ = write!(
+            svg,
+            "<rect{} x=\"{x:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{tall:.2}\">\
              <title>{}: {}</title></rect>",
             if bar.inside { " class=\"in\"" } else { "" },
-            i as f64 * step,
-            HEIGHT + 20.0 - height,
+            TOP + HEIGHT - tall,
             (step - 0.5).max(0.5),
             bar.label,
             grouped(bar.count)
         );
-        if i % labelled == 0 {
-            let _ = write!(
-                svg,
-                "<text x=\"{:.2}\" y=\"{}\">{}</text>",
-                i as f64 * step,
-                HEIGHT + 34.0,
-                bar.label
-            );
+        if let Some(tick) = &bar.tick {
+            if number % thin == 0 {
+                let _ = write!(
+                    svg,
+                    "<text x=\"{x:.2}\" y=\"{}\">{tick}</text>",
+                    TOP + HEIGHT + 14.0
+                );
+            }
+            number += 1;
         }
     }
     svg.push_str("</svg>");
@@ -206,7 +311,7 @@ fn chart(title: &str, bars: &[Bar]) -> String {
 }
 
 /// A number with commas between thousands.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -245,6 +350,34 @@ mod tests {
         // Where each cluster is ranked apart, no value bounds the window.
         ranked.bounds = [None; 2];
         assert_eq!(coloured(&ranked, Order::Descending), [false; 3]);
+    }
+
+    #[test]
+    fn axes_are_marked_at_round_numbers() {
+        assert_eq!(ticks(1, Scale::Linear), [0, 1]);
+        assert_eq!(ticks(7, Scale::Linear), [0, 2, 4, 6]);
+        assert_eq!(ticks(12_345, Scale::Linear), [0, 5000, 10_000]);
+        assert_eq!(ticks(999_999_999, Scale::Linear).len(), 5);
+        assert_eq!(ticks(u64::MAX, Scale::Linear).len(), 4);
+        assert_eq!(ticks(1500, Scale::Logarithmic), [1, 10, 100, 1000]);
+        let mut counts = Sizes::default();
+        for size in [1, 1, 3, 900] {
+            counts.add(size);
+        }
+        let bars = sizes(&counts);
+        let label = |bar: &Bar| bar.label.clone();
+        assert_eq!(label(&bars[0]), "1");
+        assert_eq!(label(&bars[1]), "2 to 3");
+        assert_eq!(label(&bars[9]), "512 to 1,023");
+        let axes = Axes {
+            across: "rows in a group",
+            up: "groups",
+            scale: Scale::Logarithmic,
+        };
+        let svg = chart(&axes, &bars);
+        for text in [">groups</text>", ">rows in a group</text>", ">512</text>"] {
+            assert!(svg.contains(text), "{text}: {svg}");
+        }
     }
 
     #[test]

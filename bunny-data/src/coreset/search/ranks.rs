@@ -33,7 +33,7 @@ pub(crate) struct Select {
     targets: Vec<Target>,
 }
 
-/// What one pass over a piece saw: for each target, counts or keys.
+/// What one pass over a piece saw: counts or keys, for each target but those that look at the same.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// How many keys have which next bits, in their order; what nobody has is left out, so that what
@@ -92,24 +92,52 @@ impl Select {
         self.targets.iter().map(|target| target.found).collect()
     }
 
+    /// The first of the targets that look at the same keys as this one: it looks for all of them.
+    fn scout(&self, target: usize) -> usize {
+        let sight = |target: &Target| (target.prefix, target.known, target.few);
+        let (own, before) = (&self.targets[target], &self.targets[..target]);
+        let same = |other: &Target| other.found.is_none() && sight(other) == sight(own);
+        before.iter().position(same).unwrap_or(target)
+    }
+
+    /// The targets that look for themselves and for others.
+    fn scouts(&self) -> Vec<usize> {
+        let looks = |at: &usize| self.targets[*at].found.is_none() && self.scout(*at) == *at;
+        (0..self.targets.len()).filter(looks).collect()
+    }
+
     /// Begins to look at one piece.
     pub(crate) fn looking(&self) -> Looking<'_> {
-        let counted = |target: &Target| !target.few && target.found.is_none();
-        let counts = |target| vec![0; if counted(target) { 1 << STEP } else { 0 }];
+        let scouts = self.scouts();
+        let counts = |scout: &usize| {
+            vec![
+                0;
+                if self.targets[*scout].few {
+                    0
+                } else {
+                    1 << STEP
+                }
+            ]
+        };
         Looking {
             targets: &self.targets,
-            counts: self.targets.iter().map(counts).collect(),
-            keys: self.targets.iter().map(|_| Vec::new()).collect(),
+            counts: scouts.iter().map(counts).collect(),
+            keys: scouts.iter().map(|_| Vec::new()).collect(),
+            scouts,
         }
     }
 
     /// Takes what all pieces saw.
-    pub(crate) fn advance(&mut self, seen: Seen) {
-        for ((target, counts), mut keys) in self.targets.iter_mut().zip(seen.counts).zip(seen.keys)
-        {
-            if target.found.is_some() {
+    pub(crate) fn advance(&mut self, mut seen: Seen) {
+        let scouts = self.scouts();
+        let looked: Vec<Option<usize>> = (0..self.targets.len())
+            .map(|at| scouts.iter().position(|scout| *scout == self.scout(at)))
+            .collect();
+        for (target, looked) in self.targets.iter_mut().zip(looked) {
+            let (None, Some(looked)) = (target.found, looked) else {
                 continue;
-            }
+            };
+            let (counts, keys) = (&seen.counts[looked], &mut seen.keys[looked]);
             if target.few {
                 let (_, key, _) = keys.select_nth_unstable(target.rank as usize);
                 target.found = Some(*key);
@@ -142,6 +170,7 @@ impl Select {
 #[derive(Debug)]
 pub(crate) struct Looking<'a> {
     targets: &'a [Target],
+    scouts: Vec<usize>,
     counts: Vec<Vec<u64>>,
     keys: Vec<Vec<Key>>,
 }
@@ -149,9 +178,10 @@ pub(crate) struct Looking<'a> {
 impl Looking<'_> {
     /// Looks at one key.
     pub(crate) fn see(&mut self, key: Key) {
-        for (i, target) in self.targets.iter().enumerate() {
+        for (i, scout) in self.scouts.iter().enumerate() {
+            let target = &self.targets[*scout];
             let differs = (wide(key) ^ wide(target.prefix)).checked_shr(128 - target.known);
-            if target.found.is_some() || differs.unwrap_or(0) != 0 {
+            if differs.unwrap_or(0) != 0 {
                 continue;
             }
             if target.few {
@@ -212,7 +242,7 @@ mod tests {
             .collect();
         let mut sorted = keys.clone();
         sorted.sort_unstable();
-        let ranks = [0, 1_234_567, 1_499_999, 2_999_999];
+        let ranks = [0, 1, 1_234_567, 1_234_570, 1_499_999, 2_999_998, 2_999_999];
         let mut select = Select::new(&ranks, keys.len() as u64);
         while select.found().is_none() {
             let see = |keys: &[Key]| {

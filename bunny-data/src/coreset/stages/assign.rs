@@ -1,6 +1,8 @@
 //! The second reading of a set: every row goes to its nearest centroid, and to that cluster's
 //! bucket, in one pass.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,7 @@ use crate::coreset::options::{Geometry, Search};
 use crate::coreset::search::nearest::{Nearest, Workspace};
 use crate::coreset::search::two_level::TwoLevel;
 use crate::coreset::worker::Worker;
-use crate::embeddings::{EmbeddingSet, LONGEST, Matrix};
+use crate::embeddings::{EmbeddingSet, LONGEST, Matrix, Shard};
 use crate::error::Result;
 use crate::store::{self, Store};
 use bunny_base::random::mix_all;
@@ -71,8 +73,8 @@ impl Task for Assign {
         self.set.parts().len()
     }
 
-    fn stage(&self) -> Option<&Stage> {
-        Some(&self.stage)
+    fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Assigned> {
@@ -87,56 +89,210 @@ impl Task for Assign {
         drop(centroids);
         let scores: Records<f64> = Records::open(store, &scores_key(&self.scores, part))?;
         let mut found = Assigned::default();
-        let mut seen = 0;
-        store::fill(store, &run_key(&self.stage.folder, part), |out| {
-            let mut run = RunWriter::new(out, self.buckets, self.set.row_bytes());
-            // An eighth of the memory for the mapped rows of a chunk.
-            let chunk = (worker.memory / 8 / self.set.row_bytes() as u64).clamp(1024, 1 << 18);
-            for shard in &self.set.shards[self.set.parts()[part].clone()] {
-                let image = shard.image.map(store)?;
-                for start in (0..image.rows()).step_by(chunk as usize) {
-                    let end = image.rows().min(start + chunk as usize);
-                    let labels =
-                        self.labels(&searcher, &image, start..end, shard.first_row, worker);
-                    let mut rows = Vec::with_capacity(end - start);
-                    let mut tags = Vec::with_capacity(end - start);
-                    for (i, (label, agreement)) in labels.into_iter().enumerate() {
-                        let score = scores[seen + i];
-                        if score.is_nan() {
-                            continue;
-                        }
-                        if let Some(agrees) = agreement {
-                            found.checked += 1;
-                            found.agreeing += u64::from(agrees);
-                        }
-                        rows.push(start + i);
-                        tags.push(Tag {
-                            row: shard.first_row + (start + i) as u64,
-                            score,
-                            cluster: label,
-                            padding: 0,
-                        });
-                    }
-                    run.chunk(&tags, |i| image.bytes(rows[i]..rows[i] + 1))?;
-                    found.rows += tags.len() as u64;
-                    image.release(start..end);
-                    seen += end - start;
-                }
+        let key = run_key(&self.stage.folder, part);
+        let directory = store::fill(store, &key, |out| {
+            let mut run = RunWriter::new(out, self.set.row_bytes());
+            let mut seen = 0;
+            for pieces in chunks(&self.set.shards[self.set.parts()[part].clone()]) {
+                let mut chunk = Chunk::open(store, pieces, seen)?;
+                self.label(&mut chunk, &searcher, &scores, &mut found, worker);
+                seen += chunk.labels.len();
+                self.sort(&chunk, &scores, &mut run, worker.memory as usize / 4)?;
             }
-            run.finish()
+            Ok(run.finish())
         })?;
+        directory.write(store, &self.stage.folder, part)?;
         Ok(found)
     }
 }
 
+/// Rows of a chunk, at most: the same on every machine, since a run is to be the same bytes whoever
+/// writes it. Most parts are one chunk.
+const CHUNK: usize = 1 << 21;
+
+/// The label of a row that is left out.
+const LEFT_OUT: u32 = u32::MAX;
+
+/// Some rows of a shard.
+struct Piece<'a> {
+    shard: &'a Shard,
+    rows: Range<usize>,
+}
+
+/// The rows of shards, in chunks.
+fn chunks(shards: &[Shard]) -> Vec<Vec<Piece<'_>>> {
+    let mut chunks = vec![Vec::new()];
+    let mut room = CHUNK;
+    for shard in shards {
+        let (mut start, end) = (0, shard.rows() as usize);
+        while start < end {
+            if room == 0 {
+                chunks.push(Vec::new());
+                room = CHUNK;
+            }
+            let rows = start..end.min(start + room);
+            (start, room) = (rows.end, room - rows.len());
+            if let Some(chunk) = chunks.last_mut() {
+                chunk.push(Piece { shard, rows });
+            }
+        }
+    }
+    chunks
+}
+
+/// The rows of a chunk, mapped.
+struct Chunk<'a> {
+    pieces: Vec<(Piece<'a>, Matrix)>,
+    /// The number of its first row in the part.
+    first: usize,
+    labels: Vec<u32>,
+}
+
+impl<'a> Chunk<'a> {
+    fn open(store: &dyn Store, pieces: Vec<Piece<'a>>, first: usize) -> Result<Self> {
+        let map = |piece: Piece<'a>| {
+            let image = piece.shard.image.map_rows(store, piece.rows.clone())?;
+            Ok((piece, image))
+        };
+        Ok(Self {
+            pieces: pieces.into_iter().map(map).collect::<Result<_>>()?,
+            first,
+            labels: Vec::new(),
+        })
+    }
+
+    /// Calls `each(i, row of the set, bytes)` for the rows whose labels are chosen, in order, where
+    /// `i` counts the rows of the chunk; pages are let go after so many bytes.
+    fn for_each(
+        &self,
+        memory: usize,
+        chosen: impl Fn(u32) -> bool,
+        mut each: impl FnMut(usize, u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut index = 0;
+        for (piece, image) in &self.pieces {
+            let step = (memory / image.bytes(0..1).len()).max(1024);
+            for start in piece.rows.clone().step_by(step) {
+                let rows = start..piece.rows.end.min(start + step);
+                for row in rows.clone() {
+                    if chosen(self.labels[index]) {
+                        let number = piece.shard.first_row + row as u64;
+                        each(index, number, image.bytes(row..row + 1))?;
+                    }
+                    index += 1;
+                }
+                image.release(rows);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Assign {
+    /// Labels the rows of a chunk.
+    fn label(
+        &self,
+        chunk: &mut Chunk<'_>,
+        searcher: &Searcher,
+        scores: &[f64],
+        found: &mut Assigned,
+        worker: &Worker<'_>,
+    ) {
+        // An eighth of the memory for the mapped rows.
+        let step = (worker.memory / 8 / self.set.row_bytes() as u64).clamp(1024, 1 << 18);
+        for (piece, image) in &chunk.pieces {
+            for start in piece.rows.clone().step_by(step as usize) {
+                let rows = start..piece.rows.end.min(start + step as usize);
+                let first_row = piece.shard.first_row;
+                let labels = self.labels(searcher, image, rows.clone(), first_row, worker);
+                for (label, agreement) in labels {
+                    let row = chunk.first + chunk.labels.len();
+                    if scores[row].is_nan() {
+                        chunk.labels.push(LEFT_OUT);
+                        continue;
+                    }
+                    chunk.labels.push(label);
+                    found.rows += 1;
+                    if let Some(agrees) = agreement {
+                        found.checked += 1;
+                        found.agreeing += u64::from(agrees);
+                    }
+                }
+                image.release(rows);
+            }
+        }
+    }
+
+    /// Writes the rows of a chunk bucket by bucket. As many buckets as `memory` holds are gathered in
+    /// one reading of the chunk.
+    fn sort(
+        &self,
+        chunk: &Chunk<'_>,
+        scores: &[f64],
+        run: &mut RunWriter<'_>,
+        memory: usize,
+    ) -> Result<()> {
+        let buckets = self.buckets.count as usize;
+        let of = |label: u32| (label != LEFT_OUT).then(|| self.buckets.of(label));
+        let mut counts = vec![0; buckets];
+        for bucket in chunk.labels.iter().filter_map(|label| of(*label)) {
+            counts[bucket] += 1;
+        }
+        let row_bytes = self.set.row_bytes();
+        let bytes = |bucket: usize| counts[bucket] * (row_bytes + size_of::<Tag>());
+        let mut start = 0;
+        while start < buckets {
+            let (mut end, mut held) = (start + 1, bytes(start));
+            while end < buckets && held + bytes(end) <= memory {
+                held += bytes(end);
+                end += 1;
+            }
+            let group = start..end;
+            let here = |label| of(label).is_some_and(|bucket| group.contains(&bucket));
+            // A bucket of its own that is larger than the memory is not held.
+            let holds = held <= memory;
+            let mut tags: Vec<Vec<Tag>> = Vec::with_capacity(group.len());
+            let mut rows: Vec<Vec<u8>> = Vec::with_capacity(group.len());
+            for count in &counts[group.clone()] {
+                tags.push(Vec::with_capacity(*count));
+                rows.push(Vec::with_capacity(if holds {
+                    count * row_bytes
+                } else {
+                    0
+                }));
+            }
+            chunk.for_each(memory / 2, here, |index, row, bytes| {
+                let cluster = chunk.labels[index];
+                let place = self.buckets.of(cluster) - start;
+                tags[place].push(Tag {
+                    row,
+                    score: scores[chunk.first + index],
+                    cluster,
+                    padding: 0,
+                });
+                if holds {
+                    rows[place].extend_from_slice(bytes);
+                }
+                Ok(())
+            })?;
+            for (tags, rows) in tags.iter().zip(&rows) {
+                run.segment(tags, |put| match holds {
+                    true => put(rows),
+                    false => chunk.for_each(memory / 2, here, |_, _, bytes| put(bytes)),
+                })?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
     /// The centroid of each row, and for some whether the exact search agrees. Rows that are left
     /// out get one too, which means nothing.
     fn labels(
         &self,
         searcher: &Searcher,
         image: &Matrix,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         first_row: u64,
         worker: &Worker<'_>,
     ) -> Vec<(u32, Option<bool>)> {

@@ -53,6 +53,31 @@ pub struct Deduplicated {
     pub clusters: Sizes,
     /// Rows in a group of duplicates.
     pub components: Sizes,
+    /// Some groups of more than one row, by lot.
+    #[serde(default)]
+    pub joined: Vec<Joined>,
+}
+
+/// A group of duplicates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Its lot: the least are shown.
+    pub lot: u64,
+    /// Rows of the group.
+    pub size: u64,
+    /// The row that stays.
+    pub stays: u64,
+    /// The first of the others.
+    pub others: Vec<u64>,
+}
+
+/// Groups that are shown, at most.
+pub(crate) const SHOWN: usize = 8;
+
+/// Keeps the groups with the least lots.
+fn keep_shown(joined: &mut Vec<Joined>) {
+    joined.sort_unstable_by_key(|group| (group.lot, group.stays));
+    joined.truncate(SHOWN);
 }
 
 impl Deduplicated {
@@ -63,6 +88,8 @@ impl Deduplicated {
         self.identical += other.identical;
         self.clusters.merge(&other.clusters);
         self.components.merge(&other.components);
+        self.joined.extend(other.joined);
+        keep_shown(&mut self.joined);
     }
 }
 
@@ -74,8 +101,8 @@ impl Task for Duplicates {
         self.buckets.count as usize
     }
 
-    fn stage(&self) -> Option<&Stage> {
-        Some(&self.stage)
+    fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Deduplicated> {
@@ -89,9 +116,9 @@ impl Task for Duplicates {
             store,
             &self.runs,
             self.parts,
+            self.buckets,
             part,
-            self.dims,
-            self.dtype,
+            (self.dims, self.dtype),
             worker.memory,
         )?;
         let clusters = self.buckets.clusters(part);
@@ -133,9 +160,11 @@ impl Task for Duplicates {
             summary.clusters.add(cluster(i).rows.len() as u64);
             summary.components.merge(&found.components);
             summary.identical += found.identical;
+            summary.joined.extend(found.joined);
             kept.extend(found.kept);
         }
         summary.kept = kept.len() as u64;
+        keep_shown(&mut summary.joined);
         kept.par_sort_unstable_by_key(|kept| kept.row);
         write_records(store, &kept_key(&self.stage.folder, part), &kept)?;
         bucket.release();

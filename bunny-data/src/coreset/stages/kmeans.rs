@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::Task;
+use super::{Stage, Task};
 use crate::coreset::arrays::{Records, Resident, write_records};
 use crate::coreset::centroids::Centroids;
 use crate::coreset::options::Geometry;
@@ -13,7 +13,10 @@ use crate::coreset::search::nearest::{Nearest, Rows};
 use crate::coreset::worker::Worker;
 use crate::embeddings::{Matrix, MatrixFile};
 use crate::error::Result;
-use crate::store::{self, Store};
+use crate::store::Store;
+
+/// What the names of labels end in: one `u32` a row.
+const LABELS: &str = "u32";
 
 /// Writes the number of the nearest centroid of every row of a part of the sample.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,13 +26,7 @@ pub struct Label {
     pub(crate) part_rows: u64,
     pub(crate) centroids: String,
     pub(crate) geometry: Geometry,
-    /// What the labels are written below, different for other centroids and other samples.
-    pub(crate) labels: String,
-}
-
-/// The key of a part's labels: one `u32` a row.
-fn labels_key(labels: &str, part: usize) -> String {
-    format!("{labels}-{part:05}.u32")
+    pub(crate) stage: Stage,
 }
 
 impl Label {
@@ -42,7 +39,7 @@ impl Label {
     pub(crate) fn read(&self, store: &dyn Store) -> Result<Vec<u32>> {
         let mut labels = Vec::with_capacity(self.sample.rows as usize);
         for part in 0..self.parts() {
-            let here: Records<u32> = Records::open(store, &labels_key(&self.labels, part))?;
+            let here: Records<u32> = Records::open(store, &self.stage.key(part, LABELS))?;
             labels.extend_from_slice(&here);
         }
         Ok(labels)
@@ -57,18 +54,18 @@ impl Task for Label {
         self.sample.rows.div_ceil(self.part_rows) as usize
     }
 
+    fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
     fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<u64> {
-        let key = labels_key(&self.labels, part);
         let rows = self.rows(part);
-        // A name of its own for each round needs no manifest.
-        if !store::exists(store, &key)? {
-            let centroids =
-                Centroids::load(store, &self.centroids, self.sample.dims, self.geometry)?;
-            let nearest = Nearest::new(&centroids, worker.tile);
-            drop(centroids);
-            let sample = Sample::open(store, &self.sample, rows.clone(), worker.memory / 4)?;
-            write_records(store, &key, &nearest.assign_all(&sample))?;
-        }
+        let centroids = Centroids::load(store, &self.centroids, self.sample.dims, self.geometry)?;
+        let nearest = Nearest::new(&centroids, worker.tile);
+        drop(centroids);
+        let sample = Sample::open(store, &self.sample, rows.clone(), worker.memory / 4)?;
+        let key = self.stage.key(part, LABELS);
+        write_records(store, &key, &nearest.assign_all(&sample))?;
         Ok(rows.len() as u64)
     }
 }
@@ -81,7 +78,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Maps a sample; at most `resident` bytes of it stay in memory.
+    /// Maps and checks rows of a sample; at most `resident` bytes of it stay in memory.
     pub(crate) fn open(
         store: &dyn Store,
         file: &MatrixFile,
@@ -89,7 +86,7 @@ impl Sample {
         resident: u64,
     ) -> Result<Self> {
         Ok(Self {
-            matrix: file.map(store)?,
+            matrix: file.map_rows(store, rows.clone())?,
             rows,
             resident: Resident::new(resident),
         })

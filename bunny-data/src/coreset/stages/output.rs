@@ -13,8 +13,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-use super::sample::{each_key_of_shard, for_each_key, of_shard};
-use crate::coreset::arrays::{Records, Scratch};
+use super::sample::{InOrder, Texts, Wanted, each_key_of_shard, for_each_key, of_shard};
+use crate::coreset::arrays::Scratch;
 use crate::coreset::manifest::MANIFEST;
 use crate::coreset::survivor::Survivor;
 use crate::coreset::worker::Worker;
@@ -183,20 +183,20 @@ impl Pictured {
     }
 }
 
-/// Writes all files for the chosen rows, each whole, in place of those of an earlier selection; also
-/// which of the keys have a picture, where there are pictures.
+/// Writes all files for the chosen rows, so many in all: each whole, in place of those of an earlier
+/// selection. Also which of the keys have a picture, where there are pictures.
 pub(crate) fn write(
     store: &dyn Store,
     set: &EmbeddingSet,
-    chosen: &str,
+    chosen: &InOrder,
+    rows: u64,
     out: &Path,
     options: &OutputOptions,
     worker: &Worker<'_>,
 ) -> Result<(Written, Option<Pictured>)> {
-    let records: Records<Survivor> = Records::open(store, chosen)?;
-    worker.progress.begin("output", records.len() as u64);
+    worker.progress.begin("output", rows);
     let mut keys = AtomicFile::create_alone(out.join("keys.txt"))?;
-    let mut table = Table::create(&out.join("kept.parquet"))?;
+    let mut table = Table::create(&out.join("kept.parquet"), set)?;
     let mut json = match &options.images {
         Some(folder) => Some((
             AtomicFile::create_alone(out.join("pretrain.json"))?,
@@ -210,25 +210,27 @@ pub(crate) fn write(
     let (mut missing, mut shown) = (None, HashMap::new());
     let in_memory = worker.memory as usize / 8;
     let mut uids: Option<Scratch<[u64; 2]>> =
-        Some(Scratch::zeros(records.len(), in_memory, store.scratch())?);
+        Some(Scratch::zeros(rows as usize, in_memory, store.scratch())?);
     let mut written = Written {
-        rows: records.len() as u64,
+        rows,
         ..Written::default()
     };
-    for shard in 0..set.shards.len() {
-        for_each_key(
-            store,
-            set,
-            shard,
-            &records,
-            json.is_some(),
-            |index, key, caption| {
+    let wanted = match json {
+        Some(_) => Wanted::Captions,
+        None => Wanted::Texts,
+    };
+    let mut before = 0;
+    for (part, shards) in set.parts().into_iter().enumerate() {
+        let records = chosen.of_part(store, part)?;
+        for shard in shards {
+            for_each_key(store, set, shard, &records, wanted, |index, texts| {
+                let Texts { key, caption, .. } = texts;
                 worker.progress.advance(1);
                 keys.put(key.as_bytes())?;
                 keys.put(b"\n")?;
-                table.push(key, &records[index])?;
+                table.push(texts, &records[index])?;
                 match (&mut uids, uid(key)) {
-                    (Some(uids), Some(uid)) => uids[index] = uid,
+                    (Some(uids), Some(uid)) => uids[before + index] = uid,
                     (uids, _) => *uids = None,
                 }
                 let Some((whole, images, pictured, count)) = &mut json else {
@@ -236,6 +238,7 @@ pub(crate) fn write(
                 };
                 let image = images.find(key);
                 pictured.add(image.as_deref());
+                let caption = caption.unwrap_or_default();
                 if caption.trim().is_empty() {
                     written.empty_captions += 1;
                     return Ok(());
@@ -274,11 +277,12 @@ pub(crate) fn write(
                 };
                 let written = serde_json::to_writer(&mut *whole, &record);
                 Ok(whole.check(written.map_err(Into::into))?)
-            },
-        )?;
-        records.release(of_shard(&records, set, shard));
+            })?;
+            records.release(of_shard(&records, set, shard));
+        }
+        before += records.len();
     }
-    if records.is_empty() {
+    if rows == 0 {
         return Err(DataError::set(out, SetFault::NothingSelected));
     }
     if let Some((_, _, _, count)) = &json {
@@ -333,30 +337,51 @@ fn uid(key: &str) -> Option<[u64; 2]> {
 struct Table {
     writer: ArrowWriter<AtomicFile>,
     path: PathBuf,
+    columns: Columns,
     keys: Vec<String>,
+    captions: Vec<Option<String>>,
+    urls: Vec<Option<String>>,
     rows: Vec<Survivor>,
 }
 
+/// The columns that a set has only where its metadata have them.
+#[derive(Clone, Copy)]
+struct Columns {
+    caption: bool,
+    url: bool,
+}
+
 impl Table {
-    fn create(path: &Path) -> Result<Self> {
+    fn create(path: &Path, set: &EmbeddingSet) -> Result<Self> {
         let properties = WriterProperties::builder()
             // Not the library's version: the same rows are to give the same bytes.
             .set_created_by("bunny".to_owned())
             .set_max_row_group_row_count(Some(1 << 17))
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
-        let schema = batch(&[], &[]).map_err(unwritten(path))?.schema();
+        let columns = Columns {
+            caption: set.caption_column.is_some(),
+            url: set.url_column.is_some(),
+        };
+        let schema = batch(columns, &[], &[], &[], &[])
+            .map_err(unwritten(path))?
+            .schema();
         Ok(Self {
             writer: ArrowWriter::try_new(AtomicFile::create_alone(path)?, schema, Some(properties))
                 .map_err(unwritten(path))?,
             path: path.to_owned(),
+            columns,
             keys: Vec::with_capacity(BATCH),
+            captions: Vec::with_capacity(BATCH),
+            urls: Vec::with_capacity(BATCH),
             rows: Vec::with_capacity(BATCH),
         })
     }
 
-    fn push(&mut self, key: &str, kept: &Survivor) -> Result<()> {
-        self.keys.push(key.to_owned());
+    fn push(&mut self, texts: Texts<'_>, kept: &Survivor) -> Result<()> {
+        self.keys.push(texts.key.to_owned());
+        self.captions.push(texts.caption.map(str::to_owned));
+        self.urls.push(texts.url.map(str::to_owned));
         self.rows.push(*kept);
         if self.rows.len() < BATCH {
             return Ok(());
@@ -365,10 +390,18 @@ impl Table {
     }
 
     fn flush(&mut self) -> Result<()> {
-        batch(&self.keys, &self.rows)
-            .and_then(|batch| self.writer.write(&batch))
-            .map_err(unwritten(&self.path))?;
+        batch(
+            self.columns,
+            &self.keys,
+            &self.captions,
+            &self.urls,
+            &self.rows,
+        )
+        .and_then(|batch| self.writer.write(&batch))
+        .map_err(unwritten(&self.path))?;
         self.keys.clear();
+        self.captions.clear();
+        self.urls.clear();
         self.rows.clear();
         Ok(())
     }
@@ -393,27 +426,42 @@ fn unwritten(path: &Path) -> impl FnOnce(ParquetError) -> DataError {
     }
 }
 
-fn batch(keys: &[String], rows: &[Survivor]) -> Result<RecordBatch, ParquetError> {
-    let words =
-        |of: fn(&Survivor) -> u64| Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)));
-    let reals =
-        |of: fn(&Survivor) -> f64| Arc::new(Float64Array::from_iter_values(rows.iter().map(of)));
-    let columns: [(&str, ArrayRef); 8] = [
-        ("key", Arc::new(StringArray::from_iter_values(keys))),
-        ("row", words(|kept| kept.row)),
-        (
-            "cluster",
-            Arc::new(UInt32Array::from_iter_values(
-                rows.iter().map(|kept| kept.cluster),
-            )),
-        ),
-        ("component", words(|kept| kept.component)),
-        ("component_size", words(|kept| kept.size)),
-        ("image_text_cosine", reals(|kept| kept.score)),
-        ("image_centroid_cosine", reals(|kept| kept.centroid)),
-        ("centroid_distance", reals(|kept| kept.distance)),
-    ];
-    Ok(RecordBatch::try_from_iter(columns)?)
+fn batch(
+    columns: Columns,
+    keys: &[String],
+    captions: &[Option<String>],
+    urls: &[Option<String>],
+    rows: &[Survivor],
+) -> Result<RecordBatch, ParquetError> {
+    let words = |of: fn(&Survivor) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)))
+    };
+    let reals = |of: fn(&Survivor) -> f64| -> ArrayRef {
+        Arc::new(Float64Array::from_iter_values(rows.iter().map(of)))
+    };
+    let texts = |texts: &[Option<String>]| -> ArrayRef {
+        Arc::new(StringArray::from_iter(texts.iter().map(Option::as_deref)))
+    };
+    let clusters = UInt32Array::from_iter_values(rows.iter().map(|kept| kept.cluster));
+    // What is named here may be null; its type then does not hang on the rows.
+    let mut found: Vec<(&str, ArrayRef, bool)> =
+        vec![("key", Arc::new(StringArray::from_iter_values(keys)), false)];
+    if columns.url {
+        found.push(("url", texts(urls), true));
+    }
+    if columns.caption {
+        found.push(("caption", texts(captions), true));
+    }
+    found.extend([
+        ("row", words(|kept| kept.row), false),
+        ("cluster", Arc::new(clusters) as ArrayRef, false),
+        ("component", words(|kept| kept.component), false),
+        ("component_size", words(|kept| kept.size), false),
+        ("image_text_cosine", reals(|kept| kept.score), false),
+        ("image_centroid_cosine", reals(|kept| kept.centroid), false),
+        ("centroid_distance", reals(|kept| kept.distance), false),
+    ]);
+    Ok(RecordBatch::try_from_iter_with_nullable(found)?)
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Stage, Task};
 use crate::coreset::arrays::write_records;
-use crate::coreset::fast_hash::fast_hash;
 use crate::coreset::histogram::Cosines;
 use crate::coreset::numeric::dot;
 use crate::coreset::options::{Invalid, Similarity};
 use crate::coreset::worker::Worker;
 use crate::embeddings::{EmbeddingSet, LONGEST, Matrix, SHORTEST, columns};
 use crate::error::{DataError, Result, RowFault, SetFault, Unusable};
+use crate::fast_hash::fast_hash;
 use crate::store::{EMBEDDINGS, Store};
 use bunny_base::random::mix_all;
 
@@ -94,8 +94,8 @@ impl Task for Scan {
         self.set.parts().len()
     }
 
-    fn stage(&self) -> Option<&Stage> {
-        Some(&self.stage)
+    fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     fn run(&self, part: usize, worker: &Worker<'_>, store: &dyn Store) -> Result<Scanned> {
@@ -112,10 +112,14 @@ impl Task for Scan {
             let given = match (&self.set.score_column, &shard.metadata) {
                 (Some(column), Some(key)) => {
                     let mut given = Vec::with_capacity(shard.rows() as usize);
-                    columns::for_each_batch(store.open(key)?, &[column], |_, batch, path| {
-                        given.extend(columns::scores(path, batch, column)?);
-                        Ok(())
-                    })?;
+                    columns::for_each_batch(
+                        store.open_partly(key)?,
+                        &[column],
+                        |_, batch, path| {
+                            given.extend(columns::scores(path, batch, column)?);
+                            Ok(())
+                        },
+                    )?;
                     Some((given, key))
                 }
                 _ => None,

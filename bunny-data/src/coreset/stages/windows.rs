@@ -1,9 +1,11 @@
 //! Steps 2 and 3: the rows within ranges of ranks.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Task;
+use super::{Stage, Task};
 use crate::coreset::arrays::Records;
 use crate::coreset::histogram::Cosines;
 use crate::coreset::numeric::ordered;
@@ -66,7 +68,33 @@ pub(crate) struct Survivors {
     pub(crate) cuts: Vec<Cut>,
 }
 
+/// Parts of the work on survivors, at most: they are small beside the rows, and what is handed back of
+/// each may be a megabyte.
+const PARTS: usize = 256;
+
 impl Survivors {
+    /// How many parts the buckets are worked on in.
+    pub(crate) fn parts(&self) -> usize {
+        self.buckets.min(PARTS)
+    }
+
+    /// The buckets of a part.
+    pub(crate) fn of_part(&self, part: usize) -> Range<usize> {
+        let first = |part: usize| part * self.buckets / self.parts();
+        first(part)..first(part + 1)
+    }
+
+    /// Calls `each` with the survivors of a part, in the order of buckets and, in each, of rows.
+    fn for_each_of_part(
+        &self,
+        store: &dyn Store,
+        part: usize,
+        mut each: impl FnMut(&Survivor),
+    ) -> Result<()> {
+        self.of_part(part)
+            .try_for_each(|bucket| self.for_each(store, bucket, &mut each))
+    }
+
     /// Calls `each` with the survivors of one bucket, in the order of their rows.
     pub(crate) fn for_each(
         &self,
@@ -139,13 +167,14 @@ fn per_cluster(mut rows: Vec<Survivor>, by: By, window: &Window) -> Vec<Survivor
     inside
 }
 
-/// Looks at the keys of a bucket's survivors.
+/// Looks at the keys of survivors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rank {
     pub(crate) survivors: Survivors,
     pub(crate) by: By,
     pub(crate) order: Order,
     pub(crate) select: Select,
+    pub(crate) stage: Stage,
 }
 
 impl Task for Rank {
@@ -153,23 +182,28 @@ impl Task for Rank {
     type Output = Seen;
 
     fn parts(&self) -> usize {
-        self.survivors.buckets
+        self.survivors.parts()
+    }
+
+    fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     fn run(&self, part: usize, _worker: &Worker<'_>, store: &dyn Store) -> Result<Seen> {
         let mut looking = self.select.looking();
-        self.survivors.for_each(store, part, |kept| {
+        self.survivors.for_each_of_part(store, part, |kept| {
             looking.see(self.by.key(self.order, kept));
         })?;
         Ok(looking.seen())
     }
 }
 
-/// Counts a bucket's survivors and the values that will be ranked.
+/// Counts survivors and the values that will be ranked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Count {
     pub(crate) survivors: Survivors,
     pub(crate) by: By,
+    pub(crate) stage: Stage,
 }
 
 impl Task for Count {
@@ -177,12 +211,16 @@ impl Task for Count {
     type Output = (u64, Cosines);
 
     fn parts(&self) -> usize {
-        self.survivors.buckets
+        self.survivors.parts()
+    }
+
+    fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     fn run(&self, part: usize, _worker: &Worker<'_>, store: &dyn Store) -> Result<Self::Output> {
         let (mut rows, mut values) = (0, Cosines::default());
-        self.survivors.for_each(store, part, |kept| {
+        self.survivors.for_each_of_part(store, part, |kept| {
             rows += 1;
             values.add(self.by.of(kept));
         })?;
@@ -202,6 +240,22 @@ pub struct Ranked {
     /// The value at the window's first rank, and at the first rank after it, where the ranks are
     /// global and there is such a rank.
     pub bounds: [Option<f64>; 2],
+    /// The rows at some ranks about both ends, where the ranks are global.
+    #[serde(default)]
+    pub seats: Vec<Seat>,
+}
+
+/// Who is at a rank.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seat {
+    /// The rank, from 0.
+    pub rank: u64,
+    /// What is ranked, to six decimals.
+    pub value: f64,
+    /// The row of the set.
+    pub row: u64,
+    /// Whether it is within the window.
+    pub inside: bool,
 }
 
 /// The value of an ordered integer.

@@ -18,9 +18,16 @@ use crate::error::{DataError, OptionFault, Result};
 use bunny_base::random::mix_all;
 
 use super::units::{Cluster, ClusterUnits, Unit, collapse};
+use super::{Joined, SHOWN, keep_shown};
 
 /// Keeps the draws among duplicates apart from others of the same seed.
 const DRAW: u64 = u64::from_le_bytes(*b"keep-one");
+
+/// Keeps the lots of groups that are shown apart from them.
+const SHOW: u64 = u64::from_le_bytes(*b"showgrps");
+
+/// Rows of a group that are shown beside the one that stays, at most.
+const OTHERS: usize = 4;
 
 /// What is found in a cluster.
 #[derive(Debug, Default)]
@@ -28,6 +35,8 @@ pub(crate) struct Found {
     pub(crate) kept: Vec<Survivor>,
     pub(crate) components: Sizes,
     pub(crate) identical: u64,
+    /// The groups of more than one row with the least lots.
+    pub(crate) joined: Vec<Joined>,
 }
 
 /// A row of the cluster, to be sorted into its group.
@@ -171,11 +180,37 @@ impl Grouping<'_> {
             let component = self.cluster.tag(least as usize).row;
             let size = group.len() as u64;
             found.components.add(size);
+            if size > 1 {
+                self.show(&mut found.joined, group, stays, component);
+            }
             found
                 .kept
                 .push(self.describe(&group[stays], component, size));
         }
         Ok(found)
+    }
+
+    /// Adds a group to those that are shown, if its lot is among the least.
+    fn show(&self, joined: &mut Vec<Joined>, group: &[Member], stays: usize, component: u64) {
+        let lot = mix_all(&[self.seed, SHOW, component]);
+        if joined.len() == SHOWN && joined.last().is_some_and(|last| last.lot <= lot) {
+            return;
+        }
+        let row = |member: &Member| self.cluster.tag(member.index as usize).row;
+        let stays = row(&group[stays]);
+        let mut others: Vec<u64> = Vec::with_capacity(OTHERS + 1);
+        for other in group.iter().map(row).filter(|row| *row != stays) {
+            let place = others.partition_point(|before| *before < other);
+            others.insert(place, other);
+            others.truncate(OTHERS);
+        }
+        joined.push(Joined {
+            lot,
+            size: group.len() as u64,
+            stays,
+            others,
+        });
+        keep_shown(joined);
     }
 
     /// SemDeDup's rule: a row goes if it is similar to one before it.

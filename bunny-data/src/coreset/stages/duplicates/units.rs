@@ -7,11 +7,11 @@ use rayon::prelude::*;
 
 use crate::coreset::arrays::Scratch;
 use crate::coreset::bucket::{Bucket, Tag};
-use crate::coreset::fast_hash::fast_hash;
 use crate::coreset::numeric::{distance_squared, dot, scale};
 use crate::coreset::options::{DuplicateOptions, Similarity};
 use crate::coreset::search::pairs::Units;
 use crate::error::Result;
+use crate::fast_hash::fast_hash;
 
 /// A cluster of a bucket: its rows are `rows[i]` of the bucket, in the order of the set.
 #[derive(Clone, Copy, Debug)]
