@@ -28,6 +28,8 @@
 
 mod answers;
 mod clock;
+mod connections;
+mod cors;
 mod desk;
 mod fetch;
 mod guards;
