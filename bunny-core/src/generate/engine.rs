@@ -257,8 +257,7 @@ impl<B: Backend> Engine<B> {
     /// When those are fewer than `least`, or the prompt alone is more than may be held.
     fn room(&self, prompt: &Prompt<B>, least: usize) -> Result<usize, Error> {
         let positions = self.model.positions(&prompt.tokens);
-        let own = self.model.config().decoder.max_position_embeddings;
-        let context = self.options.positions.unwrap_or(own);
+        let context = self.longest();
         match context.checked_sub(positions) {
             Some(left) if left >= least => Ok(left.min(self.bound.left(positions)?)),
             _ => Err(Error::TooLong {
@@ -327,11 +326,15 @@ impl<B: Backend> Engine<B> {
         self.waiting.len()
     }
 
-    /// Positions that a prompt and its answer may have.
+    /// Positions that a prompt and its answer may have, and that keys and values of one may take.
     pub fn context(&self) -> usize {
+        self.longest().min(self.bound.positions())
+    }
+
+    /// Positions that a prompt and its answer may have where there is memory.
+    fn longest(&self) -> usize {
         let own = self.model.config().decoder.max_position_embeddings;
-        let context = self.options.positions.unwrap_or(own);
-        context.min(self.bound.positions())
+        self.options.positions.unwrap_or(own)
     }
 
     /// What is held of keys and values, and what may be.
