@@ -90,7 +90,7 @@ fn malformed_text(dice: &mut Dice) -> Vec<u8> {
         json!({"a": 1}),
         json!([]),
         json!([[], [1]]),
-        json!([1 << 40]),
+        json!([1_u64 << 40]),
         json!("a".repeat(20_000)),
         json!(vec![700; 20_000]),
     ];

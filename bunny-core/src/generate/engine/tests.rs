@@ -289,7 +289,8 @@ fn within_any_memory_scores_are_the_bits_that_they_are_alone() {
         };
         outcomes.map(one).collect()
     };
-    let unbounded = answers(&mut engine(&model, 7, 37), &all);
+    let mut boundless = engine(&model, 7, 37);
+    let unbounded = answers(&mut boundless, &all);
     let block = engine(&model, 1, 1).cache().block_bytes() as u64;
     // The longest of them takes four blocks.
     for blocks in [4, 5, 8, 12] {
@@ -304,11 +305,8 @@ fn within_any_memory_scores_are_the_bits_that_they_are_alone() {
         assert_eq!(engine.cache_use().allowed, blocks * block);
         let bounded = answers(&mut engine, &all);
         assert!(bits(&bounded) == bits(&unbounded), "{blocks} blocks");
-        assert_eq!(
-            engine.cache().blocks_made() as u64,
-            blocks,
-            "it is made use of"
-        );
+        // Which is less than they take where they may.
+        assert!(blocks < boundless.cache().blocks_made() as u64);
     }
 }
 
