@@ -81,10 +81,13 @@ def alone(url, question):
         return json.load(response)["choices"][0]["message"]["content"]
 
 
-def run(command, folder, **variables):
+def run(command, folder, wanted, **variables):
+    """The file that a command leaves behind."""
     done = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True)
-    if done.returncode:
+    found = sorted(path for pattern in wanted for path in (folder / "out").rglob(pattern) if path.is_file())
+    if done.returncode or not found:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return found[0]
 
 
 def lmms_eval(url, folder):
@@ -100,8 +103,7 @@ def lmms_eval(url, folder):
     command = [sys.executable, "-m", "lmms_eval", "--model", "openai", "--tasks", "shapes"]
     command += ["--model_args", f"model=builtin,base_url={url}/v1,api_key=none,num_concurrent=32,timeout=600"]
     command += ["--include_path", str(folder / "task"), "--output_path", str(folder / "out"), "--log_samples"]
-    run(command, folder, HF_HOME=str(folder / "hf"), HF_HUB_OFFLINE="1")
-    (samples,) = (folder / "out").rglob("*samples*shapes.jsonl")
+    samples = run(command, folder, ["*samples_shapes*.jsonl"], HF_HOME=str(folder / "hf"), HF_HUB_OFFLINE="1")
     for line in samples.read_text().splitlines():
         sample = json.loads(line)
         yield QUESTIONS[sample["doc_id"] % len(QUESTIONS)], sample["filtered_resps"][0]
@@ -121,9 +123,8 @@ def vlmevalkit(url, folder):
     command = [sys.executable, "-m", "vlmeval.run", "--data", "Shapes", "--model", "builtin", "--base-url", url + "/v1"]
     command += ["--mode", "infer", "--api-nproc", "32", "--work-dir", str(folder / "out")]
     # 32,768 tokens unless told otherwise: more than any Bunny has positions for, which is fine.
-    run(command, folder, LMUData=str(folder), HF_HUB_OFFLINE="1")
-    found = [path for path in (folder / "out").rglob("*Shapes*") if path.suffix in (".xlsx", ".tsv") and path.is_file()]
-    table = pandas.read_excel(found[0]) if found[0].suffix == ".xlsx" else pandas.read_csv(found[0], sep="\t")
+    found = run(command, folder, ["*Shapes*.xlsx", "*Shapes*.tsv"], LMUData=str(folder), HF_HUB_OFFLINE="1")
+    table = pandas.read_excel(found) if found.suffix == ".xlsx" else pandas.read_csv(found, sep="\t")
     yield from zip(table["question"], table["prediction"])
 
 
