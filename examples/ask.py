@@ -8,7 +8,7 @@ picture = "data:;base64," + base64.b64encode(open(sys.argv[1], "rb").read()).dec
 content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": sys.argv[2]}]
 client = OpenAI(base_url=server + "/v1", api_key=os.environ.get("BUNNY_KEY", "none"))
 stream = client.chat.completions.create(
-    model="builtin", messages=[{"role": "user", "content": content}], temperature=0, stream=True)
+    model=client.models.list().data[0].id, messages=[{"role": "user", "content": content}], temperature=0, stream=True)
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()

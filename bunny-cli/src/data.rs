@@ -1,7 +1,7 @@
 //! `bunny-cli data`: what a Bunny learns from.
 
 mod bar;
-mod choice;
+pub mod choice;
 mod coreset;
 mod mix;
 mod plan;

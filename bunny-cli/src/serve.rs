@@ -1,5 +1,7 @@
 //! `bunny-cli serve`: an OpenAI-compatible server, and a page to talk in.
 
+mod system;
+
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -16,8 +18,9 @@ use burn::tensor::backend::Backend;
 use crate::{
     args::{BackendArgs, ModelArgs},
     backend::{Numbers, Work},
+    data::choice::{bytes, show_bytes},
     load::BUILTIN,
-    progress::Spinner,
+    progress::{Spinner, tell},
 };
 
 /// What the built-in model is shown as by the page.
@@ -41,7 +44,7 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = 8000)]
     port: u16,
     /// What clients call the model, besides its own name
-    #[arg(long)]
+    #[arg(long, value_parser = served_name)]
     served_name: Option<String>,
     /// A key that clients must have; who may list processes sees it here
     #[arg(long)]
@@ -55,6 +58,10 @@ pub struct ServeArgs {
     /// Answers at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     slots: u16,
+    /// Memory that keys and values may take, as 4GiB; half of what is free unless given. Answers that do not
+    /// fit wait
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<u64>,
     /// Positions of prompts that are read between two tokens of running answers
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     chunk: u32,
@@ -74,6 +81,13 @@ pub struct ServeArgs {
     /// as an address
     #[arg(long)]
     allow_hosts: Vec<String>,
+    /// An origin whose pages may ask from a browser, as https://chat.example, or * for all; may be given
+    /// several times
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    allow_origin: Vec<String>,
+    /// Seconds in which a client has to send a request's head, and then its body
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    read_timeout: u64,
     /// Seconds that a request may take
     #[arg(long, default_value_t = 600)]
     timeout: u64,
@@ -103,15 +117,18 @@ impl Work for Serving {
         let is_builtin = model == BUILTIN;
         let mut names = Vec::from_iter(args.served_name);
         names.push(model.clone());
-        let options = ServerOptions {
+        let mut options = ServerOptions {
             names,
             slots: args.slots.into(),
             chunk: args.chunk as usize,
+            cache_bytes: None,
             queue: args.max_queue,
             max_body: usize::from(args.max_body) << 20,
             max_pictures: args.max_pictures,
             max_pixels: args.max_pixels,
             allow_hosts: args.allow_hosts,
+            allow_origins: args.allow_origin,
+            read_timeout: Duration::from_secs(args.read_timeout),
             timeout: Duration::from_secs(args.timeout),
             grace: Duration::from_secs(args.grace),
             api_key: key(args.api_key, args.api_key_file)?,
@@ -123,10 +140,54 @@ impl Work for Serving {
             let _shown = Spinner::new(format!("loading {model}"));
             args.model.load::<B>(device, numbers)?
         };
+        // The model is loaded, and elsewhere keys and values do not lie in this memory.
+        let is_on_cpu = ["cpu", "ndarray"].contains(&numbers.backend());
+        let share = system::free_memory().filter(|_| is_on_cpu);
+        options.cache_bytes = args.memory.or(share.map(|free| free / 2));
+        let whole = pipeline.model.config().decoder.max_position_embeddings;
+        system::allow_open_files();
         let server = Server::bind(SocketAddr::new(args.host, args.port), pipeline, options)?;
         stop_when_asked(server.stopper())?;
+        tell_memory(&server, whole);
         println!("http://{} (Ctrl-C ends it)", server.address());
         Ok(server.run()?)
+    }
+}
+
+/// Says what keys and values may take, and where that makes conversations shorter than the model's.
+fn tell_memory(server: &Server, whole: usize) {
+    let (memory, context) = (show_bytes(server.cache_bytes() as f64), server.context());
+    match context < whole {
+        true => tell(format_args!(
+            "keys and values may take {memory} (--memory): enough for {context} of the model's {whole} positions"
+        )),
+        false => tell(format_args!("keys and values may take {memory} (--memory)")),
+    }
+}
+
+/// A name that fits into a header, an address and a list.
+fn served_name(name: &str) -> Result<String, String> {
+    let is_plain = |letter: char| letter.is_ascii_graphic() && !"\"\\?#%".contains(letter);
+    match name.len() <= 256 && !name.is_empty() && name.chars().all(is_plain) {
+        true => Ok(name.to_owned()),
+        false => {
+            Err("a name is of letters, digits and signs but \" \\ ? # %, and has no space".into())
+        }
+    }
+}
+
+/// What browsers call an origin: scheme, host, and port if it has one.
+fn origin(origin: &str) -> Result<String, String> {
+    let host = origin
+        .strip_prefix("https://")
+        .or(origin.strip_prefix("http://"));
+    let is_plain = |letter: char| letter.is_ascii_graphic() && !"/?#@*,".contains(letter);
+    let is_origin = host.is_some_and(|host| !host.is_empty() && host.chars().all(is_plain));
+    match is_origin || origin == "*" {
+        true => Ok(origin.to_owned()),
+        false => {
+            Err("an origin is as https://chat.example, with a port if it has one, or *".into())
+        }
     }
 }
 
@@ -164,4 +225,38 @@ fn samples() -> Vec<Sample> {
         kind: "image/jpeg",
         bytes: include_bytes!("../../examples/pictures/shapes.jpg"),
     }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_origins_are_plain() {
+        for name in ["bunny", "org/name@main", "gpt-4o"] {
+            assert!(served_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "two words", "a\nb", "q?", "é", &"a".repeat(257)] {
+            assert!(served_name(name).is_err(), "{name}");
+        }
+        for good in [
+            "*",
+            "https://chat.example",
+            "http://localhost:3000",
+            "http://[::1]:80",
+        ] {
+            assert!(origin(good).is_ok(), "{good}");
+        }
+        for wrong in [
+            "",
+            "null",
+            "chat.example",
+            "https://",
+            "https://a/",
+            "https://*.a",
+            "file://a",
+        ] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -71,6 +71,17 @@ pub enum Error {
         /// Positions the model has.
         context: usize,
     },
+    /// A prompt's keys and values are more than all may take.
+    #[error(
+        "the prompt's keys and values take {needed} bytes, and all of them may take {allowed}: allow more, or \
+         shorten the conversation"
+    )]
+    CacheTooSmall {
+        /// Bytes of the prompt's, in whole blocks.
+        needed: u64,
+        /// Bytes that are allowed.
+        allowed: u64,
+    },
     /// A model's scores are infinite, or no numbers.
     #[error(
         "the scores of the token at place {place} are not all finite numbers: the weights are damaged, or \

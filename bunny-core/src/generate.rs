@@ -20,7 +20,9 @@ mod stop;
 mod typed;
 
 pub use chat::{Answer, Chat};
-pub use engine::{Engine, EngineOptions, Finished, Reuse, SequenceId, Timings, Update};
+pub use engine::{
+    CacheUse, Engine, EngineOptions, Finished, PictureUse, Reuse, SequenceId, Timings, Update,
+};
 pub use options::{FinishReason, GenerationOptions};
 pub use picture::Picture;
 pub use pipeline::Pipeline;

@@ -1,6 +1,6 @@
 // The page in a browser, as a person uses it, against the built-in model.
 //
-//   npm install playwright-core@1.65.1 axe-core@4
+//   npm install playwright-core@1.65.1 axe-core@4.14.1
 //   node bunny-serve/checks/page.mjs target/release/bunny-cli [SCREENSHOT.png]
 //
 // Takes Debian's Chromium (apt install chromium), or the one that CHROMIUM names. NODE_PATH says where the two

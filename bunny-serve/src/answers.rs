@@ -1,8 +1,9 @@
 //! Answers of a request, as they come, and whole.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bunny_core::{
+    Error,
     generate::{Event, FinishReason, Timings, TokenLogProbability, TokenScore},
     input::tokenizer::Token,
 };
@@ -37,6 +38,10 @@ pub(crate) struct Answers {
     /// Answers to one prompt.
     of_a_prompt: usize,
     going_on: usize,
+    /// What is to be told next.
+    ready: VecDeque<New>,
+    /// Of each prompt whose scores are wanted and have not come: what is told after them.
+    behind_scores: Vec<Option<Vec<New>>>,
 }
 
 /// An answer as far as it was heard.
@@ -50,8 +55,10 @@ pub(crate) struct Heard {
 }
 
 /// What is new of an answer, and of which one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum New {
+    /// Its prompt comes back, which is all of it so far.
+    Echoed(usize),
     Said(usize, Said),
     Ended(usize),
     /// Nothing is: all have ended.
@@ -59,9 +66,11 @@ pub(crate) enum New {
 }
 
 /// What a token adds to an answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Said {
     pub text: String,
+    /// Characters before it.
+    pub offset: usize,
     pub log_probability: Option<TokenLogProbability>,
 }
 
@@ -98,7 +107,18 @@ impl Answers {
             has_space: writer.form == Form::Chat,
         });
         let choices: Vec<Heard> = choices.collect();
+        let behind_scores = generation.scores_prompts.then(Vec::new);
+        let ready = match behind_scores {
+            Some(_) => VecDeque::new(),
+            None => {
+                let echoed = choices.iter().map(|heard| &heard.choice);
+                let echoed = echoed.filter(|choice| !choice.text.is_empty());
+                echoed.map(|choice| New::Echoed(choice.index)).collect()
+            }
+        };
         Ok(Self {
+            ready,
+            behind_scores: vec![behind_scores; prompts.len()],
             usage,
             listening,
             deadline: Instant::now() + desk.options.timeout,
@@ -113,23 +133,36 @@ impl Answers {
 
     /// What is heard next.
     pub(crate) async fn next(&mut self) -> Result<New, ApiError> {
-        while self.going_on > 0 {
+        loop {
+            if let Some(new) = self.ready.pop_front() {
+                return Ok(new);
+            }
+            if self.going_on == 0 {
+                return Ok(New::Nothing);
+            }
             let told = timeout_at(self.deadline, self.listening.next()).await;
             let told = told.map_err(|_| ApiError::timed_out())?;
-            match told.ok_or_else(ApiError::stopping)? {
-                (at, Told::Token(event)) => {
+            let (at, told) = told.ok_or_else(ApiError::stopping)?;
+            let new = match told {
+                Told::Token(event) => {
                     self.usage.answer += 1;
-                    return Ok(New::Said(at, self.choices[at].hear(event)));
+                    New::Said(at, self.choices[at].hear(event))
                 }
-                (at, Told::Finished(timings)) => {
+                Told::Finished(timings) => {
                     self.end(at, &timings);
-                    return Ok(New::Ended(at));
+                    New::Ended(at)
                 }
-                (at, Told::Scored(scores)) => self.echo(at, scores),
-                (_, Told::Failed(error)) => return Err(ApiError::internal(&error)),
+                Told::Scored(scores) => {
+                    self.echo(at, scores);
+                    continue;
+                }
+                Told::Failed(error) => return Err(failed(&error)),
+            };
+            match &mut self.behind_scores[at / self.of_a_prompt] {
+                Some(behind) => behind.push(new),
+                None => return Ok(new),
             }
         }
-        Ok(New::Nothing)
     }
 
     /// Puts a prompt's own scores before those of all of its answers, the first of which is `at`.
@@ -154,7 +187,10 @@ impl Answers {
             if let Some(all) = &mut heard.choice.log_probabilities {
                 all.splice(0..0, scores.iter().cloned());
             }
+            self.ready.push_back(New::Echoed(heard.choice.index));
         }
+        let behind = self.behind_scores[at / self.of_a_prompt].take();
+        self.ready.extend(behind.into_iter().flatten());
     }
 
     fn end(&mut self, at: usize, timings: &Timings) {
@@ -184,13 +220,23 @@ impl Answers {
                         all.extend(said.log_probability);
                     }
                 }
-                New::Ended(_) => {}
+                New::Echoed(_) | New::Ended(_) => {}
                 New::Nothing => break,
             }
         }
         let choices = self.choices.iter().map(|heard| heard.choice.clone());
         let choices: Vec<Choice> = choices.collect();
         Ok(self.writer.whole(&choices, self.usage))
+    }
+}
+
+/// Why an answer could not go on.
+fn failed(error: &Error) -> ApiError {
+    match error {
+        Error::TooLong { .. } | Error::CacheTooSmall { .. } => {
+            ApiError::bad_request(error.to_string())
+        }
+        _ => ApiError::internal(error),
     }
 }
 
@@ -202,9 +248,11 @@ impl Heard {
             text = text.trim_start().to_string();
             self.has_space = text.is_empty();
         }
+        let offset = self.characters;
         self.characters += text.chars().count();
         Said {
             text,
+            offset,
             log_probability: event.log_probability,
         }
     }

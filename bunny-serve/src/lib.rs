@@ -30,6 +30,8 @@
 
 mod answers;
 mod clock;
+mod connections;
+mod cors;
 mod desk;
 mod fetch;
 mod guards;

@@ -6,13 +6,13 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use bunny_core::generate::{Sequence, Timings};
+use bunny_core::generate::{CacheUse, PictureUse, Sequence, Timings};
 
 use histogram::{Histogram, SECONDS, TOKENS};
 
@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     cached_tokens: AtomicU64,
     generated_tokens: AtomicU64,
     rejected: AtomicU64,
+    cache: Mutex<CacheUse>,
+    pictures: Mutex<PictureUse>,
     /// How often sequences ended, by the reason.
     ends: Mutex<BTreeMap<&'static str, u64>>,
     first_token: Histogram,
@@ -35,6 +37,11 @@ pub(crate) struct Metrics {
     whole: Histogram,
     prompt_lengths: Histogram,
     answer_lengths: Histogram,
+}
+
+/// Numbers are whole whenever somebody panics.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Metrics {
@@ -48,6 +55,8 @@ impl Default for Metrics {
             cached_tokens: AtomicU64::default(),
             generated_tokens: AtomicU64::default(),
             rejected: AtomicU64::default(),
+            cache: Mutex::default(),
+            pictures: Mutex::default(),
             ends: Mutex::default(),
             first_token: seconds(),
             next_token: seconds(),
@@ -66,6 +75,16 @@ impl Metrics {
     pub(crate) fn queue(&self, running: usize, waiting: usize) {
         self.running.store(running, Relaxed);
         self.waiting.store(waiting, Relaxed);
+    }
+
+    /// Notes what keys and values take.
+    pub(crate) fn cache(&self, cache: CacheUse) {
+        *locked(&self.cache) = cache;
+    }
+
+    /// Notes how many pictures were shown.
+    pub(crate) fn pictures(&self, pictures: PictureUse) {
+        *locked(&self.pictures) = pictures;
     }
 
     /// How many sequences wait.
@@ -105,7 +124,7 @@ impl Metrics {
     }
 
     pub(crate) fn ended(&self, reason: &'static str) {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ends = locked(&self.ends);
         *ends.entry(reason).or_default() += 1;
     }
 
@@ -122,6 +141,16 @@ impl Metrics {
             );
         };
         let count = |of: &AtomicU64| of.load(Relaxed);
+        let (cache, pictures) = (*locked(&self.cache), *locked(&self.pictures));
+        let usage = cache.running as f64 / cache.allowed.max(1) as f64;
+        let name = "kv_cache_usage_perc";
+        head(
+            &mut out,
+            name,
+            "gauge",
+            "The share of their memory that answers under way hold, 0 to 1.",
+        );
+        let _ = writeln!(out, "bunny:{name}{{{labels}}} {usage}");
         for (name, kind, value, help) in [
             (
                 "num_requests_running",
@@ -160,6 +189,36 @@ impl Metrics {
                 "Positions that were known.",
             ),
             (
+                "kv_cache_running_bytes",
+                "gauge",
+                cache.running,
+                "Keys and values of answers under way.",
+            ),
+            (
+                "kv_cache_held_bytes",
+                "gauge",
+                cache.held,
+                "Those, and what is kept for prompts that begin alike.",
+            ),
+            (
+                "kv_cache_allowed_bytes",
+                "gauge",
+                cache.allowed,
+                "What keys and values may take.",
+            ),
+            (
+                "mm_cache_queries_total",
+                "counter",
+                pictures.shown,
+                "Pictures of prompts.",
+            ),
+            (
+                "mm_cache_hits_total",
+                "counter",
+                pictures.known,
+                "Pictures that were known.",
+            ),
+            (
                 "admission_rejections_total",
                 "counter",
                 count(&self.rejected),
@@ -175,7 +234,7 @@ impl Metrics {
             "counter",
             "Sequences that ended.",
         );
-        for (reason, count) in &*self.ends.lock().unwrap_or_else(PoisonError::into_inner) {
+        for (reason, count) in &*locked(&self.ends) {
             let _ = writeln!(
                 out,
                 "bunny:request_success_total{{{labels},finished_reason=\"{reason}\"}} {count}"

@@ -11,6 +11,9 @@ pub struct ServerOptions {
     pub slots: usize,
     /// Positions of prompts that a step reads, so that running answers go on.
     pub chunk: usize,
+    /// Bytes that keys and values may take; as many as the slots need unless given. Answers wait for
+    /// memory as they wait for a slot.
+    pub cache_bytes: Option<u64>,
     /// Answers that may wait; requests for more are refused (429).
     pub queue: usize,
     /// Bytes of a body.
@@ -22,6 +25,10 @@ pub struct ServerOptions {
     /// Hosts that pictures may be fetched from; from no others, and from addresses that are not of the open
     /// net only where they stand here as addresses.
     pub allow_hosts: Vec<String>,
+    /// Origins whose pages may ask from a browser, as `https://chat.example`; `*` allows all.
+    pub allow_origins: Vec<String>,
+    /// The longest that a client may take to send a request's head, and then its body.
+    pub read_timeout: Duration,
     /// The longest that a request may take.
     pub timeout: Duration,
     /// How long answers may go on once the server was told to stop.
@@ -43,11 +50,14 @@ impl ServerOptions {
             names: vec![name.into()],
             slots: 8,
             chunk: 512,
+            cache_bytes: None,
             queue: 1024,
             max_body: 32 << 20,
             max_pictures: 16,
             max_pixels: 50_000_000,
             allow_hosts: Vec::new(),
+            allow_origins: Vec::new(),
+            read_timeout: Duration::from_secs(60),
             timeout: Duration::from_secs(600),
             grace: Duration::from_secs(10),
             api_key: None,

@@ -12,10 +12,12 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     answers::{Answers, Question},
     clock::now,
+    cors,
     desk::Desk,
     guards, page,
     request_id::{self, RequestId},
@@ -47,12 +49,13 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .fallback(async || ApiError::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || ApiError::method())
         .layer(DefaultBodyLimit::max(limit))
+        .layer(middleware::from_fn_with_state(desk.clone(), cors::allowed))
         .layer(middleware::from_fn_with_state(desk.clone(), guards::host))
         .layer(middleware::from_fn(request_id::named))
         .with_state(desk)
 }
 
-/// A body of JSON within the server's limit; what is wrong with it is told in the API's form.
+/// A body of JSON within the server's limits; what is wrong with it is told in the API's form.
 struct JsonBody(Bytes);
 
 impl FromRequest<Arc<Desk>> for JsonBody {
@@ -66,7 +69,11 @@ impl FromRequest<Arc<Desk>> for JsonBody {
         if !kind.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::media_type());
         }
-        match Bytes::from_request(request, desk).await {
+        let bytes = timeout(
+            desk.options.read_timeout,
+            Bytes::from_request(request, desk),
+        );
+        match bytes.await.map_err(|_| ApiError::slow())? {
             Ok(bytes) => Ok(Self(bytes)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(ApiError::too_large(desk.options.max_body))

@@ -1,7 +1,6 @@
 //! A server from its first connection to its last.
 
 use std::{
-    future::IntoFuture,
     io,
     net::{SocketAddr, TcpListener},
     pin::pin,
@@ -20,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    ServerOptions,
+    ServerOptions, connections,
     desk::{Desk, Model},
     metrics::Metrics,
     routes,
@@ -45,6 +44,21 @@ pub enum ServeError {
     /// The system refuses threads or sockets.
     #[error("cannot serve: {0}")]
     Io(#[from] io::Error),
+    /// Not even one conversation would fit.
+    #[error(
+        "{allowed} bytes are too few for keys and values: conversations take {block} and more, and those of \
+         {context} positions {whole}"
+    )]
+    Memory {
+        /// What is allowed.
+        allowed: u64,
+        /// The least that a conversation takes.
+        block: u64,
+        /// Positions of the longest.
+        context: usize,
+        /// What that takes.
+        whole: u64,
+    },
     /// The model's thread has ended by itself.
     #[error("the model's device has failed: start the server again")]
     Engine,
@@ -55,6 +69,7 @@ pub enum ServeError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    cache_bytes: u64,
     desk: Arc<Desk>,
     thread: thread::JoinHandle<()>,
     gone: oneshot::Receiver<()>,
@@ -65,7 +80,7 @@ impl Server {
     /// Listens on `address` (port 0: any), and has `pipeline` answer.
     ///
     /// # Errors
-    /// When the address cannot be had, or no thread.
+    /// When the address cannot be had, or no thread, or there is no memory for a conversation.
     pub fn bind<B: Backend>(
         address: SocketAddr,
         pipeline: Pipeline<B>,
@@ -78,8 +93,20 @@ impl Server {
         let engine = pipeline.engine(EngineOptions {
             slots: options.slots,
             chunk: options.chunk,
+            cache_bytes: options.cache_bytes,
             ..EngineOptions::default()
         });
+        let (context, cache_bytes) = (engine.context(), engine.cache_use().allowed);
+        if context == 0 {
+            let context = pipeline.model.config().decoder.max_position_embeddings;
+            let whole = context * engine.cache().bytes_per_position();
+            return Err(ServeError::Memory {
+                allowed: options.cache_bytes.unwrap_or(0),
+                block: engine.cache().block_bytes() as u64,
+                context,
+                whole: whole as u64,
+            });
+        }
         let metrics = Arc::new(Metrics::default());
         let Worker {
             commands,
@@ -88,7 +115,7 @@ impl Server {
         } = worker::start(engine, metrics.clone())?;
         let config = pipeline.model.config();
         let model = Model {
-            context: config.decoder.max_position_embeddings,
+            context,
             picture_tokens: config.vision.tokens(),
             ends: pipeline.ends_of_text(),
             tokenizer: pipeline.tokenizer,
@@ -98,6 +125,7 @@ impl Server {
         Ok(Self {
             listener,
             address,
+            cache_bytes,
             desk: Arc::new(Desk::new(model, options, commands, metrics)),
             thread,
             gone,
@@ -108,6 +136,16 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bytes that keys and values may take.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_bytes
+    }
+
+    /// Positions that a conversation and its answer may have: the model's, or as many as there is memory for.
+    pub fn context(&self) -> usize {
+        self.desk.model.context
     }
 
     /// Stops the server from another thread: nothing more is admitted, and what is under way ends within
@@ -152,21 +190,19 @@ async fn serve(
     stop: Arc<Notify>,
     gone: oneshot::Receiver<()>,
 ) -> Result<(), ServeError> {
-    let closing = Arc::new(Notify::new());
-    let closed = closing.clone();
+    let closing = Notify::new();
     let listener = AsyncListener::from_std(listener)?;
-    let serving = axum::serve(listener, routes::router(desk.clone()))
-        .with_graceful_shutdown(async move { closed.notified().await });
-    let mut serving = pin!(serving.into_future());
+    let (router, patience) = (routes::router(desk.clone()), desk.options.read_timeout);
+    let mut serving = pin!(connections::serve(listener, router, patience, &closing));
     tokio::select! {
-        served = &mut serving => return Ok(served?),
+        () = &mut serving => return Ok(()),
         () = stop.notified() => {}
         _ = gone => return Err(ServeError::Engine),
     }
     desk.close();
     closing.notify_one();
-    if let Ok(served) = timeout(desk.options.grace, &mut serving).await {
-        return Ok(served?);
+    if timeout(desk.options.grace, &mut serving).await.is_ok() {
+        return Ok(());
     }
     desk.stop();
     // Who is still being answered is told that it ends, if it listens.

@@ -89,6 +89,10 @@ impl Speaker {
             match next {
                 Err(_) => self.comment().await?,
                 Ok(new) => match new? {
+                    New::Echoed(at) => {
+                        let echo = &self.answers.choices[at].choice;
+                        self.send(Some(self.answers.writer.piece(echo, 0))).await?;
+                    }
                     New::Said(at, said) => self.say(at, said).await?,
                     New::Ended(at) => {
                         let finish = self.answers.choices[at].choice.finish;
@@ -111,13 +115,12 @@ impl Speaker {
         if said.text.is_empty() && !wants_tokens {
             return Ok(());
         }
-        let before = heard.characters - said.text.chars().count();
         let piece = Choice {
             text: said.text,
             log_probabilities: wants_tokens.then(|| said.log_probability.into_iter().collect()),
             ..heard.choice
         };
-        let chunk = writer.piece(&piece, before);
+        let chunk = writer.piece(&piece, said.offset);
         self.send(Some(chunk)).await
     }
 

@@ -116,6 +116,7 @@ struct AtWork<B: Backend> {
 
 impl<B: Backend> AtWork<B> {
     fn run(mut self, inbox: &mpsc::Receiver<Command>) {
+        self.count();
         loop {
             // With nothing to do it waits; between steps it only looks.
             let mut command = match self.engine.is_idle() {
@@ -220,6 +221,8 @@ impl<B: Backend> AtWork<B> {
     fn count(&self) {
         let (running, waiting) = (self.engine.running(), self.engine.waiting());
         self.metrics.queue(running, waiting);
+        self.metrics.cache(self.engine.cache_use());
+        self.metrics.pictures(self.engine.picture_use());
     }
 }
 

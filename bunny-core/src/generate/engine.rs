@@ -16,6 +16,7 @@
 //! No sequence's scores depend on what stands beside it: in f32 on a CPU they are the same bits alone
 //! and in any company, in chunks of any size, with a shared beginning and without.
 
+mod memory;
 mod slot;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
@@ -28,7 +29,11 @@ use std::{
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-use self::slot::{Running, Slot, ToScore, Work};
+pub use self::memory::CacheUse;
+use self::{
+    memory::Bound,
+    slot::{Running, Slot, ToScore, Work},
+};
 use super::{
     Event, Picture, Prompt, Sequence, TokenScore,
     picture::PictureCache,
@@ -55,6 +60,9 @@ pub struct EngineOptions {
     pub pictures: usize,
     /// What a prompt may take from what was read before.
     pub reuse: Reuse,
+    /// Bytes that keys and values may take; as many as the slots need unless given. What does not fit
+    /// beside what is under way waits.
+    pub cache_bytes: Option<u64>,
 }
 
 /// What a prompt may take from what was read before.
@@ -77,6 +85,7 @@ impl Default for EngineOptions {
             positions: None,
             pictures: 16,
             reuse: Reuse::Prompts,
+            cache_bytes: None,
         }
     }
 }
@@ -108,6 +117,15 @@ pub struct Finished {
     pub timings: Timings,
 }
 
+/// Pictures of prompts since an engine began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PictureUse {
+    /// That were shown.
+    pub shown: u64,
+    /// Of those, whose embeddings or keys and values were known.
+    pub known: u64,
+}
+
 /// Where the time of an answer went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
@@ -132,10 +150,12 @@ pub struct Engine<B: Backend> {
     device: B::Device,
     options: EngineOptions,
     cache: KvCache<B>,
+    bound: Bound,
     slots: Vec<Slot<B>>,
     /// With what stands at their places.
     waiting: VecDeque<(Vec<Place>, Running<B>)>,
     pictures: PictureCache<B>,
+    picture_use: PictureUse,
     admitted: u64,
 }
 
@@ -165,8 +185,10 @@ impl<B: Backend> Engine<B> {
     pub fn new(model: Arc<Bunny<B>>, options: EngineOptions, device: B::Device) -> Self {
         assert!(options.slots > 0, "an engine has a slot");
         assert!(options.chunk > 0, "an engine reads prompts");
+        let cache = model.new_cache(&device);
         Self {
-            cache: model.new_cache(&device),
+            bound: Bound::new(options.cache_bytes, &cache),
+            cache,
             model,
             device,
             slots: std::iter::repeat_with(Slot::default)
@@ -174,6 +196,7 @@ impl<B: Backend> Engine<B> {
                 .collect(),
             waiting: VecDeque::new(),
             pictures: PictureCache::new(options.pictures),
+            picture_use: PictureUse::default(),
             admitted: 0,
             options,
         }
@@ -181,7 +204,8 @@ impl<B: Backend> Engine<B> {
 
     /// Takes a prompt and the answer to be; it begins when a slot is free.
     ///
-    /// Where the model has fewer positions left than the answer may have tokens, those limit it.
+    /// Where the model has fewer positions left than the answer may have tokens, or keys and values may
+    /// take fewer, those limit it.
     ///
     /// # Errors
     /// When the prompt is empty, a picture is missing, or the prompt leaves no room for an answer.
@@ -200,7 +224,8 @@ impl<B: Backend> Engine<B> {
     /// of the likeliest beside it.
     ///
     /// # Errors
-    /// When the text is empty, a picture is missing, or the text has more positions than the model.
+    /// When the text is empty, a picture is missing, or the text has more positions than the model, or
+    /// than keys and values may take.
     pub fn admit_scoring(
         &mut self,
         prompt: Prompt<B>,
@@ -227,16 +252,15 @@ impl<B: Backend> Engine<B> {
         self.enqueue(prompt, work)
     }
 
-    /// The positions that a prompt leaves for its answer.
+    /// The tokens that a prompt leaves for its answer.
     ///
     /// # Errors
-    /// When those are fewer than `least`.
+    /// When those are fewer than `least`, or the prompt alone is more than may be held.
     fn room(&self, prompt: &Prompt<B>, least: usize) -> Result<usize, Error> {
         let positions = self.model.positions(&prompt.tokens);
-        let own = self.model.config().decoder.max_position_embeddings;
-        let context = self.options.positions.unwrap_or(own);
+        let context = self.longest();
         match context.checked_sub(positions) {
-            Some(left) if left >= least => Ok(left),
+            Some(left) if left >= least => Ok(left.min(self.bound.left(positions)?)),
             _ => Err(Error::TooLong {
                 prompt: positions,
                 pictures: prompt.slots().count() * self.model.config().vision.tokens(),
@@ -301,6 +325,27 @@ impl<B: Backend> Engine<B> {
     /// Sequences that wait for a slot.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Positions that a prompt and its answer may have, and that keys and values of one may take.
+    pub fn context(&self) -> usize {
+        self.longest().min(self.bound.positions())
+    }
+
+    /// Positions that a prompt and its answer may have where there is memory.
+    fn longest(&self) -> usize {
+        let own = self.model.config().decoder.max_position_embeddings;
+        self.options.positions.unwrap_or(own)
+    }
+
+    /// What is held of keys and values, and what may be.
+    pub fn cache_use(&self) -> CacheUse {
+        self.bound.usage(&self.slots, &self.cache, self.context())
+    }
+
+    /// How many pictures were shown, and were known.
+    pub fn picture_use(&self) -> PictureUse {
+        self.picture_use
     }
 
     /// The keys and values that are held.
@@ -373,12 +418,21 @@ impl<B: Backend> Engine<B> {
             match seat {
                 Seat::None => return,
                 Seat::Later => at += 1,
-                Seat::At { slot, from, shared } => {
+                Seat::At {
+                    slot,
+                    from,
+                    shared,
+                    given_up,
+                } => {
                     let Some((places, running)) = self.waiting.remove(at) else {
                         return;
                     };
                     let known = self.model.positions(&running.prompt.tokens[..shared]);
-                    let kv = self.slots[from].beginning(known, from == slot);
+                    let mut kv = self.slots[from].beginning(known, from == slot);
+                    self.cache.trim(&mut kv);
+                    for at in given_up {
+                        self.slots[at] = Slot::default();
+                    }
                     self.slots[slot] = Slot::taken(kv, places, running, shared);
                 }
             }
@@ -413,7 +467,22 @@ impl<B: Backend> Engine<B> {
         let donor = &self.slots[from];
         let goes_on = donor.running.is_none() && 2 * shared >= donor.text.len();
         let slot = if goes_on { from } else { oldest };
-        Seat::At { slot, from, shared }
+        let most = running.most_positions();
+        let wanted = memory::Wanted {
+            slot,
+            from,
+            known: positions(shared),
+            most,
+        };
+        match self.bound.room(&self.slots, wanted) {
+            None => Seat::None,
+            Some(memory::Room { slot, given_up }) => Seat::At {
+                slot,
+                from,
+                shared,
+                given_up,
+            },
+        }
     }
 
     /// Reads the next chunk of the prompts, first come first read.
@@ -474,13 +543,18 @@ impl<B: Backend> Engine<B> {
         let started = Instant::now();
         let mut shown: Vec<&mut Picture<B>> = Vec::new();
         let mut has_shown = Vec::with_capacity(new.len());
+        let slots = new.iter().map(|running| running.prompt.slots().count());
+        let all: usize = slots.sum();
         for running in &mut new {
             let before = shown.len();
             let first = running.first;
             shown.extend(running.prompt.shown_from(first));
             has_shown.push(shown.len() > before);
         }
-        if self.pictures.encode(&mut shown, model, device) {
+        let made = self.pictures.encode(&mut shown, model, device);
+        self.picture_use.shown += all as u64;
+        self.picture_use.known += (all - made) as u64;
+        if made > 0 {
             // A device that cannot wait has failed, which the next read-back reports.
             let _ = B::sync(device);
             for (running, _) in new.iter_mut().zip(has_shown).filter(|(_, shown)| *shown) {
@@ -541,9 +615,9 @@ impl<B: Backend> Engine<B> {
 }
 
 /// Where a sequence is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Seat {
-    /// Every slot is taken.
+    /// Every slot is taken, or there is no memory for it.
     None,
     /// Another one is reading what it begins with.
     Later,
@@ -552,6 +626,8 @@ enum Seat {
         slot: usize,
         from: usize,
         shared: usize,
+        /// Free slots whose blocks it needs.
+        given_up: Vec<usize>,
     },
 }
 

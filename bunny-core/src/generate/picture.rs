@@ -98,13 +98,13 @@ impl<B: Backend> PictureCache<B> {
         }
     }
 
-    /// Sees to it that some pictures have embeddings; whether the tower had to run.
+    /// Sees to it that some pictures have embeddings; how many the tower had to make.
     pub(super) fn encode(
         &mut self,
         pictures: &mut [&mut Picture<B>],
         model: &Bunny<B>,
         device: &B::Device,
-    ) -> bool {
+    ) -> usize {
         // The same picture twice is one picture.
         let mut new: Vec<Picture<B>> = Vec::new();
         for picture in pictures.iter_mut().filter(|picture| !picture.is_encoded()) {
@@ -132,6 +132,6 @@ impl<B: Backend> PictureCache<B> {
             };
             self.known.remove(&key);
         }
-        !new.is_empty()
+        new.len()
     }
 }

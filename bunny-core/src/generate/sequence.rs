@@ -114,6 +114,11 @@ impl Sequence {
         }
     }
 
+    /// The most tokens that it may have.
+    pub(super) fn most_tokens(&self) -> usize {
+        self.limit
+    }
+
     /// Chooses the next token by its scores, one of every token, which are changed on the way.
     ///
     /// # Errors

@@ -38,9 +38,6 @@ impl CompletionRequest {
             return Err(ApiError::invalid("best_of", wanted));
         }
         let echo = body.boolean("echo")?;
-        if echo && generation.stream {
-            return Err(ApiError::invalid("echo", "`echo` is not streamed"));
-        }
         let most = body.count("max_tokens", [usize::from(!echo), usize::MAX])?;
         generation.options.max_new_tokens = most.unwrap_or(DEFAULT_TOKENS);
         generation.options.log_probabilities = body.count("logprobs", [0, MOST_ALTERNATIVES])?;

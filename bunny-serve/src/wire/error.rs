@@ -60,7 +60,7 @@ impl ApiError {
     /// A prompt leaves no room for an answer.
     pub(crate) fn too_long(param: &str, positions: usize, context: usize) -> Self {
         let message = format!(
-            "the prompt takes {positions} positions, and the model has {context} for it and the answer"
+            "the prompt takes {positions} positions, and there are {context} for it and the answer"
         );
         Self {
             code: Some("context_length_exceeded"),
@@ -113,6 +113,15 @@ impl ApiError {
             StatusCode::GATEWAY_TIMEOUT,
             "timeout_error",
             "the answer took longer than this server allows",
+        )
+    }
+
+    /// A client takes its time to send what it asks.
+    pub(crate) fn slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout_error",
+            "the request took longer to come than this server allows",
         )
     }
 

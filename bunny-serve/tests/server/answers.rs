@@ -212,3 +212,45 @@ fn texts_are_completed_as_they_stand() {
     assert_eq!(scored, numbers[..scored.len()]);
     assert_eq!(alone["usage"]["completion_tokens"], 0);
 }
+
+#[test]
+fn a_streamed_echo_is_the_whole_one_in_pieces() {
+    let server = start(|_| {});
+    let prompts = json!(["USER: What is 2 + 2? ASSISTANT:", "One, two, three"]);
+    let mut body =
+        json!({"prompt": prompts, "max_tokens": 6, "temperature": 0, "echo": true, "n": 2});
+    for scored in [false, true] {
+        if scored {
+            body["logprobs"] = json!(1);
+        }
+        body["stream"] = json!(false);
+        let whole = post(&server, "/v1/completions", &body).json();
+        body["stream"] = json!(true);
+        let reply = post(&server, "/v1/completions", &body);
+        let mut events = events(&reply);
+        assert_eq!(events.pop(), Some(json!("[DONE]")), "{}", reply.body);
+        for choice in whole["choices"].as_array().unwrap() {
+            let pieces = events.iter().map(|event| &event["choices"][0]);
+            let pieces = pieces.filter(|piece| piece["index"] == choice["index"]);
+            let pieces: Vec<&Value> = pieces.collect();
+            let texts = pieces.iter().map(|piece| piece["text"].as_str().unwrap());
+            assert_eq!(texts.collect::<String>(), choice["text"].as_str().unwrap());
+            let prompt = &prompts[choice["index"].as_u64().unwrap() as usize / 2];
+            assert_eq!(pieces[0]["text"], *prompt, "the prompt comes first");
+            assert_eq!(
+                pieces.last().unwrap()["finish_reason"],
+                choice["finish_reason"]
+            );
+            if !scored {
+                continue;
+            }
+            for field in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+                let parts = pieces
+                    .iter()
+                    .filter_map(|piece| piece["logprobs"][field].as_array());
+                let joined: Vec<Value> = parts.flatten().cloned().collect();
+                assert_eq!(json!(joined), choice["logprobs"][field], "{field}");
+            }
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 mod answers;
 mod life;
+mod limits;
 mod malformed;
 mod refusals;
 mod running;

@@ -1,8 +1,12 @@
-//! Bodies that are no requests: cut, flipped, of wrong types, nested, too large, with damaged pictures.
+//! What is no request: bodies that are cut, flipped, of wrong types, nested, too large, with damaged pictures, and
+//! heads that are flipped.
 
 use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
+    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -50,21 +54,55 @@ const FIELDS: [&str; 12] = [
     "response_format",
 ];
 
+const TEXT_FIELDS: [&str; 8] = [
+    "prompt",
+    "max_tokens",
+    "echo",
+    "logprobs",
+    "n",
+    "best_of",
+    "suffix",
+    "stop_token_ids",
+];
+
+/// Bytes that are cut or flipped.
+fn damaged(dice: &mut Dice, mut bytes: Vec<u8>) -> Vec<u8> {
+    match dice.roll(2) {
+        0 => bytes.truncate(dice.roll(bytes.len())),
+        _ => {
+            let times = 1 + dice.roll(20);
+            dice.flip(&mut bytes, times);
+        }
+    }
+    bytes
+}
+
+/// A text completion with something wrong, most often.
+fn malformed_text(dice: &mut Dice) -> Vec<u8> {
+    let mut body = json!({"prompt": "USER: What is 2 + 2? ASSISTANT:", "max_tokens": 2, "echo": true, "logprobs": 1});
+    if dice.roll(2) == 0 {
+        return damaged(dice, body.to_string().into_bytes());
+    }
+    let wrong = [
+        json!(-1),
+        json!(1e308),
+        json!(u64::MAX),
+        json!({"a": 1}),
+        json!([]),
+        json!([[], [1]]),
+        json!([1_u64 << 40]),
+        json!("a".repeat(20_000)),
+        json!(vec![700; 20_000]),
+    ];
+    body[*dice.pick(&TEXT_FIELDS)] = dice.pick(&wrong).clone();
+    body.to_string().into_bytes()
+}
+
 fn malformed(dice: &mut Dice, valid: &Value) -> Vec<u8> {
     let mut body = valid.clone();
     let image = "/messages/0/content/1/image_url/url";
     match dice.roll(6) {
-        0 => {
-            let bytes = body.to_string().into_bytes();
-            let end = dice.roll(bytes.len());
-            bytes[..end].to_vec()
-        }
-        1 => {
-            let mut bytes = body.to_string().into_bytes();
-            let times = 1 + dice.roll(20);
-            dice.flip(&mut bytes, times);
-            bytes
-        }
+        0 | 1 => damaged(dice, body.to_string().into_bytes()),
         2 => {
             let wrong = [
                 json!(-1),
@@ -109,12 +147,21 @@ fn malformed(dice: &mut Dice, valid: &Value) -> Vec<u8> {
     }
 }
 
+/// A hundred times as many where there is time.
+fn count(usual: usize) -> usize {
+    match std::env::var_os("BUNNY_LONG") {
+        Some(_) => 100 * usual,
+        None => usual,
+    }
+}
+
+/// The head of a text completion.
+const TEXT: &str =
+    "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+
 #[test]
 fn no_body_harms_the_server_or_the_answers_of_others() {
-    let count = match std::env::var_os("BUNNY_LONG") {
-        Some(_) => 100_000,
-        None => 1000,
-    };
+    let count = count(1000);
     let server = start(|_| {});
     let expected = content(&ask(&server, question("What is in the picture?")));
     let is_over = AtomicBool::new(false);
@@ -134,8 +181,11 @@ fn no_body_harms_the_server_or_the_answers_of_others() {
                     valid["max_tokens"] = json!(2);
                     let mut refused = 0;
                     for _ in 0..count / 4 {
-                        let body = malformed(&mut dice, &valid);
-                        let reply = request(server, CHAT, &body);
+                        let (head, body) = match dice.roll(8) {
+                            0 => (TEXT, malformed_text(&mut dice)),
+                            _ => (CHAT, malformed(&mut dice, &valid)),
+                        };
+                        let reply = request(server, head, &body);
                         let shown = String::from_utf8_lossy(&body[..body.len().min(200)]);
                         match reply.status {
                             // Some are requests still.
@@ -159,4 +209,36 @@ fn no_body_harms_the_server_or_the_answers_of_others() {
             "only {refused} of {count} were refused"
         );
     });
+}
+
+#[test]
+fn no_head_harms_the_server() {
+    let server = start(|options| options.read_timeout = Duration::from_secs(5));
+    let head =
+        "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nX-Request-Id: a-1\r\n\r\n";
+    let mut dice = Dice(7);
+    for _ in 0..count(200) {
+        let bytes = damaged(&mut dice, head.as_bytes().to_vec());
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let patience = Some(Duration::from_secs(30));
+        stream.set_read_timeout(patience).unwrap();
+        stream.write_all(&bytes).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut heard = Vec::new();
+        // What came before a connection was cut counts.
+        drop(stream.read_to_end(&mut heard));
+        let is_fine = heard.is_empty()
+            || heard.starts_with(b"HTTP/1.1 200 ")
+            || heard.starts_with(b"HTTP/1.1 4");
+        assert!(
+            is_fine,
+            "{:?}: {:?}",
+            bytes.escape_ascii().to_string(),
+            heard.escape_ascii().to_string()
+        );
+    }
+    assert_eq!(
+        ask(&server, question("What is in the picture?")).status,
+        200
+    );
 }

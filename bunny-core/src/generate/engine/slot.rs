@@ -322,6 +322,14 @@ impl<B: Backend> Running<B> {
         }
     }
 
+    /// Positions that are read of it at most: its prompt's, and those of all tokens but the last.
+    pub(super) fn most_positions(&self) -> usize {
+        match &self.work {
+            Work::Answer(sequence) => self.positions + sequence.most_tokens().saturating_sub(1),
+            Work::Score { .. } => self.positions,
+        }
+    }
+
     /// Makes the embeddings of what is yet to be read.
     pub(super) fn embed(&mut self, model: &Bunny<B>, device: &B::Device) {
         self.embeds = Some(self.prompt.embed_from(self.first, model, device));

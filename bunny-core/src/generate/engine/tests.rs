@@ -9,7 +9,7 @@ use burn::{
 };
 use burn_flex::Flex;
 
-use super::{Engine, EngineOptions, Finished, SequenceId, Slot, Update};
+use super::{Engine, EngineOptions, Finished, PictureUse, SequenceId, Slot, Update};
 use crate::{
     Bunny, BunnyConfig, Error,
     config::{ProjectorConfig, SiglipConfig, VisionConfig, presets::Preset},
@@ -162,6 +162,7 @@ fn answers<B: Backend>(engine: &mut Engine<B>, requests: &[&Request]) -> Vec<Out
     let mut asked: HashMap<SequenceId, usize> = HashMap::new();
     let mut finished: Vec<Option<Finished>> = requests.iter().map(|_| None).collect();
     let mut step = 0;
+    let most_blocks = engine.cache_use().allowed / engine.cache().block_bytes() as u64;
     while finished.iter().any(Option::is_none) {
         for (number, request) in requests.iter().enumerate() {
             // Who is alone need not wait.
@@ -180,6 +181,11 @@ fn answers<B: Backend>(engine: &mut Engine<B>, requests: &[&Request]) -> Vec<Out
             }
         }
         assert!(spoken.values().all(|count| *count == 1), "a token a step");
+        // Blocks that were ever made are those that were ever held at once.
+        assert!(engine.cache().blocks_made() as u64 <= most_blocks);
+        let used = engine.cache_use();
+        assert!(used.running <= used.held && used.held <= used.allowed);
+        assert_eq!(used.held, engine.cache().bytes_in_use() as u64);
         for id in spoken.into_keys() {
             let number = asked[&id];
             let said = SCORES.with_borrow(|all| all.iter().filter(|(one, _)| *one == id).count());
@@ -265,6 +271,42 @@ fn in_company_scores_are_the_same_bits(precision: Precision, slots: usize, chunk
 fn in_company_scores_are_the_bits_that_they_are_alone() {
     for (slots, chunk) in [(7, 37), (40, 4096), (3, 150)] {
         in_company_scores_are_the_same_bits(Precision::F32, slots, chunk);
+    }
+}
+
+/// With memory for few of them, or for hardly one, they wait, and answer as they do with room for all.
+#[test]
+fn within_any_memory_scores_are_the_bits_that_they_are_alone() {
+    let model = model::<Flex>();
+    let requests = requests(false);
+    let all: Vec<&Request> = requests.iter().collect();
+    let bits = |outcomes: &[Outcome]| -> Vec<(Vec<u32>, Option<FinishReason>, Vec<u32>)> {
+        let outcomes = outcomes.iter();
+        let one = |outcome: &Outcome| {
+            let scores = outcome.scores.iter().flatten();
+            let scores = scores.map(|score| score.to_bits()).collect();
+            (outcome.ids.clone(), outcome.finish, scores)
+        };
+        outcomes.map(one).collect()
+    };
+    let mut boundless = engine(&model, 7, 37);
+    let unbounded = answers(&mut boundless, &all);
+    let block = engine(&model, 1, 1).cache().block_bytes() as u64;
+    // The longest of them takes four blocks.
+    for blocks in [4, 5, 8, 12] {
+        let options = EngineOptions {
+            slots: 7,
+            chunk: 37,
+            pictures: 2,
+            cache_bytes: Some(blocks * block + block - 1),
+            ..EngineOptions::default()
+        };
+        let mut engine = Engine::new(model.clone(), options, Default::default());
+        assert_eq!(engine.cache_use().allowed, blocks * block);
+        let bounded = answers(&mut engine, &all);
+        assert!(bits(&bounded) == bits(&unbounded), "{blocks} blocks");
+        // Which is less than they take where they may.
+        assert!(blocks < boundless.cache().blocks_made() as u64);
     }
 }
 
@@ -450,6 +492,85 @@ mod scheduling {
         assert!(engine.is_idle());
     }
 
+    /// An engine that may hold so many blocks of 128 positions.
+    fn within(blocks: u64, slots: usize) -> Engine<B> {
+        let model = model::<B>();
+        let block = engine(&model, 1, 1).cache().block_bytes() as u64;
+        let options = EngineOptions {
+            slots,
+            cache_bytes: Some(blocks * block),
+            ..EngineOptions::default()
+        };
+        Engine::new(model, options, Default::default())
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_and_nobody_overtakes_it() {
+        let mut engine = within(3, 4);
+        // Two blocks, two more that do not fit beside them, and one that would.
+        let first = admit(&mut engine, prompt(text(1, 120)), 20);
+        let second = admit(&mut engine, prompt(text(2, 150)), 20);
+        let third = admit(&mut engine, prompt(text(3, 10)), 5);
+        engine.step();
+        assert_eq!((engine.running(), engine.waiting()), (1, 2));
+        let ended: Vec<SequenceId> = run(&mut engine).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ended, [first, third, second]);
+    }
+
+    #[test]
+    fn what_is_kept_goes_oldest_first_and_only_where_room_is_needed() {
+        let mut engine = within(4, 4);
+        let mut known = |seed, count, most| {
+            admit(&mut engine, prompt(text(seed, count)), most);
+            let (_, answer) = run(&mut engine).pop().unwrap();
+            answer.timings.known_positions
+        };
+        for seed in [1, 2, 3] {
+            assert_eq!(known(seed, 100, 10), 0);
+        }
+        // The fourth block is free; with two it takes that, and the first one's.
+        assert_eq!(known(4, 100, 60), 0);
+        assert_eq!(known(2, 100, 10), 99);
+        assert_eq!(known(3, 100, 10), 99);
+        assert_eq!(known(1, 100, 10), 0);
+    }
+
+    #[test]
+    fn who_fits_alone_goes_on_in_the_place_of_whom_it_begins_as() {
+        let mut engine = within(4, 2);
+        admit(&mut engine, prompt(text(1, 450)), 10);
+        run(&mut engine);
+        // Beside the 450 there is no room, and less than half of them are its own.
+        let mut tokens = text(1, 200);
+        tokens.extend(text(2, 200));
+        admit(&mut engine, prompt(tokens), 50);
+        let (_, answer) = run(&mut engine).pop().unwrap();
+        assert_eq!(answer.timings.known_positions, 200);
+        assert_eq!(answer.sequence.ids().len(), 50);
+    }
+
+    #[test]
+    fn what_never_fits_is_refused_and_memory_limits_an_answer() {
+        let mut engine = within(2, 2);
+        assert_eq!(engine.context(), 256);
+        admit(&mut engine, prompt(text(1, 250)), 100);
+        let (_, answer) = run(&mut engine).pop().unwrap();
+        // Nothing is held of the last token.
+        assert_eq!(answer.sequence.ids().len(), 256 - 250 + 1);
+        assert_eq!(answer.sequence.finish(), Some(FinishReason::Length));
+        let tokens = text(2, 257);
+        let block = engine.cache().block_bytes() as u64;
+        let sequence = Sequence::of_tokens(&tokens, &GenerationOptions::default());
+        match engine.admit(prompt(tokens.clone()), sequence) {
+            Err(Error::CacheTooSmall { needed, allowed }) => {
+                assert_eq!((needed, allowed), (3 * block, 2 * block));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(engine.admit_scoring(prompt(tokens), &[1], 0).is_err());
+        assert!(engine.is_idle());
+    }
+
     #[test]
     fn no_tokens_at_all_may_be_asked_for() {
         let mut engine = engine(&model::<B>(), 1, 512);
@@ -531,10 +652,16 @@ mod scheduling {
                 pictures: vec![picture(which)],
             }
         };
+        let mut shown_known = [0, 0];
         let mut vision = |which, seed| {
             admit(&mut engine, shown(which, seed), 1);
             let (_, answer) = run(&mut engine).pop().unwrap();
-            !answer.timings.vision.is_zero()
+            let made = !answer.timings.vision.is_zero();
+            (shown_known[0], shown_known[1]) =
+                (shown_known[0] + 1, shown_known[1] + u64::from(!made));
+            let PictureUse { shown, known } = engine.picture_use();
+            assert_eq!([shown, known], shown_known);
+            made
         };
         // Two are kept.
         assert!(vision(0, 1));

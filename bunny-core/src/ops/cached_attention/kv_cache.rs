@@ -116,12 +116,14 @@ impl KvSequence {
         self.len += count;
     }
 
-    /// The numbers of its blocks.
+    /// The numbers of its blocks, in order.
+    pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.blocks.iter().map(|lease| lease.block)
+    }
+
+    /// The numbers of its first blocks.
     fn table(&self, count: usize) -> Vec<usize> {
-        self.blocks[..count]
-            .iter()
-            .map(|lease| lease.block)
-            .collect()
+        self.blocks().take(count).collect()
     }
 }
 
@@ -155,6 +157,21 @@ impl<B: Backend> KvCache<B> {
         }
     }
 
+    /// Positions of a block.
+    pub fn block_positions(&self) -> usize {
+        self.blocks.positions
+    }
+
+    /// Bytes of a block.
+    pub fn block_bytes(&self) -> usize {
+        self.blocks.positions * self.bytes_per_position()
+    }
+
+    /// Blocks that there are: the most that sequences ever held at once.
+    pub fn blocks_made(&self) -> usize {
+        self.count
+    }
+
     /// Blocks that sequences hold, one that several share counted once.
     pub fn blocks_in_use(&self) -> usize {
         self.count - self.free.blocks().len()
@@ -171,7 +188,13 @@ impl<B: Backend> KvCache<B> {
 
     /// Bytes of the blocks that sequences hold.
     pub fn bytes_in_use(&self) -> usize {
-        self.blocks_in_use() * self.blocks.positions * self.bytes_per_position()
+        self.blocks_in_use() * self.block_bytes()
+    }
+
+    /// Gives back the blocks that `sequence` holds behind what it has read.
+    pub(crate) fn trim(&self, sequence: &mut KvSequence) {
+        let wanted = sequence.len.div_ceil(self.blocks.positions);
+        sequence.blocks.truncate(wanted);
     }
 
     /// Makes room behind `sequence` for `count` positions, in blocks that nobody else holds.
