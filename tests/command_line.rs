@@ -1,5 +1,7 @@
 //! The command line as a user meets it: outputs, exit codes, and errors in one line.
 
+#[path = "command_line/bad_day.rs"]
+mod bad_day;
 #[path = "command_line/evaluation.rs"]
 mod evaluation;
 mod program;

@@ -7,7 +7,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
@@ -126,7 +126,7 @@ impl AtomicFile {
     pub fn check<T>(&self, written: io::Result<T>) -> Result<T, FileError> {
         written.map_err(|source| FileError {
             path: self.path.clone(),
-            source,
+            source: without_draft(source),
         })
     }
 
@@ -143,7 +143,10 @@ impl AtomicFile {
         };
         match sync() {
             Ok(file) => Ok(SyncedFile { path, file }),
-            Err(source) => Err(FileError { path, source }),
+            Err(source) => Err(FileError {
+                path,
+                source: without_draft(source),
+            }),
         }
     }
 
@@ -158,11 +161,11 @@ impl AtomicFile {
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        self.file.write(bytes).map_err(without_draft)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.flush().map_err(without_draft)
     }
 }
 
@@ -228,7 +231,7 @@ impl AtomicFolder {
     /// processes left of earlier attempts at the same folder is removed.
     ///
     /// # Errors
-    /// When the folder above cannot be written to.
+    /// When another process is making it, or the folder above cannot be written to.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let path = path.as_ref();
         let failed = |source| FileError {
@@ -237,7 +240,9 @@ impl AtomicFolder {
         };
         let (above, prefix) = (folder_of(path), draft_prefix(path));
         fs::create_dir_all(above).map_err(failed)?;
-        sweep(above, &prefix);
+        if sweep(above, &prefix) > 0 {
+            return Err(failed(io::Error::other("another program is making it")));
+        }
         let mut builder = Builder::new();
         builder.prefix(&prefix).suffix(DRAFT);
         #[cfg(unix)]
@@ -308,9 +313,10 @@ fn without_draft(error: io::Error) -> io::Error {
     }
 }
 
-/// Removes what dead processes have left of a file or folder in the making. What cannot be looked at
-/// or removed stays.
-fn sweep(folder: &Path, prefix: &str) {
+/// Removes what dead processes have left of a file or folder in the making, and counts what living ones
+/// hold. What cannot be looked at or removed stays.
+fn sweep(folder: &Path, prefix: &str) -> usize {
+    let mut living = 0;
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
@@ -321,13 +327,18 @@ fn sweep(folder: &Path, prefix: &str) {
         let Ok(draft) = File::open(&path) else {
             continue;
         };
-        if draft.try_lock().is_ok() {
-            let _ = match kind {
-                Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
-                _ => fs::remove_file(&path),
-            };
+        match draft.try_lock() {
+            Ok(()) => {
+                let _ = match kind {
+                    Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
+                    _ => fs::remove_file(&path),
+                };
+            }
+            Err(TryLockError::WouldBlock) => living += 1,
+            Err(TryLockError::Error(_)) => {}
         }
     }
+    living
 }
 
 /// A folder that one process at a time works in.
@@ -345,7 +356,7 @@ impl FolderLock {
     pub fn take(folder: impl AsRef<Path>) -> Option<Self> {
         let folder = File::open(folder).ok();
         match folder.as_ref().map(File::try_lock) {
-            Some(Err(fs::TryLockError::WouldBlock)) => None,
+            Some(Err(TryLockError::WouldBlock)) => None,
             _ => Some(Self { _folder: folder }),
         }
     }
@@ -436,7 +447,13 @@ mod tests {
         let living = AtomicFolder::create(&path).unwrap();
         assert!(!left.exists());
         fs::write(living.draft().join("whole"), "whole").unwrap();
-        drop(AtomicFolder::create(&path).unwrap());
+        // One at a time.
+        let refused = AtomicFolder::create(&path).unwrap_err().to_string();
+        assert!(
+            refused.contains("another program is making it"),
+            "{refused}"
+        );
+        drop(AtomicFolder::create(above.path().join("other")).unwrap());
         assert!(!path.exists());
         fs::create_dir(&path).unwrap();
         living.finish().unwrap();

@@ -19,6 +19,16 @@ pub fn for_terminal(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// Text of several lines for a terminal: ends of lines and tabs stay, all else is as in [`for_terminal`].
+pub fn lines_for_terminal(text: &str) -> String {
+    let pieces = text.split_inclusive(['\n', '\t']);
+    let shown = pieces.map(|piece| {
+        let end = piece.len() - usize::from(piece.ends_with(['\n', '\t']));
+        format!("{}{}", for_terminal(&piece[..end]), &piece[end..])
+    });
+    shown.collect()
+}
+
 /// Control characters (C0, C1 and DEL), line and paragraph separators, marks that reverse text.
 fn moves_a_terminal(character: char) -> bool {
     character.is_control()
@@ -54,6 +64,13 @@ mod tests {
         assert_eq!(for_terminal("a\u{1b}[2Jb\r\nc"), "a\\u{1b}[2Jb\\r\\nc");
         assert_eq!(for_terminal("\u{202e}txt.exe"), "\\u{202e}txt.exe");
         assert_eq!(for_terminal("\u{9b}31m"), "\\u{9b}31m");
+    }
+
+    #[test]
+    fn lines_stay_lines_and_nothing_else_moves_a_terminal() {
+        let text = "a\tb\n\u{1b}[2Jc\r\n\n\u{9b}d";
+        let shown = lines_for_terminal(text);
+        assert_eq!(shown, "a\tb\n\\u{1b}[2Jc\\r\n\n\\u{9b}d");
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! What all crates of bunny stand on, and what needs neither numbers nor models.
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod atomic_file;
 pub mod escape;
+mod memory;
 mod nearest;
 pub mod random;
 
+pub use address::is_global;
 pub use atomic_file::{AtomicFile, AtomicFolder, FileError, FolderLock, write_atomic};
+pub use memory::machine_memory;
 pub use nearest::nearest;

@@ -2,8 +2,12 @@
 
 mod backend;
 mod generation;
+mod memory;
 mod model;
+mod picture;
 
 pub use backend::{ActivationsName, BackendArgs, BackendName, DtypeName};
 pub use generation::GenerationArgs;
+pub use memory::MemoryArgs;
 pub use model::ModelArgs;
+pub use picture::PictureArgs;

@@ -82,6 +82,11 @@ impl Numbers {
         (0..ranks).map(turn).collect()
     }
 
+    /// Whether what is held is held in the machine's own memory.
+    pub fn is_in_main_memory(self) -> bool {
+        matches!(self.backend, BackendName::Cpu | BackendName::Ndarray)
+    }
+
     /// The backend's name.
     pub fn backend(self) -> &'static str {
         self.backend.name()

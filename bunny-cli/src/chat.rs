@@ -3,7 +3,8 @@
 mod interactive;
 
 use std::{
-    io::{self, Write},
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
     ops::ControlFlow,
     sync::{
         Arc,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use bunny_base::escape::lines_for_terminal;
 use bunny_core::generate::{Answer, Chat, GenerationOptions, Pipeline};
 use burn::tensor::backend::Backend;
 use image::RgbImage;
@@ -19,7 +21,7 @@ use serde_json::json;
 
 use crate::{
     Format,
-    args::{BackendArgs, GenerationArgs, ModelArgs},
+    args::{BackendArgs, GenerationArgs, ModelArgs, PictureArgs},
     backend::{Numbers, Work},
     picture,
     progress::Spinner,
@@ -35,9 +37,12 @@ use crate::{
 pub struct ChatArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// A picture the first turn is about: a file or an address; may be given several times
+    /// A picture the first turn is about: a file, an address, or - for standard input; may be given
+    /// several times
     #[arg(long)]
     image: Vec<String>,
+    #[command(flatten)]
+    pictures: PictureArgs,
     /// What you say; may be given several times, one turn each
     #[arg(long, short)]
     prompt: Vec<String>,
@@ -72,7 +77,7 @@ impl Work for Talking {
         let pictures: Vec<RgbImage> = args
             .image
             .iter()
-            .map(|name| picture::read(name))
+            .map(|name| picture::read(name, args.pictures))
             .collect::<Result<_>>()?;
         let pipeline = {
             let _shown = Spinner::new(format!("loading {}", args.model.model));
@@ -87,7 +92,7 @@ impl Work for Talking {
             for picture in &pictures {
                 picture::draw(picture)?;
             }
-            return interactive::run(&mut turns, pictures);
+            return interactive::run(&mut turns, pictures, args.pictures);
         }
         let mut pictures = pictures;
         for prompt in &args.prompt {
@@ -131,9 +136,14 @@ impl<B: Backend> Turns<B> {
         let streamed = self.format == Format::Text;
         let interrupted = &self.interrupted;
         let mut out = io::stdout().lock();
+        let is_terminal = out.is_terminal();
         let answer = self.chat.ask(text, pictures, &self.options, |new| {
             let written = if streamed {
-                out.write_all(new.as_bytes()).and_then(|()| out.flush())
+                let shown = match is_terminal {
+                    true => Cow::Owned(lines_for_terminal(new)),
+                    false => Cow::Borrowed(new),
+                };
+                out.write_all(shown.as_bytes()).and_then(|()| out.flush())
             } else {
                 Ok(())
             };

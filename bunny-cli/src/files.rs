@@ -2,10 +2,12 @@
 
 use std::{
     collections::HashSet,
+    fs::{create_dir_all, remove_dir},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use bunny_base::FolderLock;
 
 /// Refuses to write `outputs` over any of `inputs`, by whatever paths they are named.
 ///
@@ -32,11 +34,51 @@ pub fn refuse_same_file<O: AsRef<Path>, I: AsRef<Path>>(
     Ok(())
 }
 
+/// A folder that is written to, by this program alone until it is dropped. One that was made for it and
+/// is still empty then goes.
+#[derive(Debug)]
+pub struct OutputFolder {
+    path: PathBuf,
+    is_new: bool,
+    _lock: FolderLock,
+}
+
+impl OutputFolder {
+    /// Takes a folder that is empty or not there yet, or, where `force` is said, any.
+    ///
+    /// # Errors
+    /// When it holds something, another program writes to it, or it cannot be made.
+    pub fn take(path: &Path, force: bool) -> Result<Self> {
+        let is_new = !path.exists();
+        create_dir_all(path).with_context(|| format!("{}: cannot be made", path.display()))?;
+        // Before anything is said of what it holds: that may be the other's.
+        let Some(lock) = FolderLock::take(path) else {
+            bail!("{}: another program is writing to it", path.display());
+        };
+        let folder = Self {
+            path: path.to_owned(),
+            is_new,
+            _lock: lock,
+        };
+        require_new_folder(path, force)?;
+        Ok(folder)
+    }
+}
+
+impl Drop for OutputFolder {
+    fn drop(&mut self) {
+        if self.is_new {
+            // It stays where it holds anything.
+            let _ = remove_dir(&self.path);
+        }
+    }
+}
+
 /// Refuses to write into the folder `out` where it holds anything, unless `force` is said.
 ///
 /// # Errors
 /// When it is refused.
-pub fn require_new_folder(out: &Path, force: bool) -> Result<()> {
+fn require_new_folder(out: &Path, force: bool) -> Result<()> {
     let Ok(entries) = out.read_dir() else {
         return Ok(());
     };
@@ -83,6 +125,24 @@ mod tests {
             .join("../")
             .join(folder.path().file_name().unwrap());
         assert!(refuse_same_file([folder.path()], [same]).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_written_to_by_one_and_gone_when_nothing_was_written() {
+        let above = tempfile::tempdir().unwrap();
+        let path = above.path().join("a/new");
+        let first = OutputFolder::take(&path, false).unwrap();
+        if cfg!(unix) {
+            let refused = OutputFolder::take(&path, true).unwrap_err().to_string();
+            assert!(refused.contains("another program is writing"), "{refused}");
+        }
+        drop(first);
+        assert!(!path.exists());
+        let again = OutputFolder::take(&path, false).unwrap();
+        std::fs::write(path.join("model"), "").unwrap();
+        drop(again);
+        assert!(path.join("model").exists());
+        assert!(OutputFolder::take(&path, false).is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod merge;
 mod model;
 mod picture;
 mod progress;
+mod recipe;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;
@@ -28,6 +29,7 @@ use std::{
     process::ExitCode,
 };
 
+use bunny_base::escape::for_terminal;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -56,6 +58,8 @@ enum Verb {
     #[command(subcommand)]
     Data(data::DataVerb),
     Train(train::TrainArgs),
+    #[command(subcommand)]
+    Recipe(recipe::RecipeVerb),
     Merge(merge::MergeArgs),
     #[command(subcommand)]
     Eval(eval::EvalVerb),
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Verb::Train(args) => train::run(args),
+        Verb::Recipe(verb) => recipe::run(verb),
         Verb::Merge(args) => merge::run(args),
         Verb::Eval(verb) => eval::run(verb),
         Verb::Bench(args) => bench::run(args),
@@ -112,7 +117,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Who read this may be gone.
-            let _ = writeln!(io::stderr(), "error: {}", one_line(&error));
+            let _ = writeln!(io::stderr(), "error: {}", for_terminal(&one_line(&error)));
             ExitCode::FAILURE
         }
     }

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bunny_train::TrainError;
+use bunny_core::nn::ParameterSpec;
 use bunny_weights::StoredDtype;
 use clap::ValueEnum;
 
-use crate::args::ModelArgs;
-use crate::files::{refuse_same_file, require_new_folder};
+use crate::args::{MemoryArgs, ModelArgs};
+use crate::files::{OutputFolder, refuse_same_file};
 use crate::load::with_option;
 
 /// Folds what a training run has learnt into its model, or averages models.
@@ -40,6 +40,8 @@ pub struct MergeArgs {
     /// Number type of the merged weights; not for an average, which keeps its last model's
     #[arg(long, value_enum, default_value = "f16", conflicts_with = "average")]
     dtype: MergedDtype,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// A number type of merged weights.
@@ -67,7 +69,7 @@ fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
 /// When parts are missing or do not fit each other, or a file cannot be written.
 pub fn run(args: MergeArgs) -> Result<()> {
     // Before anything is downloaded.
-    require_new_folder(&args.out, args.force)?;
+    let _out = OutputFolder::take(&args.out, args.force)?;
     let written = match args.model {
         None if args.average.len() < 2 => bail!("an average takes two models or more"),
         None => {
@@ -80,6 +82,7 @@ pub fn run(args: MergeArgs) -> Result<()> {
                 model,
                 model_base: args.model_base,
                 vision_tower: args.vision_tower,
+                memory: args.memory,
             }
             .source()?;
             let inputs = [
@@ -93,11 +96,14 @@ pub fn run(args: MergeArgs) -> Result<()> {
                 MergedDtype::Bf16 => StoredDtype::BF16,
                 MergedDtype::F32 => StoredDtype::F32,
             };
-            let merged = bunny_train::merge::merge(&source, &args.out, dtype);
-            merged.map_err(|error| match error {
-                TrainError::Model(error) => with_option(error),
-                other => other.into(),
-            })?
+            let open = source.open().map_err(with_option)?;
+            let specs = open.config.describe();
+            let largest = specs.iter().map(ParameterSpec::count).max().unwrap_or(0);
+            // In f32, and rounded.
+            let bytes = largest * (4 + dtype.size() as u64);
+            args.memory
+                .require("the largest tensor", bytes, "merge on a larger machine")?;
+            open.write_merged(&args.out, dtype)?
         }
     };
     for path in written {

@@ -45,6 +45,9 @@ pub enum ModelVerb {
     Unpack {
         /// The folder
         out: PathBuf,
+        /// Write into a folder that holds other files
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -57,15 +60,13 @@ pub fn run(verb: ModelVerb) -> Result<()> {
         ModelVerb::List { format } => list(format),
         ModelVerb::Inspect { model, format } => inspect(&model, format),
         #[cfg(feature = "builtin-model")]
-        ModelVerb::Unpack { out } => unpack(&out),
+        ModelVerb::Unpack { out, force } => unpack(&out, force),
     }
 }
 
 #[cfg(feature = "builtin-model")]
-fn unpack(out: &Path) -> Result<()> {
-    if out.read_dir().is_ok_and(|mut files| files.next().is_some()) {
-        bail!("{}: holds files already: name a new folder", out.display());
-    }
+fn unpack(out: &Path, force: bool) -> Result<()> {
+    let _out = crate::files::OutputFolder::take(out, force)?;
     for file in bunny_core::checkpoint::builtin::write(out)? {
         println!("{}", file.display());
     }

@@ -1,29 +1,79 @@
-//! Pictures from files and from the web.
+//! Pictures from files, from the web, from standard input and from addresses that hold them.
+
+#[cfg(feature = "hub")]
+mod fetch;
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal, Read, Write},
     path::Path,
 };
 
-#[cfg(feature = "hub")]
-use std::time::Duration;
-
-use anyhow::{Context, Result};
-use bunny_core::input::image::{DecodeOptions, decode, decode_file};
+use anyhow::{Context, Result, bail};
+use bunny_base::escape::for_terminal;
+use bunny_core::input::image::{DecodeOptions, data_url, decode, decode_file};
 use image::{RgbImage, imageops};
 
-/// Reads a picture from a file or an `http(s)` address, turned upright as its camera noted.
+use crate::args::PictureArgs;
+
+/// More than any photograph takes.
+const LARGEST: u64 = 256 << 20;
+/// Standard input's name.
+const STANDARD_INPUT: &str = "-";
+
+/// Reads a picture, turned upright as its camera noted: a file, an `http(s)` address, a data URL, or
+/// standard input as `-`.
 ///
 /// # Errors
 /// When it cannot be read, or is no picture.
-pub fn read(name: &str) -> Result<RgbImage> {
+pub fn read(name: &str, from: PictureArgs) -> Result<RgbImage> {
     let options = DecodeOptions::upright();
-    if name.starts_with("http://") || name.starts_with("https://") {
-        let bytes = fetch(name)?;
-        return decode(&bytes, options).with_context(|| name.to_string());
+    let starts = |scheme: &str| {
+        let head = name.get(..scheme.len()).unwrap_or_default();
+        head.eq_ignore_ascii_case(scheme)
+    };
+    let shown = shown(name);
+    if starts("http://") || starts("https://") {
+        let bytes = fetch(name, from).with_context(|| shown.clone())?;
+        return decode(&bytes, options).context(shown);
     }
-    Ok(decode_file(Path::new(name), options)?)
+    if starts("data:") {
+        let bytes = data_url(name).with_context(|| shown.clone())?;
+        return decode(&bytes, options).context(shown);
+    }
+    if name == STANDARD_INPUT {
+        let what = "standard input";
+        let mut bytes = Vec::new();
+        let input = io::stdin().lock();
+        if input.is_terminal() {
+            bail!("{what}: a terminal hands over no picture: name a file");
+        }
+        input.take(LARGEST).read_to_end(&mut bytes).context(what)?;
+        return decode(&bytes, options).context(what);
+    }
+    // What a file manager hands over; the rest of an address is no file's name.
+    let path = name.strip_prefix("file://").unwrap_or(name);
+    Ok(decode_file(Path::new(path), options)?)
+}
+
+/// A picture that was named in a conversation, whose lines standard input is.
+///
+/// # Errors
+/// As [`read`], and for `-`.
+pub fn read_named(name: &str, from: PictureArgs) -> Result<RgbImage> {
+    if name == STANDARD_INPUT {
+        bail!("standard input is the conversation: show it a picture by `--image -` with --prompt");
+    }
+    read(name, from)
+}
+
+/// An address as it is told: safe to print, and not with a whole picture in it.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 200;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}… ({} bytes)", for_terminal(&name[..end]), name.len()),
+        None => for_terminal(name).into_owned(),
+    }
 }
 
 /// Draws a picture with half blocks, two pixels a character, where there is a terminal to see it.
@@ -48,25 +98,40 @@ pub fn draw(picture: &RgbImage) -> io::Result<()> {
     Ok(())
 }
 
-/// More than any photograph takes.
 #[cfg(feature = "hub")]
-const LARGEST: u64 = 256 << 20;
-
-/// A server that says nothing is not waited for: 10 s for a connection, 30 s for its answer to begin, a
-/// minute in all.
-#[cfg(feature = "hub")]
-fn fetch(url: &str) -> Result<Vec<u8>> {
-    let settings = ureq::Agent::config_builder()
-        .timeout_connect(Some(Duration::from_secs(10)))
-        .timeout_recv_response(Some(Duration::from_secs(30)))
-        .timeout_global(Some(Duration::from_secs(60)));
-    let agent = settings.build().new_agent();
-    let mut answer = agent.get(url).call().with_context(|| url.to_string())?;
-    let body = answer.body_mut().with_config().limit(LARGEST);
-    body.read_to_vec().with_context(|| url.to_string())
+fn fetch(url: &str, from: PictureArgs) -> Result<Vec<u8>> {
+    fetch::fetch(url, from, fetch::PATIENCE, LARGEST)
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch(url: &str) -> Result<Vec<u8>> {
-    anyhow::bail!("{url}: downloads are not built in: build with `--features hub`")
+fn fetch(_url: &str, _from: PictureArgs) -> Result<Vec<u8>> {
+    bail!("downloads are not built in: build with `--features hub`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_may_stand_in_its_address_or_behind_a_scheme() {
+        let from = PictureArgs::default();
+        let file = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/models/wide.png"
+        );
+        let bytes = std::fs::read(file).unwrap();
+        let plain = read(file, from).unwrap();
+        assert_eq!(read(&format!("file://{file}"), from).unwrap(), plain);
+        let inside = bunny_eval::picture::data_url(&bytes);
+        assert_eq!(read(&inside, from).unwrap(), plain);
+        // Of an address that holds a picture only the beginning is told.
+        let damaged = inside.replace("iVBOR", "!");
+        let told = format!("{:#}", read(&damaged, from).unwrap_err());
+        assert!(
+            told.starts_with("data:image/png;base64,!") && told.len() < 400,
+            "{told}"
+        );
+        assert!(told.contains("base64 is damaged"), "{told}");
+        assert!(read_named("-", from).is_err());
+    }
 }

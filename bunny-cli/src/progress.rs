@@ -6,6 +6,9 @@ use std::{
     sync::LazyLock,
 };
 
+#[cfg(feature = "hub")]
+use bunny_base::escape::for_terminal;
+use bunny_base::escape::lines_for_terminal;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// All bars, so that lines can go above them. indicatif draws on a terminal only.
@@ -21,13 +24,13 @@ pub fn add_bar(template: &str) -> ProgressBar {
 /// Says a line on standard output, above the bars. Whoever read it may be gone; the work goes on.
 pub fn say(line: fmt::Arguments<'_>) {
     BARS.suspend(|| {
-        let _ = writeln!(io::stdout(), "{line}");
+        let _ = writeln!(io::stdout(), "{}", lines_for_terminal(&line.to_string()));
     });
 }
 
 /// Says a line on standard error, above the bars. Whoever read it may be gone; the work goes on.
 pub fn tell(line: fmt::Arguments<'_>) {
-    let _ = writeln!(AboveBars, "{line}");
+    let _ = writeln!(AboveBars, "{}", lines_for_terminal(&line.to_string()));
 }
 
 /// Standard error, whose lines go above all bars and leave them whole.
@@ -100,7 +103,7 @@ impl Download {
         if self.number.replace(progress.number) != Some(progress.number) {
             let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
             let nth = progress.number + 1;
-            let what = format!("{} ({nth}/{})", progress.file, progress.files);
+            let what = format!("{} ({nth}/{})", for_terminal(progress.file), progress.files);
             self.bars.begin(template, what, progress.total);
         }
         if let Some(bar) = self.bars.current() {

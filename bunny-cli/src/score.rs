@@ -9,7 +9,7 @@ use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::{
-    args::{BackendArgs, ModelArgs},
+    args::{BackendArgs, ModelArgs, PictureArgs},
     backend::{Numbers, Work},
     picture,
 };
@@ -21,9 +21,12 @@ use crate::{
 pub struct ScoreArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// A picture the question is about: a file or an address; may be given several times
+    /// A picture the question is about: a file, an address, or - for standard input; may be given
+    /// several times
     #[arg(long)]
     image: Vec<String>,
+    #[command(flatten)]
+    pictures: PictureArgs,
     /// The question
     #[arg(long)]
     prompt: String,
@@ -53,7 +56,9 @@ impl Work for Scoring {
         let mut message = Message::user(&args.prompt);
         let mut pictures = Vec::new();
         for name in &args.image {
-            let pixels = pipeline.image_processor.process(&picture::read(name)?);
+            let pixels = pipeline
+                .image_processor
+                .process(&picture::read(name, args.pictures)?);
             pictures.push(Picture::new(pixels));
             message = message.with_picture();
         }

@@ -25,7 +25,13 @@ use bunny_train::{
 use clap::{Subcommand, ValueEnum};
 use stages::{AnyJob, RunOptions};
 
-use crate::{args::BackendArgs, load, progress::tell, signals};
+use crate::{
+    args::{BackendArgs, MemoryArgs},
+    load,
+    progress::tell,
+    recipe::{self, Kind},
+    signals,
+};
 
 /// Trains a model: the projector on captions, then the language model on conversations.
 ///
@@ -84,12 +90,14 @@ struct RunArgs {
     /// Do not look at all records before the first step
     #[arg(long)]
     no_scan: bool,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// Which recipe.
 #[derive(Debug, clap::Args)]
 struct RecipeArgs {
-    /// The recipe's file
+    /// The recipe: a file, or a name of `bunny-cli recipe list`
     recipe: Option<PathBuf>,
     /// A value in the place of the recipe's, as in finetune.learning_rate=1e-4; for all stages
     /// without the stage's name
@@ -134,7 +142,12 @@ impl RecipeArgs {
     fn read(&self) -> Result<Recipe> {
         let own = Path::new("bunny.toml");
         let recipe = match &self.recipe {
-            Some(file) => Recipe::read(file, &self.overrides)?,
+            Some(file) if file.exists() => Recipe::read(file, &self.overrides)?,
+            Some(name) => match recipe::named(name, Kind::Training) {
+                Some(carried) => Recipe::parse(name, carried.text, &self.overrides)?,
+                // The error is of the file.
+                None => Recipe::read(name, &self.overrides)?,
+            },
             None if own.exists() => Recipe::read(own, &self.overrides)?,
             None => Recipe::built_in(&self.overrides)?,
         };
@@ -194,10 +207,11 @@ fn train(args: RunArgs) -> Result<()> {
         // What would stop a later stage is told before the first one starts.
         for (kind, stage) in &stages {
             let ready = !args.no_scan && missing_source(stage, &out).is_none();
-            if ready {
-                jobs.rehearsal(*kind, stage)?.look_at()?;
-            }
-            looked_at.push(ready || args.no_scan);
+            let longest = match ready {
+                true => jobs.rehearsal(*kind, stage)?.look_at()?,
+                false => None,
+            };
+            looked_at.push((ready || args.no_scan).then_some(longest));
         }
     }
     if !args.dry_run {
@@ -212,6 +226,8 @@ fn train(args: RunArgs) -> Result<()> {
             ReduceName::Nccl => Reduction::Nccl,
         },
         peak_tflops: args.peak_tflops,
+        longest: None,
+        memory: args.memory,
     };
     for (at, (kind, stage)) in stages.iter().enumerate() {
         // A stage can be looked at before its projector is made, and not run.
@@ -227,14 +243,16 @@ fn train(args: RunArgs) -> Result<()> {
             println!("{kind}\n  starts from {source}, which is yet to be made");
             continue;
         }
-        if looked_at.get(at) == Some(&false) {
-            jobs.rehearsal(*kind, stage)?.look_at()?;
-        }
+        let longest = match looked_at.get(at) {
+            Some(None) => jobs.rehearsal(*kind, stage)?.look_at()?,
+            Some(Some(longest)) => *longest,
+            None => None,
+        };
         let job = match args.dry_run {
             true => jobs.rehearsal(*kind, stage)?,
             false => jobs.job(*kind, stage)?,
         };
-        let is_complete = job.run(args.backend, options)?;
+        let is_complete = job.run(args.backend, RunOptions { longest, ..options })?;
         if !is_complete {
             bail!("stopped before the end: go on with --resume");
         }

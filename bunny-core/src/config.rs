@@ -14,8 +14,8 @@ mod projector;
 mod table;
 mod tower;
 
-pub use bunny::BunnyConfig;
 pub(crate) use bunny::vision_tower_name;
+pub use bunny::{BunnyConfig, PART_PATHS};
 pub use decoder::{BlockOrder, DecoderConfig, MlpKind, NormKind};
 pub use error::ConfigError;
 pub use families::Family;

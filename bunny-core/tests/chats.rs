@@ -144,6 +144,26 @@ fn another_conversation_begins_without_pictures() {
 }
 
 #[test]
+fn what_the_system_says_first_stands_in_the_place_of_the_templates_own_text() {
+    let turns = [("human", "Hi"), ("gpt", "Hello")];
+    let spoken = |first: &[(&'static str, &'static str)], template| {
+        let sentences = first.iter().copied().chain(turns);
+        Conversation::from_record(template, sentences, false)
+    };
+    let other = spoken(&[("system", "Be brief.")], Template::Bunny).unwrap();
+    assert!(
+        other
+            .render(false)
+            .starts_with("Be brief. USER: Hi ASSISTANT: Hello")
+    );
+    // Behind it an answer to nothing is left out, as it is at the very beginning.
+    let answered = [("system", "Be brief."), ("gpt", "Yes?")];
+    assert_eq!(spoken(&answered, Template::Bunny).unwrap(), other);
+    let late = [("human", "Hm"), ("system", "Be brief.")];
+    assert!(spoken(&late, Template::Bunny).is_err());
+}
+
+#[test]
 fn pictures_that_a_conversation_speaks_of_and_nobody_gave_are_missed() {
     let pipeline = pipeline();
     let mut conversation = Conversation::new(Template::Bunny);

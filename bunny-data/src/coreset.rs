@@ -67,7 +67,6 @@ pub use self::options::{
 pub use self::pipeline::{Division, Paths, Selection, next_parts, select};
 pub use self::plan::{Calibration, Plan, PlanOptions, PlanStep, calibrate, plan};
 pub use self::report::{Report, Step};
-pub use self::resources::machine_memory;
 pub use self::stages::assign::Assigned;
 pub use self::stages::duplicates::{Deduplicated, Joined};
 pub use self::stages::output::{MissingImages, OutputOptions, Written};

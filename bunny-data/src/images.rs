@@ -40,7 +40,9 @@ enum Kind {
     Shards(Shards),
 }
 
-/// Tar files, mapped, and where each of their members stands.
+/// Tar files, mapped, and where each of their members stands. A member is found by its own name, by that
+/// without the archive's one folder, or by its last part: `00042/000421234.jpg` names `000421234.jpg` in
+/// `00042.tar`, or in the one shard that has it.
 #[derive(Debug)]
 struct Shards {
     files: Vec<(PathBuf, Mmap)>,
@@ -88,6 +90,14 @@ impl ImageSource {
             path: path.to_owned(),
             kind,
         })
+    }
+
+    /// Pictures whose names say by themselves where they are ([`is_whole_name`]), and no others.
+    pub fn of_whole_names() -> Self {
+        Self {
+            path: PathBuf::new(),
+            kind: Kind::Folder,
+        }
     }
 
     /// What was opened.
@@ -144,8 +154,9 @@ fn carried(name: &str) -> Option<Result<Option<Vec<u8>>>> {
     Some(Ok(is_base64.then(|| STANDARD.decode(text).ok()).flatten()))
 }
 
-/// Whether a name says by itself where its picture is, and lies below no folder.
-pub(crate) fn is_whole_name(name: &str) -> bool {
+/// Whether a name says by itself where its picture is, below no folder: an absolute path, a row of a
+/// Parquet file, or a `data:` address.
+pub fn is_whole_name(name: &str) -> bool {
     Path::new(name).is_absolute() || name.starts_with("data:") || Embedded::parse(name).is_some()
 }
 
@@ -233,18 +244,40 @@ impl Shards {
     fn find(&self, name: &str) -> Option<&[u8]> {
         let name = name.strip_prefix("./").unwrap_or(name);
         let below_top = || self.find_exact(&format!("{}/{name}", self.top.as_ref()?));
-        self.find_exact(name).or_else(below_top)
+        let by_last_part = || self.find_by_last_part(name);
+        self.find_exact(name)
+            .or_else(below_top)
+            .or_else(by_last_part)
     }
 
     fn find_exact(&self, name: &str) -> Option<&[u8]> {
+        self.bytes(self.of_name(name).last()?)
+    }
+
+    /// The folder of a name may be a shard's, unpacked.
+    fn find_by_last_part(&self, name: &str) -> Option<&[u8]> {
+        let (folders, last) = name.rsplit_once('/')?;
+        let folder = folders.rsplit('/').next().map(OsStr::new);
+        let found = self.of_name(last);
+        let is_named = |member: &&Member| self.files[member.shard as usize].0.file_stem() == folder;
+        match (found.iter().rfind(is_named), found) {
+            (Some(member), _) | (None, [member]) => self.bytes(member),
+            // Which of them is meant nobody can say.
+            _ => None,
+        }
+    }
+
+    /// The members of a name, in the order of the shards.
+    fn of_name(&self, name: &str) -> &[Member] {
         let name = name_hash(name);
-        let after = self.members.partition_point(|member| member.name <= name);
-        let member = self.members[..after]
-            .last()
-            .filter(|member| member.name == name)?;
-        self.files[member.shard as usize]
-            .1
-            .get(member.start..member.start + member.len)
+        let start = self.members.partition_point(|member| member.name < name);
+        let count = self.members[start..].partition_point(|member| member.name == name);
+        &self.members[start..start + count]
+    }
+
+    fn bytes(&self, member: &Member) -> Option<&[u8]> {
+        let shard = &self.files[member.shard as usize].1;
+        shard.get(member.start..member.start + member.len)
     }
 }
 
@@ -283,12 +316,19 @@ fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
         let path = entry.map_err(DataError::io(folder, "read"))?.path();
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("tar") => shards.push(path),
-            Some("csv" | "json" | "parquet" | "txt") => {}
+            Some("csv" | "idx" | "json" | "parquet" | "txt") => {}
+            _ if is_remark(&path) => {}
             _ => return Ok(Vec::new()),
         }
     }
     shards.sort_unstable();
     Ok(shards)
+}
+
+/// Whether a file is what systems and tools leave beside others: hidden, or as `_SUCCESS`.
+fn is_remark(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    path.is_file() && matches!(name.first(), Some(b'.' | b'_'))
 }
 
 /// The tar files a path stands for: itself, `{00..12}` counted out, or `*` looked up, in order.
@@ -367,6 +407,47 @@ mod tests {
         }
         assert_eq!(expand(&folder.path().join("*.tar")).unwrap(), names);
         assert_eq!(expand(&names[0]).unwrap(), names[..1]);
+    }
+
+    /// A tar file of members that hold their own names.
+    fn archive(path: &Path, members: &[&str]) {
+        let mut archive = ::tar::Builder::new(File::create(path).unwrap());
+        for name in members {
+            let mut header = ::tar::Header::new_ustar();
+            header.set_size(name.len() as u64);
+            archive
+                .append_data(&mut header, name, name.as_bytes())
+                .unwrap();
+        }
+        archive.finish().unwrap();
+    }
+
+    #[test]
+    fn members_of_shards_are_found_as_if_unpacked_into_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        archive(
+            &folder.path().join("00000.tar"),
+            &["000000001.jpg", "0.jpg"],
+        );
+        archive(
+            &folder.path().join("00001.tar"),
+            &["000010001.jpg", "0.jpg"],
+        );
+        for remark in ["_SUCCESS", ".DS_Store", "00000_stats.json"] {
+            std::fs::write(folder.path().join(remark), "").unwrap();
+        }
+        let images = ImageSource::open(folder.path()).unwrap();
+        for name in [
+            "000010001.jpg",
+            "00001/000010001.jpg",
+            "laion/x/000010001.jpg",
+        ] {
+            assert_eq!(*images.read(name).unwrap(), *b"000010001.jpg", "{name}");
+        }
+        // Both shards have one: the folder says which, or nobody does.
+        let place = |name: &str| images.read(name).unwrap().as_ptr();
+        assert_ne!(place("00000/0.jpg"), place("00001/0.jpg"));
+        assert!(images.contains("0.jpg") && !images.contains("other/0.jpg"));
     }
 
     #[test]

@@ -122,7 +122,7 @@ pub enum Role {
     Human,
     /// `gpt`, or `assistant`: the model; its turns are what is learned.
     Gpt,
-    /// `system`: which the Bunny templates have no place for.
+    /// `system`: what stands above a conversation, which speaks first or not at all.
     System,
     /// Anything else, as it stood.
     Other(String),

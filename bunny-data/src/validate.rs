@@ -199,8 +199,8 @@ impl std::fmt::Display for Problem {
             Self::NoTurns => write!(f, "it has no turn"),
             Self::UnknownRole { turn, role } if role == Role::System.as_str() => write!(
                 f,
-                "turn {turn}: no template has a place for what the system says: put it into the \
-                 first question, or leave it out"
+                "turn {turn}: the system speaks first or not at all: put it into the question, or leave \
+                 it out"
             ),
             Self::UnknownRole { turn, role } => {
                 write!(f, "turn {turn}: unknown role `{}`", one_line(role))

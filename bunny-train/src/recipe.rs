@@ -131,6 +131,42 @@ impl StageRecipe {
         })
     }
 
+    /// Takes paths that lead nowhere from here to start in `folder`, where they do lead to something.
+    fn find_beside(&mut self, folder: &Path) {
+        let found = |path: &Path| beside(folder, path);
+        let find = |path: &mut PathBuf| *path = found(path).unwrap_or_else(|| path.clone());
+        // A model may also be named by an id.
+        let find_model = |name: &mut String| {
+            if let Some(path) = found(Path::new(&*name)) {
+                *name = path.to_string_lossy().into_owned();
+            }
+        };
+        let training = match self {
+            Self::Language(stage) => {
+                stage.tokenizer.iter_mut().for_each(find);
+                &mut stage.training
+            }
+            Self::Contrastive(stage) => {
+                stage.tokenizer.iter_mut().for_each(find);
+                stage.image_folder.iter_mut().for_each(find);
+                &mut stage.training
+            }
+            Self::Bunny(stage) => {
+                stage.image_folder.iter_mut().for_each(find);
+                find_model(&mut stage.model_name_or_path);
+                let others = [
+                    &mut stage.vision_tower,
+                    &mut stage.pretrain_mm_mlp_adapter,
+                    &mut stage.init_adapter,
+                ];
+                others.into_iter().flatten().for_each(find_model);
+                &mut stage.training
+            }
+        };
+        find(&mut training.data_path);
+        training.eval_data_path.iter_mut().for_each(find);
+    }
+
     /// What every stage is told.
     pub fn training(&self) -> &TrainingArguments {
         match self {
@@ -274,7 +310,8 @@ impl FromStr for Override {
 }
 
 impl Recipe {
-    /// Reads a recipe, with `overrides` in the place of its own values.
+    /// Reads a recipe, with `overrides` in the place of its own values. Paths start in the current folder,
+    /// or, where nothing is there, in the recipe's.
     ///
     /// # Errors
     /// When the file cannot be read, or holds a key or a value that cannot be used.
@@ -284,10 +321,15 @@ impl Recipe {
             file: file.to_path_buf(),
             source,
         })?;
-        Self::parse(file, &text, overrides)
+        let mut recipe = Self::parse(file, &text, overrides)?;
+        if let Some(folder) = file.parent() {
+            let stages = recipe.stages.iter_mut();
+            stages.for_each(|(_, stage)| stage.find_beside(folder));
+        }
+        Ok(recipe)
     }
 
-    /// As [`Recipe::read`], from text; `file` is named in errors.
+    /// As [`Recipe::read`], from text that lies nowhere; `file` is named in errors.
     ///
     /// # Errors
     /// As [`Recipe::read`].
@@ -427,6 +469,13 @@ impl Recipe {
         let text = include_str!("../../recipes/bunny-phi-2-siglip.toml");
         Self::parse("bunny-phi-2-siglip.toml (built in)", text, overrides)
     }
+}
+
+/// `path` in `folder`, if there is something, and nothing where `path` leads from here.
+fn beside(folder: &Path, path: &Path) -> Option<PathBuf> {
+    let there = folder.join(path);
+    let is_named = !path.as_os_str().is_empty() && path.is_relative();
+    (is_named && !path.exists() && there.exists()).then_some(there)
 }
 
 /// Keys above the stages, and overrides for all of them, are known to a stage at least.

@@ -10,6 +10,6 @@ mod ranks;
 mod stage;
 mod trainer;
 
-pub use job::Job;
+pub use job::{Job, Reserved};
 pub use stage::{Loss, Prepared, Stage, Task};
 pub use trainer::{Observer, Outcome};

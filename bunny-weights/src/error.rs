@@ -508,7 +508,9 @@ pub enum AdapterError {
         mend: &'static str,
     },
     /// A tensor's name is not one of a LoRA matrix.
-    #[error("tensor `{tensor}` is no LoRA matrix of a linear layer; only those are supported")]
+    #[error(
+        "tensor `{tensor}` is neither LoRA's nor one that the configuration says was trained as a whole"
+    )]
     NotLora {
         /// The tensor.
         tensor: String,
@@ -542,7 +544,20 @@ pub enum AdapterError {
         /// The rank that the configuration gives.
         rank: usize,
     },
+    /// A vector beside a layer does not have a number for each of its rows.
+    #[error("`{tensor}` is {shape:?}, expected [{rows}]")]
+    Vector {
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Rows of the layer.
+        rows: usize,
+    },
 }
+
+/// How many tensors of a kind of fault are named.
+const NAMED: usize = 10;
 
 /// All faults of a checkpoint's tensors, in one line.
 fn listed(missing: &[String], misshapen: &[String], unexpected: &[String]) -> String {
@@ -553,7 +568,16 @@ fn listed(missing: &[String], misshapen: &[String], unexpected: &[String]) -> St
     ]
     .into_iter()
     .filter(|(_, tensors)| !tensors.is_empty())
-    .map(|(fault, tensors)| format!(" {} {fault} ({})", tensors.len(), tensors.join(", ")))
+    .map(|(fault, tensors)| {
+        let count = tensors.len();
+        let named = tensors.iter().take(NAMED).map(|name| one_line(name));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let rest = match count.saturating_sub(NAMED) {
+            0 => String::new(),
+            rest => format!(", and {rest} more"),
+        };
+        format!(" {count} {fault} ({named}{rest})")
+    })
     .collect::<Vec<_>>()
     .join(";")
 }

@@ -7,6 +7,7 @@ use bunny_core::{
 };
 use burn::tensor::backend::Backend;
 
+use super::MemoryArgs;
 use crate::{
     backend::Numbers,
     load::{BUILTIN, builtin, folder, with_option},
@@ -26,6 +27,8 @@ pub struct ModelArgs {
     /// The vision tower, where the model lacks it: a folder, a file of weights, or a hub id
     #[arg(long)]
     pub vision_tower: Option<String>,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 impl ModelArgs {
@@ -35,6 +38,7 @@ impl ModelArgs {
             model: model.into(),
             model_base: None,
             vision_tower: None,
+            memory: MemoryArgs::default(),
         }
     }
 
@@ -89,6 +93,12 @@ impl ModelArgs {
         let open = self.open()?;
         let stored = open.weights.stored_format();
         let precision = numbers.precision::<B>(&device, stored)?;
+        if numbers.is_in_main_memory() {
+            let bytes = precision.bytes(&open.config.describe());
+            let what = format!("a model of {precision}");
+            self.memory
+                .require(&what, bytes, "take another --dtype, or --weights int4")?;
+        }
         Ok(Pipeline::from_open(open, precision, device)?)
     }
 }

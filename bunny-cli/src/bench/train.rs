@@ -137,6 +137,7 @@ impl Work for Measuring {
                     rank: RANK,
                     alpha: 256.0,
                     dropout: 0.05,
+                    use_rslora: false,
                 };
                 lora::attach_new(&mut model, adapters, 0, &device);
                 TrainableParts::LORA

@@ -6,21 +6,27 @@ use std::{
     ops::ControlFlow,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use bunny_base::escape::for_terminal;
 use bunny_core::generate::{HELP, Typed};
 use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rustyline::{DefaultEditor, error::ReadlineError};
 
 use super::Turns;
-use crate::{one_line, picture};
+use crate::{args::PictureArgs, one_line, picture};
 
-/// Reads turns until the person has had enough. `pictures` belong to the first.
+/// Reads turns until the person has had enough. `pictures` belong to the first; more may come `from` where
+/// it says.
 ///
 /// # Errors
 /// When the terminal fails. What fails otherwise is told to a person, who goes on; what is piped in
 /// ends with it.
-pub(super) fn run<B: Backend>(turns: &mut Turns<B>, pictures: Vec<RgbImage>) -> Result<()> {
+pub(super) fn run<B: Backend>(
+    turns: &mut Turns<B>,
+    pictures: Vec<RgbImage>,
+    from: PictureArgs,
+) -> Result<()> {
     let mut pictures = pictures;
     let mut lines = Lines::new()?;
     let has_person = matches!(lines, Lines::Terminal(_));
@@ -28,8 +34,8 @@ pub(super) fn run<B: Backend>(turns: &mut Turns<B>, pictures: Vec<RgbImage>) -> 
         eprintln!("Ask away; /help lists the commands.");
     }
     while let Some(line) = lines.next()? {
-        match obey(turns, &mut pictures, &line) {
-            Err(error) if has_person => eprintln!("error: {}", one_line(&error)),
+        match obey(turns, &mut pictures, from, &line) {
+            Err(error) if has_person => eprintln!("error: {}", for_terminal(&one_line(&error))),
             done => {
                 if done?.is_break() {
                     break;
@@ -45,6 +51,7 @@ pub(super) fn run<B: Backend>(turns: &mut Turns<B>, pictures: Vec<RgbImage>) -> 
 fn obey<B: Backend>(
     turns: &mut Turns<B>,
     pictures: &mut Vec<RgbImage>,
+    from: PictureArgs,
     line: &str,
 ) -> Result<ControlFlow<()>> {
     let home = env::var("HOME").ok();
@@ -57,7 +64,7 @@ fn obey<B: Backend>(
             pictures.clear();
         }
         Typed::Image(name) => {
-            let shown = picture::read(&name)?;
+            let shown = picture::read_named(&name, from)?;
             picture::draw(&shown)?;
             pictures.push(shown);
         }
@@ -86,7 +93,7 @@ impl Lines {
 
     fn next(&mut self) -> Result<Option<String>> {
         match self {
-            Self::Pipe(lines) => Ok(lines.next().transpose()?),
+            Self::Pipe(lines) => lines.next().transpose().context("standard input"),
             Self::Terminal(editor) => {
                 io::stdout().flush()?;
                 loop {

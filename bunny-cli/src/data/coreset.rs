@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bunny_base::machine_memory;
 use bunny_data::DataError;
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
     ClusterOptions, CoresetOptions, Division, DuplicateOptions, Edge, Geometry, Group, Invalid,
     Keep, Median, MissingImages, Order, OutputOptions, Paths, Report, Scope, Search, Similarity,
-    Start, TileSize, Window, WindowOptions, Worker, machine_memory, select,
+    Start, TileSize, Window, WindowOptions, Worker, select,
 };
 use bunny_data::embeddings::EmbeddingOptions;
 use clap::error::ErrorKind;
 
 use super::choice::{bytes, choice};
 use crate::Format;
+use crate::args::MemoryArgs;
 use stage_bar::StageBar;
 
 /// Memory where the system does not say how much there is.
@@ -69,6 +71,8 @@ pub struct SelectArgs {
     /// Memory to use, as 8GB; half of the machine's by default
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<u64>,
+    #[command(flatten)]
+    more: MemoryArgs,
     /// Threads to use; one for each core by default
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -334,6 +338,8 @@ impl SelectArgs {
 
     /// Threads of this machine, whose progress `bar` shows.
     fn local<'a>(&self, bar: &'a StageBar) -> Result<Local<'a>> {
+        let asked = self.memory.unwrap_or(0);
+        self.more.require("--memory", asked, "give it less")?;
         let worker = Worker {
             memory: memory(self.memory),
             tile: TileSize::default(),

@@ -10,13 +10,14 @@ use bunny_data::{DataError, for_terminal};
 use super::bar::Bar;
 use crate::Format;
 use crate::files::refuse_same_file;
+use crate::recipe::{self, Kind};
 
 /// Mixes datasets into one training file, as a recipe says, and checks their counts.
 ///
 /// Example: bunny-cli data mix recipes/mixes/bunny-695k.toml --data downloads --out bunny_695k.json
 #[derive(Debug, clap::Args)]
 pub struct MixArgs {
-    /// The recipe
+    /// The recipe: a file, or a name of `bunny-cli recipe list`
     recipe: PathBuf,
     /// The folder that the recipe's paths start in
     #[arg(long, value_name = "FOLDER", default_value = ".")]
@@ -63,7 +64,10 @@ impl MixArgs {
 /// # Errors
 /// When the recipe or a source cannot be read, the mix cannot be written, or counts differ.
 pub fn run(args: MixArgs) -> Result<()> {
-    let recipe = MixRecipe::read(&args.recipe)?;
+    let recipe = match recipe::named(&args.recipe, Kind::Mix) {
+        Some(carried) if !args.recipe.exists() => MixRecipe::parse(&args.recipe, carried.text)?,
+        _ => MixRecipe::read(&args.recipe)?,
+    };
     refuse_same_file(args.written(), args.read(&recipe))?;
     if let Some(folder) = args.out.parent() {
         std::fs::create_dir_all(folder)

@@ -3,8 +3,9 @@
 use std::{fmt::Write, io::IsTerminal, path::PathBuf};
 
 use anyhow::{Context, Result};
+use bunny_base::escape::for_terminal;
 use bunny_core::checkpoint::Wanted;
-use bunny_data::record::RecordFile;
+use bunny_data::{record::RecordFile, write_whole};
 use bunny_train::{
     data::{Layout, Sample},
     recipe::{StageKind, StageRecipe},
@@ -13,7 +14,7 @@ use bunny_train::{
 };
 
 use super::RecipeArgs;
-use crate::{files::refuse_same_file, load, signals};
+use crate::{files::refuse_same_file, load, print, signals};
 
 /// Shows records as the model sees them: the prompt, the picture, and what is learnt.
 ///
@@ -84,12 +85,14 @@ pub fn run(args: InspectArgs) -> Result<()> {
                 // Writing to a string does not fail.
                 let _ = writeln!(page, "<h3>{title}</h3>{}", to_html(&spans));
             } else {
-                println!("{title}\n{}\n", to_terminal(&spans, colours));
+                let title = for_terminal(&title);
+                let text = format!("{title}\n{}\n", to_terminal(&spans, colours));
+                print::drawn(&text, b"\n");
             }
         }
     }
     if let Some(path) = args.html {
-        std::fs::write(&path, page).with_context(|| format!("{}: cannot write", path.display()))?;
+        write_whole(&path, page.as_bytes())?;
         println!("{}", path.display());
     }
     Ok(())

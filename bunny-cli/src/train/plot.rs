@@ -5,7 +5,8 @@ mod png;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use bunny_data::write_whole;
 use bunny_train::{
     recipe::StageKind,
     report::plot::svg,
@@ -78,7 +79,7 @@ pub fn run(PlotArgs { run, out }: PlotArgs) -> Result<()> {
             }
         };
         let out = out.clone().unwrap_or_else(|| folder.join("curves.svg"));
-        std::fs::write(&out, bytes).with_context(|| format!("{}: cannot write", out.display()))?;
+        write_whole(&out, &bytes)?;
         println!("{}", out.display());
     }
     Ok(())

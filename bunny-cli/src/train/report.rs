@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use bunny_base::machine_memory;
 use bunny_core::{checkpoint::Precision, nn::count};
 use bunny_train::{
     data::{Dataset, Preflight},
@@ -128,27 +129,32 @@ pub fn bunny(
     ] {
         println!("    {part:<10} {:>13.2} GB", giga(bytes));
     }
+    if let Some(machine) = machine_memory() {
+        println!("  this machine {:>13.2} GB", giga(machine));
+    }
     Ok(())
 }
 
-/// Looks at all records, and stops where the run would.
+/// Looks at all records, and stops where the run would. Gives the positions of the longest.
 ///
 /// # Errors
 /// When records cannot be learnt from, or name pictures that are not there and none may be skipped.
-pub fn scan_records(job: &Job<BunnyStage>, setup: &BunnySetup) -> Result<()> {
+pub fn scan_records(job: &Job<BunnyStage>, setup: &BunnySetup) -> Result<usize> {
+    let mut longest = 0;
     for (file, split) in splits(&job.stage) {
         let spinner = Spinner::new("looking at all records");
         let dataset = job.stage.data(setup, file)?;
         let found = Preflight::scan(&dataset);
         drop(spinner);
         say_found(job, &found, split);
+        longest = longest.max(found.longest);
         refuse(
             found.faulty,
             found.missing_pictures,
             job.stage.recipe.missing_pictures,
         )?;
     }
-    Ok(())
+    Ok(longest)
 }
 
 fn say_found(job: &Job<BunnyStage>, found: &Preflight, split: &str) {

@@ -5,6 +5,7 @@ use bunny_core::checkpoint::Precision;
 use bunny_train::{
     recipe::StageKind,
     reduce::Reduction,
+    report::MemoryPlan,
     run::{Job, Outcome, Stage},
     stages::{BunnyStage, ContrastiveStage, LanguageStage},
 };
@@ -12,7 +13,7 @@ use burn::{backend::Autodiff, tensor::backend::Backend};
 
 use super::{progress, report};
 use crate::{
-    args::BackendArgs,
+    args::{BackendArgs, MemoryArgs},
     backend::{Numbers, Work},
     progress::{say, tell},
 };
@@ -30,6 +31,10 @@ pub struct RunOptions {
     pub reduction: Reduction,
     /// The peak of a device, in TFLOP/s.
     pub peak_tflops: Option<f64>,
+    /// The positions of the longest record, where it is known.
+    pub longest: Option<usize>,
+    /// Whether more memory may be taken than there is.
+    pub memory: MemoryArgs,
 }
 
 /// What the command line says of a stage.
@@ -45,9 +50,20 @@ pub trait Described: Stage + Sized {
     /// Whether records can be looked at before the first step.
     const SCANS: bool = true;
 
-    /// Looks at all records, and stops where the run would.
-    fn scan(_job: &Job<Self>, _setup: &Self::Setup) -> Result<()> {
-        Ok(())
+    /// Looks at all records, and stops where the run would. Gives the positions of the longest, where
+    /// that is what memory hangs on.
+    fn scan(_job: &Job<Self>, _setup: &Self::Setup) -> Result<Option<usize>> {
+        Ok(None)
+    }
+
+    /// Bytes that a rank takes at rows of at most `longest` positions, where that is known.
+    fn memory(
+        _job: &Job<Self>,
+        _setup: &Self::Setup,
+        _precision: Precision,
+        _longest: Option<usize>,
+    ) -> Option<u64> {
+        None
     }
 
     /// What is to be known before the first step.
@@ -78,8 +94,9 @@ impl Described for ContrastiveStage {
         report::contrastive(job, setup)
     }
 
-    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<()> {
-        report::scan_pairs(job, setup)
+    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<Option<usize>> {
+        report::scan_pairs(job, setup)?;
+        Ok(None)
     }
 }
 
@@ -93,8 +110,22 @@ impl Described for BunnyStage {
         report::bunny(job, setup, precision()?, ranks)
     }
 
-    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<()> {
-        report::scan_records(job, setup)
+    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<Option<usize>> {
+        report::scan_records(job, setup).map(Some)
+    }
+
+    fn memory(
+        job: &Job<Self>,
+        setup: &Self::Setup,
+        precision: Precision,
+        longest: Option<usize>,
+    ) -> Option<u64> {
+        let mut recipe = job.stage.recipe.clone();
+        if let Some(longest) = longest {
+            recipe.model_max_length = recipe.model_max_length.min(longest);
+        }
+        let plan = MemoryPlan::new(&setup.open.config, &recipe, precision);
+        Some(plan.with_fused_attention())
     }
 
     fn announce(job: &Job<Self>, setup: &Self::Setup) {
@@ -110,8 +141,9 @@ impl Described for BunnyStage {
 
 /// A job of whichever stage.
 pub trait AnyJob {
-    /// Opens what the stage starts from and looks at all its records.
-    fn look_at(&self) -> Result<()>;
+    /// Opens what the stage starts from and looks at all its records. Gives the positions of the
+    /// longest, where that is what memory hangs on.
+    fn look_at(&self) -> Result<Option<usize>>;
 
     /// Runs it on the backend asked for, or only says what it would take. Gives whether it came to its
     /// end.
@@ -119,9 +151,9 @@ pub trait AnyJob {
 }
 
 impl<S: Described> AnyJob for Job<S> {
-    fn look_at(&self) -> Result<()> {
+    fn look_at(&self) -> Result<Option<usize>> {
         if !S::SCANS {
-            return Ok(());
+            return Ok(None);
         }
         let setup = self.preview();
         let setup = setup.with_context(|| format!("stage {}", self.stage.kind()))?;
@@ -144,20 +176,26 @@ impl<S: Described> Work for OnBackend<'_, S> {
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<bool> {
         let Self { job, options } = self;
-        let setup = match options.dry_run {
-            true => job.preview()?,
-            false => job.setup()?,
-        };
-        let stored = job.stage.stored_format(&setup);
-        let precision = || numbers.precision::<B>(&device, stored);
+        let precision =
+            |setup: &S::Setup| numbers.precision::<B>(&device, job.stage.stored_format(setup));
         if options.dry_run {
-            S::describe(job, &setup, precision, options.ranks)?;
+            let setup = job.preview()?;
+            S::describe(job, &setup, || precision(&setup), options.ranks)?;
             if options.scan && S::SCANS {
                 S::scan(job, &setup)?;
             }
             return Ok(true);
         }
-        let precision = precision()?;
+        let setup = job.setup()?;
+        let precision = precision(&setup)?;
+        let bytes = S::memory(job, &setup, precision, options.longest);
+        if let (true, Some(bytes)) = (numbers.is_in_main_memory(), bytes) {
+            options.memory.require(
+                &format!("{} with {} ranks", job.stage.kind(), options.ranks),
+                bytes.saturating_mul(options.ranks as u64),
+                "take a smaller per_device_train_batch_size or model_max_length, or a --dtype of 16 bits",
+            )?;
+        }
         S::announce(job, &setup);
         let devices = numbers.devices::<B>(&device, options.ranks);
         let distinct = (0..devices.len())

@@ -7,7 +7,6 @@ use std::{
 
 use bunny_weights::{
     CheckpointError, StoredDtype, TensorFiles,
-    adapter::Adapter,
     writer::{MAX_SHARD_SIZE, PlannedTensor},
 };
 use burn::tensor::DType;
@@ -67,11 +66,7 @@ impl WeightSet {
             .flat_map(TensorFiles::names)
             .filter(|name| !names.is_unused(name) && !is_repeated(name))
             .collect();
-        let targets = self.adapter.iter().flat_map(Adapter::targets);
-        let strays: Vec<String> = targets
-            .filter(|target| !all.contains(&*format!("{target}.weight")))
-            .map(|target| format!("adapter of {target}"))
-            .collect();
+        let strays = self.strays(|name| !all.contains(name));
         let published = specs.iter().map(|spec| spec.published.as_str());
         let absent: BTreeSet<&str> = published.filter(|name| !all.contains(name)).collect();
         let tables: BTreeMap<&str, usize> = specs

@@ -14,8 +14,13 @@ use super::{
 };
 use crate::{
     Error, Fields,
-    config::{BunnyConfig, vision_tower_name},
+    config::{BunnyConfig, PART_PATHS, vision_tower_name},
 };
+
+/// Which of the fields says where the base lies.
+const BASE_PATH: &str = PART_PATHS[0];
+/// Which of them says where the tower does.
+const VISION_TOWER_PATH: &str = PART_PATHS[1];
 
 /// The folders a model is read from.
 ///
@@ -64,7 +69,20 @@ impl ModelSource {
                 fields.string("_name_or_path")?.map(str::to_owned)
             }
         };
-        Ok(name.filter(|name| !name.is_empty()))
+        let name = name.filter(|name| !name.is_empty());
+        let moved = |name: String| match self.moved(BASE_PATH) {
+            Some(place) if !Path::new(&name).exists() => place.to_string_lossy().into_owned(),
+            _ => name,
+        };
+        Ok(name.map(moved))
+    }
+
+    /// Where a part lies beside the model's folder, if it does: the two may have been moved together.
+    fn moved(&self, field: &str) -> Option<PathBuf> {
+        let fields = Fields::read(self.model.join(CONFIG)).ok()?;
+        let place = fields.values().get(field)?.as_str()?;
+        let place = self.model.join(place);
+        place.exists().then_some(place)
     }
 
     /// The hub id of the vision tower that has to be fetched before this model can be opened, if
@@ -119,7 +137,7 @@ impl ModelSource {
             }
             Contents::Adapter => {
                 let mut opened = Adapter::open(&self.model)?;
-                learnt.extend(opened.take_others());
+                learnt.extend(opened.take_learnt());
                 adapter = Some(opened);
                 base("an adapter")?
             }
@@ -182,6 +200,7 @@ impl ModelSource {
             beside
                 .chain([PathBuf::from(name)])
                 .find(|path| path.exists())
+                .or_else(|| self.moved(VISION_TOWER_PATH))
         })
     }
 }

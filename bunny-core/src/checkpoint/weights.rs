@@ -8,12 +8,12 @@ use std::{
 
 use bunny_weights::{
     CheckpointError, StoredDtype, StoredTensor, TensorFiles,
-    adapter::Adapter,
+    adapter::{Adapter, AdapterLayer},
     convert::{self, Floats},
 };
 use burn::tensor::{AllocationProperty, Bytes, DType};
 
-use super::merge::add_adapter;
+use super::merge::{add_adapter, add_bias};
 use crate::nn::{NameTable, WeightFormat, Weights, held_as, stored_as};
 
 /// The tensors of one model under their published names, from one or several sets of files.
@@ -75,6 +75,36 @@ impl WeightSet {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the adapter has for weights and biases that are `astray`, in words.
+    pub(super) fn strays(&self, astray: impl Fn(&str) -> bool) -> Vec<String> {
+        let Some(adapter) = &self.adapter else {
+            return Vec::new();
+        };
+        let of_layer = |target: &str| {
+            let bias = adapter
+                .get(target)
+                .is_some_and(|layer| layer.bias.is_some());
+            let weight = astray(&format!("{target}.weight"));
+            let weight = weight.then(|| format!("adapter of {target}"));
+            let bias = bias && astray(&format!("{target}.bias"));
+            let bias = bias.then(|| format!("an adapter's bias of {target}, which has none"));
+            weight.or(bias)
+        };
+        adapter.targets().filter_map(of_layer).collect()
+    }
+
+    /// What the adapter has for the weight or the bias of this name.
+    fn adapted(&self, name: &str) -> Option<(AdapterLayer, Parameter)> {
+        let adapter = self.adapter.as_ref()?;
+        let (target, parameter) = match name.strip_suffix(".weight") {
+            Some(target) => (target, Parameter::Weight),
+            None => (name.strip_suffix(".bias")?, Parameter::Bias),
+        };
+        let layer = adapter.get(target)?;
+        let changes = parameter == Parameter::Weight || layer.bias.is_some();
+        changes.then_some((layer, parameter))
+    }
+
     /// Whether a tensor of this published name is there.
     pub fn contains(&self, name: &str) -> bool {
         self.parts.iter().any(|part| part.contains(name))
@@ -118,12 +148,16 @@ impl Weights for WeightSet {
                     .any(|start| name.starts_with(start.as_str()))
             })
             .collect();
-        let adapters = self.adapter.iter().flat_map(Adapter::targets);
-        let strays = adapters.filter(|target| !taken.contains(&format!("{target}.weight")));
-        left.into_iter()
-            .map(str::to_string)
-            .chain(strays.map(|target| format!("adapter of {target}")))
-            .collect()
+        // What stands beside weights that are passed over is passed over, too.
+        let is_astray = |name: &str| {
+            let is_unused = self
+                .unused
+                .iter()
+                .any(|start| name.starts_with(start.as_str()));
+            !taken.contains(name) && !is_unused && !names.is_unused(name)
+        };
+        let strays = self.strays(is_astray);
+        left.into_iter().map(str::to_string).chain(strays).collect()
     }
 
     /// The adapter is merged in. Rows that are stored in the right type are not copied: the tensor
@@ -140,17 +174,13 @@ impl Weights for WeightSet {
         let bytes = stored
             .bytes
             .slice(rows.start * row_bytes..rows.end * row_bytes);
-        let target = stored.name.strip_suffix(".weight").unwrap_or_default();
-        let adapter = self
-            .adapter
-            .as_ref()
-            .filter(|adapter| adapter.get(target).is_some());
+        let adapted = self.adapted(&stored.name);
         let to = stored_as(dtype).expect("models are made of floats");
         let aligned = bytes.as_ptr().addr().is_multiple_of(from.size());
-        if from == to && aligned && adapter.is_none() {
+        if from == to && aligned && adapted.is_none() {
             return Ok(Bytes::from_shared(bytes, AllocationProperty::File));
         }
-        let Some(adapter) = adapter else {
+        let Some((layer, parameter)) = adapted else {
             let floats = convert::convert(&bytes, from, to).expect("both types are floats");
             return Ok(match floats {
                 Floats::F64(values) => Bytes::from_elems(values),
@@ -161,10 +191,20 @@ impl Weights for WeightSet {
             });
         };
         let mut values = convert::to_f32(&bytes, from).expect("the type is a float");
-        add_adapter(adapter, target, &mut values, rows, &stored.shape)?;
+        match parameter {
+            Parameter::Weight => add_adapter(&layer, &mut values, rows, &stored.shape)?,
+            Parameter::Bias => add_bias(&layer, &mut values, rows, stored.shape.iter().product())?,
+        }
         let bytes = convert::from_f32(&values, to).expect("models are made of floats");
         Ok(Bytes::from_bytes_vec(bytes))
     }
+}
+
+/// Which of a layer's parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parameter {
+    Weight,
+    Bias,
 }
 
 /// The type of a stored weight's numbers, which is a float.
@@ -334,14 +374,7 @@ mod tests {
             |planned| bytes(&adapter, planned),
         )
         .unwrap();
-        let settings = AdapterConfig {
-            rank: RANK,
-            lora_alpha: 3.0,
-            lora_dropout: 0.0,
-            target_modules: vec!["qkv_proj".into()],
-            use_rslora: false,
-            base_model: None,
-        };
+        let settings = AdapterConfig::plain(RANK, 3.0, vec!["qkv_proj".into()]);
         settings.write(beside.path()).unwrap();
         let (_folder, weights) = stored(&fused(drawn()));
         let weights = weights.with_adapter(Adapter::open(beside.path()).unwrap());

@@ -13,6 +13,10 @@ use crate::{
     input::image::Aspect,
 };
 
+/// The fields of a `config.json` that say where the parts lie, seen from its folder, that its names stand
+/// for: the language model that an adapter or a projector belongs to, and the vision tower.
+pub const PART_PATHS: [&str; 2] = ["bunny_base_path", "bunny_vision_tower_path"];
+
 /// The sizes and choices that make a Bunny: a vision tower, a projector and a decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BunnyConfig {
@@ -83,6 +87,10 @@ impl BunnyConfig {
         let fields = said.map(|said| Fields::of("config.json", said.clone()));
         let said = fields.as_ref();
         let mut json = said.map(Fields::values).cloned().unwrap_or_default();
+        // Of a whole model no part lies elsewhere.
+        for field in PART_PATHS {
+            json.remove(field);
+        }
         json.insert("model_type".into(), self.family.model_type().into());
         json.insert("architectures".into(), json!([self.family.architecture()]));
         self.family.write(&self.decoder, said, &mut json, |json| {

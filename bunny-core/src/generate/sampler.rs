@@ -60,8 +60,9 @@ impl Sampler {
         // Likeliest first; ties by id, so that a draw depends on nothing but the scores.
         let by_score = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if keep < ranked.len() {
-            ranked.select_nth_unstable_by(keep, by_score);
-            ranked.truncate(keep);
+            let (_, &mut (_, least), _) = ranked.select_nth_unstable_by(keep - 1, by_score);
+            // All that tie with the last one stay: 16-bit scores often do.
+            ranked.retain(|&(_, score)| score >= least);
         }
         ranked.sort_unstable_by(by_score);
         let (best, temperature) = (ranked[0].1, self.options.temperature);
@@ -207,6 +208,18 @@ mod tests {
             ),
             [0, 10, 0, 0]
         );
+    }
+
+    #[test]
+    fn what_ties_with_the_last_of_top_k_is_kept() {
+        // `TopKLogitsWarper(2)` of transformers keeps three of these.
+        let mut sampler = Sampler::new(&GenerationOptions { top_k: 2, ..warm() });
+        let mut counts = [0; 5];
+        for _ in 0..1000 {
+            counts[sampler.sample(&mut [1.0, 3.0, 3.0, 3.0, 2.0], &[]) as usize] += 1;
+        }
+        assert!(counts[1..4].iter().all(|&count| count > 200), "{counts:?}");
+        assert_eq!((counts[0], counts[4]), (0, 0));
     }
 
     #[test]

@@ -165,7 +165,8 @@ impl Conversation {
 
     /// A record's sentences, as `("human" | "gpt", text)`, as training reads them.
     ///
-    /// A first sentence that is not the human's is dropped. `has_picture` says whether the record
+    /// A first sentence of the `"system"` stands in the place of the template's own; after it, a first
+    /// sentence that is not the human's is dropped. `has_picture` says whether the record
     /// names a picture; without one, `<image>` is text like any other.
     ///
     /// # Errors
@@ -177,10 +178,16 @@ impl Conversation {
         has_picture: bool,
     ) -> Result<Self, ConversationError> {
         let mut conversation = Self::new(template);
+        let mut first = 0;
         for (index, (from, value)) in sentences.into_iter().enumerate() {
             let role = match from {
                 "human" => Role::User,
                 "gpt" => Role::Assistant,
+                "system" if index == 0 => {
+                    conversation = conversation.with_system(value);
+                    first = 1;
+                    continue;
+                }
                 _ => {
                     return Err(ConversationError::UnknownSpeaker {
                         from: from.to_owned(),
@@ -188,7 +195,7 @@ impl Conversation {
                     });
                 }
             };
-            if index == 0 && role == Role::Assistant {
+            if index == first && role == Role::Assistant {
                 continue;
             }
             conversation.push(if has_picture {

@@ -4,6 +4,7 @@
 //! filter to the bit, cropped where the tower crops, scaled to `0..1` and normalised per channel.
 
 mod config;
+mod data_url;
 mod decode;
 mod error;
 mod gif;
@@ -18,6 +19,7 @@ use image::RgbImage;
 
 use resize::Side;
 
+pub use data_url::{DataUrlError, data_url};
 pub use decode::{DecodeOptions, decode, decode_file};
 pub use error::ImageError;
 

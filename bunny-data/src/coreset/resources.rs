@@ -103,11 +103,3 @@ fn bytes_below(store: &dyn Store, folder: &str) -> Result<u64> {
     }
     Ok(bytes)
 }
-
-/// Bytes of memory on this machine; `None` where the system does not say.
-pub fn machine_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
-}

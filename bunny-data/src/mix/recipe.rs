@@ -235,7 +235,16 @@ impl MixRecipe {
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(DataError::io(path, "read"))?;
-        let recipe: Self = toml::from_str(&text).map_err(|error| DataError::Toml {
+        Self::parse(path, &text)
+    }
+
+    /// As [`MixRecipe::read`], from text; `path` is named in errors.
+    ///
+    /// # Errors
+    /// As [`MixRecipe::read`].
+    pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<Self> {
+        let path = path.as_ref();
+        let recipe: Self = toml::from_str(text).map_err(|error| DataError::Toml {
             path: path.to_owned(),
             line: error.span().map_or(1, |span| {
                 1 + text[..span.start.min(text.len())].matches('\n').count()

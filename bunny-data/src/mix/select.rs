@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use crate::coreset::machine_memory;
+use bunny_base::machine_memory;
 
 use super::{Filter, Mix, Part, Source, Take};
 use crate::error::Result;

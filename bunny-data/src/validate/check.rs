@@ -82,12 +82,14 @@ fn is_caption(record: &Record) -> bool {
 
 /// Who speaks when, and whether anything is said.
 fn turns(record: &Record, problems: &mut Vec<Problem>) {
+    // The system may speak first; what is said then begins behind it.
+    let start = spoken_from(record);
     let turns = &record.conversations;
-    let Some(last) = turns.last() else {
+    let Some(last) = turns[start..].last() else {
         problems.push(Problem::NoTurns);
         return;
     };
-    for (at, turn) in turns.iter().enumerate() {
+    for (at, turn) in turns.iter().enumerate().skip(start) {
         if !matches!(turn.from, Role::Human | Role::Gpt) {
             problems.push(Problem::UnknownRole {
                 turn: at,
@@ -100,7 +102,7 @@ fn turns(record: &Record, problems: &mut Vec<Problem>) {
             problems.push(Problem::EmptyTurn { turn: at });
         }
     }
-    match &turns[..] {
+    match &turns[start..] {
         [only] if only.from == Role::Gpt => problems.push(Problem::NoAnswer),
         [first, ..] if first.from == Role::Gpt => problems.push(Problem::StartsWithAnswer),
         _ => {}
@@ -110,14 +112,22 @@ fn turns(record: &Record, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Where people begin to speak: behind what the system says first.
+fn spoken_from(record: &Record) -> usize {
+    let first = record.conversations.first();
+    usize::from(first.is_some_and(|turn| turn.from == Role::System))
+}
+
 /// Whether the pictures have their places in the text. The loader gathers the placeholders of a turn
 /// into one at its start, and leaves out an answer that starts a conversation.
 fn placeholders(record: &Record, problems: &mut Vec<Problem>) {
+    let start = spoken_from(record);
     let with: Vec<usize> = record
         .conversations
         .iter()
         .enumerate()
-        .filter(|(at, turn)| *at > 0 || turn.from != Role::Gpt)
+        .skip(start)
+        .filter(|(at, turn)| *at > start || turn.from != Role::Gpt)
         .filter(|(_, turn)| turn.value.contains(IMAGE_PLACEHOLDER))
         .map(|(at, _)| at)
         .collect();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bunny_core::input::image::{DecodeOptions, ImageProcessor, Pixels, decode};
-use bunny_data::images::ImageSource;
+use bunny_data::images::{ImageSource, is_whole_name};
 
 use super::{LeftOut, left_out::Tally};
 use crate::{
@@ -14,8 +14,10 @@ use crate::{
 /// The pictures of a dataset: from their files to pixels.
 #[derive(Debug)]
 pub struct Pictures {
-    /// Where they are; `None` where no record may have one.
-    images: Option<ImageSource>,
+    /// Where they are.
+    images: ImageSource,
+    /// Whether that is a folder or an archive: names that lead below one have no place otherwise.
+    has_folder: bool,
     /// What is made of them.
     processor: ImageProcessor,
     /// What becomes of records without theirs.
@@ -25,7 +27,8 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// The pictures of a folder or archive, as `processor` makes pixels of them.
+    /// The pictures of a folder or archive, or of names that need none, as `processor` makes pixels of
+    /// them.
     ///
     /// # Errors
     /// When the folder or archive cannot be opened.
@@ -35,7 +38,11 @@ impl Pictures {
         policy: PicturePolicy,
     ) -> Result<Self, TrainError> {
         Ok(Self {
-            images: folder.map(ImageSource::open).transpose()?,
+            images: match folder {
+                Some(folder) => ImageSource::open(folder)?,
+                None => ImageSource::of_whole_names(),
+            },
+            has_folder: folder.is_some(),
             processor,
             policy,
             tally: Tally::default(),
@@ -44,8 +51,11 @@ impl Pictures {
 
     /// Whether there is one of this name.
     pub fn contains(&self, name: &str) -> bool {
-        let images = self.images.as_ref();
-        images.is_some_and(|images| images.contains(name))
+        self.has_place(name) && self.images.contains(name)
+    }
+
+    fn has_place(&self, name: &str) -> bool {
+        self.has_folder || is_whole_name(name)
     }
 
     /// Whether records may be left out for their pictures.
@@ -67,8 +77,10 @@ impl Pictures {
     }
 
     fn read(&self, name: &str) -> Result<Pixels, PictureProblem> {
-        let images = self.images.as_ref().ok_or(PictureProblem::NoFolder)?;
-        let picture = decode(&images.read(name)?, DecodeOptions::default())?;
+        if !self.has_place(name) {
+            return Err(PictureProblem::NoFolder);
+        }
+        let picture = decode(&self.images.read(name)?, DecodeOptions::default())?;
         Ok(self.processor.process(&picture))
     }
 

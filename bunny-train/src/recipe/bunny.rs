@@ -59,6 +59,8 @@ pub struct BunnyRecipe {
     pub lora_alpha: f64,
     /// Share of their inputs dropped.
     pub lora_dropout: f64,
+    /// Adapters are scaled by `lora_alpha` over the root of `lora_r`, as rank-stabilised LoRA does.
+    pub use_rslora: bool,
     /// A folder with an adapter to start from, and with it what learnt beside the adapter: its
     /// projector holds, and its tower. Ours.
     pub init_adapter: Option<String>,
@@ -108,6 +110,7 @@ impl Default for BunnyRecipe {
             lora_r: 128,
             lora_alpha: 256.0,
             lora_dropout: 0.05,
+            use_rslora: false,
             init_adapter: None,
             use_s2: None,
             s2_scales: None,
@@ -245,6 +248,7 @@ impl BunnyRecipe {
             rank: self.lora_r,
             alpha: self.lora_alpha,
             dropout: self.lora_dropout,
+            use_rslora: self.use_rslora,
         }
     }
 }

@@ -136,6 +136,11 @@ impl Default for TrainingArguments {
     }
 }
 
+/// More threads that make batches only wait for each other.
+const MOST_WORKERS: usize = 1024;
+/// So many of these times so many of those can still be counted.
+const MOST_RECORDS: usize = i32::MAX as usize;
+
 impl TrainingArguments {
     /// Records of one step on one device.
     pub fn step_records(&self) -> usize {
@@ -181,6 +186,9 @@ impl TrainingArguments {
         if !(self.weight_decay >= 0.0 && self.max_grad_norm >= 0.0) {
             return wrong("weight_decay", "and max_grad_norm must not be negative");
         }
+        if self.dataloader_num_workers > MOST_WORKERS {
+            return wrong("dataloader_num_workers", "must be at most 1024");
+        }
         let counts = [
             (
                 "per_device_train_batch_size",
@@ -195,8 +203,12 @@ impl TrainingArguments {
             ("max_steps", self.max_steps.unwrap_or(1) as usize),
             ("eval_steps", self.eval_steps.unwrap_or(1) as usize),
         ];
-        match counts.into_iter().find(|(_, count)| *count == 0) {
-            Some((key, _)) => wrong(key, "must be at least 1"),
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return wrong(key, "must be at least 1");
+        }
+        // The first two are multiplied.
+        match counts[..2].iter().find(|(_, count)| *count > MOST_RECORDS) {
+            Some((key, _)) => wrong(key, "must be at most 2147483647"),
             None => Ok(()),
         }
     }

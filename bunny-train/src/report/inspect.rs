@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use bunny_base::escape::lines_for_terminal;
 use bunny_core::input::tokenizer::{Token, Tokenizer, TokenizerError};
 
 use crate::data::{Layout, Sample};
@@ -118,14 +119,17 @@ fn text(run: &[(Token, Fate)], tokenizer: &Tokenizer) -> Result<String, Tokenize
 /// Spans for a terminal: what is learnt in green, pictures in cyan, what is cut in grey; without
 /// colours these stand in `[…]`.
 pub fn to_terminal(spans: &[Span], colours: bool) -> String {
-    let paint = |text: &str, code: &str| match colours {
-        true => format!("\x1b[{code}m{text}\x1b[0m"),
-        false => format!("[{text}]"),
+    let paint = |text: &str, code: &str| {
+        let text = lines_for_terminal(text);
+        match colours {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => format!("[{text}]"),
+        }
     };
     spans
         .iter()
         .map(|span| match span {
-            Span::Read(text) => text.clone(),
+            Span::Read(text) => lines_for_terminal(text),
             Span::Learnt(text) => paint(text, "32"),
             Span::Picture { name, positions } => paint(&picture(name, positions), "36"),
             Span::Cut(text) => paint(&format!("cut: {text}"), "90"),

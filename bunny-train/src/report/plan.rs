@@ -67,6 +67,8 @@ pub struct MemoryPlan {
     pub kept: u64,
     /// The results within one layer, and their gradients.
     pub layer: u64,
+    /// Of these, attention's scores, where they are stored: kernels of our own do without.
+    pub attention: u64,
     /// Scores of one chunk of answers, and their gradients.
     pub scores: u64,
 }
@@ -108,6 +110,7 @@ impl MemoryPlan {
             trainables: others * state(held) + adapters * state(number),
             kept: layers_kept + tower,
             layer: 2 * results,
+            attention: 2 * batch * sizes.attention(recipe.model_max_length),
             // Scores, their log-shares, and the gradients of both.
             scores: 4
                 * 4
@@ -118,6 +121,11 @@ impl MemoryPlan {
     /// The sum.
     pub fn total(&self) -> u64 {
         self.weights + self.trainables + self.kept + self.layer + self.scores
+    }
+
+    /// The sum where attention's scores are not stored.
+    pub fn with_fused_attention(&self) -> u64 {
+        self.total() - self.attention
     }
 }
 
@@ -167,9 +175,13 @@ impl LayerSizes {
         // Two norms in f32; queries, keys and values, each also rotated; the attended; both branches.
         let vectors = seq * self.hidden * (2 * 4 * 3 + 10 * number);
         let inner = seq * self.wide * gates * number;
-        // Scores, masked scores and shares, in f32.
-        let scores = self.heads * seq * seq * 4 * 3;
-        vectors + inner + scores
+        vectors + inner + self.attention(seq as usize)
+    }
+
+    /// Bytes of attention's scores of one row: as they are, masked, and as shares, in f32.
+    fn attention(&self, seq: usize) -> u64 {
+        let seq = seq as u64;
+        self.heads * seq * seq * 4 * 3
     }
 }
 

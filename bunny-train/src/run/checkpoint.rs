@@ -307,7 +307,10 @@ fn check_settings(
         if field == "version" && old == "default" {
             old = &bunny;
         }
-        if !FREE_KEYS.contains(&field.as_str()) {
+        // A key that was not there yet when the run began is off.
+        let is_off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
+        let is_same = is_same_place(old, value) || is_off(old) && is_off(value);
+        if !FREE_KEYS.contains(&field.as_str()) && !is_same {
             same(field, old.to_string(), value.to_string())?;
         }
     }
@@ -322,6 +325,12 @@ fn check_settings(
         (Some(was), Some(is)) => same("dtype", was.clone(), is.clone()),
         _ => Ok(()),
     }
+}
+
+/// Whether two texts lead to one file or folder.
+fn is_same_place(one: &Value, other: &Value) -> bool {
+    let place = |value: &Value| fs::canonicalize(value.as_str()?).ok();
+    place(one).is_some_and(|path| Some(path) == place(other))
 }
 
 /// Removes what a run that was killed has left in a stage's folder: files half-written, and

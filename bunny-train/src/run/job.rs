@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io::Read,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
@@ -54,14 +55,18 @@ impl<S: Stage> Job<S> {
         checkpoint::last(&self.folder, self.resume)
     }
 
-    /// What the run starts from.
+    /// What the run starts from. Nothing is read or written before the folder is this run's alone.
     ///
     /// # Errors
-    /// When something is missing, damaged or contradictory, or the folder holds a run that is not to
-    /// be gone on with.
-    pub fn setup(&self) -> Result<S::Setup, TrainError> {
+    /// When another run has the folder, it holds one that is not to be gone on with, or something is
+    /// missing, damaged or contradictory.
+    pub fn setup(&self) -> Result<Reserved<S::Setup>, TrainError> {
+        let lock = self.lock()?;
         let goes_on = self.last_checkpoint()?.is_some();
-        self.stage.setup(&self.folder, goes_on)
+        Ok(Reserved {
+            setup: self.stage.setup(&self.folder, goes_on)?,
+            _lock: lock,
+        })
     }
 
     /// As [`Job::setup`], leaving nothing behind.
@@ -104,7 +109,7 @@ impl<S: Stage> Job<S> {
     /// Those of the first rank that has one of its own.
     pub fn run_on<B: AutodiffBackend>(
         &self,
-        setup: &S::Setup,
+        setup: &Reserved<S::Setup>,
         precision: Precision,
         devices: &[B::Device],
         reduction: Reduction,
@@ -114,7 +119,6 @@ impl<S: Stage> Job<S> {
             true => devices,
             false => &devices[..devices.len().min(1)],
         };
-        let _alone = self.lock()?;
         let training = self.stage.training();
         let data = self.stage.data(setup, &training.data_path)?;
         let eval = training.eval_data_path.as_ref();
@@ -164,6 +168,21 @@ impl<S: Stage> Job<S> {
             .stage
             .prepare::<B>(setup, records.data, goes_on, precision, device)?;
         Trainer::new(self, prepared, records, rank)?.run(last, observer)
+    }
+}
+
+/// What a run starts from, and its folder, which is no other's until this is dropped.
+#[derive(Debug)]
+pub struct Reserved<T> {
+    setup: T,
+    _lock: File,
+}
+
+impl<T> Deref for Reserved<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.setup
     }
 }
 

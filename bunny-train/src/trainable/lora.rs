@@ -7,7 +7,7 @@ use bunny_core::{
 };
 use bunny_weights::{
     StoredTensor,
-    adapter::{Adapter, AdapterConfig},
+    adapter::{Adapter, AdapterConfig, AdapterLayer, TargetModules},
     convert::to_f32,
 };
 use burn::{
@@ -27,9 +27,16 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// Share of the inputs dropped in training.
     pub dropout: f64,
+    /// Divide by the root of the rank instead.
+    pub use_rslora: bool,
 }
 
 impl LoraConfig {
+    /// What the product of the matrices is multiplied with.
+    pub fn scale(self) -> f64 {
+        AdapterConfig::from(self).scale()
+    }
+
     /// What stands in PEFT's `adapter_config.json` for adapters of `model`.
     pub fn to_adapter_config<B: Backend>(
         self,
@@ -45,12 +52,19 @@ impl LoraConfig {
         target_modules.sort();
         target_modules.dedup();
         AdapterConfig {
-            rank: self.rank,
-            lora_alpha: self.alpha,
-            lora_dropout: self.dropout,
-            target_modules,
-            use_rslora: false,
+            target_modules: TargetModules::Names(target_modules),
             base_model,
+            ..self.into()
+        }
+    }
+}
+
+impl From<LoraConfig> for AdapterConfig {
+    fn from(config: LoraConfig) -> Self {
+        Self {
+            lora_dropout: config.dropout,
+            use_rslora: config.use_rslora,
+            ..Self::plain(config.rank, config.alpha, Vec::new())
         }
     }
 }
@@ -79,7 +93,7 @@ pub fn attach_new<B: Backend>(
         linear.lora = Some(Lora {
             lora_a: parameter(a, [rank, input], dtype, device),
             lora_b: parameter(vec![0.0; output * rank], [output, rank], dtype, device),
-            scale: config.alpha / rank as f64,
+            scale: config.scale(),
             dropout,
             place: dropout_place(place),
         });
@@ -89,9 +103,15 @@ pub fn attach_new<B: Backend>(
 /// Whether an adapter is of the size and strength `wanted`.
 ///
 /// # Errors
-/// When its rank or its scale is another.
-pub fn check(found: &AdapterConfig, wanted: LoraConfig) -> Result<(), TrainError> {
-    let scale = wanted.alpha / wanted.rank as f64;
+/// When it is more than plain LoRA, or its rank or its scale is another.
+pub fn check(adapter: &Adapter, wanted: LoraConfig) -> Result<(), TrainError> {
+    let found = adapter.config();
+    if !adapter.is_plain() {
+        return Err(TrainError::Adapter {
+            problem: "it is more than plain LoRA: merge it, and begin from what comes of it".into(),
+        });
+    }
+    let scale = wanted.scale();
     match found.rank == wanted.rank && found.scale() == scale {
         true => Ok(()),
         false => Err(TrainError::Adapter {
@@ -119,7 +139,7 @@ pub fn attach<B: Backend>(
     let dtype = model.precision().compute;
     let specs = model.config().describe();
     let config = adapter.config();
-    check(config, wanted)?;
+    check(adapter, wanted)?;
     let mut left: Vec<&str> = adapter.targets().collect();
     for (place, target) in targets_mut(model, &specs).enumerate() {
         let Target {
@@ -129,7 +149,7 @@ pub fn attach<B: Backend>(
             linear,
             ..
         } = target;
-        let Some([a, b]) = adapter.get(published) else {
+        let Some(AdapterLayer { a, b, .. }) = adapter.get(published) else {
             return Err(TrainError::Adapter {
                 problem: format!("it has no matrices for `{published}`"),
             });

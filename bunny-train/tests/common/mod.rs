@@ -33,6 +33,7 @@ pub const LORA: LoraConfig = LoraConfig {
     rank: 8,
     alpha: 16.0,
     dropout: 0.0,
+    use_rslora: false,
 };
 
 pub struct Stage {

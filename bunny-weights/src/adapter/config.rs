@@ -1,8 +1,9 @@
-//! `adapter_config.json`, the part of it that describes plain LoRA on linear layers.
+//! `adapter_config.json`, as far as LoRA and what PEFT adds to it is known here.
 
 use std::fs;
 use std::path::Path;
 
+use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value, json};
 
 use super::ADAPTER_CONFIG;
@@ -18,22 +19,45 @@ pub struct AdapterConfig {
     pub lora_alpha: f64,
     /// Share of the inputs dropped in training.
     pub lora_dropout: f64,
-    /// Last components of the names of the layers that have an adapter.
-    pub target_modules: Vec<String>,
+    /// The layers that have an adapter.
+    pub target_modules: TargetModules,
     /// Divide by the square root of the rank, as rank-stabilised LoRA does.
     pub use_rslora: bool,
     /// The model that the adapter belongs to.
     pub base_model: Option<String>,
+    /// Other ranks for some layers, by a pattern that the end of their names matches.
+    pub rank_pattern: Vec<(String, usize)>,
+    /// Other strengths for some layers, in the same way.
+    pub alpha_pattern: Vec<(String, f64)>,
+    /// Last components of the names of layers that were trained as a whole.
+    pub modules_to_save: Vec<String>,
+    /// Biases of the base were trained (`bias` is `all` or `lora_only`).
+    pub has_biases: bool,
+    /// The merged rows have lengths of their own, as DoRA gives them.
+    pub use_dora: bool,
+}
+
+/// Which layers have an adapter. Of a stored one the matrices say so themselves.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum TargetModules {
+    /// Those whose names end so.
+    Names(Vec<String>),
+    /// Those whose names this regular expression matches, or `all-linear`.
+    Pattern(String),
 }
 
 /// Fields that change nothing about what stored matrices mean: remarks, and choices that were made
 /// when the matrices were.
-const INERT: [&str; 12] = [
+const INERT: [&str; 14] = [
     "auto_mapping",
     "exclude_modules",
     "inference_mode",
     "layers_pattern",
     "layers_to_transform",
+    // The bias that it adds is a tensor, and the whole base's tables are, too.
+    "lora_bias",
+    "ensure_weight_tying",
     "loftq_config",
     "megatron_core",
     "peft_version",
@@ -47,10 +71,60 @@ const INERT: [&str; 12] = [
 const HARMLESS_STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 impl AdapterConfig {
-    /// What the product of the matrices is multiplied with.
+    /// Plain LoRA on the layers whose names end so.
+    pub fn plain(rank: usize, lora_alpha: f64, target_modules: Vec<String>) -> Self {
+        Self {
+            rank,
+            lora_alpha,
+            lora_dropout: 0.0,
+            target_modules: TargetModules::Names(target_modules),
+            use_rslora: false,
+            base_model: None,
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
+            modules_to_save: Vec::new(),
+            has_biases: false,
+            use_dora: false,
+        }
+    }
+
+    /// What the product of the matrices is multiplied with, where no pattern says otherwise.
     pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.lora_alpha / if self.use_rslora { rank.sqrt() } else { rank }
+        self.scaled(self.lora_alpha, self.rank)
+    }
+
+    fn scaled(&self, alpha: f64, rank: usize) -> f64 {
+        let rank = rank as f64;
+        alpha / if self.use_rslora { rank.sqrt() } else { rank }
+    }
+
+    /// What the product of a layer's matrices, of this rank, is multiplied with.
+    pub fn scale_of(&self, target: &str, rank: usize) -> f64 {
+        let alpha = matched(&self.alpha_pattern, target).unwrap_or(self.lora_alpha);
+        self.scaled(alpha, rank)
+    }
+
+    /// The rank of a layer's matrices.
+    pub fn rank_of(&self, target: &str) -> usize {
+        matched(&self.rank_pattern, target).unwrap_or(self.rank)
+    }
+
+    /// Whether all layers have one rank and strength.
+    pub fn is_uniform(&self) -> bool {
+        self.rank_pattern.is_empty() && self.alpha_pattern.is_empty() && !self.use_dora
+    }
+
+    /// Whether a layer was trained as a whole.
+    pub fn saves(&self, layer: &str) -> bool {
+        let ends = |name: &String| {
+            let before = layer.strip_suffix(name.as_str());
+            before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        };
+        // Of a module of several layers the name stands within.
+        let within = |name: &String| layer.contains(&format!(".{name}."));
+        self.modules_to_save
+            .iter()
+            .any(|name| ends(name) || within(name))
     }
 
     /// Reads `adapter_config.json`.
@@ -97,15 +171,15 @@ impl AdapterConfig {
                     value => value.as_f64().filter(|share| (0.0..=1.0).contains(share)),
                 },
             )?,
-            target_modules: take("target_modules").read("list the layers' names", |value| {
-                let names = value
-                    .as_array()?
-                    .iter()
-                    .map(|name| name.as_str().map(str::to_string));
-                names
-                    .collect::<Option<Vec<_>>>()
-                    .filter(|names| !names.is_empty())
-            })?,
+            target_modules: take("target_modules").read(
+                "list the layers' names, or give a regular expression",
+                |value| match value {
+                    Value::String(pattern) => Some(TargetModules::Pattern(pattern.clone())),
+                    value => names(value)
+                        .filter(|names| !names.is_empty())
+                        .map(TargetModules::Names),
+                },
+            )?,
             use_rslora: take("use_rslora").read("give true or false", |value| match value {
                 Value::Null => Some(false),
                 value => value.as_bool(),
@@ -117,14 +191,40 @@ impl AdapterConfig {
                     value => value.as_str().map(|name| Some(name.to_string())),
                 },
             )?,
+            rank_pattern: take("rank_pattern").read("give ranks from 1 to 65536", |value| {
+                patterns(value, |rank| {
+                    let rank = rank.as_u64().filter(|rank| (1..=1 << 16).contains(rank));
+                    rank.map(|rank| rank as usize)
+                })
+            })?,
+            alpha_pattern: take("alpha_pattern").read("give numbers", |value| {
+                patterns(value, |alpha| {
+                    alpha.as_f64().filter(|alpha| alpha.is_finite())
+                })
+            })?,
+            modules_to_save: take("modules_to_save").read(
+                "list layers' names",
+                |value| match value {
+                    Value::Null => Some(Vec::new()),
+                    value => names(value),
+                },
+            )?,
+            has_biases: take("bias").read("give none, all or lora_only", |value| match value {
+                Value::Null => Some(false),
+                value => match value.as_str()? {
+                    "none" => Some(false),
+                    "all" | "lora_only" => Some(true),
+                    _ => None,
+                },
+            })?,
+            use_dora: take("use_dora").read("give true or false", |value| match value {
+                Value::Null => Some(false),
+                value => value.as_bool(),
+            })?,
         };
         take("peft_type").read("only LORA adapters are supported", |value| {
             (value == "LORA").then_some(())
         })?;
-        take("bias").read(
-            "only adapters without biases (none) are supported",
-            |value| (value.is_null() || value == "none").then_some(()),
-        )?;
         take("init_lora_weights").read(
             "this start changes the base model's weights; convert the adapter with PEFT",
             |value| {
@@ -142,7 +242,7 @@ impl AdapterConfig {
             Some((field, value)) => Err(AdapterError::Field {
                 field: one_line(field),
                 value: one_line(&value.to_string()),
-                mend: "this is not supported; only plain LoRA on linear layers is",
+                mend: "this is not supported; merge the adapter with PEFT",
             }),
         }
     }
@@ -165,7 +265,10 @@ impl AdapterConfig {
             "modules_to_save": null,
             "peft_type": "LORA",
             "r": self.rank,
-            "target_modules": self.target_modules,
+            "target_modules": match &self.target_modules {
+                TargetModules::Names(names) => json!(names),
+                TargetModules::Pattern(pattern) => json!(pattern),
+            },
             "task_type": "CAUSAL_LM",
         });
         // A field that early versions do not know, so only where it is needed.
@@ -178,6 +281,45 @@ impl AdapterConfig {
         })?;
         Ok(())
     }
+}
+
+/// A list of texts.
+fn names(value: &Value) -> Option<Vec<String>> {
+    let names = value.as_array()?.iter();
+    names
+        .map(|name| name.as_str().map(str::to_string))
+        .collect()
+}
+
+/// Patterns, in the order of the file, each with what it stands for.
+fn patterns<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<(String, T)>> {
+    match value {
+        Value::Null => Some(Vec::new()),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(pattern, value)| {
+                whole_end(pattern)?;
+                Some((pattern.clone(), read(value)?))
+            })
+            .collect(),
+        _ => None,
+    }
+}
+
+/// The expression that a layer's name matches where PEFT takes `pattern` for it: the whole name, or its
+/// end behind a dot.
+fn whole_end(pattern: &str) -> Option<Regex> {
+    let whole = format!(r"^(?:.*\.)?(?:{pattern})$");
+    RegexBuilder::new(&whole).size_limit(1 << 20).build().ok()
+}
+
+/// What the first pattern that matches a layer's name stands for.
+fn matched<T: Copy>(patterns: &[(String, T)], target: &str) -> Option<T> {
+    let mut patterns = patterns.iter();
+    let found = patterns.find(|(pattern, _)| {
+        whole_end(pattern).is_some_and(|expression| expression.is_match(target))
+    });
+    found.map(|(_, value)| *value)
 }
 
 /// Whether a field says anything: not null, false, or empty.

@@ -57,10 +57,10 @@ fn an_adapter_of_peft_is_read_with_what_else_has_learned() {
         (4, 8.0, 0.05)
     );
     assert_eq!(config.scale(), 2.0);
-    assert_eq!(
-        config.target_modules,
-        ["dense", "fc1", "fc2", "k_proj", "q_proj", "v_proj"]
-    );
+    let targets = ["dense", "fc1", "fc2", "k_proj", "q_proj", "v_proj"];
+    let targets = targets.map(str::to_owned).to_vec();
+    assert_eq!(config.target_modules, TargetModules::Names(targets));
+    assert!(adapter.is_plain());
 
     assert_eq!(adapter.targets().len(), 12);
     assert!(
@@ -68,7 +68,8 @@ fn an_adapter_of_peft_is_read_with_what_else_has_learned() {
             .targets()
             .any(|target| target == "model.layers.1.self_attn.dense")
     );
-    let [a, b] = adapter.get("model.layers.0.mlp.fc1").unwrap();
+    let AdapterLayer { a, b, scale, .. } = adapter.get("model.layers.0.mlp.fc1").unwrap();
+    assert_eq!(scale, 2.0);
     assert_eq!((a.shape, b.shape), (vec![4, 8], vec![12, 4]));
     let mut zeros = b.bytes.iter();
     assert!(zeros.all(|&byte| byte == 0), "PEFT starts B at zero");
@@ -94,12 +95,10 @@ fn a_configuration_survives_writing_and_reading() {
         (0.5, true, Some("microsoft/phi-2".to_string())),
     ] {
         let config = AdapterConfig {
-            rank: 128,
-            lora_alpha,
             lora_dropout: 0.05,
-            target_modules: vec!["q_proj".into(), "fc1".into()],
             use_rslora,
             base_model,
+            ..AdapterConfig::plain(128, lora_alpha, vec!["q_proj".into(), "fc1".into()])
         };
         let folder = tempfile::tempdir().unwrap();
         config.write(folder.path()).unwrap();
@@ -122,21 +121,24 @@ fn the_scale_is_alpha_over_rank_or_its_root() {
 }
 
 #[test]
-fn what_is_not_plain_lora_is_refused_by_its_field() {
+fn what_is_not_known_is_refused_by_its_field() {
     for (field, value) in [
         ("peft_type", json!("LOHA")),
         ("r", json!(0)),
         ("r", json!("8")),
         ("lora_alpha", Value::Null),
         ("lora_dropout", json!(1.5)),
-        ("target_modules", json!("all-linear")),
         ("target_modules", json!([])),
-        ("bias", json!("all")),
+        ("target_modules", json!(3)),
+        ("bias", json!("some")),
         ("fan_in_fan_out", json!(true)),
-        ("modules_to_save", json!(["embed_tokens"])),
-        ("use_dora", json!(true)),
-        ("rank_pattern", json!({"q_proj": 2})),
-        ("alpha_pattern", json!({"q_proj": 2})),
+        ("modules_to_save", json!("lm_head")),
+        ("use_dora", json!("yes")),
+        ("rank_pattern", json!({"q_proj": 0})),
+        ("rank_pattern", json!({"(": 2})),
+        ("alpha_pattern", json!({"q_proj": "2"})),
+        ("layer_replication", json!([[0, 2]])),
+        ("target_parameters", json!(["w"])),
         ("init_lora_weights", json!("pissa")),
         ("trainable_token_indices", json!([1])),
         ("something_of_next_year", json!(1)),
@@ -153,12 +155,77 @@ fn what_is_not_plain_lora_is_refused_by_its_field() {
         }
     }
     for (field, value) in [
+        ("target_modules", json!("all-linear")),
+        ("target_modules", json!(r".*\.(q|v)_proj")),
+        ("bias", json!("lora_only")),
         ("init_lora_weights", json!("gaussian")),
         ("task_type", Value::Null),
         ("peft_version", json!("9.9.9")),
         ("something_of_next_year", json!(false)),
     ] {
         assert!(with(field, value).is_ok(), "{field}");
+    }
+}
+
+#[test]
+fn ranks_and_strengths_of_some_layers_are_their_own() {
+    let config = with(
+        "rank_pattern",
+        json!({"layers.1.q_proj": 2, "q_proj": 8, "^x": 1}),
+    )
+    .unwrap();
+    for (target, rank) in [
+        ("model.layers.1.q_proj", 2),
+        ("model.layers.0.q_proj", 8),
+        ("q_proj", 8),
+        ("model.layers.0.my_q_proj", 4),
+        ("model.layers.0.k_proj", 4),
+    ] {
+        assert_eq!(config.rank_of(target), rank, "{target}");
+    }
+    let config = with("alpha_pattern", json!({r"layers\.[01]\..*": 6.0})).unwrap();
+    assert_eq!(config.scale_of("model.layers.1.mlp.fc1", 4), 1.5);
+    assert_eq!(config.scale_of("model.layers.2.mlp.fc1", 4), 2.0);
+    assert!(!config.is_uniform());
+}
+
+#[test]
+fn names_of_an_adapters_file_are_known_by_what_its_configuration_says() {
+    let plain = AdapterConfig::plain(4, 8.0, vec!["q_proj".into()]);
+    let saving = AdapterConfig {
+        modules_to_save: vec!["lm_head".into(), "norm".into()],
+        has_biases: true,
+        ..plain.clone()
+    };
+    let replaced = |name: &str, config| match found(&format!("base_model.model.{name}"), config) {
+        Some(Found::Replaced(name)) => Some(name),
+        _ => None,
+    };
+    for (name, published) in [
+        ("lm_head.base_layer.bias", "lm_head.bias"),
+        ("lm_head.weight", "lm_head.weight"),
+        (
+            "model.norm.modules_to_save.default.weight",
+            "model.norm.weight",
+        ),
+        ("model.norm.bias", "model.norm.bias"),
+        (
+            "model.layers.0.q_proj.base_layer.bias",
+            "model.layers.0.q_proj.bias",
+        ),
+    ] {
+        assert_eq!(
+            replaced(name, &saving).as_deref(),
+            Some(published),
+            "{name}"
+        );
+    }
+    for name in [
+        "model.norm.weight",
+        "model.layers.0.q_proj.bias",
+        "model.layers.0.q_proj",
+    ] {
+        assert_eq!(replaced(name, &plain), None, "{name}");
     }
 }
 

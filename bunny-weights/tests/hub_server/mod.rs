@@ -2,6 +2,8 @@
 //!
 //! It stores large files elsewhere, as the real one does: `resolve` redirects to a second port.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -56,6 +58,8 @@ struct State {
     faults: Vec<(String, Fault)>,
     requests: Vec<Request>,
     storage: SocketAddr,
+    /// The time between two pieces of contents.
+    pace: Duration,
 }
 
 /// A hub that runs until it is dropped.
@@ -94,6 +98,7 @@ impl HubServer {
             faults: Vec::new(),
             requests: Vec::new(),
             storage: storage.local_addr().unwrap(),
+            pace: Duration::ZERO,
         }));
         let stop = Arc::new(AtomicBool::new(false));
         let address = hub.local_addr().unwrap();
@@ -130,6 +135,11 @@ impl HubServer {
             .unwrap()
             .faults
             .push((path.to_string(), fault));
+    }
+
+    /// Contents come in pieces of 16 KiB, so long after each other.
+    pub fn pace(&self, pace: Duration) {
+        self.state.lock().unwrap().pace = pace;
     }
 
     /// No request goes wrong any more.
@@ -209,7 +219,7 @@ fn answer(host: &'static str, mut stream: TcpStream, state: &Mutex<State>) -> st
         }
     }
 
-    let (reply, fault) = {
+    let (reply, fault, pace) = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
         let reply = route(&state, &request);
@@ -218,9 +228,10 @@ fn answer(host: &'static str, mut stream: TcpStream, state: &Mutex<State>) -> st
                 || matches!(fault, Fault::Status(416, _));
             request.path.contains(path.as_str()) && (!in_contents || reply.has_contents)
         });
-        (reply, fault.map(|at| state.faults.remove(at).1))
+        let fault = fault.map(|at| state.faults.remove(at).1);
+        (reply, fault, state.pace)
     };
-    reply.send(&mut stream, &request, fault)
+    reply.send(&mut stream, &request, fault, pace)
 }
 
 struct Reply {
@@ -301,6 +312,7 @@ impl Reply {
         stream: &mut TcpStream,
         request: &Request,
         fault: Option<Fault>,
+        pace: Duration,
     ) -> std::io::Result<()> {
         let total = self.body.len() as u64;
         let mut cut = usize::MAX;
@@ -338,7 +350,11 @@ impl Reply {
         }
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         if request.method != "HEAD" {
-            stream.write_all(&self.body[..self.body.len().min(cut)])?;
+            let sent = &self.body[..self.body.len().min(cut)];
+            for piece in sent.chunks(if pace.is_zero() { usize::MAX } else { 1 << 14 }) {
+                stream.write_all(piece)?;
+                std::thread::sleep(pace);
+            }
         }
         stream.flush()
     }

@@ -10,8 +10,12 @@ pub enum ConversationError {
         /// The name as given.
         name: String,
     },
-    /// The `from` of a record's sentence is neither `human` nor `gpt`.
-    #[error("unknown speaker `{from}` in sentence {index}: use human or gpt")]
+    /// The `from` of a record's sentence is neither `human` nor `gpt`, nor that of a `system` which
+    /// speaks first.
+    #[error(
+        "unknown speaker `{}` in sentence {index}: use human or gpt, and system for the first alone",
+        from.escape_debug()
+    )]
     UnknownSpeaker {
         /// The speaker as given.
         from: String,

@@ -1,7 +1,7 @@
 //! Files to 8-bit RGB, as Pillow's `open(…).convert("RGB")` has it.
 
-use std::fs;
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -66,7 +66,7 @@ impl DecodeOptions {
 /// Decodes a file: [`decode`], with the file's name in errors.
 pub fn decode_file(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage, ImageError> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|source| ImageError::Read {
+    let bytes = read(path).map_err(|source| ImageError::Read {
         path: path.to_owned(),
         source,
     })?;
@@ -74,6 +74,20 @@ pub fn decode_file(path: impl AsRef<Path>, options: DecodeOptions) -> Result<Rgb
         path: path.to_owned(),
         source: Box::new(source),
     })
+}
+
+/// The bytes of a file, which may be a pipe; a device that never ends is no picture.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    /// More than any picture that has no more pixels than are decoded.
+    const LARGEST: u64 = 2 << 30;
+    let file = File::open(path)?;
+    let length = file.metadata()?.len().min(LARGEST);
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LARGEST {
+        true => Err(io::Error::other("it is longer than any picture")),
+        false => Ok(bytes),
+    }
 }
 
 /// Decodes PNG, JPEG, WebP, GIF (the first frame), BMP or TIFF (the first page) to RGB; what the

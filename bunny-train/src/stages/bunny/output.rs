@@ -5,6 +5,7 @@ use std::path::Path;
 use bunny_core::{
     Bunny,
     checkpoint::OpenModel,
+    config::PART_PATHS,
     nn::{self, stored_as},
 };
 use bunny_weights::{
@@ -85,9 +86,35 @@ pub fn write<B: AutodiffBackend>(
             .save(folder, dtype, MAX_SHARD_SIZE, beside, processor)?;
         return Ok(());
     }
-    let config = ModelFolder::new().with_json(CONFIG, config_json.clone());
+    let mut config_json = config_json.clone();
+    let named = [
+        Some(&recipe.model_name_or_path),
+        recipe.vision_tower.as_ref(),
+    ];
+    for (field, name) in PART_PATHS.into_iter().zip(named) {
+        // So that all can be moved together. What was downloaded is found by its name.
+        config_json[field] = name
+            .and_then(|name| seen_from(folder, Path::new(name)))
+            .into();
+    }
+    let config = ModelFolder::new().with_json(CONFIG, config_json);
     config.write_files(folder)?;
     Ok(())
+}
+
+/// The way from a folder to something else that is here, with `/` between its steps.
+fn seen_from(folder: &Path, path: &Path) -> Option<String> {
+    let (folder, path) = (folder.canonicalize().ok()?, path.canonicalize().ok()?);
+    let shared = folder.components().zip(path.components());
+    let shared = shared.take_while(|(one, other)| one == other).count();
+    // Nothing leads from one drive to another.
+    if shared == 0 {
+        return None;
+    }
+    let up = folder.components().skip(shared).map(|_| Some(".."));
+    let down = path.components().skip(shared);
+    let down = down.map(|part| part.as_os_str().to_str());
+    Some(up.chain(down).collect::<Option<Vec<_>>>()?.join("/"))
 }
 
 /// The projector's tensors and their numbers, if it does not learn.
@@ -116,4 +143,24 @@ fn frozen_projector<B: Backend>(
             (planned, numbers(&one.pieces))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_a_part_stays_when_all_is_moved() {
+        let root = tempfile::tempdir().unwrap();
+        let (run, base) = (
+            root.path().join("runs/mine/finetune"),
+            root.path().join("base"),
+        );
+        for folder in [&run, &base] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        assert_eq!(seen_from(&run, &base).unwrap(), "../../../base");
+        assert_eq!(seen_from(&base, &base.join("../base")).unwrap(), "");
+        assert_eq!(seen_from(&base, &root.path().join("gone")), None);
+    }
 }

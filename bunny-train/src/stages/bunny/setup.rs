@@ -130,11 +130,10 @@ impl BunnySetup {
         let setup = SetupConfig::read(recipe, &paths.model, paths.vision_tower.as_deref())?;
         let mut adapter = paths.adapter.as_ref().map(Adapter::open).transpose()?;
         if let Some(adapter) = &adapter {
-            lora::check(adapter.config(), recipe.lora())?;
+            lora::check(adapter, recipe.lora())?;
         }
         // What learnt beside an adapter belongs to it, and goes before a projector from elsewhere.
-        let beside = adapter.as_mut().and_then(Adapter::take_others);
-        let mut learnt: Vec<TensorFiles> = beside.into_iter().collect();
+        let mut learnt = adapter.as_mut().map_or_else(Vec::new, Adapter::take_learnt);
         if let Some(file) = &paths.projector {
             learnt.push(open_projector(file)?);
         }

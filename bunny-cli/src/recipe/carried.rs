@@ -1,0 +1,133 @@
+//! The recipes themselves, as they lie in `recipes/`.
+
+use anyhow::{Result, bail};
+use bunny_base::{escape::for_terminal, nearest};
+
+/// What a recipe is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Stages of training.
+    Training,
+    /// A training file made of several.
+    Mix,
+}
+
+impl Kind {
+    /// The verb that follows it.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Training => "train",
+            Self::Mix => "data mix",
+        }
+    }
+}
+
+/// A recipe that this program carries.
+#[derive(Debug)]
+pub struct Carried {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for.
+    pub kind: Kind,
+    /// All of it.
+    pub text: &'static str,
+}
+
+impl Carried {
+    /// The first sentence of its own description, behind the line with the command.
+    pub fn about(&self) -> String {
+        let comment = self.text.lines().take_while(|line| line.starts_with('#'));
+        let words = comment.map(|line| line.trim_start_matches('#').trim());
+        let words: Vec<&str> = words.skip_while(|line| !line.is_empty()).skip(1).collect();
+        let text = words.join(" ");
+        let ends = [": ", ". "]
+            .into_iter()
+            .flat_map(|end| text.match_indices(end));
+        let first = ends.map(|(at, _)| at).filter(|at| *at > 20).min();
+        text[..first.unwrap_or(text.len())]
+            .trim_end_matches('.')
+            .to_owned()
+    }
+}
+
+macro_rules! carried {
+    ($($kind:ident $folder:literal: $($name:literal)*;)*) => {
+        &[$($(Carried {
+            name: $name,
+            kind: Kind::$kind,
+            text: include_str!(concat!("../../../", $folder, "/", $name, ".toml")),
+        }),*),*]
+    };
+}
+
+/// All of them.
+pub const ALL: &[Carried] = carried! {
+    Training "recipes":
+        "bunny-phi-1.5-eva" "bunny-phi-1.5-siglip" "bunny-phi-2-eva" "bunny-phi-2-siglip"
+        "bunny-stablelm-2-eva" "bunny-stablelm-2-siglip" "picture-world" "tiny";
+    Mix "recipes/mixes":
+        "bunny-695k" "bunny-allava-1.3m" "bunny-llava-1.4m" "bunny-llava-allava-2m" "llava-v1.5-mix665k";
+};
+
+/// The recipe of a name.
+///
+/// # Errors
+/// When there is none.
+pub fn find(name: &str) -> Result<&'static Carried> {
+    let plain = name.strip_suffix(".toml").unwrap_or(name);
+    match ALL.iter().find(|recipe| recipe.name == plain) {
+        Some(recipe) => Ok(recipe),
+        None => bail!(
+            "no recipe `{}`; the nearest known one is `{}`; `bunny-cli recipe list` has them all",
+            for_terminal(name),
+            nearest(name, ALL.iter().map(|recipe| recipe.name)).unwrap_or_default()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use bunny_data::mix::MixRecipe;
+    use bunny_train::recipe::Recipe;
+
+    use super::*;
+
+    #[test]
+    fn every_recipe_is_carried_and_can_be_followed() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
+        for (kind, folder) in [
+            (Kind::Training, folder.clone()),
+            (Kind::Mix, folder.join("mixes")),
+        ] {
+            let mut names: Vec<String> = fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+                .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+                .collect();
+            names.sort();
+            let carried: Vec<&Carried> = ALL.iter().filter(|recipe| recipe.kind == kind).collect();
+            assert_eq!(
+                carried.iter().map(|recipe| recipe.name).collect::<Vec<_>>(),
+                names
+            );
+            for recipe in carried {
+                match kind {
+                    Kind::Training => drop(Recipe::parse(recipe.name, recipe.text, &[]).unwrap()),
+                    Kind::Mix => drop(MixRecipe::parse(recipe.name, recipe.text).unwrap()),
+                }
+                let about = recipe.about();
+                assert!((20..200).contains(&about.len()), "{}: {about}", recipe.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_known_with_its_ending_and_missed_by_a_letter() {
+        assert_eq!(find("tiny.toml").unwrap().name, "tiny");
+        let error = find("bunny-phi-2-sigclip").unwrap_err().to_string();
+        assert!(error.contains("`bunny-phi-2-siglip`"), "{error}");
+    }
+}
