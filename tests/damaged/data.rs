@@ -11,8 +11,8 @@ use std::{
 
 use bunny_data::{
     coreset::{
-        CoresetOptions, Invalid, OutputOptions, Paths, Silent, TileSize, Worker, engine::Local,
-        select,
+        CoresetOptions, Division, Invalid, OutputOptions, Paths, Silent, TileSize, Worker,
+        engine::Local, select,
     },
     embeddings::{EmbeddingOptions, EmbeddingSet},
     images::{ImageSource, PictureCheck, dimensions, faults},
@@ -161,8 +161,10 @@ fn selection(embeddings: &Path, out: &Path, keep_work: bool) -> Result<(), bunny
     let paths = Paths {
         embeddings: embeddings.to_owned(),
         out: out.to_owned(),
+        work: None,
         keep_work,
         force: true,
+        division: Division::default(),
     };
     let engine = Local::new(NonZeroUsize::new(1), worker)?;
     select(&engine, &paths, &options(), &OutputOptions::default()).map(drop)
