@@ -29,6 +29,15 @@ pub fn lines_for_terminal(text: &str) -> String {
     shown.collect()
 }
 
+/// Text of a file in a message: as in [`for_terminal`], and not too long.
+pub fn for_message(text: &str) -> String {
+    const LONGEST: usize = 400;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", for_terminal(&text[..end])),
+        None => for_terminal(text).into_owned(),
+    }
+}
+
 /// Control characters (C0, C1 and DEL), line and paragraph separators, marks that reverse text.
 fn moves_a_terminal(character: char) -> bool {
     character.is_control()

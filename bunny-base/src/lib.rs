@@ -6,9 +6,11 @@ pub mod atomic_file;
 pub mod escape;
 mod memory;
 mod nearest;
+mod panic_guard;
 pub mod random;
 
 pub use address::is_global;
 pub use atomic_file::{AtomicFile, AtomicFolder, FileError, FolderLock, write_atomic};
 pub use memory::machine_memory;
 pub use nearest::nearest;
+pub use panic_guard::caught;

@@ -1,5 +1,6 @@
 //! What can go wrong while a model learns.
 
+use bunny_base::escape::for_message;
 use std::path::PathBuf;
 
 use bunny_core::{
@@ -143,7 +144,7 @@ pub enum TrainError {
         is: String,
     },
     /// A checkpoint of a run cannot be used.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), for_message(problem))]
     State {
         /// The file or folder.
         path: PathBuf,

@@ -557,7 +557,7 @@ pub enum AdapterError {
 }
 
 /// How many tensors of a kind of fault are named.
-const NAMED: usize = 10;
+const NAMED: usize = 16;
 
 /// All faults of a checkpoint's tensors, in one line.
 fn listed(missing: &[String], misshapen: &[String], unexpected: &[String]) -> String {

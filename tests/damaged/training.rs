@@ -89,6 +89,7 @@ fn train(folder: &Path, max_steps: u64) -> Result<(), TrainError> {
     let base = models.join("phi-siglip-lora");
     let recipe = BunnyRecipe {
         model_name_or_path: base.join("base").display().to_string(),
+        vision_tower: Some(base.join("siglip-tower").display().to_string()),
         image_folder: Some(data.join("pictures")),
         tune_mm_mlp_adapter: Some(true),
         gradient_checkpointing: false,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bunny_base::escape::for_message;
+
 /// An error about a configuration file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,7 +17,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not JSON.
-    #[error("{} is not valid JSON: {source}", file.display())]
+    #[error("{} is not valid JSON: {}", file.display(), for_message(&source.to_string()))]
     Json {
         /// The file.
         file: PathBuf,
@@ -29,7 +31,7 @@ pub enum ConfigError {
         file: PathBuf,
     },
     /// A field has a value that cannot be used.
-    #[error("{}: field `{field}` {problem}", file.display())]
+    #[error("{}: field `{}` {}", file.display(), for_message(field), for_message(problem))]
     Field {
         /// The file.
         file: PathBuf,
@@ -39,7 +41,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// The configuration asks for something this version does not do yet.
-    #[error("{}: {feature} is not supported yet", file.display())]
+    #[error("{}: {} is not supported yet", file.display(), for_message(feature))]
     NotSupported {
         /// The file.
         file: PathBuf,

@@ -9,7 +9,7 @@ use image::{ImageReader, ImageResult, Limits};
 
 use super::ImageSource;
 use crate::html;
-use crate::panic_guard::caught;
+use bunny_base::caught;
 
 /// The picture as an `<img>` that holds its own bytes, or a note on why it cannot be shown.
 pub(crate) fn shown(images: &ImageSource, name: &str, side: u32) -> String {

@@ -70,18 +70,15 @@ impl MetricsFile {
     /// When the file cannot be read or written.
     pub fn open(folder: &Path, steps: u64) -> Result<Self, TrainError> {
         let path = folder.join(METRICS_FILE);
-        let kept: Vec<StepMetrics> = match path.exists() {
-            true => read(&path)?
-                .into_iter()
-                .filter(|line| line.step <= steps)
-                .collect(),
+        // As they stand: numbers that are read and written again may differ in their last digit.
+        let kept = match path.exists() {
+            true => lines(&path)?,
             false => Vec::new(),
         };
+        let kept = kept.iter().filter(|(_, step)| step.step <= steps);
         write_atomic(&path, |file| {
-            kept.iter().try_for_each(|line| {
-                serde_json::to_writer(&mut *file, line)?;
-                file.write_all(b"\n")
-            })
+            kept.clone()
+                .try_for_each(|(line, _)| writeln!(file, "{line}"))
         })?;
         let file = OpenOptions::new()
             .append(true)
@@ -112,16 +109,23 @@ impl MetricsFile {
 /// # Errors
 /// When the file cannot be read, or a line before the last is damaged.
 pub fn read(path: &Path) -> Result<Vec<StepMetrics>, TrainError> {
+    let lines = lines(path)?.into_iter();
+    Ok(lines.map(|(_, step)| step).collect())
+}
+
+/// The same, each behind its line.
+fn lines(path: &Path) -> Result<Vec<(String, StepMetrics)>, TrainError> {
     let file = File::open(path).map_err(TrainError::io(path, "open"))?;
     let lines: Vec<String> = BufReader::new(file)
         .lines()
         .collect::<Result<_, _>>()
         .map_err(TrainError::io(path, "read"))?;
     let mut steps = Vec::with_capacity(lines.len());
-    for (at, line) in lines.iter().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(step) => steps.push(step),
-            Err(_) if at + 1 == lines.len() => {}
+    let count = lines.len();
+    for (at, line) in lines.into_iter().enumerate() {
+        match serde_json::from_str(&line) {
+            Ok(step) => steps.push((line, step)),
+            Err(_) if at + 1 == count => {}
             Err(error) => {
                 return Err(TrainError::State {
                     path: path.to_path_buf(),

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use bunny_base::escape::for_message;
+
 /// What can go wrong with a picture or with a processor's configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -65,7 +67,7 @@ pub enum ImageError {
         name: String,
     },
     /// `preprocessor_config.json` is not JSON.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), for_message(&source.to_string()))]
     Json {
         /// The file.
         path: PathBuf,
@@ -73,7 +75,7 @@ pub enum ImageError {
         source: serde_json::Error,
     },
     /// A field of `preprocessor_config.json` asks for what this processor does not do.
-    #[error("{}: `{field}` is {found}, and has to be {expected}", path.display())]
+    #[error("{}: `{field}` is {}, and has to be {expected}", path.display(), for_message(found))]
     Config {
         /// The file.
         path: PathBuf,

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use bunny_base::escape::for_message;
+
 /// What can go wrong between text and ids.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,7 +27,7 @@ pub enum TokenizerError {
         source: std::io::Error,
     },
     /// A file is not the JSON it should be.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), for_message(&source.to_string()))]
     Json {
         /// The file.
         path: PathBuf,
@@ -33,7 +35,7 @@ pub enum TokenizerError {
         source: serde_json::Error,
     },
     /// The `tokenizers` library refused a file.
-    #[error("{}: not a usable tokenizer: {source}", path.display())]
+    #[error("{}: not a usable tokenizer: {}", path.display(), for_message(&source.to_string()))]
     Load {
         /// The file.
         path: PathBuf,
@@ -61,7 +63,7 @@ pub enum TokenizerError {
         tokens: usize,
     },
     /// `vocab.json` and `merges.txt` alone do not say how text is cut; the class does.
-    #[error("{}: tokenizer_class `{class}` cannot be built from vocab.json and merges.txt: convert it to tokenizer.json", path.display())]
+    #[error("{}: tokenizer_class `{}` cannot be built from vocab.json and merges.txt: convert it to tokenizer.json", path.display(), for_message(class))]
     UnknownClass {
         /// The `tokenizer_config.json`.
         path: PathBuf,
@@ -75,7 +77,7 @@ pub enum TokenizerError {
         path: PathBuf,
     },
     /// An added token would get another id than the files say.
-    #[error("{}: added token `{token}` should be {id} and is {found:?}: the tokenizer's files do not belong together", path.display())]
+    #[error("{}: added token `{}` should be {id} and is {found:?}: the tokenizer's files do not belong together", path.display(), for_message(token))]
     MisplacedToken {
         /// The tokenizer's file.
         path: PathBuf,
@@ -87,7 +89,10 @@ pub enum TokenizerError {
         found: Option<u32>,
     },
     /// A token that is needed is not in the vocabulary: most often a template of another family.
-    #[error("the vocabulary has no token `{token}`: is this the template of another model?")]
+    #[error(
+        "the vocabulary has no token `{}`: is this the template of another model?",
+        for_message(token)
+    )]
     NoSuchToken {
         /// The token.
         token: String,
