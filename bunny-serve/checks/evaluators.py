@@ -1,6 +1,6 @@
 """lmms-eval's `openai` back-end and VLMEvalKit's `--base-url` against a server, by their own command lines.
 
-    python -m venv v && v/bin/pip install lmms-eval==0.7.3 evaluate pytz sacrebleu tenacity loguru python-dotenv
+    python -m venv v && v/bin/pip install lmms-eval==0.7.3 filelock==3.19.1
     v/bin/python bunny-serve/checks/evaluators.py lmms-eval --bunny target/release/bunny-cli
     python -m venv w && w/bin/pip install ms-vlmeval==0.0.20
     w/bin/python bunny-serve/checks/evaluators.py vlmevalkit --bunny target/release/bunny-cli
