@@ -17,7 +17,7 @@ use bunny_core::{
         image::{DecodeOptions, decode_file},
         tokenizer::Token,
     },
-    nn::{Bits, KvSequence, Mask, Mode, Packing, Positions, WeightFormat},
+    nn::{KvSequence, Mask, Mode, Positions, WeightFormat},
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
 use safetensors::SafeTensors;
@@ -288,13 +288,20 @@ fn sixteen_bits_err_by_their_rounding<B: Backend>(
 
 /// The same with the language model in integers of eight bits, rounded as it is loaded.
 ///
-/// A weight is off by up to 2^-8 of the largest of its group, as a number of bf16 is of itself; errors
-/// add up at random as those do, and as many of them are allowed.
+/// A weight, and what it is multiplied with, are off by up to 2^-8 of the largest of their group, which
+/// is some three times a usual one: both together by 1 % of a usual product. Ten in a row add up at
+/// random to 3 %, which is 1 % of the largest number; twice that is allowed, all numbers of a part
+/// together.
 #[cfg(feature = "flex")]
 fn integers_err_by_their_rounding<B: Backend>() {
+    use bunny_core::nn::{Bits, Packing};
+
     let precision = Precision::F32.packed(Some(Packing::new(Bits::Eight)));
     for case in CASES {
-        parts_agree::<B>(case, precision, 16.0 * 2f32.powi(-8));
+        compare_parts::<B>(case, precision, |part, found, expected| {
+            let off = mean_difference(found, expected);
+            assert!(off < 0.02, "{case}: {part} is off by {off}");
+        });
     }
 }
 

@@ -196,8 +196,8 @@ SEEDS = {
     "llama-siglip": 25,
     "qwen2-clip": 11,
     "minicpm-siglip": 6,
-    "phi3-siglip-s2": 1,
-    "phi3-siglip-lora": 1,
+    "phi3-siglip-s2": 4,
+    "phi3-siglip-lora": 7,
 }
 
 
