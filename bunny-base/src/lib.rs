@@ -8,3 +8,8 @@ pub mod random;
 
 pub use atomic_file::{AtomicFile, AtomicFolder, FileError, FolderLock, write_atomic};
 pub use nearest::nearest;
+
+/// Its example runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
