@@ -82,6 +82,11 @@ impl Numbers {
         (0..ranks).map(turn).collect()
     }
 
+    /// Whether it computes in main memory.
+    pub fn is_processor(self) -> bool {
+        matches!(self.backend, BackendName::Cpu | BackendName::Ndarray)
+    }
+
     /// The backend's name.
     pub fn backend(self) -> &'static str {
         self.backend.name()
@@ -124,12 +129,23 @@ impl BackendArgs {
                 unreachable_patterns,
                 reason = "which backends are left depends on features"
             )]
-            other => bail!(
-                "backend `{}` is not built in: build with `--features {}`",
-                other.name(),
-                other.feature()
-            ),
+            other => bail!("backend `{}` is {}", other.name(), other.how_to_build()),
         }
+    }
+}
+
+/// Says what keeps a backend from being used: that it is not built in, or lacks its driver.
+///
+/// # Errors
+/// When something does.
+pub fn require(name: BackendName) -> Result<()> {
+    match name {
+        name if !name.is_built_in() => bail!("{}", name.how_to_build()),
+        #[cfg(feature = "wgpu")]
+        BackendName::Wgpu => require_wgpu_adapter(),
+        #[cfg(feature = "cuda")]
+        BackendName::Cuda => require_cuda_driver(),
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bunny_train::TrainError;
+use bunny_base::write_atomic;
+use bunny_train::{
+    TrainError,
+    report::{CARD, average_card, merged_card},
+};
 use bunny_weights::StoredDtype;
 use clap::ValueEnum;
 
@@ -12,6 +16,8 @@ use crate::files::{refuse_same_file, require_new_folder};
 use crate::load::with_option;
 
 /// Folds what a training run has learnt into its model, or averages models.
+///
+/// A README.md beside the weights says what the model was made of.
 ///
 /// Example: bunny-cli merge --model runs/tiny/finetune --out merged
 ///
@@ -68,12 +74,13 @@ fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
 pub fn run(args: MergeArgs) -> Result<()> {
     // Before anything is downloaded.
     require_new_folder(&args.out, args.force)?;
-    let written = match args.model {
+    let (mut written, card) = match args.model {
         None if args.average.len() < 2 => bail!("an average takes two models or more"),
         None => {
             let inputs = args.average.iter().map(|(folder, _)| folder);
             refuse_same_file([&args.out], inputs)?;
-            bunny_train::merge::average(&args.average, &args.out)?
+            let written = bunny_train::merge::average(&args.average, &args.out)?;
+            (written, average_card(&args.average, &args.out))
         }
         Some(model) => {
             let source = ModelArgs {
@@ -94,12 +101,16 @@ pub fn run(args: MergeArgs) -> Result<()> {
                 MergedDtype::F32 => StoredDtype::F32,
             };
             let merged = bunny_train::merge::merge(&source, &args.out, dtype);
-            merged.map_err(|error| match error {
+            let written = merged.map_err(|error| match error {
                 TrainError::Model(error) => with_option(error),
                 other => other.into(),
-            })?
+            })?;
+            (written, merged_card(&source, &args.out)?)
         }
     };
+    let file = args.out.join(CARD);
+    write_atomic(&file, |file| file.write_all(card.as_bytes()))?;
+    written.push(file);
     for path in written {
         println!("{}", path.display());
     }

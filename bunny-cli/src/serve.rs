@@ -162,6 +162,6 @@ fn samples() -> Vec<Sample> {
     vec![Sample {
         name: "shapes.jpg",
         kind: "image/jpeg",
-        bytes: include_bytes!("../../examples/pictures/shapes.jpg"),
+        bytes: include_bytes!("../pictures/shapes.jpg"),
     }]
 }

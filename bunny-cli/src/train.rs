@@ -5,6 +5,7 @@ mod plot;
 mod progress;
 mod report;
 mod stages;
+mod summary;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,7 +26,7 @@ use bunny_train::{
 use clap::{Subcommand, ValueEnum};
 use stages::{AnyJob, RunOptions};
 
-use crate::{args::BackendArgs, load, progress::tell, signals};
+use crate::{args::BackendArgs, keys, load, progress::tell, shell, signals};
 
 /// Trains a model: the projector on captions, then the language model on conversations.
 ///
@@ -48,6 +49,10 @@ pub struct TrainArgs {
 #[derive(Debug, Subcommand)]
 enum TrainVerb {
     Inspect(inspect::InspectArgs),
+    /// Lists the keys of a recipe: type, what it is unless given, and what it does.
+    ///
+    /// Example: bunny-cli train keys --format markdown
+    Keys(keys::KeysArgs),
     Plot(plot::PlotArgs),
 }
 
@@ -78,7 +83,8 @@ struct RunArgs {
     /// Where the gradients of several ranks are summed
     #[arg(long, value_enum, default_value = "memory", value_name = "WHERE")]
     reduce: ReduceName,
-    /// A device's dense peak in the type of the activations, in TFLOP/s: shows the utilisation (MFU)
+    /// A device's dense peak in the type of the activations, in TFLOP/s: shows the utilisation (MFU).
+    /// `doctor` measures what a processor reaches
     #[arg(long)]
     peak_tflops: Option<f64>,
     /// Do not look at all records before the first step
@@ -91,10 +97,20 @@ struct RunArgs {
 struct RecipeArgs {
     /// The recipe's file
     recipe: Option<PathBuf>,
+    #[arg(long = "recipe", hide = true, value_parser = without_flag)]
+    _recipe: Option<String>,
     /// A value in the place of the recipe's, as in finetune.learning_rate=1e-4; for all stages
     /// without the stage's name
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<Override>,
+}
+
+/// Other tools have a flag for it.
+fn without_flag(file: &str) -> Result<String, String> {
+    Err(format!(
+        "the recipe goes without a flag: bunny-cli train {}",
+        shell::word(file)
+    ))
 }
 
 /// A [`Reduction`] by its name.
@@ -149,6 +165,11 @@ impl RecipeArgs {
 pub fn run(args: TrainArgs) -> Result<()> {
     match args.verb {
         Some(TrainVerb::Inspect(args)) => inspect::run(args),
+        Some(TrainVerb::Keys(args)) => keys::print(
+            &args,
+            "the keys of a training recipe",
+            bunny_train::recipe::schema(),
+        ),
         Some(TrainVerb::Plot(args)) => plot::run(args),
         None => train(args.run),
     }
@@ -212,6 +233,7 @@ fn train(args: RunArgs) -> Result<()> {
             ReduceName::Nccl => Reduction::Nccl,
         },
         peak_tflops: args.peak_tflops,
+        is_last: true,
     };
     for (at, (kind, stage)) in stages.iter().enumerate() {
         // A stage can be looked at before its projector is made, and not run.
@@ -233,6 +255,10 @@ fn train(args: RunArgs) -> Result<()> {
         let job = match args.dry_run {
             true => jobs.rehearsal(*kind, stage)?,
             false => jobs.job(*kind, stage)?,
+        };
+        let options = RunOptions {
+            is_last: at + 1 == stages.len(),
+            ..options
         };
         let is_complete = job.run(args.backend, options)?;
         if !is_complete {

@@ -64,7 +64,7 @@ pub struct PlanArgs {
 pub fn run(args: PlanArgs) -> Result<()> {
     if args.clusters > args.rows {
         bail!(
-            "--clusters: {} clusters of {} rows",
+            "--clusters {}: more clusters than rows, of which there are {}",
             args.clusters,
             args.rows
         );

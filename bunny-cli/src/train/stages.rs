@@ -1,5 +1,7 @@
 //! Stages on a backend: what is said before, the run, what is said after.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
@@ -10,7 +12,7 @@ use bunny_train::{
 };
 use burn::{backend::Autodiff, tensor::backend::Backend};
 
-use super::{progress, report};
+use super::{progress, report, summary};
 use crate::{
     args::BackendArgs,
     backend::{Numbers, Work},
@@ -30,28 +32,37 @@ pub struct RunOptions {
     pub reduction: Reduction,
     /// The peak of a device, in TFLOP/s.
     pub peak_tflops: Option<f64>,
+    /// No stage comes after it.
+    pub is_last: bool,
 }
 
 /// What the command line says of a stage.
 pub trait Described: Stage + Sized {
-    /// Says what will learn, how long and in how much memory.
+    /// Says what will learn, how long and in how much memory; `longest` are the positions of the
+    /// longest record, where that was looked for.
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
+        numbers: Numbers,
         precision: impl Fn() -> Result<Precision>,
         ranks: usize,
+        longest: Option<usize>,
     ) -> Result<()>;
 
     /// Whether records can be looked at before the first step.
     const SCANS: bool = true;
 
-    /// Looks at all records, and stops where the run would.
-    fn scan(_job: &Job<Self>, _setup: &Self::Setup) -> Result<()> {
-        Ok(())
+    /// Looks at all records, and stops where the run would. Gives the positions of the longest, where
+    /// records have different lengths.
+    fn scan(_job: &Job<Self>, _setup: &Self::Setup) -> Result<Option<usize>> {
+        Ok(None)
     }
 
     /// What is to be known before the first step.
     fn announce(_job: &Job<Self>, _setup: &Self::Setup) {}
+
+    /// What can be done next with what the last stage has left.
+    fn say_next(_job: &Job<Self>) {}
 }
 
 impl Described for LanguageStage {
@@ -61,8 +72,10 @@ impl Described for LanguageStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
+        _numbers: Numbers,
         _precision: impl Fn() -> Result<Precision>,
         ranks: usize,
+        _longest: Option<usize>,
     ) -> Result<()> {
         report::language(job, setup, ranks)
     }
@@ -72,14 +85,17 @@ impl Described for ContrastiveStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
+        _numbers: Numbers,
         _precision: impl Fn() -> Result<Precision>,
         _ranks: usize,
+        _longest: Option<usize>,
     ) -> Result<()> {
         report::contrastive(job, setup)
     }
 
-    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<()> {
-        report::scan_pairs(job, setup)
+    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<Option<usize>> {
+        report::scan_pairs(job, setup)?;
+        Ok(None)
     }
 }
 
@@ -87,14 +103,16 @@ impl Described for BunnyStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
+        numbers: Numbers,
         precision: impl Fn() -> Result<Precision>,
         ranks: usize,
+        longest: Option<usize>,
     ) -> Result<()> {
-        report::bunny(job, setup, precision()?, ranks)
+        report::bunny(job, setup, numbers, precision()?, ranks, longest)
     }
 
-    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<()> {
-        report::scan_records(job, setup)
+    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<Option<usize>> {
+        report::scan_records(job, setup).map(Some)
     }
 
     fn announce(job: &Job<Self>, setup: &Self::Setup) {
@@ -105,6 +123,10 @@ impl Described for BunnyStage {
                 job.stage.kind
             ));
         }
+    }
+
+    fn say_next(job: &Job<Self>) {
+        summary::say_next(job);
     }
 }
 
@@ -125,7 +147,7 @@ impl<S: Described> AnyJob for Job<S> {
         }
         let setup = self.preview();
         let setup = setup.with_context(|| format!("stage {}", self.stage.kind()))?;
-        S::scan(self, &setup)
+        S::scan(self, &setup).map(drop)
     }
 
     fn run(&self, backend: BackendArgs, options: RunOptions) -> Result<bool> {
@@ -151,10 +173,11 @@ impl<S: Described> Work for OnBackend<'_, S> {
         let stored = job.stage.stored_format(&setup);
         let precision = || numbers.precision::<B>(&device, stored);
         if options.dry_run {
-            S::describe(job, &setup, precision, options.ranks)?;
-            if options.scan && S::SCANS {
-                S::scan(job, &setup)?;
-            }
+            let longest = match options.scan && S::SCANS {
+                true => S::scan(job, &setup)?,
+                false => None,
+            };
+            S::describe(job, &setup, numbers, precision, options.ranks, longest)?;
             return Ok(true);
         }
         let precision = precision()?;
@@ -164,6 +187,7 @@ impl<S: Described> Work for OnBackend<'_, S> {
             .filter(|at| !devices[..*at].contains(&devices[*at]))
             .count();
         let peak = options.peak_tflops.map(|peak| peak * distinct as f64);
+        let began = Instant::now();
         let mut steps = progress::Steps::new(job.stage.kind().name(), peak);
         let outcome = job.run_on::<Autodiff<B>>(
             &setup,
@@ -173,12 +197,20 @@ impl<S: Described> Work for OnBackend<'_, S> {
             &mut |line, total| steps.show(line, total),
         )?;
         drop(steps);
-        Ok(conclude(job, &outcome))
+        say_left_out(&outcome);
+        if outcome.is_complete() {
+            summary::say_losses(job, &outcome, began.elapsed())?;
+            say(format_args!("{}", job.folder.display()));
+            if options.is_last {
+                S::say_next(job);
+            }
+        }
+        Ok(outcome.is_complete())
     }
 }
 
-/// Says what a run has left behind. Gives whether it came to its end.
-fn conclude<S>(job: &Job<S>, outcome: &Outcome) -> bool {
+/// Says which records nothing was learnt from.
+fn say_left_out(outcome: &Outcome) {
     for (split, left_out) in [
         ("", &outcome.left_out),
         ("evaluation ", &outcome.eval_left_out),
@@ -192,8 +224,4 @@ fn conclude<S>(job: &Job<S>, outcome: &Outcome) -> bool {
             }
         }
     }
-    if outcome.is_complete() {
-        say(format_args!("{}", job.folder.display()));
-    }
-    outcome.is_complete()
 }
