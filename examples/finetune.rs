@@ -1,10 +1,7 @@
 //! Teaches the built-in model something new, from labelled pictures, and shows what it answers before
 //! and after. All of it learns: a model this small has no words to spare that adapters could steer.
 //!
-//! ```text
-//! cargo run --release --example finetune
-//! cargo run --release --example finetune -- --pictures DIR --question "What is it?" --out my-bunny
-//! ```
+//! `cargo run --release --example finetune -- --pictures DIR --question "What is it?" --out my-bunny`
 //!
 //! `DIR` has a folder a label, with the label's pictures in it: a fifth of them is kept for the
 //! test. Without `DIR` it learns ten flags, which it draws itself.
@@ -12,7 +9,7 @@ mod flags;
 
 use std::{fs, io::Write, ops::ControlFlow, path::Path, path::PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bunny_core::{
     checkpoint::{ModelSource, Precision, builtin},
     generate::{GenerationOptions, Pipeline},
@@ -46,16 +43,21 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let folder = tempfile::tempdir()?;
-    let drawn = folder.path().join("flags");
-    if args.pictures.is_none() {
-        flags::draw(&drawn)?;
+    if let Some(out) = &args.out {
+        ensure!(!out.exists(), "{}: is there already", out.display());
+        fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     }
-    let pictures = args.pictures.unwrap_or(drawn);
-    let mut learnt = Vec::new();
-    let mut kept = Vec::new();
+    let pictures = args.pictures.unwrap_or(folder.path().join("flags"));
+    if pictures.starts_with(folder.path()) {
+        flags::draw(&pictures)?;
+    }
+    let (mut learnt, mut kept) = (Vec::new(), Vec::new());
     for shelf in sorted(&pictures)?.iter().filter(|path| path.is_dir()) {
         let label = shelf.file_name().unwrap_or_default().to_string_lossy();
-        for (at, file) in sorted(shelf)?.into_iter().enumerate() {
+        // What is no picture, such as a note beside them, is passed over.
+        let shown = sorted(shelf)?.into_iter();
+        let shown = shown.filter(|file| decode_file(file, DecodeOptions::upright()).is_ok());
+        for (at, file) in shown.enumerate() {
             let list = if at % 5 == 4 { &mut kept } else { &mut learnt };
             list.push((file, label.to_string()));
         }
@@ -74,36 +76,40 @@ fn main() -> Result<()> {
     });
     let data_path = folder.path().join("records.json");
     fs::write(&data_path, records.collect::<Value>().to_string())?;
-    let stage = BunnyStage {
-        kind: StageKind::Finetune,
-        paths: ModelPaths {
-            vision_tower: Some(base.join("siglip-tower")),
-            model: base.clone(),
+    let recipe = BunnyRecipe {
+        model_name_or_path: base.display().to_string(),
+        image_folder: Some(pictures),
+        unfreeze_vision_tower: true,
+        gradient_checkpointing: false,
+        training: TrainingArguments {
+            data_path,
+            learning_rate: 5e-4,
+            num_train_epochs: 12.0,
+            ..TrainingArguments::default()
+        },
+        ..BunnyRecipe::default()
+    };
+    let (kind, paths) = (
+        StageKind::Finetune,
+        ModelPaths {
+            model: base,
             ..ModelPaths::default()
         },
-        recipe: BunnyRecipe {
-            model_name_or_path: base.display().to_string(),
-            image_folder: Some(pictures),
-            unfreeze_vision_tower: true,
-            gradient_checkpointing: false,
-            training: TrainingArguments {
-                data_path,
-                learning_rate: 5e-4,
-                num_train_epochs: 12.0,
-                per_device_train_batch_size: 8,
-                dataloader_num_workers: 1,
-                ..TrainingArguments::default()
-            },
-            ..BunnyRecipe::default()
+    );
+    let job = Job::new(
+        BunnyStage {
+            kind,
+            recipe,
+            paths,
         },
-    };
-    let job = Job::new(stage, folder.path().join("run"));
+        folder.path().join("run"),
+    );
     job.run::<Autodiff<Flex>>(Precision::F32, &Default::default(), &mut |step, total| {
         print!("\rstep {} of {total}, loss {:.3}  ", step.step, step.loss);
         std::io::stdout().flush().ok();
     })?;
 
-    let tuned = ModelSource::merged(folder.path().join("run"));
+    let tuned = ModelSource::merged(&job.folder);
     examine(&tuned, &kept, &args.question)?;
     if let Some(out) = &args.out {
         merge::merge(&tuned, out, StoredDtype::F16)?;
@@ -114,8 +120,10 @@ fn main() -> Result<()> {
 
 /// What is in a folder, by name.
 fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
-    let mut paths = entries.collect::<Result<Vec<_>>>()?;
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
 }
@@ -127,13 +135,14 @@ fn examine(source: &ModelSource, kept: &[(PathBuf, String)], question: &str) -> 
     println!("\n{question}");
     for (at, (file, label)) in kept.iter().enumerate() {
         let picture = [decode_file(file, DecodeOptions::upright())?];
-        let options = GenerationOptions::default();
         let go_on = |_: &str| ControlFlow::Continue(());
-        let answer = pipeline.chat().ask(question, &picture, &options, go_on)?;
-        let text = answer.text.trim();
-        right += usize::from(text == label);
+        let answer =
+            pipeline
+                .chat()
+                .ask(question, &picture, &GenerationOptions::default(), go_on)?;
+        right += usize::from(answer.text.trim() == label);
         if at % kept.len().div_ceil(8) == 0 {
-            println!("  {label:<16} {text}");
+            println!("  {label:<16} {}", answer.text.trim());
         }
     }
     println!("  {right} of {} right", kept.len());

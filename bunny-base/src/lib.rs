@@ -14,3 +14,8 @@ pub use atomic_file::{AtomicFile, AtomicFolder, FileError, FolderLock, write_ato
 pub use memory::machine_memory;
 pub use nearest::nearest;
 pub use panic_guard::caught;
+
+/// Its example runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

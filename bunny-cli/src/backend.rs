@@ -129,12 +129,23 @@ impl BackendArgs {
                 unreachable_patterns,
                 reason = "which backends are left depends on features"
             )]
-            other => bail!(
-                "backend `{}` is not built in: build with `--features {}`",
-                other.name(),
-                other.feature()
-            ),
+            other => bail!("backend `{}` is {}", other.name(), other.how_to_build()),
         }
+    }
+}
+
+/// Says what keeps a backend from being used: that it is not built in, or lacks its driver.
+///
+/// # Errors
+/// When something does.
+pub fn require(name: BackendName) -> Result<()> {
+    match name {
+        name if !name.is_built_in() => bail!("{}", name.how_to_build()),
+        #[cfg(feature = "wgpu")]
+        BackendName::Wgpu => require_wgpu_adapter(),
+        #[cfg(feature = "cuda")]
+        BackendName::Cuda => require_cuda_driver(),
+        _ => Ok(()),
     }
 }
 

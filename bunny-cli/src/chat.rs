@@ -1,5 +1,6 @@
 //! `bunny-cli chat`: a conversation on the command line.
 
+mod completion;
 mod interactive;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use bunny_base::escape::lines_for_terminal;
-use bunny_core::generate::{Answer, Chat, GenerationOptions, Pipeline};
+use bunny_core::generate::{Answer, Chat, GenerationOptions, Pipeline, goes_in_circles};
 use burn::tensor::backend::Backend;
 use image::RgbImage;
 use serde_json::json;
@@ -83,7 +84,10 @@ impl Work for Talking {
             let _shown = Spinner::new(format!("loading {}", args.model.model));
             args.model.load::<B>(device, numbers)?
         };
-        let mut turns = Turns::new(&pipeline, args.generation.options(), args.format)?;
+        let mut turns = Turns {
+            ends_circles: args.model.is_builtin(),
+            ..Turns::new(&pipeline, args.generation.options(), args.format)?
+        };
         if args.prompt.is_empty() {
             #[cfg(feature = "builtin-model")]
             if args.model.is_builtin() {
@@ -107,6 +111,8 @@ struct Turns<B: Backend> {
     chat: Chat<B>,
     options: GenerationOptions,
     format: Format,
+    /// An answer that goes round in circles ends.
+    ends_circles: bool,
     /// Ctrl-C sets it; the answer under way then ends.
     interrupted: Arc<AtomicBool>,
 }
@@ -126,6 +132,7 @@ impl<B: Backend> Turns<B> {
             chat: pipeline.chat(),
             options,
             format,
+            ends_circles: false,
             interrupted,
         })
     }
@@ -134,7 +141,8 @@ impl<B: Backend> Turns<B> {
     fn take(&mut self, text: &str, pictures: &[RgbImage]) -> Result<()> {
         self.interrupted.store(false, Ordering::SeqCst);
         let streamed = self.format == Format::Text;
-        let interrupted = &self.interrupted;
+        let (interrupted, ends_circles) = (&self.interrupted, self.ends_circles);
+        let mut said = String::new();
         let mut out = io::stdout().lock();
         let is_terminal = out.is_terminal();
         let answer = self.chat.ask(text, pictures, &self.options, |new| {
@@ -147,7 +155,9 @@ impl<B: Backend> Turns<B> {
             } else {
                 Ok(())
             };
-            if written.is_err() || interrupted.load(Ordering::SeqCst) {
+            said += new;
+            let is_enough = ends_circles && goes_in_circles(&said);
+            if written.is_err() || is_enough || interrupted.load(Ordering::SeqCst) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())

@@ -17,6 +17,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 pub use bar::Bar;
+pub use choice::show_bytes;
 
 /// Selects, mixes, checks and shows what a model learns from.
 ///

@@ -9,10 +9,16 @@ mod args;
 mod backend;
 mod bench;
 mod chat;
+mod completions;
 mod data;
+mod doctor;
+mod duration;
 mod eval;
 mod files;
+mod keys;
 mod load;
+mod log;
+mod machine;
 mod merge;
 mod model;
 mod picture;
@@ -21,17 +27,17 @@ mod recipe;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;
+mod shell;
 mod signals;
 mod train;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
 };
 
 use bunny_base::escape::for_terminal;
-use clap::{Parser, Subcommand};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -64,6 +70,8 @@ enum Verb {
     #[command(subcommand)]
     Eval(eval::EvalVerb),
     Bench(bench::BenchArgs),
+    Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// How results are printed.
@@ -85,17 +93,7 @@ fn main() -> ExitCode {
         Verb::Serve(_) => signals::heed_nohup(),
         _ => signals::end_with_the_reader(),
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::builder()
-                .with_default_directive(LevelFilter::WARN.into())
-                .from_env_lossy(),
-        )
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .with_writer(|| progress::AboveBars)
-        // Told on standard error, which is what could not be written to.
-        .log_internal_errors(false)
-        .init();
+    log::start();
     let done = match verb {
         Verb::Chat(args) => chat::run(args),
         Verb::Ask(args) => eval::ask::run(args),
@@ -112,6 +110,8 @@ fn main() -> ExitCode {
         Verb::Merge(args) => merge::run(args),
         Verb::Eval(verb) => eval::run(verb),
         Verb::Bench(args) => bench::run(args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Completions(args) => completions::run(&args, Cli::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use bunny_base::write_atomic;
 use bunny_core::nn::ParameterSpec;
+use bunny_train::report::{CARD, average_card, merged_card};
 use bunny_weights::StoredDtype;
 use clap::ValueEnum;
 
@@ -12,6 +14,8 @@ use crate::files::{OutputFolder, refuse_same_file};
 use crate::load::with_option;
 
 /// Folds what a training run has learnt into its model, or averages models.
+///
+/// A README.md beside the weights says what the model was made of.
 ///
 /// Example: bunny-cli merge --model runs/tiny/finetune --out merged
 ///
@@ -70,12 +74,13 @@ fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
 pub fn run(args: MergeArgs) -> Result<()> {
     // Before anything is downloaded.
     let _out = OutputFolder::take(&args.out, args.force)?;
-    let written = match args.model {
+    let (mut written, card) = match args.model {
         None if args.average.len() < 2 => bail!("an average takes two models or more"),
         None => {
             let inputs = args.average.iter().map(|(folder, _)| folder);
             refuse_same_file([&args.out], inputs)?;
-            bunny_train::merge::average(&args.average, &args.out)?
+            let written = bunny_train::merge::average(&args.average, &args.out)?;
+            (written, average_card(&args.average, &args.out))
         }
         Some(model) => {
             let source = ModelArgs {
@@ -103,9 +108,13 @@ pub fn run(args: MergeArgs) -> Result<()> {
             let bytes = largest * (4 + dtype.size() as u64);
             args.memory
                 .require("the largest tensor", bytes, "merge on a larger machine")?;
-            open.write_merged(&args.out, dtype)?
+            let written = open.write_merged(&args.out, dtype)?;
+            (written, merged_card(&source, &args.out)?)
         }
     };
+    let file = args.out.join(CARD);
+    write_atomic(&file, |file| file.write_all(card.as_bytes()))?;
+    written.push(file);
     for path in written {
         println!("{}", path.display());
     }

@@ -1,5 +1,8 @@
 //! `bunny-cli model`: what models there are, and what is in them.
 
+#[cfg(feature = "hub")]
+mod fetch;
+
 use std::path::Path;
 #[cfg(feature = "builtin-model")]
 use std::path::PathBuf;
@@ -38,6 +41,8 @@ pub enum ModelVerb {
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },
+    #[cfg(feature = "hub")]
+    Fetch(fetch::FetchArgs),
     /// Writes the built-in model to a folder: to train from, or to read with other programs.
     ///
     /// Example: bunny-cli model unpack small-bunny
@@ -59,6 +64,8 @@ pub fn run(verb: ModelVerb) -> Result<()> {
     match verb {
         ModelVerb::List { format } => list(format),
         ModelVerb::Inspect { model, format } => inspect(&model, format),
+        #[cfg(feature = "hub")]
+        ModelVerb::Fetch(args) => fetch::run(&args),
         #[cfg(feature = "builtin-model")]
         ModelVerb::Unpack { out, force } => unpack(&out, force),
     }

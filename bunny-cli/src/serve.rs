@@ -223,7 +223,7 @@ fn samples() -> Vec<Sample> {
     vec![Sample {
         name: "shapes.jpg",
         kind: "image/jpeg",
-        bytes: include_bytes!("../../examples/pictures/shapes.jpg"),
+        bytes: include_bytes!("../pictures/shapes.jpg"),
     }]
 }
 

@@ -5,6 +5,7 @@ mod plot;
 mod progress;
 mod report;
 mod stages;
+mod summary;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,10 +28,10 @@ use stages::{AnyJob, RunOptions};
 
 use crate::{
     args::{BackendArgs, MemoryArgs},
-    load,
+    keys, load,
     progress::tell,
     recipe::{self, Kind},
-    signals,
+    shell, signals,
 };
 
 /// Trains a model: the projector on captions, then the language model on conversations.
@@ -54,6 +55,10 @@ pub struct TrainArgs {
 #[derive(Debug, Subcommand)]
 enum TrainVerb {
     Inspect(inspect::InspectArgs),
+    /// Lists the keys of a recipe: type, what it is unless given, and what it does.
+    ///
+    /// Example: bunny-cli train keys --format markdown
+    Keys(keys::KeysArgs),
     Plot(plot::PlotArgs),
 }
 
@@ -84,7 +89,8 @@ struct RunArgs {
     /// Where the gradients of several ranks are summed
     #[arg(long, value_enum, default_value = "memory", value_name = "WHERE")]
     reduce: ReduceName,
-    /// A device's dense peak in the type of the activations, in TFLOP/s: shows the utilisation (MFU)
+    /// A device's dense peak in the type of the activations, in TFLOP/s: shows the utilisation (MFU).
+    /// `doctor` measures what a processor reaches
     #[arg(long)]
     peak_tflops: Option<f64>,
     /// Do not look at all records before the first step
@@ -99,10 +105,20 @@ struct RunArgs {
 struct RecipeArgs {
     /// The recipe: a file, or a name of `bunny-cli recipe list`
     recipe: Option<PathBuf>,
+    #[arg(long = "recipe", hide = true, value_parser = without_flag)]
+    _recipe: Option<String>,
     /// A value in the place of the recipe's, as in finetune.learning_rate=1e-4; for all stages
     /// without the stage's name
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<Override>,
+}
+
+/// Other tools have a flag for it.
+fn without_flag(file: &str) -> Result<String, String> {
+    Err(format!(
+        "the recipe goes without a flag: bunny-cli train {}",
+        shell::word(file)
+    ))
 }
 
 /// A [`Reduction`] by its name.
@@ -162,6 +178,11 @@ impl RecipeArgs {
 pub fn run(args: TrainArgs) -> Result<()> {
     match args.verb {
         Some(TrainVerb::Inspect(args)) => inspect::run(args),
+        Some(TrainVerb::Keys(args)) => keys::print(
+            &args,
+            "the keys of a training recipe",
+            bunny_train::recipe::schema(),
+        ),
         Some(TrainVerb::Plot(args)) => plot::run(args),
         None => train(args.run),
     }
@@ -228,6 +249,7 @@ fn train(args: RunArgs) -> Result<()> {
         peak_tflops: args.peak_tflops,
         longest: None,
         memory: args.memory,
+        is_last: true,
     };
     for (at, (kind, stage)) in stages.iter().enumerate() {
         // A stage can be looked at before its projector is made, and not run.
@@ -252,7 +274,12 @@ fn train(args: RunArgs) -> Result<()> {
             true => jobs.rehearsal(*kind, stage)?,
             false => jobs.job(*kind, stage)?,
         };
-        let is_complete = job.run(args.backend, RunOptions { longest, ..options })?;
+        let options = RunOptions {
+            longest,
+            is_last: at + 1 == stages.len(),
+            ..options
+        };
+        let is_complete = job.run(args.backend, options)?;
         if !is_complete {
             bail!("stopped before the end: go on with --resume");
         }

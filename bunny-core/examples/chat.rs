@@ -1,8 +1,6 @@
 //! Talks about a picture: the built-in model about a sample, or `--model MODEL` about `--image FILE`.
 //!
-//! ```text
-//! cargo run --release --example chat -- --model BAAI/Bunny-v1_0-3B --image cat.jpg
-//! ```
+//! `cargo run --release --example chat -- --model BAAI/Bunny-v1_0-3B --image cat.jpg`
 use std::{collections::HashMap, env, error::Error, io, io::Write, iter, mem, ops::ControlFlow};
 
 use bunny_core::{
@@ -13,18 +11,10 @@ use bunny_core::{
 use burn_flex::Flex;
 use image::RgbImage;
 
-const SAMPLE: &[u8] = include_bytes!("../../examples/pictures/shapes.jpg");
-const QUESTIONS: [&str; 3] = [
-    "What is in the picture?",
-    "What number is written in the picture?",
-    "Where is the black diamond?",
-];
-
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
     let options: HashMap<_, _> = iter::from_fn(|| args.next().zip(args.next())).collect();
     let (model, image) = (options.get("--model"), options.get("--image"));
-
     let hub = Hub::new(HubSettings::from_env()?);
     let open = match model {
         Some(name) => ModelSource::resolve(name, &hub, |_| ())?.open()?,
@@ -35,8 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let read = |name: &String| decode_file(name, DecodeOptions::upright());
     let mut pictures: Vec<_> = image.map(read).transpose()?.into_iter().collect();
     if (model, image) == (None, None) {
-        pictures.push(decode(SAMPLE, DecodeOptions::default())?);
-        for question in QUESTIONS {
+        let sample = include_bytes!("shapes.jpg");
+        pictures.push(decode(sample, DecodeOptions::default())?);
+        for question in ["What is in the picture?", "Where is the black diamond?"] {
             println!("> {question}");
             ask(&mut chat, question, mem::take(&mut pictures))?;
         }
@@ -59,7 +50,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Asks, and shows the answer as it comes.
 fn ask(chat: &mut Chat<Flex>, text: &str, pictures: Vec<RgbImage>) -> Result<(), Box<dyn Error>> {
     chat.ask(text, &pictures, &GenerationOptions::default(), |new| {
         print!("{new}");

@@ -19,8 +19,8 @@ pub use assemble::{OpenModel, Parts, open_projector};
 pub use bunny_weights::hub::{Hub, HubSettings};
 pub use export::NamedParameter;
 pub use folder::files_beside;
-#[cfg(feature = "hub")]
-pub use resolve::fetch;
 pub use resolve::{ModelNames, Wanted};
+#[cfg(feature = "hub")]
+pub use resolve::{fetch, needed};
 pub use source::ModelSource;
 pub use weights::WeightSet;

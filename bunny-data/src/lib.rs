@@ -12,6 +12,7 @@ mod panic_guard;
 pub mod picture_world;
 pub mod preview;
 pub mod record;
+mod schema;
 pub mod stats;
 pub mod store;
 pub mod validate;
@@ -22,6 +23,7 @@ pub use error::{
     ArchiveFault, ArrayFault, ColumnFault, CountDifference, DataError, OptionFault, ParquetFault,
     Result, RowFault, SetFault, TaskFault, Unusable, WorkFault,
 };
+pub use schema::toml_schema;
 pub use whole::write_whole;
 
 /// Called by long work with what is done and what there is in all; a place for a progress bar.

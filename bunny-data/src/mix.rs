@@ -33,15 +33,22 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::{CountDifference, DataError, Result};
 use crate::images::ImageSource;
 use crate::record::RecordFile;
+use crate::schema::toml_schema;
 
 pub use recipe::{
     BoxConversion, Expected, Filter, MixOrder, MixRecipe, MixSource, Replace, SourceFormat, Take,
 };
 pub use write::{Manifest, ManifestOutput, ManifestSource};
+
+/// The JSON schema of a mix's file, made of the types that read it.
+pub fn schema() -> Value {
+    toml_schema::<MixRecipe>()
+}
 
 /// A recipe whose sources are open and counted, ready to be written.
 #[derive(Debug)]

@@ -140,13 +140,12 @@ pub struct UnknownBenchmark(pub String);
 impl fmt::Display for UnknownBenchmark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = Benchmark::ALL.map(Benchmark::name);
-        let near = bunny_base::nearest(&self.0, names).unwrap_or_default();
-        write!(
-            f,
-            "there is no benchmark `{}`: did you mean `{near}`? There are {}",
-            self.0,
-            names.join(", ")
-        )
+        write!(f, "there is no benchmark `{}`", self.0)?;
+        match bunny_base::nearest(&self.0, names) {
+            Some(near) => write!(f, ": did you mean `{near}`? There are ")?,
+            None => f.write_str("; there are ")?,
+        }
+        f.write_str(&names.join(", "))
     }
 }
 

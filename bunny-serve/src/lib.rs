@@ -48,3 +48,8 @@ mod worker;
 
 pub use options::{Sample, ServerOptions};
 pub use server::{ServeError, Server};
+
+/// Its example runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -18,6 +18,16 @@ use bunny_weights::CheckpointError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
+    /// A model that is to be learnt from holds an adapter alone.
+    #[error(
+        "{}: holds an adapter, and no whole model: merge it first (`bunny-cli merge`), or name it in \
+         init_adapter",
+        folder.display()
+    )]
+    AdapterAsModel {
+        /// The model's folder.
+        folder: PathBuf,
+    },
     /// The model or its files.
     #[error(transparent)]
     Model(#[from] bunny_core::Error),

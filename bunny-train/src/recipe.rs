@@ -25,6 +25,7 @@ mod contrastive;
 mod keys;
 mod language;
 mod named;
+mod schema;
 mod training;
 
 use std::{
@@ -33,13 +34,13 @@ use std::{
     str::FromStr,
 };
 
-use bunny_base::nearest;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use bunny::{BunnyRecipe, LossAverage};
 pub use contrastive::{ContrastiveRecipe, TextSizes, VisionSizes};
 pub use language::{LanguageRecipe, PhiSizes};
+pub use schema::schema;
 pub use training::{Optim, PicturePolicy, Reporter, SchedulerKind, TrainingArguments};
 
 use keys::{Fault, Keys, unknown_key};
@@ -236,12 +237,10 @@ pub enum RecipeError {
         given: String,
     },
     /// An override is for a stage that there is not.
-    #[error("there is no stage `{stage}`; the nearest known one is `{nearest}`")]
+    #[error("{}", no_stage(stage))]
     StageRecipe {
         /// What was given.
         stage: String,
-        /// What it was most likely meant to be.
-        nearest: &'static str,
     },
 }
 
@@ -286,8 +285,6 @@ impl FromStr for Override {
                 let known = StageKind::ALL.into_iter().find(|kind| kind.name() == stage);
                 let unknown = || RecipeError::StageRecipe {
                     stage: stage.to_owned(),
-                    nearest: nearest(stage, StageKind::ALL.map(StageKind::name))
-                        .unwrap_or_default(),
                 };
                 (Some(known.ok_or_else(unknown)?), key)
             }
@@ -377,8 +374,15 @@ impl Recipe {
             }
         }
         let kinds: Vec<StageKind> = stages.iter().map(|(kind, _)| *kind).collect();
-        check_shared(&kinds, &table, overrides)
-            .map_err(|(place, problem)| field(place.trim_start_matches('.'), problem))?;
+        check_shared(&kinds, &table, overrides).map_err(|(place, problem)| {
+            field(
+                match place.trim_start_matches('.') {
+                    "" => "recipe",
+                    place => place,
+                },
+                problem,
+            )
+        })?;
         if stages.is_empty() {
             return Err(field(
                 "recipe",
@@ -466,7 +470,7 @@ impl Recipe {
     /// # Errors
     /// When `overrides` cannot be used.
     pub fn built_in(overrides: &[Override]) -> Result<Self, RecipeError> {
-        let text = include_str!("../../recipes/bunny-phi-2-siglip.toml");
+        let text = include_str!("../recipes/bunny-phi-2-siglip.toml");
         Self::parse("bunny-phi-2-siglip.toml (built in)", text, overrides)
     }
 }
@@ -478,8 +482,27 @@ fn beside(folder: &Path, path: &Path) -> Option<PathBuf> {
     (is_named && !path.exists() && there.exists()).then_some(there)
 }
 
-/// Keys above the stages, and overrides for all of them, are known to a stage at least.
+/// What is said of a stage that there is not.
+fn no_stage(given: &str) -> String {
+    let names = StageKind::ALL.map(StageKind::name).join(", ");
+    format!("there is no stage `{given}`; stages are {names}")
+}
+
+/// Keys above the stages, and overrides for all of them, are known to a stage at least; overrides for
+/// one stage are for one that the recipe has.
 fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> Result<(), Fault> {
+    let absent = overrides.iter().find_map(|change| {
+        let stage = change.stage.filter(|stage| !kinds.contains(stage))?;
+        Some((stage, &change.key))
+    });
+    if let Some((stage, key)) = absent {
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let problem = format!(
+            "this recipe has no stage {stage} for it; it has {}",
+            kinds.join(", ")
+        );
+        return Err((format!(".{stage}.{key}"), problem));
+    }
     let keys: Vec<String> = kinds
         .iter()
         .flat_map(|kind| StageRecipe::keys(*kind))
@@ -489,6 +512,10 @@ fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> R
     let shared = overrides.iter().filter(|change| change.stage.is_none());
     let mut keys = table.keys().chain(shared.map(|change| &change.key));
     match keys.find(|key| !known.contains(&key.as_str())) {
+        // A table above the stages can only be meant for one of them.
+        Some(unknown) if table.get(unknown).is_some_and(Value::is_table) => {
+            Err((String::new(), no_stage(unknown)))
+        }
         Some(unknown) => Err(unknown_key(unknown, &known)),
         None => Ok(()),
     }

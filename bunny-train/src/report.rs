@@ -1,7 +1,9 @@
 //! What people are shown: what a stage will take, records as the model sees them, a run's curves.
 
+mod card;
 pub mod inspect;
 mod plan;
 pub mod plot;
 
+pub use card::{CARD, average_card, merged_card};
 pub use plan::{LearnCounts, MemoryPlan, lora_parameters};

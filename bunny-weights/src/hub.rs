@@ -45,6 +45,17 @@ pub struct Progress<'a> {
     pub total: u64,
 }
 
+/// A file that is needed of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeededFile {
+    /// Its name in the model.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// How many of them are here.
+    pub here: u64,
+}
+
 /// A hub and the cache of what came from it.
 #[derive(Debug)]
 pub struct Hub {
@@ -91,8 +102,11 @@ impl Hub {
                 | HubError::Failing { .. }
                 | HubError::RateLimited { .. }),
             ) => {
-                tracing::warn!("{fault}; looking for {model} in the cache");
-                return self.cached(model, choose).map_err(|_| fault);
+                let Ok(cached) = self.cached(model, choose) else {
+                    return Err(fault);
+                };
+                tracing::warn!("{fault}; {model} is taken as it was downloaded before");
+                return Ok(cached);
             }
             listing => listing?,
         };
@@ -116,6 +130,52 @@ impl Hub {
         }
         self.cache.point(model, &listing.sha)?;
         Ok(self.cache.snapshot(model, &listing.sha))
+    }
+
+    /// The files that [`Hub::fetch`] would have for the same model, with their sizes; nothing is
+    /// downloaded.
+    ///
+    /// # Errors
+    ///
+    /// A model that does not exist or is not open to this user; a hub that cannot be reached, which
+    /// offline it never is, or answers with something else than it should.
+    pub fn needed(
+        &self,
+        model: &ModelId,
+        choose: impl Fn(&[String]) -> Vec<String>,
+    ) -> Result<Vec<NeededFile>, HubError> {
+        if self.settings.offline {
+            return Err(HubError::NotCached {
+                model: model.clone(),
+                cache: self.settings.cache.clone(),
+            });
+        }
+        let listing = self.listing(model)?;
+        let files = choose(&listing.names()).into_iter();
+        let described = files.map(|name| {
+            let url = self.client.file_url(model, &listing.sha, &name);
+            let reach = Reach {
+                model,
+                file: Some(&name),
+            };
+            let remote = self.client.describe(&url, reach)?;
+            let blob = self.cache.blob(model, &remote.etag);
+            let is_linked = self
+                .cache
+                .snapshot(model, &listing.sha)
+                .join(&name)
+                .exists();
+            let here = match is_linked || blob.exists() {
+                true => remote.size,
+                false => download::arrived(&blob).min(remote.size),
+            };
+            Ok(NeededFile {
+                bytes: remote.size,
+                here,
+                name,
+            })
+        });
+        described.collect()
     }
 
     /// What the cache has of a model.

@@ -37,3 +37,8 @@ pub use error::{AdapterError, CheckpointError, HeaderError, IndexError, PickleEr
 pub use files::TensorFiles;
 pub use folder::ModelFolder;
 pub use tensor::{StoredDtype, StoredTensor};
+
+/// Its example runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

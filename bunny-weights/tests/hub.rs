@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bunny_weights::hub::{Hub, HubError, HubSettings, ModelId, Patience, model_files};
+use bunny_weights::hub::{Hub, HubError, HubSettings, ModelId, NeededFile, Patience, model_files};
 use hub_server::{Fault, HubServer, sha256};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -50,6 +50,7 @@ impl Setup {
                 attempts: 3,
                 first_wait: Duration::from_millis(1),
                 longest_wait: Duration::from_secs(2),
+                connection: Duration::from_secs(2),
                 silence: Duration::from_secs(2),
             },
         };
@@ -627,4 +628,65 @@ fn two_at_once_download_a_file_once() {
         .filter(|request| request.host == "storage")
         .count();
     assert_eq!(downloads, 1);
+}
+
+#[test]
+fn without_a_connection_nothing_is_waited_for() {
+    let mut setup = Setup::new();
+    // Nobody listens where somebody just did.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    setup.settings.endpoint = format!("http://{port}");
+    setup.settings.patience = Patience {
+        attempts: 5,
+        first_wait: Duration::from_secs(10),
+        ..Patience::default()
+    };
+    let began = Instant::now();
+    let fault = setup.fetch("org/name").unwrap_err();
+    assert!(matches!(fault, HubError::Unreachable { .. }), "{fault}");
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn what_is_needed_is_known_before_it_is_downloaded() {
+    let setup = Setup::new();
+    let hub = Hub::new(setup.settings.clone());
+    let needed = || {
+        hub.needed(&"org/name".parse().unwrap(), model_files)
+            .unwrap()
+    };
+    let before = needed();
+    assert!(
+        before.iter().all(|file| file.here == 0 || file.bytes == 0),
+        "{before:?}"
+    );
+    let weights = before.iter().find(|file| file.name == WEIGHTS).unwrap();
+    assert_eq!(weights.bytes, 3_000_000);
+    assert!(!setup.model().join("blobs").exists());
+
+    // Of a download that was cut, what has arrived counts.
+    setup.server.fault(WEIGHTS, Fault::Cut(1_000_000));
+    for _ in 0..3 {
+        setup.server.fault(WEIGHTS, Fault::Cut(0));
+    }
+    assert!(setup.only_weights().is_err());
+    let here = |files: &[NeededFile]| {
+        let weights = files.iter().find(|file| file.name == WEIGHTS);
+        weights.unwrap().here
+    };
+    assert_eq!(here(&needed()), 1_000_000);
+    setup.fetch("org/name").unwrap();
+    let after = needed();
+    assert!(
+        after.iter().all(|file| file.here == file.bytes),
+        "{after:?}"
+    );
+    assert_eq!(after.len(), before.len());
 }

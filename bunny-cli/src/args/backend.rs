@@ -1,7 +1,10 @@
 //! Which backend, and with which numbers.
 
 use bunny_core::nn::Packing;
-use clap::ValueEnum;
+use clap::{
+    ValueEnum,
+    builder::{EnumValueParser, TypedValueParser},
+};
 
 /// A backend by the name people give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,7 +36,7 @@ pub enum DtypeName {
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct BackendArgs {
     /// Where to compute
-    #[arg(long, value_enum, default_value = default_backend())]
+    #[arg(long, value_parser = built_in(), default_value = default_backend())]
     pub backend: BackendName,
     /// Number type of the weights; `auto` keeps the checkpoint's on a CPU, takes bf16 on CUDA and
     /// f32 on wgpu
@@ -60,6 +63,9 @@ pub enum ActivationsName {
 }
 
 impl BackendName {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Ndarray, Self::Wgpu, Self::Cuda];
+
     /// That name.
     pub fn name(self) -> &'static str {
         match self {
@@ -77,6 +83,33 @@ impl BackendName {
             other => other.name(),
         }
     }
+
+    /// Whether this program has it.
+    pub fn is_built_in(self) -> bool {
+        match self {
+            Self::Cpu => cfg!(feature = "flex"),
+            Self::Ndarray => cfg!(feature = "ndarray"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
+        }
+    }
+
+    /// What is said where it is not built in.
+    pub fn how_to_build(self) -> String {
+        format!(
+            "not built in: build it with `cargo install --path bunny-cli --features {}`",
+            self.feature()
+        )
+    }
+}
+
+/// Takes the name of a backend that is built in: of another it is said how to build it, before anything
+/// else is done.
+fn built_in() -> impl TypedValueParser<Value = BackendName> {
+    EnumValueParser::<BackendName>::new().try_map(|name| match name.is_built_in() {
+        true => Ok(name),
+        false => Err(name.how_to_build()),
+    })
 }
 
 /// The first backend that is built in, in the order in which people want them.

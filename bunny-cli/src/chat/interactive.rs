@@ -11,9 +11,9 @@ use bunny_base::escape::for_terminal;
 use bunny_core::generate::{HELP, Typed};
 use burn::tensor::backend::Backend;
 use image::RgbImage;
-use rustyline::{DefaultEditor, error::ReadlineError};
+use rustyline::{CompletionType, Config, Editor, error::ReadlineError, history::DefaultHistory};
 
-use super::Turns;
+use super::{Turns, completion::Completion};
 use crate::{args::PictureArgs, one_line, picture};
 
 /// Reads turns until the person has had enough. `pictures` belong to the first; more may come `from` where
@@ -34,7 +34,7 @@ pub(super) fn run<B: Backend>(
         eprintln!("Ask away; /help lists the commands.");
     }
     while let Some(line) = lines.next()? {
-        match obey(turns, &mut pictures, from, &line) {
+        match obey(turns, &mut pictures, from, &line, has_person) {
             Err(error) if has_person => eprintln!("error: {}", for_terminal(&one_line(&error))),
             done => {
                 if done?.is_break() {
@@ -53,6 +53,7 @@ fn obey<B: Backend>(
     pictures: &mut Vec<RgbImage>,
     from: PictureArgs,
     line: &str,
+    has_person: bool,
 ) -> Result<ControlFlow<()>> {
     let home = env::var("HOME").ok();
     match Typed::parse(line, home.as_deref())? {
@@ -66,26 +67,47 @@ fn obey<B: Backend>(
         Typed::Image(name) => {
             let shown = picture::read_named(&name, from)?;
             picture::draw(&shown)?;
+            let (width, height) = shown.dimensions();
             pictures.push(shown);
+            if has_person {
+                let waiting = match pictures.len() {
+                    1 => String::new(),
+                    count => format!(", as are {} before it", count - 1),
+                };
+                eprintln!("{width} × {height} pixels, shown with your next message{waiting}");
+            }
         }
         Typed::Message(text) => {
-            turns.take(text, pictures)?;
+            turns.take(text, pictures).map_err(with_way_out)?;
             pictures.clear();
         }
     }
     Ok(ControlFlow::Continue(()))
 }
 
+/// Says what helps where a conversation has outgrown its model.
+fn with_way_out(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<bunny_core::Error>() {
+        Some(too_long @ bunny_core::Error::TooLong { .. }) => {
+            anyhow::anyhow!("{too_long}: /clear begins a new one")
+        }
+        _ => error,
+    }
+}
+
 /// Lines from a terminal with editing and history, or from a pipe.
 enum Lines {
-    Terminal(Box<DefaultEditor>),
+    Terminal(Box<Editor<Completion, DefaultHistory>>),
     Pipe(io::Lines<io::StdinLock<'static>>),
 }
 
 impl Lines {
     fn new() -> Result<Self> {
         Ok(if io::stdin().is_terminal() {
-            Self::Terminal(Box::new(DefaultEditor::new()?))
+            let config = Config::builder().completion_type(CompletionType::List);
+            let mut editor = Editor::with_config(config.build())?;
+            editor.set_helper(Some(Completion::new()));
+            Self::Terminal(Box::new(editor))
         } else {
             Self::Pipe(io::stdin().lock().lines())
         })

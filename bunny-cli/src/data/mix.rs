@@ -10,13 +10,33 @@ use bunny_data::{DataError, for_terminal};
 use super::bar::Bar;
 use crate::Format;
 use crate::files::refuse_same_file;
+use crate::keys;
 use crate::recipe::{self, Kind};
 
 /// Mixes datasets into one training file, as a recipe says, and checks their counts.
 ///
 /// Example: bunny-cli data mix recipes/mixes/bunny-695k.toml --data downloads --out bunny_695k.json
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct MixArgs {
+    #[command(subcommand)]
+    verb: Option<MixVerb>,
+    #[command(flatten)]
+    mix: Option<MixOptions>,
+}
+
+/// What else can be done with mixes.
+#[derive(Debug, clap::Subcommand)]
+enum MixVerb {
+    /// Lists the keys of a mix: type, what it is unless given, and what it does.
+    ///
+    /// Example: bunny-cli data mix keys --format markdown
+    Keys(keys::KeysArgs),
+}
+
+/// How a mix is made.
+#[derive(Debug, clap::Args)]
+struct MixOptions {
     /// The recipe: a file, or a name of `bunny-cli recipe list`
     recipe: PathBuf,
     /// The folder that the recipe's paths start in
@@ -36,7 +56,7 @@ pub struct MixArgs {
     format: Format,
 }
 
-impl MixArgs {
+impl MixOptions {
     /// What is written.
     fn written(&self) -> [PathBuf; 2] {
         let mut manifest = self.out.clone().into_os_string();
@@ -64,6 +84,16 @@ impl MixArgs {
 /// # Errors
 /// When the recipe or a source cannot be read, the mix cannot be written, or counts differ.
 pub fn run(args: MixArgs) -> Result<()> {
+    match (args.verb, args.mix) {
+        (Some(MixVerb::Keys(args)), _) => {
+            keys::print(&args, "the keys of a mix", bunny_data::mix::schema())
+        }
+        (None, Some(options)) => mix(options),
+        (None, None) => bail!("name the recipe of the mix"),
+    }
+}
+
+fn mix(args: MixOptions) -> Result<()> {
     let recipe = match recipe::named(&args.recipe, Kind::Mix) {
         Some(carried) if !args.recipe.exists() => MixRecipe::parse(&args.recipe, carried.text)?,
         _ => MixRecipe::read(&args.recipe)?,

@@ -82,7 +82,7 @@ enum Place {
 pub fn run(args: PlanArgs) -> Result<()> {
     if args.clusters > args.rows {
         bail!(
-            "--clusters: {} clusters of {} rows",
+            "--clusters {}: more clusters than rows, of which there are {}",
             args.clusters,
             args.rows
         );

@@ -16,7 +16,7 @@ use crate::files::refuse_same_file;
 
 /// Asks a model questions of one's own, and scores its answers.
 ///
-/// FILE is LLaVA's JSON (conversations of a question and its answer), JSON lines (`question`,
+/// FILE is LLaVA's JSON (of each conversation the first question and its answer), JSON lines (`question`,
 /// `answer`, `image`), or a TSV or CSV with such columns; several right answers are a list. Answers
 /// are kept as `eval run` keeps them. With --answers nothing is asked; with --against too, two files
 /// of answers are compared.

@@ -18,14 +18,19 @@ use crate::{files::refuse_same_file, load, print, signals};
 
 /// Shows records as the model sees them: the prompt, the picture, and what is learnt.
 ///
-/// Example: bunny-cli train inspect recipes/tiny.toml --sample 3
+/// Example: bunny-cli train inspect recipes/tiny.toml --record 3
 #[derive(Debug, clap::Args)]
 pub struct InspectArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     /// Which record, from 0; may be given several times
-    #[arg(long, default_value = "0")]
-    sample: Vec<usize>,
+    #[arg(
+        long = "record",
+        alias = "sample",
+        value_name = "N",
+        default_value = "0"
+    )]
+    records: Vec<usize>,
     /// Where the recipe's earlier stages have left what they made; runs/NAME unless given
     #[arg(long)]
     out: Option<PathBuf>,
@@ -73,7 +78,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
         let setup = SetupConfig::read(stage, &model, tower.as_deref())?;
         let layout = Layout::new(&setup.config, stage.model_max_length);
         let records = RecordFile::open(&stage.training.data_path)?;
-        for index in &args.sample {
+        for index in &args.records {
             let record = records.get(*index)?;
             let sample = Sample::new(&record, setup.template, &setup.tokenizer)
                 .with_context(|| format!("record {index} (`{}`)", record.id))?;

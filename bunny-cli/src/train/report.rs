@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use bunny_base::machine_memory;
-use bunny_core::{checkpoint::Precision, nn::count};
+use bunny_core::{BunnyConfig, checkpoint::Precision, nn::count};
 use bunny_train::{
     data::{Dataset, Preflight},
-    recipe::PicturePolicy,
+    recipe::{BunnyRecipe, PicturePolicy},
     report::{LearnCounts, MemoryPlan},
     run::{Job, Stage},
     stages::{
@@ -16,7 +15,12 @@ use bunny_train::{
     },
 };
 
-use crate::progress::{Spinner, say, tell};
+use crate::{
+    backend::Numbers,
+    data::show_bytes,
+    machine::Memory,
+    progress::{Spinner, say, tell},
+};
 
 /// What stage `language` will make, and how long.
 pub fn language(job: &Job<LanguageStage>, setup: &LanguageSetup, ranks: usize) -> Result<()> {
@@ -92,8 +96,10 @@ pub fn scan_pairs(job: &Job<ContrastiveStage>, setup: &ContrastiveSetup) -> Resu
 pub fn bunny(
     job: &Job<BunnyStage>,
     setup: &BunnySetup,
+    numbers: Numbers,
     precision: Precision,
     ranks: usize,
+    longest: Option<usize>,
 ) -> Result<()> {
     let (recipe, config) = (&job.stage.recipe, &setup.open.config);
     let counts = LearnCounts::new(config, recipe);
@@ -114,11 +120,19 @@ pub fn bunny(
     let plan = job.stage.plan(&data, ranks, 0)?;
     println!("  records      {:>16}", data.len());
     println!("  steps        {:>16}", plan.total());
-    let memory = MemoryPlan::new(config, recipe, precision);
-    let giga = |bytes: u64| bytes as f64 / 1e9;
+    let positions = longest.unwrap_or(usize::MAX).min(recipe.model_max_length);
+    let memory = memory(config, recipe, precision, positions);
     println!(
-        "  memory       {:>13.2} GB, computed for rows of full length",
-        giga(memory.total())
+        "  memory       {:>16}, computed for {} of {positions} positions{}",
+        show_bytes(memory.total() as f64),
+        match longest {
+            Some(_) => "the longest record,",
+            None => "rows",
+        },
+        match ranks {
+            1 => "",
+            _ => ", a rank",
+        }
     );
     for (part, bytes) in [
         ("weights", memory.weights),
@@ -127,15 +141,47 @@ pub fn bunny(
         ("one layer", memory.layer),
         ("scores", memory.scores),
     ] {
-        println!("    {part:<10} {:>13.2} GB", giga(bytes));
+        println!("    {part:<10} {:>16}", show_bytes(bytes as f64));
     }
-    if let Some(machine) = machine_memory() {
-        println!("  this machine {:>13.2} GB", giga(machine));
-    }
+    say_machine(numbers, memory.total() * ranks as u64);
     Ok(())
 }
 
-/// Looks at all records, and stops where the run would. Gives the positions of the longest.
+/// The memory of a stage over rows of so many positions.
+fn memory(
+    config: &BunnyConfig,
+    recipe: &BunnyRecipe,
+    precision: Precision,
+    positions: usize,
+) -> MemoryPlan {
+    let recipe = BunnyRecipe {
+        model_max_length: positions,
+        ..recipe.clone()
+    };
+    MemoryPlan::new(config, &recipe, precision)
+}
+
+/// Says what the machine has, and how that goes with what is `needed` of it. A GPU's memory is its own.
+fn say_machine(numbers: Numbers, needed: u64) {
+    let machine = Memory::of_machine().filter(|_| numbers.is_in_main_memory());
+    let Some(machine) = machine else { return };
+    let free = machine
+        .free
+        .map(|free| format!(", {} of it free", show_bytes(free as f64)));
+    println!(
+        "  this machine {:>16}{}",
+        show_bytes(machine.total as f64),
+        free.unwrap_or_default()
+    );
+    if needed > machine.total {
+        println!(
+            "  it will not fit: take a smaller per_device_train_batch_size (and more \
+             gradient_accumulation_steps), lora_enable = true, or a shorter model_max_length"
+        );
+    }
+}
+
+/// Looks at all records, and stops where the run would. Gives the positions of the longest one.
 ///
 /// # Errors
 /// When records cannot be learnt from, or name pictures that are not there and none may be skipped.
@@ -153,6 +199,7 @@ pub fn scan_records(job: &Job<BunnyStage>, setup: &BunnySetup) -> Result<usize> 
             found.missing_pictures,
             job.stage.recipe.missing_pictures,
         )?;
+        longest = longest.max(found.longest);
     }
     Ok(longest)
 }

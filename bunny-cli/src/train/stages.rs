@@ -1,5 +1,7 @@
 //! Stages on a backend: what is said before, the run, what is said after.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use bunny_core::checkpoint::Precision;
 use bunny_train::{
@@ -11,7 +13,7 @@ use bunny_train::{
 };
 use burn::{backend::Autodiff, tensor::backend::Backend};
 
-use super::{progress, report};
+use super::{progress, report, summary};
 use crate::{
     args::{BackendArgs, MemoryArgs},
     backend::{Numbers, Work},
@@ -35,23 +37,28 @@ pub struct RunOptions {
     pub longest: Option<usize>,
     /// Whether more memory may be taken than there is.
     pub memory: MemoryArgs,
+    /// No stage comes after it.
+    pub is_last: bool,
 }
 
 /// What the command line says of a stage.
 pub trait Described: Stage + Sized {
-    /// Says what will learn, how long and in how much memory.
+    /// Says what will learn, how long and in how much memory; `longest` are the positions of the
+    /// longest record, where that was looked for.
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
+        numbers: Numbers,
         precision: impl Fn() -> Result<Precision>,
         ranks: usize,
+        longest: Option<usize>,
     ) -> Result<()>;
 
     /// Whether records can be looked at before the first step.
     const SCANS: bool = true;
 
     /// Looks at all records, and stops where the run would. Gives the positions of the longest, where
-    /// that is what memory hangs on.
+    /// records have different lengths.
     fn scan(_job: &Job<Self>, _setup: &Self::Setup) -> Result<Option<usize>> {
         Ok(None)
     }
@@ -68,6 +75,9 @@ pub trait Described: Stage + Sized {
 
     /// What is to be known before the first step.
     fn announce(_job: &Job<Self>, _setup: &Self::Setup) {}
+
+    /// What can be done next with what the last stage has left.
+    fn say_next(_job: &Job<Self>) {}
 }
 
 impl Described for LanguageStage {
@@ -77,8 +87,10 @@ impl Described for LanguageStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
+        _numbers: Numbers,
         _precision: impl Fn() -> Result<Precision>,
         ranks: usize,
+        _longest: Option<usize>,
     ) -> Result<()> {
         report::language(job, setup, ranks)
     }
@@ -88,8 +100,10 @@ impl Described for ContrastiveStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
+        _numbers: Numbers,
         _precision: impl Fn() -> Result<Precision>,
         _ranks: usize,
+        _longest: Option<usize>,
     ) -> Result<()> {
         report::contrastive(job, setup)
     }
@@ -104,10 +118,12 @@ impl Described for BunnyStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
+        numbers: Numbers,
         precision: impl Fn() -> Result<Precision>,
         ranks: usize,
+        longest: Option<usize>,
     ) -> Result<()> {
-        report::bunny(job, setup, precision()?, ranks)
+        report::bunny(job, setup, numbers, precision()?, ranks, longest)
     }
 
     fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<Option<usize>> {
@@ -137,6 +153,10 @@ impl Described for BunnyStage {
             ));
         }
     }
+
+    fn say_next(job: &Job<Self>) {
+        summary::say_next(job);
+    }
 }
 
 /// A job of whichever stage.
@@ -157,7 +177,7 @@ impl<S: Described> AnyJob for Job<S> {
         }
         let setup = self.preview();
         let setup = setup.with_context(|| format!("stage {}", self.stage.kind()))?;
-        S::scan(self, &setup)
+        S::scan(self, &setup).map(drop)
     }
 
     fn run(&self, backend: BackendArgs, options: RunOptions) -> Result<bool> {
@@ -180,10 +200,12 @@ impl<S: Described> Work for OnBackend<'_, S> {
             |setup: &S::Setup| numbers.precision::<B>(&device, job.stage.stored_format(setup));
         if options.dry_run {
             let setup = job.preview()?;
-            S::describe(job, &setup, || precision(&setup), options.ranks)?;
-            if options.scan && S::SCANS {
-                S::scan(job, &setup)?;
-            }
+            let longest = match options.scan && S::SCANS {
+                true => S::scan(job, &setup)?,
+                false => None,
+            };
+            let precision = || precision(&setup);
+            S::describe(job, &setup, numbers, precision, options.ranks, longest)?;
             return Ok(true);
         }
         let setup = job.setup()?;
@@ -202,6 +224,7 @@ impl<S: Described> Work for OnBackend<'_, S> {
             .filter(|at| !devices[..*at].contains(&devices[*at]))
             .count();
         let peak = options.peak_tflops.map(|peak| peak * distinct as f64);
+        let began = Instant::now();
         let mut steps = progress::Steps::new(job.stage.kind().name(), peak);
         let outcome = job.run_on::<Autodiff<B>>(
             &setup,
@@ -211,12 +234,20 @@ impl<S: Described> Work for OnBackend<'_, S> {
             &mut |line, total| steps.show(line, total),
         )?;
         drop(steps);
-        Ok(conclude(job, &outcome))
+        say_left_out(&outcome);
+        if outcome.is_complete() {
+            summary::say_losses(job, &outcome, began.elapsed())?;
+            say(format_args!("{}", job.folder.display()));
+            if options.is_last {
+                S::say_next(job);
+            }
+        }
+        Ok(outcome.is_complete())
     }
 }
 
-/// Says what a run has left behind. Gives whether it came to its end.
-fn conclude<S>(job: &Job<S>, outcome: &Outcome) -> bool {
+/// Says which records nothing was learnt from.
+fn say_left_out(outcome: &Outcome) {
     for (split, left_out) in [
         ("", &outcome.left_out),
         ("evaluation ", &outcome.eval_left_out),
@@ -230,8 +261,4 @@ fn conclude<S>(job: &Job<S>, outcome: &Outcome) -> bool {
             }
         }
     }
-    if outcome.is_complete() {
-        say(format_args!("{}", job.folder.display()));
-    }
-    outcome.is_complete()
 }

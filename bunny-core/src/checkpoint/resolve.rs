@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "hub")]
-use bunny_weights::hub::{Hub, Progress, model_files, tower_files};
+use bunny_weights::hub::{Hub, ModelId, NeededFile, Progress, model_files, tower_files};
 
 use super::ModelSource;
 use crate::{Error, config::presets::Preset};
@@ -100,11 +100,30 @@ pub fn fetch(
     if path.exists() {
         return Ok(path.to_path_buf());
     }
+    Ok(hub.fetch(&hub_id(name)?, |names| wanted.files(names), progress)?)
+}
+
+/// The files that [`fetch`] would have of a hub, with their sizes; none where `name` is a path that
+/// exists.
+///
+/// # Errors
+/// As [`fetch`].
+#[cfg(feature = "hub")]
+pub fn needed(name: &str, wanted: Wanted, hub: &Hub) -> Result<Vec<NeededFile>, Error> {
+    match Path::new(name).exists() {
+        true => Ok(Vec::new()),
+        false => Ok(hub.needed(&hub_id(name)?, |names| wanted.files(names))?),
+    }
+}
+
+/// A name that is no path here, as a hub's.
+#[cfg(feature = "hub")]
+fn hub_id(name: &str) -> Result<ModelId, Error> {
     let (id, _revision) = name.split_once('@').unwrap_or((name, ""));
     if name.starts_with(['.', '/', '~']) || id.split('/').count() != 2 {
         return Err(Error::NoSuchModel { name: name.into() });
     }
-    Ok(hub.fetch(&name.parse()?, |names| wanted.files(names), progress)?)
+    Ok(name.parse()?)
 }
 
 #[cfg(feature = "hub")]

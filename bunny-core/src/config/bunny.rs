@@ -209,9 +209,16 @@ static FIELDS: &[Field<BunnyConfig>] = &[
 pub(crate) fn vision_tower_name(fields: &Fields) -> Result<&str, ConfigError> {
     match fields.string("mm_vision_tower")? {
         Some(name) => Ok(name),
-        None => fields
-            .string("vision_tower")?
-            .ok_or_else(|| fields.invalid("mm_vision_tower", "is missing: name the vision tower")),
+        None => fields.string("vision_tower")?.ok_or_else(|| {
+            let kind = fields.string("model_type").ok().flatten();
+            let problem = match kind.filter(|kind| !kind.starts_with("bunny")) {
+                Some(kind) => format!(
+                    "is missing: this is a `{kind}`, and no Bunny, which names its vision tower here"
+                ),
+                None => "is missing: name the vision tower".into(),
+            };
+            fields.invalid("mm_vision_tower", problem)
+        }),
     }
 }
 

@@ -12,10 +12,11 @@
 //!
 //! LLaVA-1.5's data speaks of the padded square, DataOptim's other datasets of the original.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the numbers of a box are relative to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BoxSpace {
     /// The picture as it is.

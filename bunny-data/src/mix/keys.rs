@@ -1,5 +1,7 @@
 //! "Did you mean": the known key nearest to an unknown one.
 
+use bunny_base::nearest;
+
 /// Turns serde's "unknown field `x`, expected one of `a`, `b`" into a message with the nearest one.
 pub(super) fn suggest(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
@@ -7,26 +9,15 @@ pub(super) fn suggest(message: &str) -> String {
     let (true, Some(unknown)) = (known, quoted.next()) else {
         return message.to_owned();
     };
-    match quoted.min_by_key(|key| distance(unknown, key)) {
+    let known: Vec<&str> = quoted.collect();
+    match nearest(unknown, known.iter().copied()) {
         Some(nearest) => format!("unknown key `{unknown}`; the nearest known one is `{nearest}`"),
-        None => message.to_owned(),
+        None if known.is_empty() => message.to_owned(),
+        None => format!(
+            "unknown key `{unknown}`; known are `{}`",
+            known.join("`, `")
+        ),
     }
-}
-
-/// Levenshtein's distance between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -34,15 +25,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_those_of_the_textbook() {
-        for (a, b, expected) in [
-            ("kitten", "sitting", 3),
-            ("", "abc", 3),
-            ("take", "take", 0),
-            ("flaw", "lawn", 2),
-        ] {
-            assert_eq!(distance(a, b), expected);
-            assert_eq!(distance(b, a), expected);
-        }
+    fn an_unknown_key_is_told_with_the_nearest_or_with_all_there_are() {
+        let said = |unknown: &str| {
+            suggest(&format!(
+                "unknown field `{unknown}`, expected one of `name`, `take`, `repeat`"
+            ))
+        };
+        assert_eq!(
+            said("repaet"),
+            "unknown key `repaet`; the nearest known one is `repeat`"
+        );
+        assert_eq!(
+            said("sample"),
+            "unknown key `sample`; known are `name`, `take`, `repeat`"
+        );
+        assert_eq!(suggest("missing field `name`"), "missing field `name`");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::boxes::BoxSpace;
@@ -14,7 +15,7 @@ use crate::images::is_whole_name;
 pub const FORMAT_VERSION: u32 = 1;
 
 /// A mix: what it is made of, in which order, and how many records that has to give.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixRecipe {
     /// 1.
@@ -42,7 +43,7 @@ pub struct MixRecipe {
 }
 
 /// How the sources of a mix follow each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MixOrder {
@@ -56,7 +57,7 @@ pub enum MixOrder {
 /// One source: a file, how it is read, and what of it is used.
 ///
 /// What is used is worked out in this order: `filter`, `replace`, `take`, then `repeat` or `weight`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixSource {
     /// Its name, which messages and the manifest use.
@@ -104,7 +105,7 @@ pub struct MixSource {
 }
 
 /// How the records of a source are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SourceFormat {
@@ -116,7 +117,7 @@ pub enum SourceFormat {
 }
 
 /// Boxes `[x1, y1, x2, y2]` to convert from one space to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BoxConversion {
     /// What they are relative to.
@@ -126,7 +127,7 @@ pub struct BoxConversion {
 }
 
 /// Which records: all that is said has to hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// With a picture, or without.
@@ -157,7 +158,7 @@ pub struct Filter {
 }
 
 /// Leaves out one part of a source for all that another source gives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replace {
     /// Which records are left out.
@@ -171,7 +172,7 @@ pub struct Replace {
 }
 
 /// How many records of a source are used.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Take {
@@ -184,11 +185,11 @@ pub enum Take {
 }
 
 /// A count, or the counts that are known for one thing: public figures may disagree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "OneOrMore", into = "OneOrMore")]
 pub struct Expected(pub Vec<usize>);
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum OneOrMore {
     One(usize),

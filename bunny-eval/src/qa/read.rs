@@ -18,7 +18,8 @@ use crate::question::{PicturePlace, PictureRef, Question, QuestionId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form {
-    /// One list of conversations: `id`, `image`, `conversations` of a question and its answer.
+    /// One list of conversations: `id`, `image`, `conversations` of a question and its answer; of longer
+    /// ones the first question is read.
     Llava,
     /// One object a line: `question`, `answer` (a text or a list), and perhaps `image`, `question_id`.
     Lines,
@@ -150,7 +151,8 @@ fn conversations(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
     let each = rows.into_iter().enumerate().map(|(at, row)| {
         let (asked, answered) = match &row.conversations[..] {
             [asked] => (asked, None),
-            [asked, answered] => (asked, Some(answered)),
+            // Of a longer conversation the first question: what comes later hangs on what was said.
+            [asked, answered, ..] => (asked, Some(answered)),
             turns => {
                 let what = format!(
                     "record {}: {} turns, where one question and its answer can be judged",
@@ -285,7 +287,7 @@ mod tests {
         let files = [
             (
                 "q.json",
-                r#"[{"id": "a", "image": "1.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat"}]}, {"id": 2, "conversations": [{"from": "human", "value": "Sum?"}, {"from": "gpt", "value": "4"}]}]"#,
+                r#"[{"id": "a", "image": "1.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat"}, {"from": "human", "value": "Its colour?"}, {"from": "gpt", "value": "Grey"}]}, {"id": 2, "conversations": [{"from": "human", "value": "Sum?"}, {"from": "gpt", "value": "4"}]}]"#,
             ),
             (
                 "q.jsonl",

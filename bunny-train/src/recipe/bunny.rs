@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use bunny_core::input::{conversation::Template, image::Aspect};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     PicturePolicy, StageKind, TrainingArguments,
     keys::{Fault, Keys},
+    training::{RATE, is_rate},
 };
 use crate::trainable::{LoraConfig, Rates, TrainableParts};
 
 /// What a step's loss is the mean of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossAverage {
     /// All answer tokens of the step.
@@ -24,7 +26,7 @@ pub enum LossAverage {
 
 /// The keys of a Bunny's own stages, with the reference's names and defaults unless said
 /// otherwise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BunnyRecipe {
     /// The language model, or a whole Bunny to go on from: a folder or a hub id; by default what
@@ -36,11 +38,13 @@ pub struct BunnyRecipe {
     /// The conversation template (`bunny`, `phi3`, `minicpm`, `llama`, `plain`); `plain` in
     /// pre-training, else the language model's own.
     #[serde(with = "super::named")]
+    #[schemars(schema_with = "super::named::templates")]
     pub version: Option<Template>,
     /// The folder or archive that records' `image` paths lie in.
     pub image_folder: Option<PathBuf>,
     /// `pad` or `square`; `square` in pre-training, else `pad`.
     #[serde(with = "super::named")]
+    #[schemars(schema_with = "super::named::aspects")]
     pub image_aspect_ratio: Option<Aspect>,
     /// A record whose picture is missing: `error` stops, `skip` leaves it out and counts it. Ours.
     pub missing_pictures: PicturePolicy,
@@ -168,7 +172,6 @@ impl BunnyRecipe {
     pub(super) fn check(&self) -> Result<(), Fault> {
         self.training.check()?;
         let wrong = |key: &str, problem: &str| Err((format!(".{key}"), problem.to_owned()));
-        let positive = |value: f64| value.is_finite() && value > 0.0;
         let share = |value: f64| (0.0..1.0).contains(&value);
         if self.trainable_parts().is_nothing() {
             return wrong("freeze_mm_mlp_adapter", "nothing is left that learns");
@@ -188,11 +191,14 @@ impl BunnyRecipe {
         if !share(self.lora_dropout) {
             return wrong("lora_dropout", "must be from 0 up to, but not, 1");
         }
-        if !self.mm_projector_lr.is_none_or(positive) {
-            return wrong("mm_projector_lr", "must be above 0");
+        if !self.lora_alpha.is_finite() {
+            return wrong("lora_alpha", "must be a finite number");
         }
-        if !self.mm_vision_tower_lr.is_none_or(positive) {
-            return wrong("mm_vision_tower_lr", "must be above 0");
+        if !self.mm_projector_lr.is_none_or(is_rate) {
+            return wrong("mm_projector_lr", RATE);
+        }
+        if !self.mm_vision_tower_lr.is_none_or(is_rate) {
+            return wrong("mm_vision_tower_lr", RATE);
         }
         if self.mm_vision_tower_lr.is_some() && !self.unfreeze_vision_tower {
             return wrong(

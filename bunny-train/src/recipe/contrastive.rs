@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bunny_core::{ConfigError, Fields, config::SiglipConfig, input::image::Aspect};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use super::{
 };
 
 /// A vision tower made from nothing: a SigLIP of any size, learnt from pictures and captions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ContrastiveRecipe {
     /// The vision tower's sizes: the table `[contrastive.vision]`.
@@ -26,6 +27,7 @@ pub struct ContrastiveRecipe {
     pub image_folder: Option<PathBuf>,
     /// `pad` or `square`; `square` unless given, as SigLIP was trained.
     #[serde(with = "super::named")]
+    #[schemars(schema_with = "super::named::aspects")]
     pub image_aspect_ratio: Option<Aspect>,
     /// A record whose picture is missing: `error` stops, `skip` leaves it out and counts it.
     pub missing_pictures: PicturePolicy,
@@ -35,7 +37,7 @@ pub struct ContrastiveRecipe {
 }
 
 /// The sizes of the vision tower, under the names of transformers' `SiglipVisionConfig`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VisionSizes {
     /// Channels of the features, and of both towers' results.
@@ -55,7 +57,7 @@ pub struct VisionSizes {
 }
 
 /// The sizes of the text tower, under the names of transformers' `SiglipTextConfig`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextSizes {
     /// Channels.

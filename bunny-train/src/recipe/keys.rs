@@ -45,9 +45,9 @@ pub trait Keys: Serialize + DeserializeOwned {
 
 /// What is said of a key that is not among `known`.
 pub fn unknown_key(unknown: &str, known: &[&str]) -> Fault {
-    let nearest = nearest(unknown, known.iter().copied()).unwrap_or_default();
-    (
-        format!(".{unknown}"),
-        format!("there is no such key; the nearest known one is `{nearest}`"),
-    )
+    let problem = match nearest(unknown, known.iter().copied()) {
+        Some(nearest) => format!("there is no such key; the nearest known one is `{nearest}`"),
+        None => "there is no such key; `bunny-cli train keys` lists them".to_owned(),
+    };
+    (format!(".{unknown}"), problem)
 }

@@ -6,6 +6,7 @@ use bunny_core::{
     ConfigError, Fields,
     config::{DecoderConfig, Family},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -15,7 +16,7 @@ use super::{
 };
 
 /// A language model made from nothing: a Phi of any size, learnt from texts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LanguageRecipe {
     /// Its sizes: the table `[language.model]`.
@@ -34,7 +35,7 @@ pub struct LanguageRecipe {
 }
 
 /// The sizes of a Phi, under the names of transformers' `PhiConfig`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhiSizes {
     /// Width of the residual stream.

@@ -3,6 +3,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use bunny_core::input::{conversation::Template, image::Aspect};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
 /// A choice that has a name.
@@ -21,6 +22,18 @@ impl Named for Aspect {
     fn name(self) -> &'static str {
         self.name()
     }
+}
+
+/// The names of templates, in a schema.
+pub fn templates(_: &mut SchemaGenerator) -> Schema {
+    let names = Template::ALL.map(Template::name);
+    json_schema!({"type": "string", "enum": names})
+}
+
+/// The names of what is done to make pictures square, in a schema.
+pub fn aspects(_: &mut SchemaGenerator) -> Schema {
+    let names = [Aspect::Pad, Aspect::Square].map(Aspect::name);
+    json_schema!({"type": "string", "enum": names})
 }
 
 /// Writes the name, if there is a choice.

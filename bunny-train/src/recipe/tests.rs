@@ -111,7 +111,7 @@ fn overrides_replace_values_of_one_stage_or_of_both() {
     let stage = "finetun.seed=1".parse::<Override>().unwrap_err();
     assert_eq!(
         stage.to_string(),
-        "there is no stage `finetun`; the nearest known one is `finetune`"
+        "there is no stage `finetun`; stages are language, contrastive, pretrain, finetune"
     );
 }
 
@@ -157,7 +157,34 @@ fn what_cannot_be_followed_is_named_with_its_place() {
     assert!(fault(&BOTH.replace("= 1\n", "= 2\n"), &[]).contains("reads up to 1"));
     assert!(fault("format_version = 1\n[pretrain\n", &[]).starts_with("small.toml: line 2: "));
     assert!(fault("format_version = 1", &[]).contains("has none of"));
-    assert!(fault("format_version = 1\n[finetun]\n", &[]).contains("known one is `finetune`"));
+    assert_eq!(
+        fault("format_version = 1\n[sft]\nseed = 1\n", &[]),
+        "small.toml: recipe: there is no stage `sft`; stages are language, contrastive, pretrain, \
+         finetune"
+    );
+    let alone = "format_version = 1\nmodel_name_or_path = \"a\"\n[finetune]\ndata_path = \"b\"\n";
+    assert_eq!(
+        fault(alone, &["pretrain.learning_rate=1"]),
+        "small.toml: pretrain.learning_rate: this recipe has no stage pretrain for it; it has finetune"
+    );
+    // Nothing is near, and nothing is proposed.
+    assert!(fault(alone, &["quantization_bit=4"]).ends_with("`bunny-cli train keys` lists them"));
+    for (change, key) in [
+        ("finetune.lora_alpha=nan", "finetune.lora_alpha"),
+        ("finetune.learning_rate=1e30", "finetune.learning_rate"),
+        ("finetune.weight_decay=inf", "finetune.weight_decay"),
+        ("finetune.mm_projector_lr=nan", "finetune.mm_projector_lr"),
+        (
+            "finetune.load_best_model_at_end=true",
+            "finetune.load_best_model_at_end",
+        ),
+        (
+            "finetune.early_stopping_patience=2",
+            "finetune.early_stopping_patience",
+        ),
+    ] {
+        assert_eq!(place(&[change]), key);
+    }
 }
 
 #[test]
@@ -320,7 +347,7 @@ fn published_recipes_can_be_followed() {
             count += 1;
         }
     }
-    assert_eq!(count, 18);
+    assert_eq!(count, 19);
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What every stage is told, under the names of transformers' `TrainingArguments` and with the
 /// reference's defaults unless said otherwise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TrainingArguments {
     /// The records.
@@ -15,6 +16,12 @@ pub struct TrainingArguments {
     pub eval_data_path: Option<PathBuf>,
     /// Report it every so many steps; at the end in any case.
     pub eval_steps: Option<u64>,
+    /// Leave the weights of the evaluation with the lowest loss, not of the last step, and keep their
+    /// checkpoint. Needs `eval_data_path` and `eval_steps`.
+    pub load_best_model_at_end: bool,
+    /// End the run when so many evaluations in a row were no better than the best one. Needs
+    /// `eval_data_path` and `eval_steps`.
+    pub early_stopping_patience: Option<u64>,
 
     /// What turns gradients into steps: `adamw`, or `muon` for the matrices of layers and projector.
     pub optim: Optim,
@@ -59,7 +66,7 @@ pub struct TrainingArguments {
 }
 
 /// Who is told of every step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reporter {
@@ -68,7 +75,7 @@ pub enum Reporter {
 }
 
 /// What turns gradients into steps; transformers' `optim`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Optim {
@@ -81,7 +88,7 @@ pub enum Optim {
 }
 
 /// How the learning rate goes on after its warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SchedulerKind {
@@ -97,7 +104,7 @@ pub enum SchedulerKind {
 }
 
 /// What becomes of a record whose picture is missing or broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PicturePolicy {
     /// The run stops, naming it.
@@ -113,6 +120,8 @@ impl Default for TrainingArguments {
             data_path: PathBuf::new(),
             eval_data_path: None,
             eval_steps: None,
+            load_best_model_at_end: false,
+            early_stopping_patience: None,
             optim: Optim::Adamw,
             learning_rate: 2e-4,
             weight_decay: 0.0,
@@ -140,6 +149,13 @@ impl Default for TrainingArguments {
 const MOST_WORKERS: usize = 1024;
 /// So many of these times so many of those can still be counted.
 const MOST_RECORDS: usize = i32::MAX as usize;
+/// Whether weights survive steps at this learning rate: a slip of the hand does not get so far.
+pub(super) fn is_rate(value: f64) -> bool {
+    value > 0.0 && value <= 100.0
+}
+
+/// What is said of others.
+pub(super) const RATE: &str = "must be above 0, and at most 100";
 
 impl TrainingArguments {
     /// Records of one step on one device.
@@ -152,6 +168,7 @@ impl TrainingArguments {
         Self {
             eval_data_path: Some("x".into()),
             eval_steps: Some(1),
+            early_stopping_patience: Some(1),
             max_steps: Some(1),
             ..Self::default()
         }
@@ -165,8 +182,8 @@ impl TrainingArguments {
         if self.data_path.as_os_str().is_empty() {
             return wrong("data_path", "is missing: name the records");
         }
-        if !positive(self.learning_rate) {
-            return wrong("learning_rate", "must be above 0");
+        if !is_rate(self.learning_rate) {
+            return wrong("learning_rate", RATE);
         }
         if !positive(self.num_train_epochs) {
             return wrong("num_train_epochs", "must be above 0");
@@ -183,8 +200,25 @@ impl TrainingArguments {
         if !positive(self.adam_epsilon) {
             return wrong("adam_epsilon", "must be above 0");
         }
-        if !(self.weight_decay >= 0.0 && self.max_grad_norm >= 0.0) {
-            return wrong("weight_decay", "and max_grad_norm must not be negative");
+        for (key, value) in [
+            ("weight_decay", self.weight_decay),
+            ("max_grad_norm", self.max_grad_norm),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return wrong(key, "must be a number, 0 or more");
+            }
+        }
+        let evaluates = self.eval_data_path.is_some() && self.eval_steps.is_some();
+        for (key, is_given) in [
+            ("load_best_model_at_end", self.load_best_model_at_end),
+            (
+                "early_stopping_patience",
+                self.early_stopping_patience.is_some(),
+            ),
+        ] {
+            if is_given && !evaluates {
+                return wrong(key, "needs eval_data_path and eval_steps");
+            }
         }
         if self.dataloader_num_workers > MOST_WORKERS {
             return wrong("dataloader_num_workers", "must be at most 1024");
@@ -202,6 +236,10 @@ impl TrainingArguments {
             ("save_total_limit", self.save_total_limit),
             ("max_steps", self.max_steps.unwrap_or(1) as usize),
             ("eval_steps", self.eval_steps.unwrap_or(1) as usize),
+            (
+                "early_stopping_patience",
+                self.early_stopping_patience.unwrap_or(1) as usize,
+            ),
         ];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return wrong(key, "must be at least 1");

@@ -21,6 +21,7 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::BestEvaluation;
 use crate::{
     error::TrainError,
     optimizer::{Moments, Optimizer},
@@ -58,6 +59,18 @@ pub struct RunState {
     pub recipe: Map<String, Value>,
     /// For each trainable that gradients have reached, how many updates it has had.
     pub updates: BTreeMap<String, u64>,
+    /// The best evaluation so far, if there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestEvaluation>,
+}
+
+/// Which checkpoints of a run stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// So many of the last ones.
+    pub last: usize,
+    /// The one after this step besides.
+    pub best: Option<u64>,
 }
 
 /// A stage's keys as its checkpoints keep them.
@@ -73,16 +86,18 @@ pub(super) fn keys_of(recipe: &impl Serialize) -> Result<Map<String, Value>, Tra
 }
 
 /// Keys of a recipe that may change while a run is stopped: they do not change its numbers.
-const FREE_KEYS: [&str; 6] = [
+const FREE_KEYS: [&str; 8] = [
     "dataloader_num_workers",
+    "early_stopping_patience",
     "eval_data_path",
     "eval_steps",
+    "load_best_model_at_end",
     "report_to",
     "save_steps",
     "save_total_limit",
 ];
 
-/// Writes `checkpoint-N` into a stage's folder, then removes all but the last `keep`.
+/// Writes `checkpoint-N` into a stage's folder, then removes those that `keep` has no place for.
 ///
 /// `write_outputs` adds what the stage would leave behind.
 ///
@@ -94,12 +109,11 @@ pub fn write<B: Backend>(
     state: &RunState,
     optimizer: &Optimizer<B>,
     trainables: &[Trainable],
-    keep: usize,
+    keep: Retention,
     write_outputs: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
-    let name = format!("checkpoint-{}", state.step);
-    let draft = folder.join(format!(".{name}.draft"));
-    let place = folder.join(&name);
+    let draft = folder.join(format!(".checkpoint-{}.draft", state.step));
+    let place = place(folder, state.step);
     remove(&draft)?;
     fs::create_dir_all(&draft).map_err(TrainError::io(&draft, "create"))?;
     let written = write_state(&draft, state, optimizer, trainables).and_then(|()| {
@@ -118,9 +132,17 @@ pub fn write<B: Backend>(
     Ok(place)
 }
 
-/// Removes all checkpoints but the last `keep`.
-fn prune(folder: &Path, keep: usize) -> Result<(), TrainError> {
-    for (step, old) in list(folder)?.iter().rev().skip(keep) {
+/// Where the checkpoint after `step` is.
+pub fn place(folder: &Path, step: u64) -> PathBuf {
+    folder.join(format!("checkpoint-{step}"))
+}
+
+/// Removes all checkpoints but those to keep.
+fn prune(folder: &Path, keep: Retention) -> Result<(), TrainError> {
+    for (step, old) in list(folder)?.iter().rev().skip(keep.last) {
+        if keep.best == Some(*step) {
+            continue;
+        }
         // Half of a checkpoint must not look like one.
         let draft = folder.join(format!(".checkpoint-{step}.draft"));
         fs::rename(old, &draft).map_err(TrainError::io(old, "remove"))?;
@@ -206,23 +228,19 @@ pub fn last(folder: &Path, resume: bool) -> Result<Option<(u64, PathBuf)>, Train
     Ok(last)
 }
 
-/// Reads a checkpoint back into an optimizer, and gives the steps taken. `present` is the run that
-/// goes on.
-///
-/// # Errors
-/// When the checkpoint is damaged, of a newer format, or of a run under other settings.
-pub fn read<B: Backend>(
-    checkpoint: &Path,
-    present: &RunState,
-    optimizer: &mut Optimizer<B>,
-    trainables: &[Trainable],
-    device: &B::Device,
-) -> Result<u64, TrainError> {
-    let file = checkpoint.join(STATE_FILE);
-    let wrong = |path: &Path, problem: String| TrainError::State {
+fn wrong(path: &Path, problem: String) -> TrainError {
+    TrainError::State {
         path: path.to_path_buf(),
         problem,
-    };
+    }
+}
+
+/// What a checkpoint says of its run.
+///
+/// # Errors
+/// When it is damaged, or of a newer format.
+pub fn state(checkpoint: &Path) -> Result<RunState, TrainError> {
+    let file = checkpoint.join(STATE_FILE);
     let text = fs::read(&file).map_err(TrainError::io(&file, "read"))?;
     let version: Version =
         serde_json::from_slice(&text).map_err(|error| wrong(&file, error.to_string()))?;
@@ -233,8 +251,22 @@ pub fn read<B: Backend>(
         );
         return Err(wrong(&file, problem));
     }
-    let state: RunState =
-        serde_json::from_slice(&text).map_err(|error| wrong(&file, error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| wrong(&file, error.to_string()))
+}
+
+/// Reads a checkpoint back into an optimizer, and gives what it says of its run. `present` is the run
+/// that goes on.
+///
+/// # Errors
+/// When the checkpoint is damaged, of a newer format, or of a run under other settings.
+pub fn read<B: Backend>(
+    checkpoint: &Path,
+    present: &RunState,
+    optimizer: &mut Optimizer<B>,
+    trainables: &[Trainable],
+    device: &B::Device,
+) -> Result<RunState, TrainError> {
+    let state = state(checkpoint)?;
     check_settings(checkpoint, &state, present)?;
 
     let file = checkpoint.join(OPTIMIZER_FILE);
@@ -274,7 +306,7 @@ pub fn read<B: Backend>(
             }
         };
     }
-    Ok(state.step)
+    Ok(state)
 }
 
 #[derive(Deserialize)]
@@ -334,11 +366,11 @@ fn is_same_place(one: &Value, other: &Value) -> bool {
 }
 
 /// Removes what a run that was killed has left in a stage's folder: files half-written, and
-/// checkpoints before the last `keep`.
+/// checkpoints that `keep` has no place for.
 ///
 /// # Errors
 /// When the folder cannot be read, or something in it not removed.
-pub fn clean(folder: &Path, keep: usize) -> Result<(), TrainError> {
+pub fn clean(folder: &Path, keep: Retention) -> Result<(), TrainError> {
     fs::create_dir_all(folder).map_err(TrainError::io(folder, "create"))?;
     for entry in fs::read_dir(folder).map_err(TrainError::io(folder, "read"))? {
         let path = entry.map_err(TrainError::io(folder, "read"))?.path();

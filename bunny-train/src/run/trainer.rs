@@ -16,8 +16,8 @@ use burn::{
 use serde_json::{Map, Value};
 
 use super::{
-    Job, Prepared, Stage, Task,
-    checkpoint::{self, RunState},
+    BestEvaluation, Job, Prepared, Stage, Task,
+    checkpoint::{self, Retention, RunState},
     events::EventFile,
     job::{Rank, Records},
     memory,
@@ -39,6 +39,10 @@ pub struct Outcome {
     pub steps: u64,
     /// Steps there are.
     pub total: u64,
+    /// Whether evaluations that brought nothing better have ended it before its last step.
+    pub stopped_early: bool,
+    /// The best evaluation; its weights are the results where the recipe wants them.
+    pub best: Option<BestEvaluation>,
     /// The loss of the last step taken now.
     pub last_loss: Option<f64>,
     /// Records that nothing was learnt from, over all ranks.
@@ -48,9 +52,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether all steps were taken.
+    /// Whether all steps were taken that were to be taken.
     pub fn is_complete(&self) -> bool {
-        self.steps == self.total
+        self.steps == self.total || self.stopped_early
     }
 }
 
@@ -79,6 +83,8 @@ pub(super) struct Trainer<'r, 's, B: AutodiffBackend, S: Stage> {
     records: Records<'r, S::Data<'s>>,
     rank: Rank<'r, B>,
     last_checkpoint: Option<PathBuf>,
+    /// Known to the main rank alone while steps are taken.
+    best: Option<BestEvaluation>,
 }
 
 impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
@@ -122,6 +128,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             records,
             rank,
             last_checkpoint: None,
+            best: None,
         })
     }
 
@@ -145,7 +152,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
         let folder = &self.job.folder;
         let (mut metrics, mut events) = (None, None);
         if self.is_main() {
-            checkpoint::clean(folder, training.save_total_limit)?;
+            checkpoint::clean(folder, self.retention())?;
             metrics = Some(MetricsFile::open(folder, first)?);
             if training.report_to.contains(&Reporter::Tensorboard) {
                 events = Some(EventFile::create(folder, first)?);
@@ -155,14 +162,17 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
         let mut outcome = Outcome {
             steps: first,
             total,
+            stopped_early: self.is_out_of_patience(),
             ..Outcome::default()
         };
+        // A run that has stopped early goes on with more patience alone.
+        let end = if outcome.stopped_early { first } else { total };
         thread::scope(|scope| -> Result<(), TrainError> {
             let plan = Arc::new(self.plan.clone());
             let from = first as usize * self.plan.accumulation();
             let workers = training.dataloader_num_workers;
             let mut loader = DataLoader::new(scope, self.records.data, plan, from, workers);
-            for step in first..total {
+            for step in first..end {
                 let mut line = self.step(step, &mut loader)?;
                 outcome.steps = step + 1;
                 has_learnt |= line.answer_tokens > 0;
@@ -173,8 +183,14 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
                 };
                 // A record that cannot be had must not cost the steps taken: they are kept first.
                 let mut evaluated = Ok(());
+                let mut is_best = false;
                 if self.is_main() && is_due(training.eval_steps) {
                     evaluated = self.evaluate().map(|loss| line.eval_loss = loss);
+                }
+                if let Some(loss) = line.eval_loss {
+                    let best = BestEvaluation::after(self.best, outcome.steps, loss);
+                    is_best = best.step == outcome.steps;
+                    self.best = Some(best);
                 }
                 if let Some(metrics) = &mut metrics {
                     metrics.push(&line)?;
@@ -183,8 +199,11 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
                 if let Some(events) = &mut events {
                     events.push(&line)?;
                 }
-                let stop = self.agree_to_stop()?;
-                if stop || evaluated.is_err() || is_due(Some(training.save_steps)) {
+                let (is_told, is_early) = self.agree_to_stop()?;
+                outcome.stopped_early = is_early;
+                let stop = is_told || is_early;
+                let keeps_best = is_best && training.load_best_model_at_end;
+                if stop || keeps_best || evaluated.is_err() || is_due(Some(training.save_steps)) {
                     self.save(outcome.steps)?;
                 }
                 evaluated?;
@@ -204,7 +223,11 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
                 without_answer: outcome.left_out.without_answer.len(),
             });
         }
+        outcome.best = self.best;
         if outcome.is_complete() && self.is_main() {
+            if let Some(best) = self.retention().best.filter(|best| *best != outcome.steps) {
+                self.read(checkpoint::place(folder, best))?;
+            }
             self.write_outputs(folder)?;
         }
         Ok(outcome)
@@ -213,7 +236,20 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
     /// Puts the state of the last checkpoint back, and gives the steps taken.
     fn resume(&mut self, last: Option<(u64, PathBuf)>) -> Result<u64, TrainError> {
         let Some((_, path)) = last else { return Ok(0) };
-        let step = checkpoint::read(
+        let state = self.read(path)?;
+        let is_here = |best: &BestEvaluation| {
+            !self.training().load_best_model_at_end
+                || checkpoint::place(&self.job.folder, best.step).exists()
+        };
+        // Losses of other records are no measure for these.
+        let is_measure = state.recipe.get("eval_data_path") == self.keys.get("eval_data_path");
+        self.best = state.best.filter(|best| is_measure && is_here(best));
+        Ok(state.step)
+    }
+
+    /// Puts the weights and the optimizer of a checkpoint in the place of the present ones.
+    fn read(&mut self, path: PathBuf) -> Result<RunState, TrainError> {
+        let state = checkpoint::read(
             &path,
             &self.state(0),
             &mut self.optimizer,
@@ -222,7 +258,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
         )?;
         self.update_model();
         self.last_checkpoint = Some(path);
-        Ok(step)
+        Ok(state)
     }
 
     fn model(&self) -> &Model<'s, B, S> {
@@ -366,11 +402,32 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
         Ok((answers > 0).then(|| sum / answers as f64))
     }
 
-    /// Whether any rank was told to stop.
-    fn agree_to_stop(&self) -> Result<bool, TrainError> {
-        let mut told = [f64::from(u8::from(self.job.stop.load(Ordering::Relaxed)))];
-        self.rank.reduce.sum(&mut [], &mut told)?;
-        Ok(told[0] > 0.0)
+    /// Whether any rank was told to stop, and whether one has lost its patience.
+    fn agree_to_stop(&self) -> Result<(bool, bool), TrainError> {
+        let flags = [
+            self.job.stop.load(Ordering::Relaxed),
+            self.is_out_of_patience(),
+        ];
+        let mut sums = flags.map(|flag| f64::from(u8::from(flag)));
+        self.rank.reduce.sum(&mut [], &mut sums)?;
+        let [is_told, is_early] = sums.map(|sum| sum > 0.0);
+        Ok((is_told, is_early))
+    }
+
+    /// Whether as many evaluations as the recipe waits for were no better than the best.
+    fn is_out_of_patience(&self) -> bool {
+        let patience = self.training().early_stopping_patience;
+        patience.is_some_and(|patience| self.best.is_some_and(|best| best.later >= patience))
+    }
+
+    /// The checkpoints that stay.
+    fn retention(&self) -> Retention {
+        let training = self.training();
+        let best = self.best.filter(|_| training.load_best_model_at_end);
+        Retention {
+            last: training.save_total_limit,
+            best: best.map(|best| best.step),
+        }
     }
 
     /// What a checkpoint at `step` says of this run.
@@ -390,6 +447,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             precision: Some(self.rank.precision.to_string()),
             recipe: self.keys.clone(),
             updates: updates.collect(),
+            best: self.best,
         }
     }
 
@@ -402,7 +460,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             &self.state(step),
             &self.optimizer,
             &self.trainables,
-            self.training().save_total_limit,
+            self.retention(),
             |draft| self.write_outputs(draft),
         )?;
         self.last_checkpoint = Some(place);

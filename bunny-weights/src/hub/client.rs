@@ -38,8 +38,21 @@ pub(super) enum Failure {
         wait: Option<Duration>,
         progress: bool,
     },
+    /// No connection came about. In the middle of a download it may come back; before anything was
+    /// asked there is none.
+    NoConnection(HubError),
     /// Asking again does not help.
     Lasting(HubError),
+}
+
+impl Failure {
+    /// The same when nothing was asked before: who has no connection then is not waited for.
+    fn at_first(self) -> Self {
+        match self {
+            Self::NoConnection(error) => Self::Lasting(error),
+            other => other,
+        }
+    }
 }
 
 impl From<HubError> for Failure {
@@ -69,7 +82,8 @@ impl Client {
             .http_status_as_error(false)
             // Redirects are followed here, so that the token stays with the hub.
             .max_redirects(0)
-            .timeout_connect(Some(patience.silence))
+            .timeout_resolve(Some(patience.connection))
+            .timeout_connect(Some(patience.connection))
             .timeout_recv_response(Some(patience.silence))
             .timeout_per_read(Some(patience.silence))
             .user_agent(concat!("bunny/", env!("CARGO_PKG_VERSION")));
@@ -99,7 +113,7 @@ impl Client {
     /// A whole answer of at most `limit` bytes.
     pub fn read(&self, url: &str, reach: Reach<'_>, limit: u64) -> Result<Vec<u8>, HubError> {
         self.patiently(|| {
-            let answer = self.get(url, reach, 0)?;
+            let answer = self.get(url, reach, 0).map_err(Failure::at_first)?;
             let mut body = Vec::new();
             answer
                 .into_body()
@@ -187,6 +201,9 @@ impl Client {
         }
         match request.call() {
             Ok(answer) => self.check(answer, url, reach),
+            Err(error) if is_no_connection(&error) => {
+                Err(Failure::NoConnection(unreachable(url, &error)))
+            }
             Err(error) => Err(passing(url, &error)),
         }
     }
@@ -275,6 +292,7 @@ impl Client {
                     wait,
                     progress,
                 }) => (error, wait, progress),
+                Err(Failure::NoConnection(error)) => (error, None, false),
             };
             tried = if progress { 1 } else { tried + 1 };
             let wait = asked.unwrap_or(first_wait.saturating_mul(1 << (tried - 1).min(16)));
@@ -287,14 +305,38 @@ impl Client {
     }
 }
 
-/// A connection that failed may work again.
-pub(super) fn passing(url: &str, error: &dyn std::error::Error) -> Failure {
-    let error = HubError::Unreachable {
+/// Whether nothing was said to anybody: no network, no such host, nobody there.
+fn is_no_connection(error: &ureq::Error) -> bool {
+    use std::io::ErrorKind;
+
+    match error {
+        ureq::Error::HostNotFound
+        | ureq::Error::ConnectionFailed
+        | ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => true,
+        ureq::Error::Io(error) => {
+            matches!(
+                error.kind(),
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::HostUnreachable
+                    | ErrorKind::NetworkUnreachable
+                    | ErrorKind::NetworkDown
+            ) || error.to_string().contains("lookup address")
+        }
+        _ => false,
+    }
+}
+
+fn unreachable(url: &str, error: &dyn std::error::Error) -> HubError {
+    HubError::Unreachable {
         url: url.into(),
         reason: one_line(&error.to_string()),
-    };
+    }
+}
+
+/// A connection that failed may work again.
+pub(super) fn passing(url: &str, error: &dyn std::error::Error) -> Failure {
     Failure::Passing {
-        error,
+        error: unreachable(url, error),
         wait: None,
         progress: false,
     }

@@ -41,6 +41,18 @@ pub(super) fn download(
     }
 }
 
+/// Where the part of `blob` is that has arrived.
+fn part_of(blob: &Path) -> PathBuf {
+    let mut path = blob.as_os_str().to_owned();
+    path.push(".incomplete");
+    path.into()
+}
+
+/// Bytes of `blob` that an earlier attempt has left.
+pub(super) fn arrived(blob: &Path) -> u64 {
+    fs::metadata(part_of(blob)).map_or(0, |about| about.len())
+}
+
 /// What has arrived of a file.
 struct Part {
     path: PathBuf,
@@ -50,9 +62,7 @@ struct Part {
 
 impl Part {
     fn open(blob: &Path) -> Result<Self, HubError> {
-        let mut path = blob.as_os_str().to_owned();
-        path.push(".incomplete");
-        let path = PathBuf::from(path);
+        let path = part_of(blob);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(io_error(folder))?;
         }

@@ -34,6 +34,8 @@ pub struct Patience {
     pub first_wait: Duration,
     /// The longest wait; a hub that asks for more is not waited for.
     pub longest_wait: Duration,
+    /// How long a connection may take to come about.
+    pub connection: Duration,
     /// How long a connection may be silent.
     pub silence: Duration,
 }
@@ -44,6 +46,7 @@ impl Default for Patience {
             attempts: 5,
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(300),
+            connection: Duration::from_secs(3),
             silence: Duration::from_secs(30),
         }
     }

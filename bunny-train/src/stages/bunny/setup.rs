@@ -13,7 +13,10 @@ use bunny_core::{
     nn::Part,
 };
 use bunny_weights::{
-    StoredDtype, StoredTensor, TensorFiles, adapter::Adapter, convert::f32_bytes, folder::CONFIG,
+    StoredDtype, StoredTensor, TensorFiles,
+    adapter::{ADAPTER_CONFIG, Adapter},
+    convert::f32_bytes,
+    folder::CONFIG,
 };
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
@@ -62,6 +65,11 @@ impl SetupConfig {
         model: &Path,
         vision_tower: Option<&Path>,
     ) -> Result<Self, TrainError> {
+        if model.join(ADAPTER_CONFIG).exists() {
+            return Err(TrainError::AdapterAsModel {
+                folder: model.to_path_buf(),
+            });
+        }
         let file = model.join(CONFIG);
         let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
             file: file.clone(),
