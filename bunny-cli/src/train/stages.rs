@@ -177,7 +177,7 @@ impl<S: Described> AnyJob for Job<S> {
         }
         let setup = self.preview();
         let setup = setup.with_context(|| format!("stage {}", self.stage.kind()))?;
-        S::scan(self, &setup).map(drop)
+        S::scan(self, &setup)
     }
 
     fn run(&self, backend: BackendArgs, options: RunOptions) -> Result<bool> {
