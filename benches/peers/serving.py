@@ -196,7 +196,7 @@ def main():
     args.folder.mkdir(parents=True, exist_ok=True)
     template = args.folder / "builtin"
     if not template.exists():
-        subprocess.run([args.bunny, "model", "unpack", template], check=True)
+        subprocess.run([args.bunny, "model", "unpack", template], check=True, stdout=subprocess.DEVNULL)
     results = []
     print("model    weights  workload  server  clients  tokens/s  first token, s (p99)  between, ms (p99)  second/first")
     for _ in range(args.rounds):
