@@ -17,7 +17,7 @@ use bunny_core::{
         image::{DecodeOptions, decode_file},
         tokenizer::Token,
     },
-    nn::{KvSequence, Mask, Mode, Positions, WeightFormat},
+    nn::{Activations, KvSequence, Mask, Mode, Positions, WeightFormat},
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
 use safetensors::SafeTensors;
@@ -308,7 +308,7 @@ fn integers_err_by_their_rounding<B: Backend>() {
 /// Whole conversations: rendered prompts, their ids, greedy answers and their text.
 fn conversations_agree<B: Backend>(name: &str) {
     let case = Case::open(name);
-    let pipeline = case.pipeline::<B>(Precision::F32);
+    let pipeline = case.pipeline::<B>(EXACT);
     let mut chat = pipeline.chat();
     for turn in case.turns() {
         let place = format!("{name}: {}", turn["name"]);
@@ -351,7 +351,7 @@ fn question(turn: &Value) -> &str {
 /// A batch of prompts of unequal lengths answers as each of them alone.
 fn batches_agree<B: Backend>(name: &str) {
     let case = Case::open(name);
-    let pipeline = case.pipeline::<B>(Precision::F32);
+    let pipeline = case.pipeline::<B>(EXACT);
     let turns: Vec<&Value> = case.turns().iter().collect();
     let prompts: Vec<Prompt<B>> = turns
         .iter()
@@ -514,6 +514,15 @@ macro_rules! parity {
             }
 
             #[test]
+            fn models_in_integers_agree_with_the_reference() {
+                for case in super::IN_INTEGERS {
+                    super::parts_agree::<B>(case, super::EXACT, super::F32);
+                    super::conversations_agree::<B>(case);
+                    super::batches_agree::<B>(case);
+                }
+            }
+
+            #[test]
             fn a_batch_answers_as_each_prompt_alone() {
                 for case in super::CASES {
                     super::batches_agree::<B>(case);
@@ -559,7 +568,23 @@ const CASES: [&str; 13] = [
 ];
 
 /// The cases that keep no part but the logits.
-const LOGITS_ALONE: [&str; 3] = ["phi-siglip-bf16", "stablelm-siglip", "stablelm-siglip-lora"];
+const LOGITS_ALONE: [&str; 5] = [
+    "phi-siglip-bf16",
+    "phi-siglip-int4",
+    "stablelm-siglip",
+    "stablelm-siglip-int8",
+    "stablelm-siglip-lora",
+];
+
+/// Cases whose language model compressed-tensors' own library has put in integers: the reference computes
+/// with the numbers that they stand for.
+const IN_INTEGERS: [&str; 2] = ["phi-siglip-int4", "stablelm-siglip-int8"];
+
+/// f32, and nothing rounded that is multiplied with integers.
+const EXACT: Precision = Precision {
+    activations: Activations::F32,
+    ..Precision::F32
+};
 
 #[cfg(feature = "flex")]
 parity!(flex, burn_flex::Flex, super::Precision::weights_only);

@@ -9,6 +9,7 @@ mod export;
 mod folder;
 mod merge;
 mod merged;
+mod quantize;
 mod resolve;
 mod source;
 mod weights;
@@ -19,6 +20,7 @@ pub use assemble::{OpenModel, Parts, open_projector};
 pub use bunny_weights::hub::{Hub, HubSettings};
 pub use export::NamedParameter;
 pub use folder::files_beside;
+pub use quantize::{LayerLoss, MeanSquares, Quantized};
 pub use resolve::{ModelNames, Wanted};
 #[cfg(feature = "hub")]
 pub use resolve::{fetch, needed};

@@ -6,8 +6,11 @@
 //! there are; a sequence chooses its tokens with a [`Sampler`] and knows when it has ended.
 
 pub mod batch;
+mod calibrate;
 mod chat;
+mod draft;
 mod engine;
+mod fidelity;
 mod options;
 mod picture;
 mod pipeline;
@@ -20,10 +23,12 @@ mod sequence;
 mod stop;
 mod typed;
 
+pub use calibrate::mean_squares;
 pub use chat::{Answer, Chat};
 pub use engine::{
     CacheUse, Engine, EngineOptions, Finished, PictureUse, Reuse, SequenceId, Timings, Update,
 };
+pub use fidelity::{Fidelity, Foretold, foretell};
 pub use options::{FinishReason, GenerationOptions};
 pub use picture::Picture;
 pub use pipeline::Pipeline;

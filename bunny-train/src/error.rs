@@ -187,8 +187,8 @@ pub enum TrainError {
     },
     /// A language model in integers is to learn itself.
     #[error(
-        "weights in {packing} do not learn: let adapters learn beside them (lora_enable = true), or leave \
-         --weights out"
+        "weights in {packing} do not learn: let adapters learn beside them (lora_enable = true), or take \
+         the model in floats"
     )]
     Packed {
         /// In which integers.

@@ -1,6 +1,6 @@
 //! What can be wrong with files of weights, in one line that names file, tensor and mend.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error about files of weights. The message says all there is; nothing hides in `source`.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,14 @@ pub enum CheckpointError {
     LfsPointer {
         /// The file.
         path: PathBuf,
+    },
+    /// Weights in integers are not as they should be.
+    #[error("{}: {fault}", place.display())]
+    Packed {
+        /// The file, or the configuration.
+        place: PathBuf,
+        /// What is wrong.
+        fault: PackedError,
     },
     /// A tensor's numbers cannot be held in integers.
     #[error("tensor `{tensor}` cannot be packed: {problem}")]
@@ -580,6 +588,56 @@ fn listed(missing: &[String], misshapen: &[String], unexpected: &[String]) -> St
     })
     .collect::<Vec<_>>()
     .join(";")
+}
+
+/// What is wrong with weights in integers, or with what is said of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackedError {
+    /// `quantization_config` says something that is not read.
+    #[error("`quantization_config.{field}` {problem}")]
+    Config {
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A part of a weight is not there.
+    #[error("`{tensor}` is missing beside `{beside}`")]
+    Missing {
+        /// The part.
+        tensor: String,
+        /// Where it should be.
+        beside: String,
+    },
+    /// A part of a weight has another type or shape.
+    #[error("`{tensor}` is {found}, expected {expected}")]
+    Misshapen {
+        /// The part.
+        tensor: String,
+        /// Type and shape.
+        found: String,
+        /// What they should be.
+        expected: String,
+    },
+    /// A layer's numbers are stored in a way that is not read.
+    #[error("`{tensor}` {problem}")]
+    NotRead {
+        /// The tensor that says so.
+        tensor: String,
+        /// What it says.
+        problem: &'static str,
+    },
+}
+
+impl PackedError {
+    /// The error as one of the files in `place`.
+    pub fn at(self, place: impl AsRef<Path>) -> CheckpointError {
+        CheckpointError::Packed {
+            place: place.as_ref().to_path_buf(),
+            fault: self,
+        }
+    }
 }
 
 /// Text of a file for a message: on one line, and not too long.

@@ -28,12 +28,13 @@ pub mod folder;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
+pub mod packed;
 mod pickle;
 mod safetensors;
 mod tensor;
 pub mod writer;
 
-pub use error::{AdapterError, CheckpointError, HeaderError, IndexError, PickleError};
+pub use error::{AdapterError, CheckpointError, HeaderError, IndexError, PackedError, PickleError};
 pub use files::TensorFiles;
 pub use folder::ModelFolder;
 pub use tensor::{StoredDtype, StoredTensor};

@@ -6,12 +6,13 @@ use bunny_weights::{
     ModelFolder, TensorFiles,
     adapter::Adapter,
     folder::{CONFIG, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG},
+    packed::PackedConfig,
 };
 
 use super::{WeightSet, folder::beside};
 use crate::{
     ConfigError, Error, Fields,
-    config::{BunnyConfig, VisionConfig},
+    config::{BunnyConfig, VisionConfig, refuse_foreign_integers},
     input::{image::ImageProcessor, tokenizer::Tokenizer},
     nn::Part,
 };
@@ -106,11 +107,6 @@ impl Found {
         let tower = self.parts.vision_tower.clone();
         let tower_folder = tower.as_deref().map(folder_of);
         let mut config = configuration(fields, tower_folder)?;
-        // A base's own configuration says how its weights are held.
-        let own = self.parts.language_model.join(CONFIG);
-        if own.exists() {
-            Fields::read(own)?.refuse(&["quantization_config"])?;
-        }
         let beside = beside(self.own.as_deref(), &self.tokenizer, fields);
         // Before the tokenizer: where a part is wanted and not given, that is what to say.
         let weights = weights(self.parts, self.adapter, &place, &config)?;
@@ -140,8 +136,14 @@ fn weights(
     if let Some(adapter) = adapter {
         weights = weights.with_adapter(adapter);
     }
-    let language_model = TensorFiles::open_folder(&parts.language_model)?;
+    let integers = integers(&parts.language_model)?;
+    let mut language_model = TensorFiles::open_folder(&parts.language_model)?;
     let is_inside = holds_tower(&language_model);
+    if let Some(integers) = integers {
+        let (floats, packed) = integers.take_from(language_model)?;
+        weights = weights.with_packed(packed);
+        language_model = floats;
+    }
     weights = weights.with(language_model);
     match parts.vision_tower {
         _ if is_inside => Ok(weights),
@@ -153,6 +155,19 @@ fn weights(
             tower: config.vision_tower.clone(),
         }),
     }
+}
+
+/// What a language model's own configuration says of integers that its files hold.
+fn integers(folder: &Path) -> Result<Option<PackedConfig>, Error> {
+    let file = folder.join(CONFIG);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let fields = Fields::read(&file)?;
+    refuse_foreign_integers(&fields)?;
+    let said = fields.get("quantization_config");
+    let read = said.map(PackedConfig::read).transpose();
+    Ok(read.map_err(|fault| fault.at(file))?)
 }
 
 /// What a checkpoint's `config.json` and its tower's folder say together.

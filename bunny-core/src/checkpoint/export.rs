@@ -9,7 +9,11 @@ use bunny_weights::{CheckpointError, ModelFolder, StoredDtype, convert, writer::
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::folder::{described, float_to_write};
-use crate::{Bunny, Error, input::image::ImageProcessor, nn::visit_parameters};
+use crate::{
+    Bunny, Error,
+    input::image::ImageProcessor,
+    nn::{WeightFormat, visit_parameters},
+};
 
 /// A parameter of a model, by its published name.
 ///
@@ -89,7 +93,7 @@ impl<B: Backend> Bunny<B> {
         image_processor: &ImageProcessor,
     ) -> Result<Vec<PathBuf>, Error> {
         float_to_write(folder.as_ref(), dtype)?;
-        if let Some(packing) = self.precision().packing {
+        if let WeightFormat::Packed(packing) = self.language_model_format() {
             let packing = packing.to_string();
             return Err(Error::Packed { packing });
         }

@@ -68,7 +68,12 @@ pub(super) fn described(
         folder = folder.with_json(GENERATION_CONFIG, config.generation_json());
     }
     let said = beside.json(CONFIG).and_then(|json| json.as_object());
-    folder.with_json(CONFIG, config.to_json(dtype, said))
+    let mut json = config.to_json(dtype, said);
+    if let Some(json) = json.as_object_mut() {
+        // Of floats there is nothing to say.
+        json.shift_remove("quantization_config");
+    }
+    folder.with_json(CONFIG, json)
 }
 
 /// The numbers of a model that is going to be written to `folder` in `dtype`.

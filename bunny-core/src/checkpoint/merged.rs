@@ -6,7 +6,7 @@ use std::{
 };
 
 use bunny_weights::{
-    CheckpointError, StoredDtype, TensorFiles,
+    CheckpointError, StoredDtype,
     writer::{MAX_SHARD_SIZE, PlannedTensor},
 };
 use burn::tensor::DType;
@@ -52,7 +52,7 @@ impl OpenModel {
 
 impl WeightSet {
     /// Every tensor of the merged model that `config` describes.
-    fn merged_plan(
+    pub(super) fn merged_plan(
         &self,
         config: &BunnyConfig,
         dtype: StoredDtype,
@@ -61,9 +61,7 @@ impl WeightSet {
         let (names, repeated) = (config.family.names(), repeated(config));
         let is_repeated = |name: &str| repeated.iter().any(|start| name.starts_with(start));
         let all: BTreeSet<&str> = self
-            .parts
-            .iter()
-            .flat_map(TensorFiles::names)
+            .names()
             .filter(|name| !names.is_unused(name) && !is_repeated(name))
             .collect();
         let strays = self.strays(|name| !all.contains(name));
@@ -77,8 +75,7 @@ impl WeightSet {
         let mut misshapen = Vec::new();
         let mut plan = Vec::with_capacity(all.len());
         for name in all {
-            let shape = self.parts.iter().find_map(|part| part.shape(name));
-            let mut shape = shape.unwrap_or_default().to_vec();
+            let mut shape = self.shape(name).unwrap_or_default();
             if let (Some(&vocab), Some(rows)) = (tables.get(name), shape.first_mut()) {
                 if *rows < vocab {
                     misshapen.push(format!(
@@ -104,7 +101,7 @@ impl WeightSet {
         })
     }
 
-    fn merged_bytes(
+    pub(super) fn merged_bytes(
         &self,
         planned: &PlannedTensor,
         float: DType,

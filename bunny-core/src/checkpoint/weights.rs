@@ -1,7 +1,7 @@
 //! The weights of one model, from however many files they come.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -10,17 +10,20 @@ use bunny_weights::{
     CheckpointError, StoredDtype, StoredTensor, TensorFiles,
     adapter::{Adapter, AdapterLayer},
     convert::{self, Floats},
+    packed::PackedTensor,
 };
 use burn::tensor::{AllocationProperty, Bytes, DType};
 
 use super::merge::{add_adapter, add_bias};
-use crate::nn::{NameTable, WeightFormat, Weights, held_as, stored_as};
+use crate::nn::{Bits, NameTable, Packing, WeightFormat, Weights, held_as, stored_as};
 
 /// The tensors of one model under their published names, from one or several sets of files.
 #[derive(Debug)]
 pub struct WeightSet {
     place: String,
     pub(super) parts: Vec<TensorFiles>,
+    /// Weights in integers, by the names that they have in floats.
+    pub(super) packed: BTreeMap<String, PackedTensor>,
     pub(super) adapter: Option<Adapter>,
     unused: Vec<String>,
     /// Asked for so far; several threads may load the same model.
@@ -33,6 +36,7 @@ impl WeightSet {
         Self {
             place: place.into(),
             parts: Vec::new(),
+            packed: BTreeMap::new(),
             adapter: None,
             unused: Vec::new(),
             taken: Mutex::default(),
@@ -44,6 +48,14 @@ impl WeightSet {
     #[must_use]
     pub fn with(mut self, files: TensorFiles) -> Self {
         self.parts.push(files);
+        self
+    }
+
+    /// Adds weights in integers under the names that they have in floats. A tensor of floats of the same
+    /// name goes before one.
+    #[must_use]
+    pub fn with_packed(mut self, packed: BTreeMap<String, PackedTensor>) -> Self {
+        self.packed.extend(packed);
         self
     }
 
@@ -64,10 +76,37 @@ impl WeightSet {
     /// The format of most of a model's weights: that of its token table.
     pub fn stored_format(&self) -> WeightFormat {
         let table = "model.embed_tokens.weight";
-        let stored = self.parts.iter().find_map(|part| part.get(table));
+        let stored = self.parts.iter().find_map(|part| part.dtype(table));
+        let packed = || self.packed.get(table).map(PackedTensor::float_type);
         stored
-            .and_then(|stored| WeightFormat::of_floats(held_as(stored.dtype)?))
+            .or_else(packed)
+            .and_then(|dtype| WeightFormat::of_floats(held_as(dtype)?))
             .unwrap_or(WeightFormat::F32)
+    }
+
+    /// In which integers the language model's files hold its layers, if in any.
+    pub fn stored_packing(&self) -> Option<Packing> {
+        let mut packed = self.packed.iter();
+        let (_, packed) = packed.find(|(name, _)| name.starts_with("model.layers."))?;
+        let bits = match packed.bits() {
+            4 => Bits::Four,
+            _ => Bits::Eight,
+        };
+        let group = packed.group();
+        Some(Packing { bits, group })
+    }
+
+    /// The names of all tensors, sorted within each set of files.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let floats = self.parts.iter().flat_map(TensorFiles::names);
+        floats.chain(self.packed.keys().map(String::as_str))
+    }
+
+    /// The shape of a tensor.
+    pub(super) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let floats = self.parts.iter().find_map(|part| part.shape(name));
+        let packed = || self.packed.get(name).map(|packed| packed.sides().to_vec());
+        floats.map(<[usize]>::to_vec).or_else(packed)
     }
 
     fn taken(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -107,15 +146,12 @@ impl WeightSet {
 
     /// Whether a tensor of this published name is there.
     pub fn contains(&self, name: &str) -> bool {
-        self.parts.iter().any(|part| part.contains(name))
+        self.shape(name).is_some()
     }
 
     /// Whether the name of any tensor starts so.
     pub fn has_any(&self, start: &str) -> bool {
-        self.parts
-            .iter()
-            .flat_map(TensorFiles::names)
-            .any(|name| name.starts_with(start))
+        self.names().any(|name| name.starts_with(start))
     }
 }
 
@@ -129,17 +165,24 @@ impl Weights for WeightSet {
     }
 
     fn take(&self, name: &str) -> Option<StoredTensor> {
-        let stored = self.parts.iter().find_map(|part| part.get(name))?;
+        let floats = self.parts.iter().find_map(|part| part.get(name));
+        let packed = || self.packed.get(name).map(PackedTensor::stored);
+        let stored = floats.or_else(packed)?;
         self.taken().insert(name.to_string());
         Some(stored)
+    }
+
+    fn packed(&self, stored: &StoredTensor) -> Option<&PackedTensor> {
+        let has_adapter = self.adapted(&stored.name).is_some();
+        let packed = self.packed.get(&stored.name);
+        // What is merged into is floats from then on.
+        packed.filter(|_| !stored.dtype.is_float() && !has_adapter)
     }
 
     fn unexpected(&self, names: &NameTable) -> Vec<String> {
         let taken = self.taken();
         let left: BTreeSet<&str> = self
-            .parts
-            .iter()
-            .flat_map(TensorFiles::names)
+            .names()
             .filter(|name| !taken.contains(*name) && !names.is_unused(name))
             .filter(|name| {
                 !self
@@ -169,31 +212,41 @@ impl Weights for WeightSet {
         columns: usize,
         dtype: DType,
     ) -> Result<Bytes, CheckpointError> {
-        let from = float_type(stored)?;
-        let row_bytes = columns * from.size();
-        let bytes = stored
-            .bytes
-            .slice(rows.start * row_bytes..rows.end * row_bytes);
-        let adapted = self.adapted(&stored.name);
         let to = stored_as(dtype).expect("models are made of floats");
-        let aligned = bytes.as_ptr().addr().is_multiple_of(from.size());
-        if from == to && aligned && adapted.is_none() {
-            return Ok(Bytes::from_shared(bytes, AllocationProperty::File));
-        }
-        let Some((layer, parameter)) = adapted else {
-            let floats = convert::convert(&bytes, from, to).expect("both types are floats");
-            return Ok(match floats {
-                Floats::F64(values) => Bytes::from_elems(values),
-                Floats::F32(values) => Bytes::from_elems(values),
-                Floats::F16(values) => Bytes::from_elems(values),
-                Floats::BF16(values) => Bytes::from_elems(values),
-                _ => unreachable!("a type of weights"),
-            });
+        let adapted = self.adapted(&stored.name);
+        let packed = self.packed.get(&stored.name);
+        let packed = packed.filter(|_| !stored.dtype.is_float());
+        let mut values = match packed {
+            Some(packed) => packed.floats(rows.clone()),
+            None => {
+                let from = float_type(stored)?;
+                let row_bytes = columns * from.size();
+                let bytes = stored
+                    .bytes
+                    .slice(rows.start * row_bytes..rows.end * row_bytes);
+                let aligned = bytes.as_ptr().addr().is_multiple_of(from.size());
+                if from == to && aligned && adapted.is_none() {
+                    return Ok(Bytes::from_shared(bytes, AllocationProperty::File));
+                }
+                if adapted.is_none() {
+                    let floats = convert::convert(&bytes, from, to).expect("both types are floats");
+                    return Ok(match floats {
+                        Floats::F64(values) => Bytes::from_elems(values),
+                        Floats::F32(values) => Bytes::from_elems(values),
+                        Floats::F16(values) => Bytes::from_elems(values),
+                        Floats::BF16(values) => Bytes::from_elems(values),
+                        _ => unreachable!("a type of weights"),
+                    });
+                }
+                convert::to_f32(&bytes, from).expect("the type is a float")
+            }
         };
-        let mut values = convert::to_f32(&bytes, from).expect("the type is a float");
-        match parameter {
-            Parameter::Weight => add_adapter(&layer, &mut values, rows, &stored.shape)?,
-            Parameter::Bias => add_bias(&layer, &mut values, rows, stored.shape.iter().product())?,
+        if let Some((layer, parameter)) = adapted {
+            let count = stored.shape.iter().product();
+            match parameter {
+                Parameter::Weight => add_adapter(&layer, &mut values, rows, &stored.shape)?,
+                Parameter::Bias => add_bias(&layer, &mut values, rows, count)?,
+            }
         }
         let bytes = convert::from_f32(&values, to).expect("models are made of floats");
         Ok(Bytes::from_bytes_vec(bytes))
@@ -221,8 +274,6 @@ pub(super) fn float_type(stored: &StoredTensor) -> Result<StoredDtype, Checkpoin
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use std::collections::BTreeMap;
-
     use bunny_base::random::mix;
     use bunny_weights::{
         adapter::{ADAPTER_WEIGHTS, AdapterConfig, LoraMatrix, lora_name},

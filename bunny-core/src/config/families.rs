@@ -81,6 +81,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "label2id",
     "output_attentions",
     "output_hidden_states",
+    "quantization_config",
     "remove_invalid_values",
     "return_dict",
     "return_dict_in_generate",
@@ -154,7 +155,7 @@ impl Family {
     pub fn decoder_config(self, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
         let definition = self.0;
         fields.refuse(definition.refused)?;
-        fields.refuse(&["quantization_config"])?;
+        refuse_foreign_integers(fields)?;
         refuse_scaled_rope(fields)?;
         fields.refuse_unknown_switches(|field| {
             let all = definition.fields.iter().chain(definition.own_fields);
@@ -196,6 +197,19 @@ impl Family {
     /// How this family's tensors are called in published files.
     pub fn names(self) -> &'static NameTable {
         &self.0.names
+    }
+}
+
+/// Refuses weights in integers of any form but `compressed-tensors`'. What is said of those is looked at
+/// where the files are.
+pub(crate) fn refuse_foreign_integers(fields: &Fields) -> Result<(), ConfigError> {
+    let method = match fields.get("quantization_config") {
+        Some(Value::Object(config)) => config.get("quant_method").and_then(Value::as_str),
+        _ => None,
+    };
+    match method {
+        Some("compressed-tensors") => Ok(()),
+        _ => fields.refuse(&["quantization_config"]),
     }
 }
 

@@ -63,6 +63,9 @@ pub struct EngineOptions {
     /// Bytes that keys and values may take; as many as the slots need unless given. What does not fit
     /// beside what is under way waits.
     pub cache_bytes: Option<u64>,
+    /// The most tokens that are drafted at a time, from what the conversation has said before; 0 for
+    /// none. In f32 on a CPU no answer changes by it, to the bit.
+    pub draft: usize,
 }
 
 /// What a prompt may take from what was read before.
@@ -86,6 +89,7 @@ impl Default for EngineOptions {
             pictures: 16,
             reuse: Reuse::Prompts,
             cache_bytes: None,
+            draft: 0,
         }
     }
 }
@@ -162,12 +166,21 @@ pub struct Engine<B: Backend> {
 /// Hidden states whose scores are wanted, `[rows, hidden]` each.
 #[derive(Debug)]
 struct Wanted<B: Backend> {
-    /// Of the last positions of sequences whose next tokens are to be chosen: their slots.
-    next: Vec<usize>,
+    /// Of the last positions of sequences whose next tokens are to be chosen.
+    next: Vec<Next>,
     next_hidden: Vec<Tensor<B, 2>>,
     /// Of the positions before tokens that are to be scored: their slots, and which of their tokens.
     scored: Vec<(usize, usize)>,
     scored_hidden: Vec<Tensor<B, 2>>,
+}
+
+/// A row by which a slot's next token is to be chosen.
+#[derive(Debug, Clone, Copy)]
+struct Next {
+    slot: usize,
+    /// The token that was read there before it was chosen, and its position: the row is of use where
+    /// that token is chosen in the end.
+    draft: Option<(u32, usize)>,
 }
 
 /// What a pass has read of the sequence of a slot.
@@ -385,7 +398,10 @@ impl<B: Backend> Engine<B> {
         let mut updates = self.leave_at_once();
         let width = self.model.config().decoder.vocab_size;
         let mut rows = scores.chunks_exact_mut(width);
-        for (slot, row) in next.into_iter().zip(&mut rows) {
+        for (Next { slot, draft }, row) in next.into_iter().zip(&mut rows) {
+            if draft.is_some_and(|draft| !self.slots[slot].accept(draft)) {
+                continue;
+            }
             #[cfg(all(test, feature = "flex"))]
             tests::note(&self.slots[slot], row);
             self.slots[slot].choose(row, &mut updates);
@@ -509,14 +525,14 @@ impl<B: Backend> Engine<B> {
             self.cache.reserve(&mut self.slots[slot].kv, count);
             embeds.extend(self.slots[slot].embeds(count));
         }
-        let hidden = self.run(embeds, &passed, &Mode::PREFILL);
+        let hidden = self.run(embeds, &passed);
 
         let (mut first, mut next_rows, mut scored_rows) = (0, Vec::new(), Vec::new());
         for &Passed { slot, count } in &passed {
             let of = &self.slots[slot];
             if let Some(row) = of.last_of(count) {
                 next_rows.push(first + row);
-                wanted.next.push(slot);
+                wanted.next.push(Next { slot, draft: None });
             }
             for (token, row) in of.scored_of(count) {
                 scored_rows.push(first + row);
@@ -566,34 +582,47 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Reads one token of every answer under way.
+    /// Reads one token of every answer under way, and those that are drafted behind it.
     fn decode(&mut self, wanted: &mut Wanted<B>) -> Vec<Passed> {
-        let slots = self.slots.iter().enumerate();
-        let next = slots.filter_map(|(at, slot)| Some((at, slot.next()?)));
-        let (slots, ids): (Vec<usize>, Vec<u32>) = next.unzip();
-        let passed = slots.iter().map(|&slot| Passed { slot, count: 1 });
-        let passed: Vec<Passed> = passed.collect();
+        let (mut passed, mut ids, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            let Some(next) = slot.next() else { continue };
+            let drafted = slot.draft(self.options.draft);
+            self.cache.reserve(&mut slot.kv, 1 + drafted.len());
+            passed.push(Passed { slot: at, count: 1 });
+            // Every row is a sequence of its own that shares the blocks before it.
+            for (behind, id) in std::iter::once(next).chain(drafted).enumerate() {
+                let mut sequence = slot.kv.clone();
+                sequence.advance(behind);
+                let draft = (behind > 0).then(|| (id, sequence.len()));
+                wanted.next.push(Next { slot: at, draft });
+                ids.push(id);
+                sequences.push(sequence);
+            }
+        }
         if passed.is_empty() {
             return passed;
         }
-        for &slot in &slots {
-            self.cache.reserve(&mut self.slots[slot].kv, 1);
-        }
-        let hidden = self.run(vec![self.model.embed_ids(&ids)], &passed, &Mode::DECODE);
-        wanted.next.extend(slots);
-        wanted.next_hidden.push(hidden);
+        let pass = self
+            .cache
+            .pass(sequences.iter().map(|sequence| (sequence, 1)));
+        let embeds = self.model.embed_ids(&ids);
+        let hidden = self
+            .model
+            .run(embeds, &mut self.cache, &pass, &Mode::DECODE);
+        wanted.next_hidden.push(hidden.squeeze_dim(0));
         passed
     }
 
-    /// Runs the decoder over the next positions of some sequences: `[rows, hidden]`.
-    fn run(&mut self, embeds: Vec<Tensor<B, 3>>, passed: &[Passed], mode: &Mode) -> Tensor<B, 2> {
+    /// Runs the decoder over the next positions of some prompts: `[rows, hidden]`.
+    fn run(&mut self, embeds: Vec<Tensor<B, 3>>, passed: &[Passed]) -> Tensor<B, 2> {
         let parts = passed
             .iter()
             .map(|&Passed { slot, count }| (&self.slots[slot].kv, count));
         let pass = self.cache.pass(parts);
         let hidden = self
             .model
-            .run(joined(embeds, 1), &mut self.cache, &pass, mode);
+            .run(joined(embeds, 1), &mut self.cache, &pass, &Mode::PREFILL);
         hidden.squeeze_dim(0)
     }
 

@@ -214,6 +214,11 @@ impl Sequence {
         &self.seen[self.prompt..]
     }
 
+    /// How many tokens it may have yet.
+    pub(super) fn left(&self) -> usize {
+        self.limit - self.ids().len().min(self.limit)
+    }
+
     /// The text so far, without what is held back.
     pub fn text(&self) -> &str {
         self.text.as_ref().map_or("", |text| &text.said)

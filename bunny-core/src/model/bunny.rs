@@ -2,8 +2,8 @@
 //! decoder.
 
 use burn::{
-    module::Module,
-    tensor::{DType, Tensor, backend::Backend},
+    module::{Module, ModuleVisitor, Param},
+    tensor::{DType, Int, Tensor, backend::Backend},
 };
 
 use crate::{
@@ -15,7 +15,10 @@ use crate::{
         projector::Projector,
         tower::{VisionTower, stack_pixels},
     },
-    nn::{Builder, KvCache, KvPass, KvSequence, Mask, Mode, Part, Positions, Precision, Weights},
+    nn::{
+        Builder, KvCache, KvPass, KvSequence, Mask, Mode, Part, Positions, Precision, WeightFormat,
+        Weights,
+    },
     ops,
 };
 
@@ -88,37 +91,64 @@ impl<B: Backend> Bunny<B> {
         self.precision
     }
 
+    /// The format in which the products of its language model's layers are held.
+    pub fn language_model_format(&self) -> WeightFormat {
+        match self.language_model.model.layers.first() {
+            Some(layer) => layer.mlp.up_proj.weight.format(),
+            None => self.precision.weights,
+        }
+    }
+
     /// An empty cache for what sequences leave behind, cut as suits the backend.
     ///
     /// On CPUs it holds 16 bits where the weights do: it is read whole with every token.
     pub fn new_cache(&self, device: &B::Device) -> KvCache<B> {
-        let Precision {
-            weights,
-            packing,
-            compute,
-            table_limit,
-            ..
-        } = self.precision;
+        let table_limit = self.precision.table_limit;
         let DecoderConfig {
             num_hidden_layers: layers,
             num_key_value_heads: kv_heads,
             head_dim,
             ..
         } = self.config.decoder;
-        let weights = weights.dtype();
-        // Beside integers the cache would be read longest.
-        let weights = if packing.is_some() {
-            DType::F16
-        } else {
-            weights
-        };
-        let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
-        let dtype = if narrows { weights } else { compute };
+        let dtype = self.cache_type();
         let mut blocks = ops::kv_blocks::<B>();
         // A tensor is no larger than a kernel can read.
         let block = blocks.positions * kv_heads * head_dim * dtype.size();
         blocks.per_tensor = blocks.per_tensor.min((table_limit / block).max(1));
         KvCache::new(layers, kv_heads, head_dim, dtype, blocks, device)
+    }
+
+    /// The type of what the cache holds.
+    fn cache_type(&self) -> DType {
+        let Precision {
+            weights,
+            packing,
+            compute,
+            ..
+        } = self.precision;
+        // Beside integers the cache would be read longest.
+        let weights = match packing {
+            Some(_) => DType::F16,
+            None => weights.dtype(),
+        };
+        let narrows = ops::narrows_cache::<B>() && weights.size() < compute.size();
+        if narrows { weights } else { compute }
+    }
+
+    /// Bytes that a token of an answer reads behind so many positions: weights, and what the cache holds
+    /// of those. Of the token table it reads a row.
+    pub fn bytes_per_token(&self, positions: usize) -> u64 {
+        let Decoder { model, lm_head } = &self.language_model;
+        let mut read = Read(0);
+        model.layers.iter().for_each(|layer| layer.visit(&mut read));
+        model.norm.visit(&mut read);
+        match lm_head {
+            Some(head) => head.visit(&mut read),
+            None => Module::<B>::visit(&model.embed_tokens, &mut read),
+        }
+        let size = self.cache_type().size();
+        let cached = positions * self.config.decoder.kv_bytes_per_token(size);
+        read.0 + cached as u64
     }
 
     /// Pictures to embeddings.
@@ -279,5 +309,20 @@ impl<B: Backend> Bunny<B> {
         let [batch, seq, width] = hidden.dims();
         let last = hidden.narrow(1, seq - 1, 1).reshape([batch, width]);
         self.language_model.logits(last)
+    }
+}
+
+/// Bytes of parameters.
+struct Read(u64);
+
+impl<B: Backend> ModuleVisitor<B> for Read {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let value = param.val();
+        self.0 += (value.shape().num_elements() * value.dtype().size()) as u64;
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<B, D, Int>>) {
+        let value = param.val();
+        self.0 += (value.shape().num_elements() * value.dtype().size()) as u64;
     }
 }

@@ -18,10 +18,12 @@ use burn::{
 use rayon::prelude::*;
 
 use bunny_base::random::mix;
-use bunny_weights::{CheckpointError, StoredTensor, convert};
+use bunny_weights::{CheckpointError, StoredTensor, convert, packed::PackedTensor};
+
+use crate::ops::packs;
 
 use super::{
-    NameTable, Operands, PackedWeight, Precision, Weight, WeightFormat,
+    Bits, NameTable, Operands, PackedWeight, Packing, Precision, Weight, WeightFormat,
     nothing::{Blank, Nothing},
     precision::stored_as,
     spec::{ParameterKind, ParameterSpec, Part},
@@ -37,6 +39,9 @@ pub trait Weights: fmt::Debug {
 
     /// The tensor of this name; it counts as used from now on.
     fn take(&self, name: &str) -> Option<StoredTensor>;
+
+    /// A tensor that was taken, where its file has integers that products take as they are.
+    fn packed(&self, stored: &StoredTensor) -> Option<&PackedTensor>;
 
     /// Tensors that nobody took and that are not known to be unused.
     fn unexpected(&self, names: &NameTable) -> Vec<String>;
@@ -346,6 +351,12 @@ impl<'a, B: Backend> Builder<'a, B> {
         initial: Initial,
     ) -> Weight<B, D> {
         let dtype = self.shared.precision.of(spec.kind);
+        if let Some(packed) = found
+            .as_ref()
+            .and_then(|found| self.as_stored(found, rows.clone(), spec))
+        {
+            return Weight::Packed(packed);
+        }
         let data = found
             .as_ref()
             .and_then(|found| self.materialise(found, rows, spec, initial));
@@ -366,6 +377,47 @@ impl<'a, B: Backend> Builder<'a, B> {
             }
         }
         Weight::Float(self.parameter(data, shape, dtype))
+    }
+
+    /// Some rows of a weight that its file holds in integers, as they are: unless others are wanted, or
+    /// the backend has no products with them.
+    fn as_stored(
+        &self,
+        found: &Found,
+        rows: Range<usize>,
+        spec: &ParameterSpec,
+    ) -> Option<PackedWeight<B>> {
+        let (Found::Stored(stored), Source::Stored(weights)) = (found, &self.shared.source) else {
+            return None;
+        };
+        let packed = weights.packed(stored).filter(|_| packs::<B>())?;
+        let first = spec.rows.as_ref().map_or(0, |own| own.start);
+        let packed_rows = packed.rows(first + rows.start..first + rows.end)?;
+        let precision = self.shared.precision;
+        let [_, inner] = packed.sides();
+        let bits = if packed_rows.bits == 8 {
+            Bits::Eight
+        } else {
+            Bits::Four
+        };
+        let packing = Packing {
+            bits,
+            group: packed.group(),
+        };
+        // Of rows that are shorter, the group is all.
+        let alike = |wanted: Packing| {
+            wanted.bits == bits && wanted.group.min(inner) == packing.group.min(inner)
+        };
+        precision.packing_of(spec).is_none_or(alike).then(|| {
+            let sides = [rows.len(), inner];
+            PackedWeight::stored(
+                packed_rows,
+                sides,
+                packing,
+                precision.activations,
+                self.device(),
+            )
+        })
     }
 
     fn whole<const D: usize>(

@@ -5,7 +5,7 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
-use super::{Builder, Initial, Mode, Weight, dropout_key};
+use super::{Builder, Initial, Mode, Observer, Weight, dropout_key};
 use crate::ops;
 
 /// `y = x Wᵀ + b`, the weight kept as published: `[out, in]`, which is also the layout in which
@@ -18,6 +18,9 @@ pub struct Linear<B: Backend> {
     pub bias: Option<Param<Tensor<B, 1>>>,
     /// An adapter that learns beside the weight.
     pub lora: Option<Lora<B>>,
+    /// Who takes down what goes into it, and its number there.
+    #[module(skip)]
+    pub(crate) observer: Option<(Observer, usize)>,
 }
 
 /// A low-rank adapter (LoRA): adds `s · (dropout(x) Aᵀ) Bᵀ`, never forming a dense ΔW.
@@ -42,6 +45,7 @@ impl<B: Backend> Linear<B> {
             weight: builder.weight("weight", [output, input], Initial::Normal(0.02)),
             bias: bias.then(|| builder.bias("bias", output)),
             lora: None,
+            observer: None,
         }
     }
 
@@ -50,6 +54,9 @@ impl<B: Backend> Linear<B> {
     /// # Shapes
     /// `[..., in]` → `[..., out]`
     pub fn forward<const D: usize>(&self, input: Tensor<B, D>, mode: &Mode) -> Tensor<B, D> {
+        if let Some((observer, product)) = &self.observer {
+            observer.note(*product, &input);
+        }
         let bias = self.bias.as_ref().map(Param::val);
         match &self.lora {
             Some(lora) => {

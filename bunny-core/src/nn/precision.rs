@@ -18,6 +18,8 @@ pub struct Precision {
     /// In which integers the language model's products and tables are held instead, if in any: tables,
     /// the head among them, in eight bits. Such weights do not learn.
     pub packing: Option<Packing>,
+    /// Whether tower and projector are held in eight bits. Never in four: small letters are lost first.
+    pub vision_int8: bool,
     /// How products of many rows with integers round what is multiplied.
     pub activations: Activations,
     /// The type of the activations between them.
@@ -32,6 +34,7 @@ impl Precision {
     pub const F32: Self = Self {
         weights: WeightFormat::F32,
         packing: None,
+        vision_int8: false,
         activations: Activations::Int8,
         compute: DType::F32,
         table_limit: usize::MAX,
@@ -109,7 +112,12 @@ impl Precision {
 
     /// In which integers a weight is held, if it is packed.
     pub(crate) fn packing_of(self, spec: &ParameterSpec) -> Option<Packing> {
-        let packing = self.packing.filter(|_| spec.part == Part::LanguageModel)?;
+        let packing = match spec.part {
+            Part::LanguageModel => self.packing?,
+            Part::VisionTower | Part::Projector => {
+                self.vision_int8.then_some(Packing::new(Bits::Eight))?
+            }
+        };
         match spec.kind {
             ParameterKind::Product => Some(packing),
             // What is said hangs on these more than on anything else.
@@ -147,6 +155,9 @@ impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(packing) = self.packing {
             write!(f, "{packing} language model, ")?;
+        }
+        if self.vision_int8 {
+            f.write_str("int8 tower, ")?;
         }
         let (weights, compute) = (self.weights.name(), self.compute.name());
         match weights == compute {

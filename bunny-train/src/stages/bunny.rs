@@ -114,9 +114,16 @@ impl Stage for BunnyStage {
     ) -> Result<Prepared<B, InstructionTask<'s, B>>, TrainError> {
         let recipe = &self.recipe;
         let parts = recipe.trainable_parts();
-        if let (Some(packing), true) = (precision.packing, parts.language) {
+        let packing = precision.packing;
+        let packing = packing.or_else(|| setup.open.weights.stored_packing());
+        if let (Some(packing), true) = (packing, parts.language) {
             return Err(TrainError::Packed {
                 packing: packing.to_string(),
+            });
+        }
+        if precision.vision_int8 && (parts.tower || parts.projector) {
+            return Err(TrainError::Packed {
+                packing: "int8, as --vision-weights holds tower and projector,".into(),
             });
         }
         let model = setup.load::<B>(recipe, precision, device)?;

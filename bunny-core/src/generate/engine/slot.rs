@@ -9,6 +9,7 @@ use crate::{
     Bunny,
     generate::{
         Prompt, Sequence, TokenScore,
+        draft::look_up,
         prompt::Place,
         sequence::{likeliest, log_sum_exp, require_finite},
     },
@@ -187,6 +188,33 @@ impl<B: Backend> Slot<B> {
     /// The token that is to be read next.
     pub(super) fn next(&self) -> Option<u32> {
         self.running.as_ref()?.next
+    }
+
+    /// Up to `most` tokens that may follow the next one.
+    pub(super) fn draft(&self, most: usize) -> Vec<u32> {
+        let Some(Running {
+            next: Some(next),
+            work: Work::Answer(sequence),
+            ..
+        }) = &self.running
+        else {
+            return Vec::new();
+        };
+        // The last token of an answer is read by nobody.
+        let most = most.min(sequence.left().saturating_sub(1));
+        match most {
+            0 => Vec::new(),
+            _ => look_up(&self.text, *next, most),
+        }
+    }
+
+    /// Takes a drafted token for read, if it is the one that was chosen for its position.
+    pub(super) fn accept(&mut self, (id, position): (u32, usize)) -> bool {
+        let is_chosen = self.next() == Some(id) && self.kv.len() == position;
+        if is_chosen {
+            self.advance(1);
+        }
+        is_chosen
     }
 
     /// Takes `count` positions for read: the prompt's next, or the chosen token's.

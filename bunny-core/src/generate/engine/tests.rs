@@ -332,6 +332,74 @@ fn weights_in_integers_answer_in_company_as_alone() {
     }
 }
 
+/// All that is asked at once, tokens being drafted or not: what was said, by which scores, and in how many
+/// steps.
+fn said_with_drafts(
+    precision: Precision,
+    draft: usize,
+    requests: &[Request],
+) -> (Vec<Vec<u32>>, Vec<Vec<Vec<u32>>>, usize) {
+    SCORES.with_borrow_mut(Vec::clear);
+    let options = EngineOptions {
+        slots: 3,
+        chunk: 64,
+        draft,
+        ..EngineOptions::default()
+    };
+    let mut engine = Engine::<Flex>::new(model_in(precision), options, Default::default());
+    let ids: Vec<SequenceId> = requests
+        .iter()
+        .map(|request| engine.admit(request.prompt(), request.sequence()).unwrap())
+        .collect();
+    let mut said: Vec<Vec<u32>> = requests.iter().map(|_| Vec::new()).collect();
+    let mut steps = 0;
+    while !engine.is_idle() {
+        steps += 1;
+        for (id, update) in engine.step() {
+            let of = ids.iter().position(|one| *one == id).unwrap();
+            match update {
+                Update::Token(event) => said[of].push(event.id),
+                Update::Finished(done) => assert_eq!(done.sequence.ids(), said[of]),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let mut scores: Vec<Vec<Vec<u32>>> = requests.iter().map(|_| Vec::new()).collect();
+    for (id, row) in SCORES.take() {
+        let of = ids.iter().position(|one| *one == id).unwrap();
+        scores[of].push(row.iter().map(|score| score.to_bits()).collect());
+    }
+    (said, scores, steps)
+}
+
+#[test]
+fn drafts_change_no_bit_of_an_answer() {
+    let packed = Precision::F32.packed(Some(Packing::new(Bits::Four)));
+    let half = Precision::weights_only(WeightFormat::F16);
+    for precision in [Precision::F32, half, packed] {
+        let mut requests = requests(false);
+        requests.truncate(16);
+        for (number, request) in requests.iter_mut().enumerate() {
+            // Few words to draw from: they come again.
+            let bias = (20..VOCABULARY as u32).map(|id| (id, -50.0));
+            request.options.logit_bias = bias.collect();
+            request.options.max_new_tokens = 40 + number;
+        }
+        let plain = said_with_drafts(precision, 0, &requests);
+        for draft in [1, 4, 11] {
+            let drafted = said_with_drafts(precision, draft, &requests);
+            assert_eq!(drafted.0, plain.0, "{draft}");
+            assert!(drafted.1 == plain.1, "{draft}: other scores");
+            assert!(
+                drafted.2 < plain.2,
+                "{draft}: {} and {}",
+                drafted.2,
+                plain.2
+            );
+        }
+    }
+}
+
 /// Where sums hang on what stands beside them: scores, which are as large as 1 about, are near those on
 /// flex alone, and where the best token is so by more than twice that, it is the same.
 fn in_company_scores_are_near<B: Backend>(precision: Precision, near: f32) {

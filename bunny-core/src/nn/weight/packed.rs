@@ -4,10 +4,10 @@ use bunny_kernels::{
     WeightRef,
     quantized::{Coding, Quantized, QuantizedError, quantize},
 };
-use bunny_weights::convert;
+use bunny_weights::{convert, packed::PackedRows};
 use burn::{
     module::{Module, Param, ParamId},
-    tensor::{Bytes, DType, Int, Tensor, TensorData, backend::Backend},
+    tensor::{AllocationProperty, Bytes, DType, Int, Tensor, TensorData, backend::Backend},
 };
 
 use crate::{
@@ -67,19 +67,50 @@ impl<B: Backend> PackedWeight<B> {
             }
         };
         let Quantized { codes, scales, .. } = quantize(numbers, shape, coding, packing.group)?;
-        let scales: Vec<u8> = bytemuck::cast_slice(&scales).to_vec();
-        let tensor = |bytes: Vec<u8>| {
-            let shape = [shape[0], bytes.len() / shape[0].max(1)];
-            let data = TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape, DType::I8);
-            Param::initialized(ParamId::new(), Tensor::from_data(data, (device, DType::I8)))
-        };
-        Ok(Self {
-            codes: tensor(codes),
-            scales: tensor(scales),
-            inner: shape[1],
+        let [codes, scales] = [Bytes::from_elems(codes), Bytes::from_elems(scales)];
+        Ok(Self::of_bytes(
+            codes,
+            scales,
+            shape,
             packing,
             activations,
-        })
+            device,
+        ))
+    }
+
+    /// Rows of a file, which they are still part of where they can be.
+    pub(crate) fn stored(
+        rows: PackedRows,
+        shape: [usize; 2],
+        packing: Packing,
+        activations: Activations,
+        device: &B::Device,
+    ) -> Self {
+        let mapped = |bytes| Bytes::from_shared(bytes, AllocationProperty::File);
+        let [codes, scales] = [mapped(rows.codes), mapped(rows.scales)];
+        Self::of_bytes(codes, scales, shape, packing, activations, device)
+    }
+
+    fn of_bytes(
+        codes: Bytes,
+        scales: Bytes,
+        [out, inner]: [usize; 2],
+        packing: Packing,
+        activations: Activations,
+        device: &B::Device,
+    ) -> Self {
+        let tensor = |bytes: Bytes| {
+            let shape = [out, bytes.len() / out.max(1)];
+            let data = TensorData::from_bytes(bytes, shape, DType::I8);
+            Param::initialized(ParamId::new(), Tensor::from_data(data, (device, DType::I8)))
+        };
+        Self {
+            codes: tensor(codes),
+            scales: tensor(scales),
+            inner,
+            packing,
+            activations,
+        }
     }
 
     /// Its sides.
