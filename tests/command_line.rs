@@ -2,6 +2,8 @@
 
 #[path = "command_line/evaluation.rs"]
 mod evaluation;
+#[path = "command_line/integers.rs"]
+mod integers;
 
 use std::{
     io::Write,

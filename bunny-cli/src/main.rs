@@ -17,6 +17,7 @@ mod merge;
 mod model;
 mod picture;
 mod progress;
+mod samples;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bunny_train::TrainError;
+use bunny_core::{checkpoint::MeanSquares, nn::Packing};
 use bunny_weights::StoredDtype;
 use clap::ValueEnum;
 
@@ -40,6 +40,9 @@ pub struct MergeArgs {
     /// Number type of the merged weights; not for an average, which keeps its last model's
     #[arg(long, value_enum, default_value = "f16", conflicts_with = "average")]
     dtype: MergedDtype,
+    /// Put the language model in integers, int8 or int4, with a group where that is not 32: int4:128
+    #[arg(long, value_name = "FORMAT", conflicts_with = "average")]
+    weights: Option<Packing>,
 }
 
 /// A number type of merged weights.
@@ -93,11 +96,16 @@ pub fn run(args: MergeArgs) -> Result<()> {
                 MergedDtype::Bf16 => StoredDtype::BF16,
                 MergedDtype::F32 => StoredDtype::F32,
             };
-            let merged = bunny_train::merge::merge(&source, &args.out, dtype);
-            merged.map_err(|error| match error {
-                TrainError::Model(error) => with_option(error),
-                other => other.into(),
-            })?
+            let open = source.open().map_err(with_option)?;
+            match args.weights {
+                None => open.write_merged(&args.out, dtype)?,
+                Some(packing) => {
+                    // To the scales that suit the numbers: `model quantize` asks what they are given too.
+                    let alike = MeanSquares::new();
+                    open.write_quantized(&args.out, packing, &alike, dtype, |_| {})?
+                        .files
+                }
+            }
         }
     };
     for path in written {

@@ -1,5 +1,7 @@
 //! `bunny-cli model`: what models there are, and what is in them.
 
+mod quantize;
+
 use std::path::Path;
 #[cfg(feature = "builtin-model")]
 use std::path::PathBuf;
@@ -38,6 +40,7 @@ pub enum ModelVerb {
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },
+    Quantize(Box<quantize::QuantizeArgs>),
     /// Writes the built-in model to a folder: to train from, or to read with other programs.
     ///
     /// Example: bunny-cli model unpack small-bunny
@@ -56,6 +59,7 @@ pub fn run(verb: ModelVerb) -> Result<()> {
     match verb {
         ModelVerb::List { format } => list(format),
         ModelVerb::Inspect { model, format } => inspect(&model, format),
+        ModelVerb::Quantize(args) => quantize::run(&args),
         #[cfg(feature = "builtin-model")]
         ModelVerb::Unpack { out } => unpack(&out),
     }
