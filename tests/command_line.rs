@@ -4,6 +4,8 @@
 mod bad_day;
 #[path = "command_line/evaluation.rs"]
 mod evaluation;
+#[path = "command_line/integers.rs"]
+mod integers;
 mod program;
 
 use std::{

@@ -7,7 +7,7 @@ use bunny_core::{
 };
 use burn::tensor::backend::{Backend, Device};
 
-use crate::args::{ActivationsName, BackendArgs, BackendName, DtypeName};
+use crate::args::{BackendArgs, BackendName, DtypeName};
 
 /// Work that runs on whichever backend was asked for.
 pub trait Work {
@@ -24,6 +24,7 @@ pub struct Numbers {
     backend: BackendName,
     wanted: DtypeName,
     packing: Option<Packing>,
+    vision_int8: bool,
     activations: Activations,
 }
 
@@ -51,14 +52,20 @@ impl Numbers {
                 precision.weights
             );
         }
-        if self.packing.is_some() && !packs::<B>() {
+        let option = match (self.packing, self.vision_int8) {
+            (Some(_), _) => Some("--weights"),
+            (None, true) => Some("--vision-weights"),
+            (None, false) => None,
+        };
+        if let (Some(option), false) = (option, packs::<B>()) {
             bail!(
-                "backend `{}` holds no weights in integers: take --backend cpu, or leave --weights out",
+                "backend `{}` holds no weights in integers: take --backend cpu, or leave {option} out",
                 self.backend.name()
             );
         }
         Ok(Precision {
             packing: self.packing,
+            vision_int8: self.vision_int8,
             activations: self.activations,
             ..precision
         })
@@ -103,11 +110,8 @@ impl BackendArgs {
             backend: self.backend,
             wanted: self.dtype,
             packing: self.weights,
-            activations: match self.activations {
-                ActivationsName::F32 => Activations::F32,
-                ActivationsName::Bf16 => Activations::Bf16,
-                ActivationsName::Int8 => Activations::Int8,
-            },
+            vision_int8: self.vision_weights.is_some(),
+            activations: self.activations.into(),
         };
         match self.backend {
             #[cfg(feature = "flex")]

@@ -18,7 +18,7 @@ use bunny_core::{
         Update,
     },
     input::{image::Pixels, tokenizer::Token},
-    nn::WeightFormat,
+    nn::{Packing, WeightFormat},
 };
 use bunny_train::run::memory::most_held;
 use burn::tensor::backend::Backend;
@@ -26,7 +26,7 @@ use serde_json::json;
 
 use crate::{
     Format,
-    args::{BackendArgs, ModelArgs},
+    args::{BackendArgs, ModelArgs, activations_name},
     backend::{Numbers, Work},
 };
 
@@ -154,7 +154,16 @@ impl Work for Measuring {
             .map(|_| measure(&model, &args, &device))
             .collect::<Result<_>>()?;
         let memory = most_held::<B>(&device);
-        print(&args, numbers, precision, load, memory, &runs);
+        let subject = Subject {
+            precision,
+            packing: match model.language_model_format() {
+                WeightFormat::Packed(packing) => Some(packing),
+                _ => None,
+            },
+            // Halfway through the answer.
+            bytes_per_token: model.bytes_per_token(args.prompt + args.decode / 2),
+        };
+        print(&args, numbers, &subject, load, memory, &runs);
         Ok(())
     }
 }
@@ -204,10 +213,19 @@ fn measure<B: Backend>(
     }
 }
 
+/// What was measured.
+struct Subject {
+    precision: Precision,
+    /// In which integers its language model is, if in any.
+    packing: Option<Packing>,
+    /// What a token of the answer reads.
+    bytes_per_token: u64,
+}
+
 fn print(
     args: &BenchArgs,
     numbers: Numbers,
-    precision: Precision,
+    subject: &Subject,
     load: Duration,
     memory: Option<u64>,
     runs: &[Timings],
@@ -223,14 +241,19 @@ fn print(
     let (prefill, slowest_prefill) = extremes(|run| run.prefill);
     let (decode, slowest_decode) = extremes(|run| run.decode);
     let (prompt, answer) = (args.prompt as f64, args.decode as f64);
+    let &Subject {
+        precision, packing, ..
+    } = subject;
     let dtype = precision.weights.name();
+    let read = subject.bytes_per_token as f64 * answer / decode / 1e9;
     let threads = rayon::current_num_threads();
     let report = json!({
         "format_version": 1,
         "arch": args.subject(),
         "backend": numbers.backend(),
         "dtype": dtype,
-        "weights": precision.packing.map(|packing| packing.to_string()),
+        "weights": packing.map(|packing| packing.to_string()),
+        "activations": packing.map(|_| activations_name(precision.activations)),
         "threads": threads,
         "prompt": args.prompt,
         "decode": args.decode,
@@ -243,6 +266,7 @@ fn print(
         "prefill_tokens_per_second_slowest": prompt / slowest_prefill,
         "decode_tokens_per_second": answer / decode,
         "decode_tokens_per_second_slowest": answer / slowest_decode,
+        "gigabytes_read_per_second": read,
         "peak_memory_bytes": memory,
     });
     if args.format == Format::Json {
@@ -264,7 +288,7 @@ fn print(
         prompt / slowest_prefill
     );
     println!(
-        "  decode  {:4} {:9.2} tokens/s ({:.2})",
+        "  decode  {:4} {:9.2} tokens/s ({:.2}), {read:.1} GB/s read",
         args.decode,
         answer / decode,
         answer / slowest_decode

@@ -15,14 +15,14 @@ use std::{
 
 use anyhow::{Result, bail};
 use bunny_base::escape::lines_for_terminal;
-use bunny_core::generate::{Answer, Chat, GenerationOptions, Pipeline, goes_in_circles};
+use bunny_core::generate::{Answer, Chat, GenerationOptions, goes_in_circles};
 use burn::tensor::backend::Backend;
 use image::RgbImage;
 use serde_json::json;
 
 use crate::{
     Format,
-    args::{BackendArgs, GenerationArgs, ModelArgs, PictureArgs},
+    args::{BackendArgs, Draft, GenerationArgs, ModelArgs, PictureArgs},
     backend::{Numbers, Work},
     picture,
     progress::Spinner,
@@ -47,6 +47,10 @@ pub struct ChatArgs {
     /// What you say; may be given several times, one turn each
     #[arg(long, short)]
     prompt: Vec<String>,
+    /// Draft tokens from what was said before, and keep those that the model says too: `prompt`, or
+    /// `prompt:N` for N at a time. On a processor, no answer changes by it
+    #[arg(long, value_name = "SOURCE")]
+    draft: Option<Draft>,
     #[command(flatten)]
     backend: BackendArgs,
     /// How to print: streamed text, or one JSON object a turn
@@ -84,9 +88,13 @@ impl Work for Talking {
             let _shown = Spinner::new(format!("loading {}", args.model.model));
             args.model.load::<B>(device, numbers)?
         };
+        let chat = match args.draft {
+            Some(Draft(most)) => pipeline.chat().with_draft(most),
+            None => pipeline.chat(),
+        };
         let mut turns = Turns {
             ends_circles: args.model.is_builtin(),
-            ..Turns::new(&pipeline, args.generation.options(), args.format)?
+            ..Turns::new(chat, args.generation.options(), args.format)?
         };
         if args.prompt.is_empty() {
             #[cfg(feature = "builtin-model")]
@@ -118,7 +126,7 @@ struct Turns<B: Backend> {
 }
 
 impl<B: Backend> Turns<B> {
-    fn new(pipeline: &Pipeline<B>, options: GenerationOptions, format: Format) -> Result<Self> {
+    fn new(chat: Chat<B>, options: GenerationOptions, format: Format) -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
         ctrlc::set_handler(move || {
@@ -129,7 +137,7 @@ impl<B: Backend> Turns<B> {
         })?;
         signals::end_when_asked();
         Ok(Self {
-            chat: pipeline.chat(),
+            chat,
             options,
             format,
             ends_circles: false,

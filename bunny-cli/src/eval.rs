@@ -5,6 +5,7 @@ pub mod ask;
 mod check;
 mod compare;
 mod enter;
+mod fidelity;
 mod gallery;
 mod list;
 mod merge;
@@ -35,6 +36,7 @@ pub enum EvalVerb {
     Compare(compare::CompareArgs),
     Qa(qa::QaArgs),
     Gallery(gallery::GalleryArgs),
+    Fidelity(Box<fidelity::FidelityArgs>),
     PictureWorld(picture_world::PictureWorldArgs),
 }
 
@@ -55,6 +57,7 @@ pub fn run(verb: EvalVerb) -> Result<()> {
         EvalVerb::Compare(args) => compare::run(args),
         EvalVerb::Qa(args) => qa::run(args),
         EvalVerb::Gallery(args) => gallery::run(args),
+        EvalVerb::Fidelity(args) => fidelity::run(*args),
         EvalVerb::PictureWorld(args) => picture_world::run(args),
     }
 }

@@ -24,6 +24,7 @@ mod model;
 mod picture;
 mod progress;
 mod recipe;
+mod samples;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bunny_base::write_atomic;
-use bunny_core::nn::ParameterSpec;
+use bunny_core::{
+    checkpoint::MeanSquares,
+    nn::{Packing, ParameterSpec},
+};
 use bunny_train::report::{CARD, average_card, merged_card};
 use bunny_weights::StoredDtype;
 use clap::ValueEnum;
@@ -46,6 +49,9 @@ pub struct MergeArgs {
     dtype: MergedDtype,
     #[command(flatten)]
     memory: MemoryArgs,
+    /// Put the language model in integers, int8 or int4, with a group where that is not 32: int4:128
+    #[arg(long, value_name = "FORMAT", conflicts_with = "average")]
+    weights: Option<Packing>,
 }
 
 /// A number type of merged weights.
@@ -108,7 +114,15 @@ pub fn run(args: MergeArgs) -> Result<()> {
             let bytes = largest * (4 + dtype.size() as u64);
             args.memory
                 .require("the largest tensor", bytes, "merge on a larger machine")?;
-            let written = open.write_merged(&args.out, dtype)?;
+            let written = match args.weights {
+                None => open.write_merged(&args.out, dtype)?,
+                Some(packing) => {
+                    // To the scales that suit the numbers: `model quantize` asks what they are given too.
+                    let alike = MeanSquares::new();
+                    open.write_quantized(&args.out, packing, &alike, dtype, |_| {})?
+                        .files
+                }
+            };
             (written, merged_card(&source, &args.out)?)
         }
     };

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "hub")]
 mod fetch;
+mod quantize;
 
 use std::path::Path;
 #[cfg(feature = "builtin-model")]
@@ -43,6 +44,7 @@ pub enum ModelVerb {
     },
     #[cfg(feature = "hub")]
     Fetch(fetch::FetchArgs),
+    Quantize(Box<quantize::QuantizeArgs>),
     /// Writes the built-in model to a folder: to train from, or to read with other programs.
     ///
     /// Example: bunny-cli model unpack small-bunny
@@ -66,6 +68,7 @@ pub fn run(verb: ModelVerb) -> Result<()> {
         ModelVerb::Inspect { model, format } => inspect(&model, format),
         #[cfg(feature = "hub")]
         ModelVerb::Fetch(args) => fetch::run(&args),
+        ModelVerb::Quantize(args) => quantize::run(&args),
         #[cfg(feature = "builtin-model")]
         ModelVerb::Unpack { out, force } => unpack(&out, force),
     }

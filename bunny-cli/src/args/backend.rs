@@ -1,6 +1,6 @@
 //! Which backend, and with which numbers.
 
-use bunny_core::nn::Packing;
+use bunny_core::nn::{Activations, Packing};
 use clap::{
     ValueEnum,
     builder::{EnumValueParser, TypedValueParser},
@@ -46,9 +46,19 @@ pub struct BackendArgs {
     /// a scale where that is not 32: int4:128
     #[arg(long, value_name = "FORMAT")]
     pub weights: Option<Packing>,
+    /// Holds vision tower and projector in integers of eight bits, on the processor
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub vision_weights: Option<VisionFormat>,
     /// How prompts are multiplied with integers
     #[arg(long, value_enum, default_value = "int8")]
     pub activations: ActivationsName,
+}
+
+/// Integers for a vision tower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VisionFormat {
+    /// Eight bits, a scale for every 32 numbers.
+    Int8,
 }
 
 /// How numbers are rounded that are multiplied with integers.
@@ -60,6 +70,25 @@ pub enum ActivationsName {
     Bf16,
     /// To 8 bits, with a scale for every 256 numbers.
     Int8,
+}
+
+impl From<ActivationsName> for Activations {
+    fn from(name: ActivationsName) -> Self {
+        match name {
+            ActivationsName::F32 => Self::F32,
+            ActivationsName::Bf16 => Self::Bf16,
+            ActivationsName::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// The name that people give.
+pub fn activations_name(activations: Activations) -> &'static str {
+    match activations {
+        Activations::Bf16 => "bf16",
+        Activations::Int8 => "int8",
+        _ => "f32",
+    }
 }
 
 impl BackendName {

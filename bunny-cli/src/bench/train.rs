@@ -8,7 +8,7 @@ use bunny_core::{
     config::presets::{Preset, preset_names},
     input::{image::Pixels, tokenizer::Token},
     model::Workload,
-    nn::{Mode, WeightFormat},
+    nn::{Mode, Precision, WeightFormat},
 };
 use bunny_train::{
     data::{Batch, Layout, Sample},
@@ -29,7 +29,7 @@ use serde_json::json;
 use super::room;
 use crate::{
     Format,
-    args::BackendArgs,
+    args::{BackendArgs, activations_name},
     backend::{Numbers, Work},
 };
 
@@ -127,6 +127,9 @@ impl Work for Measuring {
         let preset = Preset::named(&args.arch)
             .with_context(|| format!("no model `{}`; there are {}", args.arch, names()))?;
         let precision = numbers.precision::<B>(&device, WeightFormat::F32)?;
+        if precision.vision_int8 {
+            bail!("the projector learns, and not in integers: leave --vision-weights out");
+        }
         let config = preset.config();
         args.check(&config)?;
         let mut model = Bunny::<Autodiff<B>>::random(&config, 0, precision, &device);
@@ -198,7 +201,7 @@ impl Work for Measuring {
             trainable: trainables.iter().map(Trainable::count).sum(),
             memory: memory::most_held::<B>(&device),
         };
-        print(&args, numbers, precision.weights, &measured);
+        print(&args, numbers, precision, &measured);
         Ok(())
     }
 }
@@ -239,7 +242,7 @@ struct Measured {
     memory: Option<u64>,
 }
 
-fn print(args: &BenchTrainArgs, numbers: Numbers, weights: WeightFormat, measured: &Measured) {
+fn print(args: &BenchTrainArgs, numbers: Numbers, precision: Precision, measured: &Measured) {
     let Measured {
         ref seconds,
         loss,
@@ -252,13 +255,17 @@ fn print(args: &BenchTrainArgs, numbers: Numbers, weights: WeightFormat, measure
     let tokens = (args.batch.get() * args.positions) as f64;
     let flops = measured.flops as f64;
     let utilisation = args.peak_tflops.map(|peak| flops / best / (peak * 1e12));
-    let dtype = weights.name();
+    let dtype = precision.weights.name();
     if args.format == Format::Json {
         let report = json!({
             "format_version": 1,
             "arch": args.arch,
             "backend": numbers.backend(),
             "dtype": dtype,
+            "weights": precision.packing.map(|packing| packing.to_string()),
+            "activations": precision
+                .packing
+                .map(|_| activations_name(precision.activations)),
             "threads": rayon::current_num_threads(),
             "batch": args.batch,
             "positions": args.positions,
@@ -275,7 +282,7 @@ fn print(args: &BenchTrainArgs, numbers: Numbers, weights: WeightFormat, measure
         return;
     }
     println!(
-        "{}, {} x {} positions, weights in {dtype}, backend {}, {trainable} parameters learn",
+        "{}, {} x {} positions, weights in {precision}, backend {}, {trainable} parameters learn",
         args.arch,
         args.batch,
         args.positions,

@@ -94,7 +94,7 @@ impl<B: Backend> Bunny<B> {
     /// The format in which the products of its language model's layers are held.
     pub fn language_model_format(&self) -> WeightFormat {
         match self.language_model.model.layers.first() {
-            Some(layer) => layer.mlp.up_proj.weight.format(),
+            Some(layer) => layer.mlp.down_proj.weight.format(),
             None => self.precision.weights,
         }
     }
@@ -138,7 +138,7 @@ impl<B: Backend> Bunny<B> {
     /// Bytes that a token of an answer reads behind so many positions: weights, and what the cache holds
     /// of those. Of the token table it reads a row.
     pub fn bytes_per_token(&self, positions: usize) -> u64 {
-        let Decoder { model, lm_head } = &self.language_model;
+        let Decoder { model, lm_head, .. } = &self.language_model;
         let mut read = Read(0);
         model.layers.iter().for_each(|layer| layer.visit(&mut read));
         model.norm.visit(&mut read);
