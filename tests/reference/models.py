@@ -197,7 +197,7 @@ SEEDS = {
     "qwen2-clip": 11,
     "minicpm-siglip": 6,
     "phi3-siglip-s2": 4,
-    "phi3-siglip-lora": 7,
+    "phi3-siglip-lora": 5,
 }
 
 
