@@ -82,34 +82,44 @@ fn keys_of_table<'a>(
     node: &'a Value,
 ) -> (Vec<Key>, Vec<(String, &'a Value)>) {
     let (mut keys, mut below) = (Vec::new(), Vec::new());
+    let stages = root["anyOf"].as_array();
+    // Keys above the stages are listed with the stages that know them.
+    let is_listed = |name: &str| match stages {
+        Some(stages) if table.is_empty() => {
+            ["format_version", "name"].contains(&name)
+                || stages.iter().any(|stage| stage["required"][0] == name)
+        }
+        _ => true,
+    };
     let variants = node["oneOf"].as_array().into_iter().flatten();
-    let properties = std::iter::once(node)
-        .chain(variants)
-        .filter_map(|node| node["properties"].as_object())
-        .flatten();
-    for (name, value) in properties {
-        let path = match table {
-            "" => name.clone(),
-            table => format!("{table}.{name}"),
-        };
-        let named = resolved(root, value);
-        let items = resolved(root, &named["items"]);
-        let inner = [named, items].into_iter().find(|node| is_table(node));
-        // Keys above the stages are listed with the stages that know them.
-        let is_shared = table.is_empty() && root["anyOf"].is_array();
-        match inner {
-            Some(inner) => below.push((path, inner)),
-            None if is_shared && !["format_version", "name"].contains(&name.as_str()) => {}
-            None => keys.push(Key {
-                tables: vec![table.to_owned()],
-                name: name.clone(),
-                kind: kind(root, value),
-                default: default(value),
-                about: one_line(value["description"].as_str().unwrap_or_default()),
-            }),
+    for node in std::iter::once(node).chain(variants) {
+        let properties = node["properties"].as_object().into_iter().flatten();
+        for (name, value) in properties.filter(|(name, _)| is_listed(name)) {
+            let path = match table {
+                "" => name.clone(),
+                table => format!("{table}.{name}"),
+            };
+            let named = resolved(root, value);
+            let items = resolved(root, &named["items"]);
+            match [named, items].into_iter().find(|node| is_table(node)) {
+                Some(inner) => below.push((path, inner)),
+                None => keys.push(Key {
+                    tables: vec![table.to_owned()],
+                    name: name.clone(),
+                    kind: kind(root, value),
+                    default: default(value),
+                    about: about(value, node),
+                }),
+            }
         }
     }
     (keys, below)
+}
+
+/// What is said of a key: its own words, or those of the choice that it is.
+fn about(value: &Value, node: &Value) -> String {
+    let own = value["description"].as_str();
+    one_line(own.or(node["description"].as_str()).unwrap_or_default())
 }
 
 /// What a reference stands for, or the node itself.

@@ -25,8 +25,10 @@ fn without_null(schema: &mut Value) {
 }
 
 fn drop_null(fields: &mut Map<String, Value>) {
-    if fields.get("default").is_some_and(Value::is_null) {
-        fields.remove("default");
+    match fields.get_mut("default") {
+        Some(Value::Null) => drop(fields.remove("default")),
+        Some(Value::Object(values)) => values.retain(|_, value| !value.is_null()),
+        _ => {}
     }
     if let Some(Value::Array(types)) = fields.get_mut("type") {
         types.retain(|name| name != "null");
