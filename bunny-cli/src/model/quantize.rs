@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     Format,
     args::ModelArgs,
-    files::{refuse_same_file, require_new_folder},
+    files::{OutputFolder, refuse_same_file},
     progress::add_bar,
 };
 
@@ -66,13 +66,13 @@ pub struct QuantizeArgs {
 /// When the model or what it is calibrated on cannot be read, or a file cannot be written.
 pub fn run(args: &QuantizeArgs) -> Result<()> {
     // Before anything is downloaded.
-    if let Some(out) = &args.out {
-        require_new_folder(out, args.force)?;
-    }
+    let given = args.out.as_deref();
+    let given = given.map(|out| OutputFolder::take(out, args.force));
+    let given = given.transpose()?;
     let model = ModelArgs {
-        model: args.model.clone(),
         model_base: args.model_base.clone(),
         vision_tower: args.vision_tower.clone(),
+        ..ModelArgs::named(&args.model)
     };
     let source = match model.is_builtin() {
         true => None,
@@ -82,7 +82,10 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         Some(out) => out.clone(),
         None => beside(&args.model, source.as_ref(), args.weights)?,
     };
-    require_new_folder(&out, args.force)?;
+    let _out = match given {
+        Some(folder) => folder,
+        None => OutputFolder::take(&out, args.force)?,
+    };
     if let Some(source) = &source {
         let inputs = [
             Some(&source.model),
