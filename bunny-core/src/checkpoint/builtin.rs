@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bunny_weights::{
     CheckpointError, ModelFolder, TensorFiles,
-    folder::{GENERATION_CONFIG, TOKENIZER_FILES},
+    folder::{self, GENERATION_CONFIG, TOKENIZER_FILES},
 };
 use bytes::Bytes;
 
@@ -90,7 +90,7 @@ pub fn open() -> Result<OpenModel, Error> {
         image_processor: image_processor(&config, None)?,
         config,
         tokenizer,
-        beside: beside.with_json(CONFIG, fields.values().clone().into()),
+        beside: beside.with_json(folder::CONFIG, fields.values().clone().into()),
     })
 }
 
