@@ -54,9 +54,9 @@ fn train(out: &Path, more: &[&str]) -> Output {
     arguments.extend(["--set", "max_steps=4"]);
     arguments.extend([
         "--set",
-        "eval_data_path=tests/fixtures/training/finetune.json",
+        "finetune.eval_data_path=tests/fixtures/training/finetune.json",
         "--set",
-        "eval_steps=2",
+        "finetune.eval_steps=2",
     ]);
     arguments.extend(more);
     bunny(&arguments)
@@ -68,7 +68,7 @@ fn a_training_ends_with_its_losses_and_with_commands_that_run_as_they_stand() {
     let folder = tempfile::tempdir().unwrap();
     // A path that a shell would take for two.
     let out = folder.path().join("my run");
-    let output = train(&out, &["--set", "load_best_model_at_end=true"]);
+    let output = train(&out, &["--set", "finetune.load_best_model_at_end=true"]);
     let said = printed(&output);
     let log = String::from_utf8(output.stderr.clone()).unwrap();
     let line = |step: usize| {
