@@ -92,6 +92,7 @@ fn main() -> Result<()> {
     let (kind, paths) = (
         StageKind::Finetune,
         ModelPaths {
+            vision_tower: Some(base.join("siglip-tower")),
             model: base,
             ..ModelPaths::default()
         },
