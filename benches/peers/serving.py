@@ -185,7 +185,7 @@ def main():
     parser.add_argument("--weights", choices=QUANTISED, nargs="+", help="f32 for the built-in model, else bf16")
     parser.add_argument("--workload", choices=["pictures", "text"], nargs="+", default=["pictures", "text"])
     parser.add_argument("--clients", type=int, nargs="+")
-    parser.add_argument("--requests", type=int, help="of each run; a client's share is at least two")
+    parser.add_argument("--requests", type=int, help="of each run; two a client and more unless given")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--slots", type=int, default=16, help="answers at once, at most one for each client")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -206,7 +206,8 @@ def main():
                 for clients in args.clients or CLIENTS[model]:
                     slots = min(args.slots, clients)
                     positions = sum(SHAPES[model]) + args.tokens + 64
-                    requests = args.requests or max(2 * clients, 64 if model == "builtin" else 8)
+                    usual = max(2 * clients, 64 if model == "builtin" else 8)
+                    requests = max(args.requests or usual, 3)
                     for workload in args.workload:
                         servers = {"bunny": bunny_command(args, folder, weights, slots)}
                         if args.llama and workload == "text":
