@@ -110,19 +110,19 @@ async def load(port, path, bodies, clients):
 
 
 @contextlib.contextmanager
-def running(command, is_ready):
+def running(command, log):
     """The port of a server, once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [*command, "--host", "127.0.0.1", "--port", str(port)]
     print("  " + shlex.join(map(str, command)), file=sys.stderr, flush=True)
-    with open("serving.log", "w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    with open(log, "w") as words, subprocess.Popen(command, stdout=words, stderr=words) as process:
         try:
             end = time.monotonic() + 600
-            while not is_ready(port):
+            while not is_healthy(port):
                 if process.poll() is not None or time.monotonic() > end:
-                    raise SystemExit("the server does not start: see serving.log")
+                    raise SystemExit(f"the server does not start: see {log}")
                 time.sleep(0.2)
             yield port
         finally:
@@ -139,14 +139,14 @@ def is_healthy(port):
         return False
 
 
-def measure(server, workload, model, clients, requests, tokens):
+def measure(command, log, workload, model, clients, requests, tokens):
     """A run of one workload on a server that has just been started."""
     is_chat = workload == "pictures"
     path = "/v1/chat/completions" if is_chat else "/v1/completions"
     bodies = picture_bodies(requests, tokens) if is_chat else text_bodies(requests, tokens, SHAPES[model])
     common = {"temperature": 0, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}}
     encoded = [json.dumps(body | common).encode() for body in bodies]
-    with running(server, is_healthy) as port:
+    with running(command, log) as port:
         # The first and the third are about the same picture, or begin alike.
         (cold, _), (warm, _) = [asyncio.run(ask(port, path, encoded[at])) for at in (0, 2)]
         before = os.getloadavg()[0]
@@ -185,7 +185,7 @@ def main():
     parser.add_argument("--weights", choices=QUANTISED, nargs="+", help="f32 for the built-in model, else bf16")
     parser.add_argument("--workload", choices=["pictures", "text"], nargs="+", default=["pictures", "text"])
     parser.add_argument("--clients", type=int, nargs="+")
-    parser.add_argument("--requests", type=int, help="of each run; a client's share is at least two")
+    parser.add_argument("--requests", type=int, help="of each run; two a client and more unless given")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--slots", type=int, default=16, help="answers at once, at most one for each client")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -194,7 +194,7 @@ def main():
     args = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(args.threads)
     args.folder.mkdir(parents=True, exist_ok=True)
-    template = args.folder / "builtin"
+    template, log = args.folder / "builtin", args.folder / "serving.log"
     if not template.exists():
         subprocess.run([args.bunny, "model", "unpack", template], check=True, stdout=subprocess.DEVNULL)
     results = []
@@ -206,13 +206,14 @@ def main():
                 for clients in args.clients or CLIENTS[model]:
                     slots = min(args.slots, clients)
                     positions = sum(SHAPES[model]) + args.tokens + 64
-                    requests = args.requests or max(2 * clients, 64 if model == "builtin" else 8)
+                    usual = max(2 * clients, 64 if model == "builtin" else 8)
+                    requests = max(args.requests or usual, 3)
                     for workload in args.workload:
                         servers = {"bunny": bunny_command(args, folder, weights, slots)}
                         if args.llama and workload == "text":
                             servers["llama"] = llama_command(args, path, weights, slots, positions)
                         for name, command in servers.items():
-                            result = measure(command, workload, model, clients, requests, args.tokens)
+                            result = measure(command, log, workload, model, clients, requests, args.tokens)
                             about = {"model": model, "weights": weights, "workload": workload, "server": name}
                             results.append(about | {"clients": clients} | result)
                             show(results[-1])

@@ -293,7 +293,7 @@ fn within_any_memory_scores_are_the_bits_that_they_are_alone() {
     let unbounded = answers(&mut boundless, &all);
     let block = engine(&model, 1, 1).cache().block_bytes() as u64;
     // The longest of them takes four blocks.
-    for blocks in [4, 5, 8, 12] {
+    for blocks in [4, 5, 6, 8] {
         let options = EngineOptions {
             slots: 7,
             chunk: 37,
