@@ -40,6 +40,10 @@ pub fn stack_pixels<'p, B: Backend>(
 }
 
 /// A vision tower of any kind.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a model holds few, and none is moved"
+)]
 #[derive(Module, Debug)]
 #[non_exhaustive]
 pub enum VisionTower<B: Backend> {

@@ -25,6 +25,10 @@ pub struct SelfAttention<B: Backend> {
 }
 
 /// The products that give queries, keys and values, as they are published.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a model holds few, and none is moved"
+)]
 #[derive(Module, Debug)]
 pub enum AttentionInputs<B: Backend> {
     /// One each.

@@ -22,6 +22,10 @@ pub struct Mlp<B: Backend> {
 }
 
 /// The products into an MLP, as they are published.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a model holds few, and none is moved"
+)]
 #[derive(Module, Debug)]
 pub enum MlpInputs<B: Backend> {
     /// One, `[intermediate, hidden]`.
