@@ -4,7 +4,7 @@ mod faults;
 
 use std::path::{Path, PathBuf};
 
-use bunny_base::escape::for_terminal;
+use bunny_base::escape::{for_message, for_terminal};
 
 pub use self::faults::{
     ArchiveFault, ArrayFault, ColumnFault, OptionFault, ParquetFault, RowFault, SetFault,
@@ -52,7 +52,7 @@ pub enum DataError {
         what: &'static str,
     },
     /// One record is not JSON, or lacks the fields of a record.
-    #[error("{}: record {index} (byte {offset}): {source}", shown(path))]
+    #[error("{}: record {index} (byte {offset}): {}", shown(path), for_message(&source.to_string()))]
     Record {
         /// The file.
         path: PathBuf,
@@ -158,7 +158,7 @@ pub enum DataError {
         len: usize,
     },
     /// A file is not the JSON it should be.
-    #[error("{}: not {expected}: {source}", shown(path))]
+    #[error("{}: not {expected}: {}", shown(path), for_message(&source.to_string()))]
     Json {
         /// The file.
         path: PathBuf,

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use bunny_base::escape::for_message;
+
 use crate::benchmark::Benchmark;
 use crate::convention::Convention;
 use crate::question::QuestionId;
@@ -49,7 +51,7 @@ pub enum EvalError {
         what: String,
     },
     /// A file, or a line of it, is not the JSON it should be.
-    #[error("{}{}: not {expected}: {source}", path.display(), Place(*line))]
+    #[error("{}{}: not {expected}: {}", path.display(), Place(*line), for_message(&source.to_string()))]
     Json {
         /// The file.
         path: PathBuf,

@@ -211,7 +211,7 @@ pub enum RecipeError {
         source: std::io::Error,
     },
     /// The file is no TOML.
-    #[error("{}: line {line}: {problem}", file.display())]
+    #[error("{}: line {line}: {}", file.display(), for_message(problem))]
     Toml {
         /// The file.
         file: PathBuf,
@@ -221,7 +221,7 @@ pub enum RecipeError {
         problem: String,
     },
     /// A value or a key cannot be used.
-    #[error("{}: {place}: {problem}", file.display())]
+    #[error("{}: {}: {}", file.display(), for_message(place), for_message(problem))]
     Field {
         /// The file.
         file: PathBuf,
