@@ -34,6 +34,7 @@ use std::{
     str::FromStr,
 };
 
+use bunny_base::escape::for_message;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 

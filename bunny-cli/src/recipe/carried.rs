@@ -1,4 +1,4 @@
-//! The recipes themselves, as they lie in `recipes/`.
+//! The recipes themselves, as they lie in `recipes/`; links in this package lead there, so that its archive has them.
 
 use anyhow::{Result, bail};
 use bunny_base::{escape::for_terminal, nearest};
@@ -55,7 +55,7 @@ macro_rules! carried {
         &[$($(Carried {
             name: $name,
             kind: Kind::$kind,
-            text: include_str!(concat!("../../../", $folder, "/", $name, ".toml")),
+            text: include_str!(concat!("../../", $folder, "/", $name, ".toml")),
         }),*),*]
     };
 }
@@ -63,8 +63,13 @@ macro_rules! carried {
 /// All of them.
 pub const ALL: &[Carried] = carried! {
     Training "recipes":
-        "bunny-phi-1.5-eva" "bunny-phi-1.5-siglip" "bunny-phi-2-eva" "bunny-phi-2-siglip"
-        "bunny-stablelm-2-eva" "bunny-stablelm-2-siglip" "picture-world" "tiny";
+        "bunny-llama3-8b-siglip" "bunny-llama3-8b-siglip-s2"
+        "bunny-llama3-8b-siglip-s2-unfrozen" "bunny-llama3-8b-siglip-unfrozen"
+        "bunny-minicpm-siglip" "bunny-phi-1.5-eva" "bunny-phi-1.5-siglip" "bunny-phi-2-eva"
+        "bunny-phi-2-siglip" "bunny-phi-3-siglip" "bunny-phi-3-siglip-s2"
+        "bunny-phi-3-siglip-s2-unfrozen" "bunny-phi-3-siglip-unfrozen"
+        "bunny-qwen1.5-1.8b-siglip" "bunny-stablelm-2-eva" "bunny-stablelm-2-siglip"
+        "own-pictures" "picture-world" "tiny";
     Mix "recipes/mixes":
         "bunny-695k" "bunny-allava-1.3m" "bunny-llava-1.4m" "bunny-llava-allava-2m" "llava-v1.5-mix665k";
 };
@@ -77,11 +82,15 @@ pub fn find(name: &str) -> Result<&'static Carried> {
     let plain = name.strip_suffix(".toml").unwrap_or(name);
     match ALL.iter().find(|recipe| recipe.name == plain) {
         Some(recipe) => Ok(recipe),
-        None => bail!(
-            "no recipe `{}`; the nearest known one is `{}`; `bunny-cli recipe list` has them all",
-            for_terminal(name),
-            nearest(name, ALL.iter().map(|recipe| recipe.name)).unwrap_or_default()
-        ),
+        None => {
+            let near = nearest(name, ALL.iter().map(|recipe| recipe.name));
+            let near = near.map(|near| format!("; the nearest known one is `{near}`"));
+            bail!(
+                "no recipe `{}`{}; `bunny-cli recipe list` has them all",
+                for_terminal(name),
+                near.unwrap_or_default()
+            )
+        }
     }
 }
 
