@@ -353,7 +353,7 @@ fn doctor_says_what_the_machine_and_the_build_can_do() {
         .unwrap();
     assert!(cpu["problem"].is_null(), "{cpu}");
     let fits = report["fits"].as_array().unwrap();
-    assert_eq!(fits.len(), 6);
+    assert_eq!(fits.len(), 12);
     let shown = printed(&bunny(&["doctor"]));
     for part in [
         "processor ",

@@ -23,9 +23,19 @@ pub struct CompletionsArgs {
 /// None but those of standard output, which end the program.
 pub fn run(args: &CompletionsArgs, mut command: Command) -> Result<()> {
     let name = command.get_name().to_owned();
+    // In bash's script clap_complete 4.6.12 writes a dash of the program's name in two ways, and knows
+    // no verb then: it is given another name, which stands where the script says what it is for.
+    let (given, end) = match args.shell {
+        Shell::Bash => (name.replace('-', "_"), "default "),
+        _ => (name.clone(), ""),
+    };
     // Whole before it is printed: the generator panics where it cannot write.
     let mut script = Vec::new();
-    generate(args.shell, &mut command, name, &mut script);
-    print!("{}", String::from_utf8_lossy(&script));
+    generate(args.shell, &mut command, &given, &mut script);
+    let script = String::from_utf8_lossy(&script);
+    print!(
+        "{}",
+        script.replace(&format!("{end}{given}\n"), &format!("{end}{name}\n"))
+    );
     Ok(())
 }

@@ -111,7 +111,7 @@ fn records() -> Vec<(Value, Vec<&'static str>)> {
                 "t6",
                 &[("system", "Be kind"), ("human", "Hi"), ("gpt", "Hello")],
             ),
-            vec!["unknown_role"],
+            vec![],
         ),
         (
             text(
@@ -454,7 +454,7 @@ fn what_records_say_reaches_a_terminal_escaped() {
     let turn = |from: &str| json!({"from": from, "value": "<image>\nx"});
     let records = json!([
         {"id": wild, "image": format!("{wild}/a.jpg"), "conversations": [turn(wild), turn("gpt")]},
-        {"id": "s", "conversations": [json!({"from": "system", "value": "Be brief."}), turn("human"), turn("gpt")]},
+        {"id": "s", "conversations": [turn("human"), turn("gpt"), json!({"from": "system", "value": "Be brief."})]},
         {"id": "p", "conversations": [{"from": "human", "value": [{"type": wild}]}]},
     ]);
     fs::write(&path, records.to_string()).unwrap();
@@ -474,7 +474,7 @@ fn what_records_say_reaches_a_terminal_escaped() {
             .to_text();
     assert!(said.contains("\\u{1b}[2J"), "{said}");
     assert!(
-        said.contains("no template has a place for what the system says"),
+        said.contains("the system speaks first or not at all"),
         "{said}"
     );
     let raw = |c: char| c.is_control() && c != '\n';

@@ -27,7 +27,7 @@ fn job(folder: &Path) -> Job<BunnyStage> {
     training_arguments.eval_steps = Some(1);
     training_arguments.max_steps = Some(10);
     training_arguments.num_train_epochs = 10.0;
-    training_arguments.learning_rate = 2e-2;
+    training_arguments.learning_rate = 2e-1;
     training_arguments.load_best_model_at_end = true;
     job
 }

@@ -51,6 +51,8 @@ pub struct CoresetArgs {
 
 /// What a selection is made from and how, whoever does its work.
 #[derive(Debug, clap::Args)]
+// By these the whole is known to be there: a group does not see into what is flattened.
+#[group(args = ["embeddings", "out"])]
 pub struct SelectArgs {
     /// The embeddings: img_emb/, text_emb/ and metadata/ as clip-retrieval writes them, DataComp's
     /// *.npz and *.parquet, or *.parquet with embedding columns; a folder, or s3://bucket/path

@@ -94,7 +94,7 @@ impl<B: Backend> Bunny<B> {
     /// The format in which the products of its language model's layers are held.
     pub fn language_model_format(&self) -> WeightFormat {
         match self.language_model.model.layers.first() {
-            Some(layer) => layer.mlp.down_proj.weight.format(),
+            Some(layer) => layer.self_attn.o_proj.weight.format(),
             None => self.precision.weights,
         }
     }

@@ -81,7 +81,7 @@ mod tests {
 
     use crate::{
         config::presets::Preset,
-        nn::{FusedRows, ParameterKind},
+        nn::{FusedRows, ParameterKind, Precision, WeightFormat, count},
     };
 
     use super::*;
@@ -312,5 +312,27 @@ mod tests {
         });
         let best = best.min().unwrap();
         assert!(best < Duration::from_millis(10), "{best:?}");
+    }
+
+    #[test]
+    fn integers_take_a_share_of_the_bytes() {
+        let specs = Preset::named("bunny-phi-2-siglip")
+            .unwrap()
+            .config()
+            .describe();
+        let float = Precision::weights_only(WeightFormat::F16);
+        let count = count(&specs);
+        // Norms and biases are in f32.
+        let bytes = float.bytes(&specs) as f64;
+        assert!(
+            (1.0..1.002).contains(&(bytes / (2 * count) as f64)),
+            "{bytes}"
+        );
+        let packed = float.packed(Some("int4".parse().unwrap())).bytes(&specs) as f64;
+        // A half byte and a scale for 32 of the language model's; the rest as before.
+        assert!(
+            (0.3..0.5).contains(&(packed / bytes)),
+            "{packed} of {bytes}"
+        );
     }
 }

@@ -195,29 +195,6 @@ mod tests {
     use burn_flex::Flex;
 
     use super::*;
-    use crate::config::presets::Preset;
-
-    #[test]
-    fn integers_take_a_share_of_the_bytes() {
-        let specs = Preset::named("bunny-phi-2-siglip")
-            .unwrap()
-            .config()
-            .describe();
-        let float = Precision::weights_only(WeightFormat::F16);
-        let count = super::super::count(&specs);
-        // Norms and biases are in f32.
-        let bytes = float.bytes(&specs) as f64;
-        assert!(
-            (1.0..1.002).contains(&(bytes / (2 * count) as f64)),
-            "{bytes}"
-        );
-        let packed = float.packed(Some("int4".parse().unwrap())).bytes(&specs) as f64;
-        // A half byte and a scale for 32 of the language model's; the rest as before.
-        assert!(
-            (0.3..0.5).contains(&(packed / bytes)),
-            "{packed} of {bytes}"
-        );
-    }
 
     #[test]
     fn a_processor_keeps_16_bit_weights_and_computes_in_f32() {
