@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     /// What it is.
-    #[derive(JsonSchema)]
+    #[derive(Default, JsonSchema)]
     #[serde(default)]
     #[allow(dead_code, reason = "its schema is looked at")]
     struct Small {
@@ -65,15 +65,6 @@ mod tests {
         count: Option<u32>,
         /// Which.
         which: Option<Which>,
-    }
-
-    impl Default for Small {
-        fn default() -> Self {
-            Self {
-                count: None,
-                which: None,
-            }
-        }
     }
 
     #[derive(JsonSchema)]

@@ -101,10 +101,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Since when, and what a reader was given.
+type Begun = (Instant, Vec<u8>);
+
 /// Panics on threads that run no readers themselves: nobody there would have heard of them.
 static ELSEWHERE: AtomicU64 = AtomicU64::new(0);
 /// What each reader is at, and since when.
-static UNDER_WAY: Mutex<Option<HashMap<&str, (Instant, Vec<u8>)>>> = Mutex::new(None);
+static UNDER_WAY: Mutex<Option<HashMap<&str, Begun>>> = Mutex::new(None);
 static PREPARED: Once = Once::new();
 
 /// Hears panics, caught ones too unless their catcher silences them, and readers that do not return.

@@ -189,7 +189,7 @@ mod tests {
         let store = Folders::new(dir.path(), dir.path());
         let key = format!("{WORK}/x");
         for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17] {
-            let bytes: Vec<u8> = (0..length).map(|i| (i * 31 >> 3) as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|i| ((i * 31) >> 3) as u8).collect();
             store::fill(&store, &key, |file| {
                 // In pieces of all lengths.
                 let (mut rest, mut piece) = (&bytes[..], 1);

@@ -688,7 +688,7 @@ mod tests {
         let store = remote(dir.path());
         // More than one piece, and not a whole number of them.
         let bytes: Vec<u8> = (0..2 * PIECE + 12_345)
-            .map(|i| (i * i >> 7) as u8)
+            .map(|i| ((i * i) >> 7) as u8)
             .collect();
         let key = "work/x/y.bin";
         assert!(!store.exists(key).unwrap());

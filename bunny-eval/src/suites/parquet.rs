@@ -1,10 +1,10 @@
 //! Columns of a Parquet file of a benchmark.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, StructArray};
+use bunny_base::caught;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -181,8 +181,8 @@ fn reader(
 
 /// A file that is cut or forged can make the reader panic: that is an error, too.
 fn guarded<T>(read: impl FnOnce() -> Result<T, Box<dyn std::error::Error>>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| error.to_string()),
-        Err(_) => Err("it is damaged".to_owned()),
+    match caught(read) {
+        Some(read) => read.map_err(|error| error.to_string()),
+        None => Err("it is damaged".to_owned()),
     }
 }

@@ -332,13 +332,16 @@ fn weights_in_integers_answer_in_company_as_alone() {
     }
 }
 
+/// The bits of the scores by which each token of each answer was chosen.
+type ScoreBits = Vec<Vec<Vec<u32>>>;
+
 /// All that is asked at once, tokens being drafted or not: what was said, by which scores, and in how many
 /// steps.
 fn said_with_drafts(
     precision: Precision,
     draft: usize,
     requests: &[Request],
-) -> (Vec<Vec<u32>>, Vec<Vec<Vec<u32>>>, usize) {
+) -> (Vec<Vec<u32>>, ScoreBits, usize) {
     SCORES.with_borrow_mut(Vec::clear);
     let options = EngineOptions {
         slots: 3,
@@ -364,7 +367,7 @@ fn said_with_drafts(
             }
         }
     }
-    let mut scores: Vec<Vec<Vec<u32>>> = requests.iter().map(|_| Vec::new()).collect();
+    let mut scores: ScoreBits = requests.iter().map(|_| Vec::new()).collect();
     for (id, row) in SCORES.take() {
         let of = ids.iter().position(|one| *one == id).unwrap();
         scores[of].push(row.iter().map(|score| score.to_bits()).collect());

@@ -95,8 +95,7 @@ impl AnyTask {
     /// # Errors
     /// When what says so is damaged.
     pub fn finished(&self, part: usize, store: &dyn Store) -> Result<Option<String>> {
-        let output = inside!(self, task => finished_json(task, part, store));
-        output
+        inside!(self, task => finished_json(task, part, store))
     }
 
     /// Writes the task into the store, for those who know its stage alone.

@@ -198,9 +198,8 @@ pub(super) fn remove_work(store: &dyn Store) -> Result<()> {
     if others.is_empty() {
         return store.remove(WORK);
     }
-    let own = own.iter().filter_map(|name| name.to_str());
-    own.map(|name| store.remove(&format!("{WORK}/{name}")))
-        .collect()
+    let mut own = own.iter().filter_map(|name| name.to_str());
+    own.try_for_each(|name| store.remove(&format!("{WORK}/{name}")))
 }
 
 /// The names among the work files.

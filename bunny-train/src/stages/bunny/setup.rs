@@ -92,11 +92,11 @@ impl SetupConfig {
         check_tokenizer(template, tokenizer.adds_bos()?)?;
         // What its answers are going to end in, where its makers' end in something else, or in nothing.
         let end = family.template().end_of_text();
-        if let Some(end) = end.and_then(|token| tokenizer.token_to_id(token)) {
-            if !config.eos_token_ids.contains(&end) {
-                json["eos_token_id"] = json!(end);
-                config.eos_token_ids = vec![end];
-            }
+        if let Some(end) = end.and_then(|token| tokenizer.token_to_id(token))
+            && !config.eos_token_ids.contains(&end)
+        {
+            json["eos_token_id"] = json!(end);
+            config.eos_token_ids = vec![end];
         }
         if config.decoder.attention_dropout > 0.0 {
             let feature = "`attention_dropout` in training".into();
