@@ -104,7 +104,7 @@ impl Launcher<'_> {
         let number = self.attempts.fetch_add(1, Relaxed);
         let mut child = self.launch(stage, part);
         if number % 7 == 3 {
-            std::thread::sleep(Duration::from_millis(number as u64 % 23));
+            std::thread::sleep(Duration::from_millis(number as u64 % 6));
             if child.try_wait().unwrap().is_none() {
                 child.kill().unwrap();
                 self.killed.fetch_add(1, Relaxed);

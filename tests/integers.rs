@@ -89,12 +89,13 @@ fn what_is_written_in_integers_is_what_is_opened() {
         assert_eq!(same.places, 39);
         assert!(same.mean_divergence < 1e-9, "{name}: {same:?}");
         assert_eq!(same.same_likeliest, 1.0, "{name}");
-        // And they are near what they were.
+        // And they are those of the same model: any other is off by several nats. One as small as this, of
+        // random weights, is moved far by errors of a tenth; those of eight bits are a sixteenth of that.
         let original = said(&source, EXACT).compare(&said(&again, EXACT));
         let room = if expected.starts_with("int4") {
-            0.5
+            1.0
         } else {
-            1e-2
+            5e-2
         };
         assert!(original.mean_divergence < room, "{name}: {original:?}");
         assert!(original.mean_divergence > 0.0, "{name}: {original:?}");

@@ -81,7 +81,7 @@ pub struct ServeArgs {
     /// as an address
     #[arg(long)]
     allow_hosts: Vec<String>,
-    /// An origin whose pages may ask from a browser, as https://chat.example, or * for all; may be given
+    /// An origin (scheme, host, port) whose pages may ask from a browser, or * for all; may be given
     /// several times
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     allow_origin: Vec<String>,
