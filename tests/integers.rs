@@ -107,7 +107,7 @@ fn what_is_written_in_integers_is_what_is_opened() {
         let repacked = said(&again, EXACT.packed(own));
         let kept = said(&again, EXACT).compare(&repacked);
         // Of the token table, which is in floats in the file, a row of eight bits.
-        assert!(kept.mean_divergence < 1e-2, "{name}: {kept:?}");
+        assert!(kept.mean_divergence < 5e-2, "{name}: {kept:?}");
     }
 }
 
