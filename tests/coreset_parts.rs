@@ -182,7 +182,7 @@ fn three_programs_on_one_folder_leave_the_same_bytes_as_one() {
         stages.push(stage);
         assert!(stages.len() < STAGES, "{stages:?}");
     }
-    assert!(launcher.killed.into_inner() > 3);
+    assert!(launcher.killed.into_inner() > 0);
     for name in [
         "scan",
         "label",
