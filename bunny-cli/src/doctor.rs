@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::{
-    fits::{Fit, fits},
+    fits::{Fit, POSITIONS, fits},
     speed::Speed,
 };
 use crate::{Format, args::BackendName, backend, data::show_bytes, machine::Memory};
@@ -163,7 +163,9 @@ fn print_text(found: &Findings) {
             }
         ),
     }
-    println!("\nmemory to talk with a model, of which this machine has enough where no * stands");
+    println!(
+        "\nmemory to talk with a model in {POSITIONS} positions, of which this machine has enough where no * stands"
+    );
     println!(
         "{:24}{:>12}{:>12}{:>12}{:>12}",
         "", "f32", "f16, bf16", "int8", "int4"
