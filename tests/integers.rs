@@ -89,15 +89,15 @@ fn what_is_written_in_integers_is_what_is_opened() {
         assert_eq!(same.places, 39);
         assert!(same.mean_divergence < 1e-9, "{name}: {same:?}");
         assert_eq!(same.same_likeliest, 1.0, "{name}");
-        // And they are those of the same model: any other is off by several nats. One as small as this, of
-        // random weights, is moved far by errors of a tenth; those of eight bits are a sixteenth of that.
+        // And they are as near what they were as plain rounding leaves them: the search looks at each layer
+        // alone, so that all of them together may lie a little farther off.
         let original = said(&source, EXACT).compare(&said(&again, EXACT));
-        let room = if expected.starts_with("int4") {
-            1.0
-        } else {
-            5e-2
-        };
-        assert!(original.mean_divergence < room, "{name}: {original:?}");
+        let rounding = EXACT.packed(Some(packing.parse().unwrap()));
+        let rounded = said(&source, EXACT).compare(&said(&source, rounding));
+        assert!(
+            original.mean_divergence < 2.0 * rounded.mean_divergence,
+            "{name}, {packing}: {original:?}, {rounded:?}"
+        );
         assert!(original.mean_divergence > 0.0, "{name}: {original:?}");
         // Rounded to what it is in, nothing changes; to eight bits it does.
         let own = expected
@@ -107,7 +107,8 @@ fn what_is_written_in_integers_is_what_is_opened() {
         let repacked = said(&again, EXACT.packed(own));
         let kept = said(&again, EXACT).compare(&repacked);
         // Of the token table, which is in floats in the file, a row of eight bits.
-        assert!(kept.mean_divergence < 5e-2, "{name}: {kept:?}");
+        let room = 2.0 * rounded.mean_divergence;
+        assert!(kept.mean_divergence < room, "{name}: {kept:?}");
     }
 }
 
