@@ -104,7 +104,13 @@ impl Launcher<'_> {
         let number = self.attempts.fetch_add(1, Relaxed);
         let mut child = self.launch(stage, part);
         if number % 7 == 3 {
-            std::thread::sleep(Duration::from_millis(number as u64 % 6));
+            // Every other one as soon as it is there, however fast the machine.
+            let wait = if number % 14 == 3 {
+                0
+            } else {
+                number as u64 % 6
+            };
+            std::thread::sleep(Duration::from_millis(wait));
             if child.try_wait().unwrap().is_none() {
                 child.kill().unwrap();
                 self.killed.fetch_add(1, Relaxed);
@@ -182,7 +188,7 @@ fn three_programs_on_one_folder_leave_the_same_bytes_as_one() {
         stages.push(stage);
         assert!(stages.len() < STAGES, "{stages:?}");
     }
-    assert!(launcher.killed.into_inner() > 0);
+    assert!(launcher.killed.into_inner() > 3);
     for name in [
         "scan",
         "label",
