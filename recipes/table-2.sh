@@ -6,6 +6,7 @@
 #   cargo build --release --features cuda && recipes/table-2.sh --backend cuda --dtype bf16
 #   TINY=1 recipes/table-2.sh    two towers by two language models, tiny and random, in a minute or two:
 #                                to see how it goes, not for what comes of it
+#   WORLD=1 recipes/table-2.sh   two towers by two language models made from nothing on the small world
 #
 # What is said on the command line goes to `bunny-cli train` and `eval run`. EVAL is the folder of
 # benchmarks (`bunny-cli eval list` says what belongs there), BENCHMARKS names some of them, BUNNY
@@ -14,6 +15,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bunny=${BUNNY:-target/release/bunny-cli}
+[ -z "${WORLD:-}" ] || exec recipes/table-2-world.sh "$@"
 
 if [ -n "${TINY:-}" ]; then
     out=${OUT:-runs/table-2-tiny}

@@ -40,8 +40,7 @@ def build_llama(folder):
     bin_folder = folder / "llama-build" / "bin"
     if (bin_folder / "llama-bench").exists():
         return bin_folder
-    subprocess.run([sys.executable, "-m", "pip", "download", "--no-binary", ":all:", "--no-deps", "--no-build-isolation",
-                    "-d", folder, LLAMA], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "download", "--no-binary", "llama-cpp-python", "--no-deps", "-d", folder, LLAMA], check=True)
     archive = next(folder.glob("llama_cpp_python-*.tar.gz"))
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")

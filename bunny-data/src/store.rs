@@ -38,6 +38,9 @@ pub const EMBEDDINGS: &str = "embeddings";
 /// What the keys of work files begin with.
 pub const WORK: &str = "work";
 
+/// What the driver of a store elsewhere leaves among the work files while it is at work.
+pub(crate) const DRIVER_CLAIM: &str = "driver.claim";
+
 /// Files by keys. Results appear whole or not at all, and one that is made twice is the same bytes
 /// both times, so that an attempt may be repeated, or overtaken by another.
 pub trait Store: Debug + Send + Sync {

@@ -106,6 +106,20 @@ impl ModelSource {
         Ok((!files.is_some_and(|files| holds_tower(&files))).then(|| name.to_string()))
     }
 
+    /// The folder or file of the tower that the model's own configuration names, if it names one that is
+    /// here: beside the model, beside its base, or at a path of its own.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read.
+    pub fn own_tower(&self) -> Result<Option<PathBuf>, Error> {
+        let fields = self.fields()?;
+        let named = match fields.string("mm_vision_tower")? {
+            Some(name) => Some(name),
+            None => fields.string("vision_tower")?,
+        };
+        Ok(named.and_then(|name| self.tower_path(name)))
+    }
+
     /// The model's sizes and choices, from the configurations that are here; no weights are needed.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 //! a connection or says 503; an answer that was cut goes on where it ended. A file that was put is
 //! looked for before it counts as written.
 
+mod claim;
+
 use std::fmt::{Debug, Display};
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,14 +14,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as Location;
 use object_store::{
-    ClientConfigKey, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutPayload, RetryConfig, UpdateVersion,
+    ClientConfigKey, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig,
 };
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -553,19 +553,7 @@ impl Store for Remote {
     }
 
     fn claim(&self) -> Result<Option<Claim>> {
-        let location = self.locate(WORK)?.join(CLAIM);
-        let claimed = self.wait(
-            WORK,
-            "claim",
-            claim(self.objects.clone(), location.clone(), LEASE),
-        )?;
-        Ok(claimed.map(|renewed| -> Claim {
-            Box::new(Held {
-                remote: self.clone(),
-                renewed: self.runtime.spawn(renewed),
-                location,
-            })
-        }))
+        claim::held(self)
     }
 
     fn free(&self) -> Option<u64> {
@@ -584,84 +572,6 @@ fn gone_is_well(removed: object_store::Result<()>) -> object_store::Result<()> {
     }
 }
 
-/// What the driver of the work files has put beside them.
-pub(crate) const CLAIM: &str = "driver.claim";
-
-/// A claim that was not renewed for so long is that of a driver that was killed.
-const LEASE: Duration = Duration::from_secs(60);
-
-/// Between two renewals.
-const RENEWAL: Duration = Duration::from_secs(15);
-
-/// A claim that is renewed until it is dropped.
-struct Held {
-    remote: Remote,
-    renewed: tokio::task::JoinHandle<()>,
-    location: Location,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.renewed.abort();
-        let removed = self.remote.objects.delete(&self.location);
-        // One that stays is taken for dead in a minute.
-        let _ = self.remote.runtime.block_on(removed);
-    }
-}
-
-/// Puts a claim where there is none, or one of a dead driver; what renews it, or `None` where another
-/// driver is alive. All times are the server's.
-async fn claim(
-    objects: Arc<dyn ObjectStore>,
-    location: Location,
-    lease: Duration,
-) -> object_store::Result<Option<impl Future<Output = ()> + Send + use<>>> {
-    use object_store::Error;
-    let own = std::process::id().to_string();
-    let text = || PutPayload::from(own.clone().into_bytes());
-    let first = objects
-        .put_opts(&location, text(), PutMode::Create.into())
-        .await;
-    let put = match first {
-        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
-            let held = objects.head(&location).await?;
-            let probe = location.clone().join("now");
-            objects.put(&probe, text()).await?;
-            let now = objects.head(&probe).await?.last_modified;
-            objects.delete(&probe).await?;
-            let age = (now - held.last_modified).to_std().unwrap_or_default();
-            if age < lease {
-                return Ok(None);
-            }
-            let seen = UpdateVersion {
-                e_tag: held.e_tag,
-                version: held.version,
-            };
-            match objects
-                .put_opts(&location, text(), PutMode::Update(seen).into())
-                .await
-            {
-                // Another one was quicker.
-                Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => return Ok(None),
-                put => put?,
-            }
-        }
-        put => put?,
-    };
-    let mut version = UpdateVersion::from(put);
-    Ok(Some(async move {
-        loop {
-            tokio::time::sleep(RENEWAL).await;
-            let text = std::process::id().to_string().into_bytes().into();
-            let mode = PutMode::Update(version.clone());
-            match objects.put_opts(&location, text, mode.into()).await {
-                Ok(put) => version = put.into(),
-                Err(error) => tracing::warn!("the claim of the work files: {}", one_line(&error)),
-            }
-        }
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -671,7 +581,7 @@ mod tests {
     use super::*;
     use crate::store::{self, WorkFile};
 
-    fn remote(scratch: &Path) -> Remote {
+    pub(super) fn remote(scratch: &Path) -> Remote {
         let objects = Arc::new(InMemory::new());
         Remote::new(
             objects,
@@ -763,23 +673,5 @@ mod tests {
         for key in ["set/x", "work/../x", "work//x", "work/a/./b"] {
             assert!(matches!(store.open(key), Err(DataError::Key(_))), "{key}");
         }
-    }
-
-    #[test]
-    fn one_driver_holds_the_work_files_until_it_ends_or_is_taken_for_dead() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = remote(dir.path());
-        let first = store.claim().unwrap();
-        assert!(first.is_some());
-        assert!(store.claim().unwrap().is_none());
-        drop(first);
-        let second = store.claim().unwrap();
-        assert!(second.is_some());
-        // As after a kill: nobody renews it.
-        let location = store.locate(WORK).unwrap().join(CLAIM);
-        let taken = claim(store.objects.clone(), location.clone(), Duration::ZERO);
-        assert!(store.runtime.block_on(taken).unwrap().is_some());
-        drop(second);
-        assert!(store.entries(WORK).unwrap().is_empty());
     }
 }

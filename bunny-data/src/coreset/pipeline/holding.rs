@@ -14,7 +14,7 @@ use crate::coreset::options::CoresetOptions;
 use crate::coreset::report::Report;
 use crate::coreset::stages::output::{OutputOptions, Pictured, RESULTS};
 use crate::error::{DataError, Result, SetFault};
-use crate::store::{Store, WORK};
+use crate::store::{DRIVER_CLAIM, Store, WORK};
 
 /// What the names of the folders of stages begin with.
 const STAGES: [&str; 9] = [
@@ -28,9 +28,6 @@ const STAGES: [&str; 9] = [
     "survivors-",
     "keys-",
 ];
-
-/// What the driver of a store elsewhere leaves while it is at work.
-const CLAIM: &str = "driver.claim";
 
 /// The folders of a set that are read.
 const LAYOUT: [&str; 3] = ["img_emb", "text_emb", "metadata"];
@@ -216,7 +213,7 @@ fn is_work(name: &OsStr) -> bool {
     let known = STAGES
         .iter()
         .any(|stage| name.starts_with(stage.as_bytes()));
-    known || name.starts_with(b".") || name.starts_with(CLAIM.as_bytes())
+    known || name.starts_with(b".") || name.starts_with(DRIVER_CLAIM.as_bytes())
 }
 
 /// Fails where results would be written into the set they are selected from.

@@ -7,7 +7,7 @@ use std::{
 
 use bunny_core::{
     Bunny, BunnyConfig, ConfigError, Fields,
-    checkpoint::{OpenModel, Parts, Precision, open_projector},
+    checkpoint::{ModelSource, OpenModel, Parts, Precision, open_projector},
     config::Family,
     input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
     nn::Part,
@@ -32,7 +32,7 @@ use crate::{
 pub struct ModelPaths {
     /// The language model, or a whole Bunny.
     pub model: PathBuf,
-    /// The vision tower.
+    /// The vision tower, where it is not the one that `model`'s own configuration names.
     pub vision_tower: Option<PathBuf>,
     /// The projector to start from.
     pub projector: Option<PathBuf>,
@@ -52,11 +52,13 @@ pub struct SetupConfig {
     pub template: Template,
     /// What the model's `config.json` will say.
     pub config_json: Value,
+    /// The vision tower's folder or file, unless the model's own files hold it.
+    pub vision_tower: Option<PathBuf>,
 }
 
 impl SetupConfig {
-    /// What `recipe` makes of the model in the folder `model`; a tower that is not in it describes
-    /// itself in `vision_tower`.
+    /// What `recipe` makes of the model in the folder `model`, with the tower in `vision_tower`, else
+    /// with the one that the model, a whole Bunny, names in its own configuration.
     ///
     /// # Errors
     /// When a file is missing, or parts do not fit each other.
@@ -82,9 +84,13 @@ impl SetupConfig {
             source,
         })?;
         describe(&mut json, family, recipe);
+        let vision_tower = match vision_tower {
+            Some(given) => Some(given.to_path_buf()),
+            None => ModelSource::merged(model).own_tower()?,
+        };
         let parts = Parts {
             language_model: model.to_path_buf(),
-            vision_tower: vision_tower.map(Path::to_path_buf),
+            vision_tower: vision_tower.clone(),
             learnt: Vec::new(),
         };
         let described = Fields::parse(&file, &json.to_string())?;
@@ -109,6 +115,7 @@ impl SetupConfig {
             tokenizer,
             template,
             config_json: json,
+            vision_tower,
         })
     }
 }
@@ -158,7 +165,7 @@ impl BunnySetup {
         }
         let parts = Parts {
             language_model: paths.model.clone(),
-            vision_tower: paths.vision_tower.clone(),
+            vision_tower: setup.vision_tower,
             learnt,
         };
         let described = setup.config_json.to_string();
@@ -263,4 +270,25 @@ fn new_projector(config: &BunnyConfig, seed: u64) -> Result<TensorFiles, TrainEr
             }
         });
     Ok(TensorFiles::from_tensors(tensors)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_bunny_brings_the_tower_that_lies_in_its_folder() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models");
+        let model = models.join("stablelm-siglip");
+        let recipe = BunnyRecipe::default();
+        let setup = SetupConfig::read(&recipe, &model, None).unwrap();
+        assert_eq!(setup.vision_tower, Some(model.join("siglip-tower")));
+        let given = SetupConfig::read(&recipe, &model, Some(&model.join("siglip-tower"))).unwrap();
+        assert_eq!(setup.config.vision, given.config.vision);
+        let paths = ModelPaths {
+            model,
+            ..ModelPaths::default()
+        };
+        BunnySetup::open(&recipe, &paths).unwrap();
+    }
 }
