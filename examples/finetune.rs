@@ -6,8 +6,9 @@
 //! `DIR` has a folder a label, with the label's pictures in it: a fifth of them is kept for the
 //! test. Without `DIR` it learns ten flags, which it draws itself.
 mod flags;
+mod labelled;
 
-use std::{fs, io::Write, ops::ControlFlow, path::Path, path::PathBuf};
+use std::{fs, io::Write, ops::ControlFlow, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bunny_core::{
@@ -17,9 +18,9 @@ use bunny_core::{
 };
 use bunny_train::{
     merge,
-    recipe::{BunnyRecipe, StageKind, TrainingArguments},
+    recipe::{BunnyRecipe, TrainingArguments},
     run::Job,
-    stages::{BunnyStage, ModelPaths},
+    stages::BunnyStage,
 };
 use bunny_weights::StoredDtype;
 use burn::backend::Autodiff;
@@ -51,17 +52,7 @@ fn main() -> Result<()> {
     if pictures.starts_with(folder.path()) {
         flags::draw(&pictures)?;
     }
-    let (mut learnt, mut kept) = (Vec::new(), Vec::new());
-    for shelf in sorted(&pictures)?.iter().filter(|path| path.is_dir()) {
-        let label = shelf.file_name().unwrap_or_default().to_string_lossy();
-        // What is no picture, such as a note beside them, is passed over.
-        let shown = sorted(shelf)?.into_iter();
-        let shown = shown.filter(|file| decode_file(file, DecodeOptions::upright()).is_ok());
-        for (at, file) in shown.enumerate() {
-            let list = if at % 5 == 4 { &mut kept } else { &mut learnt };
-            list.push((file, label.to_string()));
-        }
-    }
+    let (kept, learnt) = labelled::pictures(&pictures)?;
     ensure!(!kept.is_empty(), "no label has five pictures");
 
     let base = folder.path().join("builtin");
@@ -89,22 +80,8 @@ fn main() -> Result<()> {
         },
         ..BunnyRecipe::default()
     };
-    let (kind, paths) = (
-        StageKind::Finetune,
-        ModelPaths {
-            vision_tower: Some(base.join("siglip-tower")),
-            model: base,
-            ..ModelPaths::default()
-        },
-    );
-    let job = Job::new(
-        BunnyStage {
-            kind,
-            recipe,
-            paths,
-        },
-        folder.path().join("run"),
-    );
+    let stage = BunnyStage::finetune(base, recipe);
+    let job = Job::new(stage, folder.path().join("run"));
     job.run::<Autodiff<Flex>>(Precision::F32, &Default::default(), &mut |step, total| {
         print!("\rstep {} of {total}, loss {:.3}  ", step.step, step.loss);
         std::io::stdout().flush().ok();
@@ -119,16 +96,6 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What is in a folder, by name.
-fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
 /// Asks about every picture, shows a few answers, and counts the right ones.
 fn examine(source: &ModelSource, kept: &[(PathBuf, String)], question: &str) -> Result<()> {
     let pipeline = Pipeline::<Flex>::load(source, Precision::F32, Default::default())?;
@@ -137,13 +104,12 @@ fn examine(source: &ModelSource, kept: &[(PathBuf, String)], question: &str) -> 
     for (at, (file, label)) in kept.iter().enumerate() {
         let picture = [decode_file(file, DecodeOptions::upright())?];
         let go_on = |_: &str| ControlFlow::Continue(());
-        let answer =
-            pipeline
-                .chat()
-                .ask(question, &picture, &GenerationOptions::default(), go_on)?;
-        right += usize::from(answer.text.trim() == label);
+        let options = GenerationOptions::default();
+        let answer = pipeline.chat().ask(question, &picture, &options, go_on)?;
+        let said = answer.text.trim();
+        right += usize::from(said == label);
         if at % kept.len().div_ceil(8) == 0 {
-            println!("  {label:<16} {}", answer.text.trim());
+            println!("  {label:<16} {said}");
         }
     }
     println!("  {right} of {} right", kept.len());

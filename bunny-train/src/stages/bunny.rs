@@ -3,7 +3,7 @@
 mod output;
 mod setup;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bunny_core::{
     Bunny,
@@ -36,6 +36,20 @@ pub struct BunnyStage {
     pub recipe: BunnyRecipe,
     /// The folders that the recipe's names stand for.
     pub paths: ModelPaths,
+}
+
+impl BunnyStage {
+    /// Tuning of the whole Bunny in the folder `model`, its tower in its files or in its folder.
+    pub fn finetune(model: impl Into<PathBuf>, recipe: BunnyRecipe) -> Self {
+        Self {
+            kind: StageKind::Finetune,
+            recipe,
+            paths: ModelPaths {
+                model: model.into(),
+                ..ModelPaths::default()
+            },
+        }
+    }
 }
 
 impl Stage for BunnyStage {
