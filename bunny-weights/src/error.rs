@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::gguf::GgufError;
+
 /// An error about files of weights. The message says all there is; nothing hides in `source`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,6 +31,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What is wrong with it.
         fault: PickleError,
+    },
+    /// A GGUF file is not as it should be.
+    #[error("{}: {fault}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: GgufError,
     },
     /// An index of shards is not as it should be.
     #[error("{}: {fault}", path.display())]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::error::{CheckpointError, IndexError, one_line};
 use crate::{StoredDtype, StoredTensor, index, pickle, safetensors};
-use map::Map;
+pub(crate) use map::Map;
 
 mod map;
 
@@ -35,7 +35,7 @@ enum Data {
 }
 
 /// How Git LFS begins the file that it leaves in place of a large one.
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// The two formats.
 enum Kind {

@@ -25,6 +25,7 @@ pub mod convert;
 mod error;
 mod files;
 pub mod folder;
+pub mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
