@@ -1,8 +1,10 @@
 //! What can be wrong with files of weights, in one line that names file, tensor and mend.
 
+mod gguf;
+
 use std::path::{Path, PathBuf};
 
-use crate::gguf::GgufError;
+pub use gguf::GgufError;
 
 /// An error about files of weights. The message says all there is; nothing hides in `source`.
 #[derive(Debug, thiserror::Error)]

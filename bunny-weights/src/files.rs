@@ -154,6 +154,12 @@ impl TensorFiles {
         Ok(files)
     }
 
+    /// The same, as parts of a file that is mapped.
+    pub(crate) fn of_map(mut self, map: Option<Map>) -> Self {
+        self.maps.extend(map);
+        self
+    }
+
     /// Opens several files as one; no two may hold a tensor of the same name.
     ///
     /// # Errors

@@ -11,7 +11,6 @@
 //! few rows at a time. Which model a file holds is not known here.
 
 mod block;
-mod error;
 mod metadata;
 mod read;
 mod round;
@@ -24,13 +23,12 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    StoredTensor,
-    error::CheckpointError,
+    StoredTensor, TensorFiles,
+    error::{CheckpointError, GgufError},
     files::{LFS_POINTER, Map},
 };
 
 pub use block::TensorType;
-pub use error::GgufError;
 pub use metadata::{Array, Metadata, Value};
 pub use round::{NotRounded, round_rows};
 pub use write::{PlannedBlocks, Sink, write_file};
@@ -162,10 +160,14 @@ impl GgufFile {
         self.tensors.get(name)
     }
 
-    /// Has the system read the file while the program goes on.
-    pub fn read_ahead(&self) {
-        if let Some(map) = &self.map {
-            map.read_ahead();
-        }
+    /// Some of its tensors of floats, under other names, as if safetensors held them.
+    ///
+    /// # Errors
+    /// Two tensors of one name.
+    pub fn as_tensor_files(
+        &self,
+        tensors: impl IntoIterator<Item = StoredTensor>,
+    ) -> Result<TensorFiles, CheckpointError> {
+        Ok(TensorFiles::from_tensors(tensors)?.of_map(self.map.clone()))
     }
 }

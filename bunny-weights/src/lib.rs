@@ -35,7 +35,9 @@ mod safetensors;
 mod tensor;
 pub mod writer;
 
-pub use error::{AdapterError, CheckpointError, HeaderError, IndexError, PackedError, PickleError};
+pub use error::{
+    AdapterError, CheckpointError, GgufError, HeaderError, IndexError, PackedError, PickleError,
+};
 pub use files::TensorFiles;
 pub use folder::ModelFolder;
 pub use tensor::{StoredDtype, StoredTensor};

@@ -7,11 +7,8 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    Array, GgufError, MAGIC, Metadata, TensorType, Value,
-    metadata::id,
-};
-use crate::error::one_line;
+use super::{Array, MAGIC, Metadata, TensorType, Value, metadata::id};
+use crate::error::{GgufError, one_line};
 
 /// What tensors begin at multiples of unless the file says it.
 pub(super) const ALIGNMENT: u64 = 32;

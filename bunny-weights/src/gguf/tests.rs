@@ -6,10 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::{
-    convert,
-    packed::{PackedTensor, RowOrder},
-};
+use crate::convert;
 
 const KINDS: [TensorType; 11] = [
     TensorType::F32,
@@ -164,48 +161,6 @@ fn odd_rows_are_held_all_the_same() {
             assert!(fault.problem.contains(problem), "{}: {fault}", kind.name());
         }
     }
-}
-
-#[test]
-fn integers_in_blocks_are_the_same_in_rows_that_products_take() {
-    let file = opened();
-    let orders = [RowOrder::Same, RowOrder::Laced { heads: 1 }];
-    for kind in KINDS {
-        let tensor = file.get(kind.name()).unwrap().some_rows(1..3);
-        for order in orders {
-            let packed = PackedTensor::of_blocks("a.weight", &tensor, order).unwrap();
-            assert_eq!((packed.sides(), packed.group()), ([2, 512], 32));
-            assert_eq!(packed.floats(0..2), numbers(&tensor), "{}", kind.name());
-            assert_eq!(packed.floats(1..2), numbers(&tensor.some_rows(1..2)));
-            let Some(rows) = packed.rows(0..2) else {
-                assert!(!packed.is_integers());
-                continue;
-            };
-            assert_eq!(rows.bits, packed.bits());
-            let opened = (0..1024).map(|at| {
-                let code = match rows.bits {
-                    8 => i32::from(rows.codes[at] as i8),
-                    _ => i32::from(rows.codes[at / 2] >> (4 * (at % 2)) & 15) - 8,
-                };
-                let half = [rows.scales[at / 32 * 2], rows.scales[at / 32 * 2 + 1]];
-                half::f16::from_le_bytes(half).to_f32() * code as f32
-            });
-            assert_eq!(opened.collect::<Vec<_>>(), numbers(&tensor), "{}", kind.name());
-        }
-    }
-}
-
-#[test]
-fn laced_rows_are_put_in_order() {
-    let order = RowOrder::Laced { heads: 2 };
-    let found: Vec<usize> = (0..8).map(|row| order.published(row, 8)).collect();
-    assert_eq!(found, [0, 2, 1, 3, 4, 6, 5, 7]);
-    for rows in [8, 12, 40] {
-        for row in 0..rows {
-            assert_eq!(order.published(order.in_file(row, rows), rows), row);
-        }
-    }
-    assert!(order.fits(8) && !order.fits(6) && !order.fits(7));
 }
 
 /// A file with one tensor of four numbers.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::CheckpointError;
+use super::CheckpointError;
 
 /// What is wrong with a GGUF file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
