@@ -48,8 +48,15 @@ pub struct GgufArgs {
     #[arg(long, value_enum, default_value = "janus_pro")]
     mmproj: Projector,
     /// What the model is called, in the names of its files too [default: the last part of its name]
-    #[arg(long)]
+    #[arg(long, value_parser = file_name)]
     name: Option<String>,
+}
+
+fn file_name(name: &str) -> Result<String, String> {
+    match plain(name) == name {
+        true => Ok(name.into()),
+        false => Err("letters, digits, dots, dashes and underscores make a name of a file".into()),
+    }
 }
 
 /// In what weights are held.
