@@ -88,6 +88,8 @@ impl TensorFiles {
         }
         let hint = if folder.join("adapter_config.json").exists() {
             "; this is an adapter, which needs its base model"
+        } else if folder.extension().is_some_and(|ending| ending == "gguf") {
+            "; this is a file in GGUF, of which `bunny-cli merge` makes a folder"
         } else if !folder.is_dir() {
             "; there is no such folder"
         } else {

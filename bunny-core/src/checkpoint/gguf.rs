@@ -13,6 +13,7 @@
 mod architecture;
 mod card;
 mod export;
+mod fields;
 mod find;
 mod names;
 mod open;

@@ -122,8 +122,9 @@ fn q8_0(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {
     let inverse = inverse(scale);
     put_half(bytes, 0, scale)?;
     for (byte, number) in bytes[2..].iter_mut().zip(numbers) {
-        // Halves away from zero.
-        *byte = (number * inverse).round() as i8 as u8;
+        // Halves away from zero; in f64, adding one rounds nothing.
+        let x = f64::from(number * inverse);
+        *byte = (x + 0.5f64.copysign(x)) as i32 as u8;
     }
     Ok(())
 }
@@ -141,7 +142,7 @@ fn extreme(numbers: &[f32]) -> f32 {
 fn truncated(x: f32, inverse: f32, offset: f64, most: f32) -> u8 {
     // The product of two f32 is whole in f64.
     let sum = (f64::from(x) * f64::from(inverse) + offset) as f32;
-    sum.min(most) as u8
+    sum.min(most) as i32 as u8
 }
 
 fn q4_0(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {

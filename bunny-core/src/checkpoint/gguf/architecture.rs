@@ -1,9 +1,12 @@
 //! The language models that llama.cpp knows under names of their own, and what their keys say.
 
-use bunny_weights::gguf::{Metadata, Value};
+use bunny_weights::{
+    gguf::{Metadata, Value},
+    packed::RowOrder,
+};
 use serde_json::{Map, Value as Json, json};
 
-use super::vocabulary::shortest;
+use super::fields::shortest;
 use crate::{
     ConfigError, Fields,
     config::{BunnyConfig, DecoderConfig, Family, NormKind},
@@ -259,6 +262,17 @@ impl Architecture {
             Json::Object(fields) => Ok(fields),
             _ => Ok(Map::new()),
         }
+    }
+
+    /// How the rows of a parameter of the language model lie in its file.
+    pub fn order_of(&self, decoder: &DecoderConfig, local: &str) -> RowOrder {
+        let is_of = |part: &str| local.contains(&format!(".self_attn.{part}."));
+        let heads = match self.is_laced {
+            true if is_of("q_proj") => decoder.num_attention_heads,
+            true if is_of("k_proj") => decoder.num_key_value_heads,
+            _ => return RowOrder::Same,
+        };
+        RowOrder::Laced { heads }
     }
 
     /// Whether `config.json` says how wide a head is.

@@ -16,10 +16,7 @@ pub(super) struct Card<'a> {
 impl Card<'_> {
     /// `Modelfile`, which `ollama create` reads.
     pub fn modelfile(&self) -> String {
-        format!(
-            "FROM ./{}\nFROM ./{}\nPARAMETER temperature 0\n",
-            self.text, self.projector
-        )
+        format!("FROM ./{}\nFROM ./{}\n", self.text, self.projector)
     }
 
     /// `README.md`.

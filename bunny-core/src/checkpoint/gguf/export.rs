@@ -12,7 +12,6 @@ use super::{
     architecture::{Architecture, Kind as ArchitectureKind},
     card::Card,
     names,
-    open::order_of,
     projector::ProjectorKind,
     quantities::{Quantities, of_tower},
     rows::{Content, Planned},
@@ -248,7 +247,7 @@ impl OpenModel {
                 shape: spec.shape.clone(),
             },
             content: Content::Parameter {
-                order: order_of(architecture, &self.config, &spec.local),
+                order: architecture.order_of(&self.config.decoder, &spec.local),
                 spec,
             },
         }

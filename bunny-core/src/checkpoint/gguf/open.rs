@@ -5,16 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bunny_weights::{
     CheckpointError, ModelFolder, StoredTensor,
     folder::CONFIG,
-    gguf::{GgufFile, GgufTensor, Value},
+    gguf::{GgufFile, GgufTensor},
     packed::{PackedTensor, RowOrder},
 };
-use serde_json::Value as Json;
 
 use super::{
-    architecture::Architecture,
-    find::GgufFiles,
-    names,
-    projector::ProjectorFile,
+    architecture::Architecture, fields::scalars, find::GgufFiles, names, projector::ProjectorFile,
     vocabulary,
 };
 use crate::{
@@ -24,31 +20,6 @@ use crate::{
     input::image::ImageProcessor,
     nn::{ParameterSpec, Part},
 };
-
-/// What a file says in single values, as the fields of a configuration.
-pub(super) fn scalars(file: &GgufFile) -> Fields {
-    let number = |number: f64| match serde_json::Number::from_f64(number) {
-        Some(number) => Json::Number(number),
-        // What is no number is none, and not nothing.
-        None => Json::String(number.to_string()),
-    };
-    let scalar = |value: &Value| match value {
-        Value::Bool(truth) => Some(Json::Bool(*truth)),
-        Value::String(text) => Some(Json::String(text.clone())),
-        Value::F32(float) => Some(number(f64::from(*float))),
-        Value::F64(float) => Some(number(*float)),
-        // A list where one value is asked for is said to be none.
-        Value::Array(_) => Some(Json::Array(Vec::new())),
-        whole => {
-            let whole = whole.integer()?;
-            let small = i64::try_from(whole).map(Json::from);
-            Some(small.unwrap_or_else(|_| number(whole as f64)))
-        }
-    };
-    let all = file.metadata().iter();
-    let all = all.filter_map(|(key, value)| Some((key.clone(), scalar(value)?)));
-    Fields::of(file.path(), all.collect())
-}
 
 /// A model's two files, and what they say.
 struct Model {
@@ -91,7 +62,7 @@ impl Model {
     fn find_text(&self, spec: &ParameterSpec) -> Option<(String, Option<GgufTensor>, RowOrder)> {
         let decoder = &self.config.decoder;
         let name = names::of_text(&spec.local)?;
-        let order = order_of(self.architecture, &self.config, &spec.local);
+        let order = self.architecture.order_of(decoder, &spec.local);
         let found = self.text.get(&name).cloned().or_else(|| {
             // Older files have queries, keys and values in one.
             let (query, shared) = (decoder.query_size(), decoder.key_value_size());
@@ -164,25 +135,6 @@ impl Model {
             .with(self.text.as_tensor_files(text)?)
             .with(self.projector.file().as_tensor_files(projector)?)
             .with_packed(packed))
-    }
-}
-
-/// How the rows of a parameter of the language model lie in its file.
-pub(super) fn order_of(
-    architecture: &Architecture,
-    config: &BunnyConfig,
-    local: &str,
-) -> RowOrder {
-    let decoder = &config.decoder;
-    let is_of = |part: &str| local.contains(&format!(".self_attn.{part}."));
-    match architecture.is_laced {
-        true if is_of("q_proj") => RowOrder::Laced {
-            heads: decoder.num_attention_heads,
-        },
-        true if is_of("k_proj") => RowOrder::Laced {
-            heads: decoder.num_key_value_heads,
-        },
-        _ => RowOrder::Same,
     }
 }
 

@@ -6,7 +6,10 @@ use bunny_weights::{
 };
 use serde_json::{Map, Value as Json, json};
 
-use super::{names, open::scalars, vocabulary::shortest};
+use super::{
+    fields::{scalars, shortest},
+    names,
+};
 use crate::{
     ConfigError, Error, Fields,
     config::{BunnyConfig, SiglipConfig, VisionConfig},

@@ -47,11 +47,6 @@ static ROLES: [(i32, TokenRole); 6] = [
     (6, TokenRole::Byte),
 ];
 
-/// The shortest number in decimals that is the same in f32: what was meant.
-pub(super) fn shortest(number: f64) -> f64 {
-    (number as f32).to_string().parse().unwrap_or(number)
-}
-
 fn key(name: &str) -> String {
     format!("tokenizer.ggml.{name}")
 }
