@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use crate::{
     StoredTensor, TensorFiles,
-    error::{CheckpointError, GgufError},
+    error::CheckpointError,
     files::{LFS_POINTER, Map},
 };
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::convert;
+use crate::{convert, error::GgufError};
 
 const KINDS: [TensorType; 11] = [
     TensorType::F32,
