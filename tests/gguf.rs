@@ -65,7 +65,7 @@ fn write(open: &OpenModel, weights: GgufWeights, projector: GgufProjector) -> Te
     folder
 }
 
-/// All numbers of a model under their published names.
+/// All numbers that a model reads, under their published names.
 fn numbers(open: &OpenModel) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     let folder = tempdir().unwrap();
     open.write_merged(folder.path(), StoredDtype::F32).unwrap();
@@ -75,7 +75,9 @@ fn numbers(open: &OpenModel) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
         let numbers = convert::to_f32(&tensor.bytes, tensor.dtype).unwrap();
         (name.to_owned(), (tensor.shape, numbers))
     };
-    files.names().map(tensor).collect()
+    // The norm behind the tower's layers is never applied, and files are without it.
+    let names = files.names().filter(|name| !name.contains("post_layernorm"));
+    names.map(tensor).collect()
 }
 
 /// Without what only training asks for.

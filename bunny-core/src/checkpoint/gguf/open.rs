@@ -98,6 +98,10 @@ impl Model {
                 }
             };
             let Some((name, Some(tensor), order)) = found else {
+                if let Some(stored) = self.projector.left_out(&spec) {
+                    floats[1].push(stored);
+                    continue;
+                }
                 missing.push(found.map_or(spec.published, |(name, ..)| name));
                 continue;
             };

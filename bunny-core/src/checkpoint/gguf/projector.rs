@@ -1,7 +1,7 @@
 //! The projector file (mmproj): the vision tower and what joins it to the language model.
 
 use bunny_weights::{
-    CheckpointError, GgufError,
+    CheckpointError, GgufError, StoredDtype, StoredTensor,
     gguf::{Array, GgufFile, GgufTensor, Metadata, Value},
 };
 use serde_json::{Map, Value as Json, json};
@@ -162,6 +162,11 @@ impl ProjectorFile {
 
     /// The tensor that is a parameter of tower or projector, and what it is called.
     pub fn find(&self, spec: &ParameterSpec) -> Option<(String, Option<&GgufTensor>)> {
+        if let Some(parameter) = last_norm(spec) {
+            let name = format!("v.post_ln.{parameter}");
+            let found = self.file.get(&name);
+            return Some((name, found));
+        }
         let name = self.kind.name_of(spec)?;
         let name = match self.is_swapped {
             false => name,
@@ -172,14 +177,26 @@ impl ProjectorFile {
         Some((name, found))
     }
 
+    /// A parameter that files leave out, since llama.cpp would apply it: of the norm behind all layers,
+    /// which Bunny has and never applies, a norm that does nothing.
+    pub fn left_out(&self, spec: &ParameterSpec) -> Option<StoredTensor> {
+        let parameter = last_norm(spec)?;
+        let number: f32 = if parameter == "weight" { 1.0 } else { 0.0 };
+        Some(StoredTensor {
+            name: spec.published.clone(),
+            dtype: StoredDtype::F32,
+            shape: spec.shape.clone(),
+            bytes: number.to_le_bytes().repeat(spec.count() as usize).into(),
+            file: self.file.path().into(),
+        })
+    }
+
     /// Whether Bunny never reads the tensor of this name: layers behind the one whose features are read,
-    /// and what comes behind all of them.
+    /// and a head behind all of them.
     pub fn is_unused(&self, name: &str) -> bool {
         let layer = name.strip_prefix("v.blk.").and_then(|rest| rest.split_once('.'));
         let layer = layer.and_then(|(layer, _)| layer.parse::<usize>().ok());
-        layer.is_some_and(|layer| layer >= self.layers)
-            || name.starts_with("v.post_ln.")
-            || name.starts_with("v.head.")
+        layer.is_some_and(|layer| layer >= self.layers) || name.starts_with("v.head.")
     }
 
     /// The tower's own `config.json`.
@@ -247,6 +264,12 @@ impl ProjectorFile {
             ..usual
         })
     }
+}
+
+/// Which parameter it is of the norm behind all layers, if it is one.
+fn last_norm(spec: &ParameterSpec) -> Option<&str> {
+    let (_, parameter) = spec.published.split_once(".vision_model.post_layernorm.")?;
+    (spec.part == Part::VisionTower).then_some(parameter)
 }
 
 /// Channels of the tower, and inside its MLPs.
