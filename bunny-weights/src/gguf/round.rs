@@ -72,31 +72,32 @@ pub fn round_rows(kind: TensorType, numbers: &[f32], row: usize) -> Result<Vec<u
     }
 }
 
+/// The bits of the greatest magnitude: as integers they are in the same order, and compared several at a
+/// time.
+fn greatest_bits(numbers: &[f32]) -> i32 {
+    let bits = numbers.iter().map(|x| (x.to_bits() & 0x7fff_ffff) as i32);
+    bits.fold(0, i32::max)
+}
+
 fn all_finite(numbers: &[f32]) -> bool {
-    // Without a branch: infinity and what is no number make it so.
-    let sum: f32 = numbers.iter().map(|number| number * 0.0).sum();
-    sum == 0.0
+    greatest_bits(numbers) < f32::INFINITY.to_bits() as i32
 }
 
 fn floats(kind: TensorType, numbers: &[f32], row: usize) -> Result<Vec<u8>, NotRounded> {
     let is_f16 = kind == TensorType::F16;
-    let is_too_large = |number: f32| is_f16 && f16::from_f32(number).is_infinite();
-    // Nearly all are within, which is cheap to see.
-    let is_wrong = |number: &&f32| {
-        let number = **number;
-        number.abs() >= 65_504.0 && (number.is_infinite() || is_too_large(number))
-            || number.is_nan()
+    let fault = |row: &[f32]| {
+        let greatest = f32::from_bits(greatest_bits(row) as u32);
+        if !greatest.is_finite() {
+            return Some(NOT_FINITE);
+        }
+        (is_f16 && f16::from_f32(greatest).is_infinite()).then_some(TOO_LARGE)
     };
-    let wrong = numbers.par_iter().enumerate();
-    if let Some((at, number)) = wrong.find_first(|(_, number)| is_wrong(number)) {
-        let problem = match number.is_finite() {
-            true => TOO_LARGE,
-            false => NOT_FINITE,
-        };
-        return Err(NotRounded {
-            row: at / row,
-            problem,
-        });
+    let rows = numbers.par_chunks(row).enumerate();
+    let faults = rows.filter_map(|(row, numbers)| {
+        fault(numbers).map(|problem| NotRounded { row, problem })
+    });
+    if let Some(fault) = faults.min_by_key(|fault| fault.row) {
+        return Err(fault);
     }
     let dtype = kind.float().unwrap_or(StoredDtype::F32);
     Ok(convert::from_f32(numbers, dtype).unwrap_or_default())
@@ -117,8 +118,7 @@ fn inverse(scale: f32) -> f32 {
 }
 
 fn q8_0(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {
-    let greatest = numbers.iter().fold(0f32, |most, number| most.max(number.abs()));
-    let scale = greatest / 127.0;
+    let scale = f32::from_bits(greatest_bits(numbers) as u32) / 127.0;
     let inverse = inverse(scale);
     put_half(bytes, 0, scale)?;
     for (byte, number) in bytes[2..].iter_mut().zip(numbers) {
@@ -131,18 +131,17 @@ fn q8_0(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {
 
 /// The number of the greatest magnitude, the first of them.
 fn extreme(numbers: &[f32]) -> f32 {
-    numbers.iter().fold(0f32, |most, number| match number.abs() > most.abs() {
-        true => *number,
-        false => most,
-    })
+    let greatest = f32::from_bits(greatest_bits(numbers) as u32);
+    let first = numbers.iter().find(|x| x.abs() == greatest);
+    first.copied().unwrap_or_default()
 }
 
 /// `x` times `inverse` plus `offset`, rounded once, without its fraction.
 #[inline(always)]
-fn truncated(x: f32, inverse: f32, offset: f64, most: f32) -> u8 {
+fn truncated(x: f32, inverse: f32, offset: f64, most: i32) -> u8 {
     // The product of two f32 is whole in f64.
     let sum = (f64::from(x) * f64::from(inverse) + offset) as f32;
-    sum.min(most) as i32 as u8
+    (sum as i32).min(most) as u8
 }
 
 fn q4_0(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {
@@ -151,7 +150,7 @@ fn q4_0(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {
     put_half(bytes, 0, scale)?;
     let (low, high) = numbers.split_at(16);
     for ((byte, low), high) in bytes[2..].iter_mut().zip(low).zip(high) {
-        let [low, high] = [low, high].map(|x| truncated(*x, inverse, 8.5, 15.0));
+        let [low, high] = [low, high].map(|x| truncated(*x, inverse, 8.5, 15));
         *byte = low | high << 4;
     }
     Ok(())
@@ -164,7 +163,7 @@ fn q5_0(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {
     let (low, high) = numbers.split_at(16);
     let mut fifth = 0u32;
     for (at, ((byte, low), high)) in bytes[6..].iter_mut().zip(low).zip(high).enumerate() {
-        let [low, high] = [low, high].map(|x| truncated(*x, inverse, 16.5, 31.0));
+        let [low, high] = [low, high].map(|x| truncated(*x, inverse, 16.5, 31));
         *byte = low & 15 | high << 4;
         fifth |= u32::from(low >> 4) << at | u32::from(high >> 4) << (at + 16);
     }
