@@ -27,6 +27,9 @@ numbers = random.normal(size=(ROWS, ROW)).astype(np.float32)
 numbers[1] *= 1e-3
 numbers[2, 32:64] = 0
 numbers[2, 64:96] = -0.75
+# Times the inverse of the scale, the second one is a hair above six and a half, and that in f32.
+numbers[2, :32] = 0.01
+numbers[2, :2] = [0.15625, 0.126953125]
 # Halfway between two steps of eight bits, and of four.
 numbers[2, 96:128] = np.arange(32) - 15.5
 numbers[2, 96] = 127

@@ -109,7 +109,11 @@ pub fn run(args: &GgufArgs) -> Result<()> {
         refuse_same_file([&args.out], folders)?;
     }
     let export = GgufExport {
-        name: args.name.clone().unwrap_or_else(|| plain(&args.model)),
+        name: match &args.name {
+            Some(name) => name.clone(),
+            None if model.is_builtin() => format!("bunny-{BUILTIN}"),
+            None => plain(&args.model),
+        },
         weights: match args.weights {
             Weights::F16 => GgufWeights::F16,
             Weights::Q8_0 => GgufWeights::Q8_0,
@@ -134,9 +138,6 @@ pub fn run(args: &GgufArgs) -> Result<()> {
 
 /// The last part of a model's name, as the name of a file.
 fn plain(model: &str) -> String {
-    if model == BUILTIN {
-        return "bunny-builtin".into();
-    }
     let model = model.split('@').next().unwrap_or(model);
     let path = Path::new(model);
     let name = match path.is_file() {
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn a_model_s_name_is_the_last_part_of_where_it_is_from() {
         for (model, name) in [
-            ("builtin", "bunny-builtin"),
+            ("builtin", "builtin"),
             ("BAAI/Bunny-v1_0-3B", "Bunny-v1_0-3B"),
             ("org/name@v1", "name"),
             ("models/my bunny/", "my-bunny"),

@@ -1,6 +1,7 @@
 //! Floats rounded to blocks.
 //!
-//! Q8_0, Q4_0 and Q5_0 are rounded as ggml's own reference does, to the byte. What a K block loses hangs on
+//! Q8_0, Q4_0 and Q5_0 are rounded as ggml's own reference does, to the byte (where a compiler has not
+//! fused its products and sums). What a K block loses hangs on
 //! the scales that are tried for it: those of ggml are (without an importance matrix), but the last bits
 //! of sums may fall otherwise.
 
@@ -136,12 +137,10 @@ fn extreme(numbers: &[f32]) -> f32 {
     first.copied().unwrap_or_default()
 }
 
-/// `x` times `inverse` plus `offset`, rounded once, without its fraction.
+/// `x` times `inverse` plus `offset` without its fraction, each step rounded to f32.
 #[inline(always)]
-fn truncated(x: f32, inverse: f32, offset: f64, most: i32) -> u8 {
-    // The product of two f32 is whole in f64.
-    let sum = (f64::from(x) * f64::from(inverse) + offset) as f32;
-    (sum as i32).min(most) as u8
+fn truncated(x: f32, inverse: f32, offset: f32, most: i32) -> u8 {
+    ((x * inverse + offset) as i32).min(most) as u8
 }
 
 fn q4_0(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {
