@@ -115,17 +115,39 @@ fn in_gguf_it_says_the_same_and_is_taken_wherever_a_model_is() {
     assert_eq!(asked(&["--model", text(&merged)], &questions), expected);
     let quantised = place("int8");
     said(&[
-        "model", "quantize", text(&file), "--weights", "int8", "--calibration", "none", "--out",
+        "model",
+        "quantize",
+        text(&file),
+        "--weights",
+        "int8",
+        "--calibration",
+        "none",
+        "--out",
         text(&quantised),
     ]);
     assert!(quantised.join("model.safetensors").exists());
     let small = place("small");
-    let more = ["export", "gguf", text(&file), "--weights", "q8_0", "--mmproj", "mlp"];
+    let more = [
+        "export",
+        "gguf",
+        text(&file),
+        "--weights",
+        "q8_0",
+        "--mmproj",
+        "mlp",
+    ];
     said(&[&more[..], &["--name", "again", "--out", text(&small)]].concat());
     assert!(small.join("again-q8_0.gguf").exists());
 
     // Where it lies nothing is written, whatever is said.
-    let over = bunny(&["export", "gguf", text(&file), "--force", "--out", text(&out)]);
+    let over = bunny(&[
+        "export",
+        "gguf",
+        text(&file),
+        "--force",
+        "--out",
+        text(&out),
+    ]);
     assert_eq!(over.status.code(), Some(1));
     let refused = String::from_utf8_lossy(&over.stderr).into_owned();
     assert!(refused.contains("it is read"), "{refused}");

@@ -76,7 +76,9 @@ fn numbers(open: &OpenModel) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
         (name.to_owned(), (tensor.shape, numbers))
     };
     // The norm behind the tower's layers is never applied, and files are without it.
-    let names = files.names().filter(|name| !name.contains("post_layernorm"));
+    let names = files
+        .names()
+        .filter(|name| !name.contains("post_layernorm"));
     names.map(tensor).collect()
 }
 
@@ -98,7 +100,10 @@ fn qwen2() -> TempDir {
     let is_pictures = |name: &str| {
         name.starts_with("model.vision_tower") || name.starts_with("model.mm_projector")
     };
-    let own = own.names().filter(|name| !is_pictures(name)).map(|name| own.get(name).unwrap());
+    let own = own
+        .names()
+        .filter(|name| !is_pictures(name))
+        .map(|name| own.get(name).unwrap());
     let others = others.names().filter(|name| is_pictures(name));
     let others: Vec<_> = {
         let files = TensorFiles::open_folder(&tower).unwrap();
@@ -143,7 +148,10 @@ fn every_family() -> Vec<(&'static str, TempDir)> {
         ("phi-siglip", ModelSource::merged(fixture("phi-siglip"))),
         ("stablelm-siglip-lora", adapted("stablelm-siglip-lora")),
         ("qwen2", ModelSource::merged(qwen2.path())),
-        ("minicpm-siglip", ModelSource::merged(fixture("minicpm-siglip"))),
+        (
+            "minicpm-siglip",
+            ModelSource::merged(fixture("minicpm-siglip")),
+        ),
         ("phi3-siglip-lora", adapted("phi3-siglip-lora")),
         ("llama-siglip", ModelSource::merged(fixture("llama-siglip"))),
     ];
@@ -211,7 +219,10 @@ fn weights_of_more_bits_are_rounded_to_halves_once() {
         for (found, expected) in found.iter().zip(&expected[&name].1) {
             // Half of the last of eleven digits, or of the least half.
             let most = expected.abs() * 2f32.powi(-11) + 2f32.powi(-25);
-            assert!((found - expected).abs() <= most, "{name}: {found} {expected}");
+            assert!(
+                (found - expected).abs() <= most,
+                "{name}: {found} {expected}"
+            );
         }
     }
 }
@@ -232,7 +243,10 @@ fn words_become_the_same_tokens() {
         let end = open.config.family.template().end_of_text().unwrap();
         let end = open.tokenizer.token_to_id(end);
         assert_eq!(back.tokenizer.special_tokens().eos, end, "{name}");
-        assert_eq!(back.tokenizer.adds_bos().unwrap(), open.tokenizer.adds_bos().unwrap());
+        assert_eq!(
+            back.tokenizer.adds_bos().unwrap(),
+            open.tokenizer.adds_bos().unwrap()
+        );
     }
 }
 
@@ -268,7 +282,9 @@ fn wide() -> TempDir {
 }
 
 fn text_file(folder: &Path) -> GgufFile {
-    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let is_text = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
         name.ends_with(".gguf") && !name.contains("mmproj")
@@ -282,9 +298,24 @@ fn integers_are_those_that_llama_quantize_would_choose() {
     let open = merged(&folder);
     let expected = numbers(&open);
     for (weights, head, layer, dear) in [
-        (GgufWeights::Q8_0, TensorType::Q8_0, TensorType::Q8_0, TensorType::Q8_0),
-        (GgufWeights::Q4_0, TensorType::Q6K, TensorType::Q4_0, TensorType::Q4_0),
-        (GgufWeights::Q4KM, TensorType::Q6K, TensorType::Q4K, TensorType::Q6K),
+        (
+            GgufWeights::Q8_0,
+            TensorType::Q8_0,
+            TensorType::Q8_0,
+            TensorType::Q8_0,
+        ),
+        (
+            GgufWeights::Q4_0,
+            TensorType::Q6K,
+            TensorType::Q4_0,
+            TensorType::Q4_0,
+        ),
+        (
+            GgufWeights::Q4KM,
+            TensorType::Q6K,
+            TensorType::Q4K,
+            TensorType::Q6K,
+        ),
     ] {
         let written = write(&open, weights, GgufProjector::JanusPro);
         let file = text_file(written.path());
@@ -310,7 +341,11 @@ fn integers_are_those_that_llama_quantize_would_choose() {
             let off: f64 = found.iter().zip(expected).map(square).sum();
             let own: f64 = expected.iter().map(|x| f64::from(*x).powi(2)).sum();
             // Of a bell, four bits lose 9 % and eight 0.6 (1/√12 of a step of their range).
-            let most = if weights == GgufWeights::Q8_0 { 0.01 } else { 0.12 };
+            let most = if weights == GgufWeights::Q8_0 {
+                0.01
+            } else {
+                0.12
+            };
             assert!(off.sqrt() <= most * own.sqrt(), "{weights:?}: {name}");
         }
         // Where these are integers with one scale of each 32, they stay such in memory.
@@ -335,10 +370,14 @@ fn integers_in_blocks_answer_as_the_numbers_that_they_are() {
         let written = write(&merged(&folder), weights, GgufProjector::JanusPro);
         // The same numbers in floats.
         let floats = tempdir().unwrap();
-        merged(&written).write_merged(floats.path(), StoredDtype::F32).unwrap();
+        merged(&written)
+            .write_merged(floats.path(), StoredDtype::F32)
+            .unwrap();
         let [_, found] = said(merged(&written), exact);
         let [_, expected] = said(merged(&floats), exact);
-        let greatest = expected.iter().fold(0f32, |most, score| most.max(score.abs()));
+        let greatest = expected
+            .iter()
+            .fold(0f32, |most, score| most.max(score.abs()));
         let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
         // Sums of up to 512 products in another order, through nine layers.
         let far = apart.fold(0f32, f32::max) / greatest;
@@ -397,7 +436,10 @@ fn what_llama_cpp_does_not_compute_is_refused_in_a_sentence() {
         let refused = merged(fixture(name))
             .export_gguf(folder.path(), &export(GgufWeights::F16, GgufProjector::Mlp))
             .unwrap_err();
-        assert!(matches!(refused, Error::NotExportable { .. }), "{name}: {refused}");
+        assert!(
+            matches!(refused, Error::NotExportable { .. }),
+            "{name}: {refused}"
+        );
         assert!(refused.to_string().contains(reason), "{name}: {refused}");
         assert_eq!(folder.path().read_dir().unwrap().count(), 0, "{name}");
     }
@@ -420,7 +462,11 @@ fn rewritten(
         let open = GgufFile::open(file).unwrap();
         let mut metadata = open.metadata().clone();
         keys(&mut metadata);
-        let tensors = change(open.names().map(|name| open.get(name).unwrap().clone()).collect());
+        let tensors = change(
+            open.names()
+                .map(|name| open.get(name).unwrap().clone())
+                .collect(),
+        );
         let plan: Vec<_> = tensors
             .iter()
             .map(|tensor| PlannedBlocks {
@@ -439,9 +485,17 @@ fn rewritten(
 }
 
 fn file_named(folder: &Path, part: &str) -> PathBuf {
-    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     files
-        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(part))
+        .find(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(part)
+        })
         .unwrap()
 }
 
@@ -455,7 +509,11 @@ fn files_of_older_converters_are_the_same_models() {
     rewritten(
         &file_named(written.path(), "mmproj"),
         |keys| {
-            for key in ["clip.projector_type", "clip.vision.feature_layer", "general.type"] {
+            for key in [
+                "clip.projector_type",
+                "clip.vision.feature_layer",
+                "general.type",
+            ] {
                 keys.remove(key);
             }
             keys.insert("clip.use_gelu".into(), false.into());
@@ -488,7 +546,8 @@ fn files_of_older_converters_are_the_same_models() {
                     }
                     continue;
                 };
-                let parts = ["q", "k", "v"].map(|part| find(&format!("{layer}.attn_{part}.{parameter}")));
+                let parts =
+                    ["q", "k", "v"].map(|part| find(&format!("{layer}.attn_{part}.{parameter}")));
                 let mut shape = tensor.shape.clone();
                 shape[0] *= 3;
                 fused.push(GgufTensor {
@@ -536,7 +595,9 @@ fn layers_that_are_not_read_and_rows_that_nobody_says_are_passed_over() {
                     ..tensor.clone()
                 })
                 .collect();
-            let norm = tensors.iter().find(|tensor| tensor.name == "v.blk.0.ln1.weight");
+            let norm = tensors
+                .iter()
+                .find(|tensor| tensor.name == "v.blk.0.ln1.weight");
             let norm = GgufTensor {
                 name: "v.post_ln.weight".into(),
                 ..norm.unwrap().clone()
@@ -551,19 +612,31 @@ fn layers_that_are_not_read_and_rows_that_nobody_says_are_passed_over() {
         &file_named(written.path(), "small"),
         |keys| {
             let list = |key: &str| keys[key].array().unwrap().clone();
-            let (tokens, roles) = (list("tokenizer.ggml.tokens"), list("tokenizer.ggml.token_type"));
+            let (tokens, roles) = (
+                list("tokenizer.ggml.tokens"),
+                list("tokenizer.ggml.token_type"),
+            );
             let mut texts: Vec<String> = tokens.texts().unwrap().map(str::to_owned).collect();
             let mut roles: Vec<i32> = roles.integers().unwrap().map(|role| role as i32).collect();
             for _ in 0..8 {
                 texts.push(format!("[PAD{}]", texts.len()));
                 roles.push(5);
             }
-            keys.insert("tokenizer.ggml.tokens".into(), Array::of_texts(texts).into());
-            keys.insert("tokenizer.ggml.token_type".into(), Array::of_integers(&roles).into());
+            keys.insert(
+                "tokenizer.ggml.tokens".into(),
+                Array::of_texts(texts).into(),
+            );
+            keys.insert(
+                "tokenizer.ggml.token_type".into(),
+                Array::of_integers(&roles).into(),
+            );
         },
         |tensors| {
             let grown = tensors.into_iter().map(|mut tensor| {
-                if matches!(&*tensor.name, "token_embd.weight" | "output.weight" | "output.bias") {
+                if matches!(
+                    &*tensor.name,
+                    "token_embd.weight" | "output.weight" | "output.bias"
+                ) {
                     let row = tensor.bytes.len() / tensor.shape[0];
                     tensor.bytes = [&tensor.bytes[..], &vec![1; 8 * row]].concat().into();
                     tensor.shape[0] += 8;
@@ -624,7 +697,12 @@ fn what_is_wrong_with_a_file_is_named_as_the_file_names_it() {
     let same: Tensors = |tensors| tensors;
     let without = |_: &mut Metadata| {};
     let cases: [(&str, Keys, Tensors, &str); 9] = [
-        ("small", |keys| drop(keys.remove("phi2.block_count")), same, "`phi2.block_count`"),
+        (
+            "small",
+            |keys| drop(keys.remove("phi2.block_count")),
+            same,
+            "`phi2.block_count`",
+        ),
         (
             "small",
             |keys| drop(keys.insert("general.architecture".into(), "mamba".into())),
@@ -639,7 +717,12 @@ fn what_is_wrong_with_a_file_is_named_as_the_file_names_it() {
         ),
         (
             "small",
-            |keys| drop(keys.insert("phi2.attention.layer_norm_epsilon".into(), Value::F32(f32::NAN))),
+            |keys| {
+                drop(keys.insert(
+                    "phi2.attention.layer_norm_epsilon".into(),
+                    Value::F32(f32::NAN),
+                ))
+            },
             same,
             "layer_norm_epsilon` must be a number",
         ),
@@ -666,7 +749,12 @@ fn what_is_wrong_with_a_file_is_named_as_the_file_names_it() {
         ),
         (
             "mmproj",
-            |keys| drop(keys.insert("clip.vision.image_std".into(), Array::of_floats(&[0.5]).into())),
+            |keys| {
+                drop(keys.insert(
+                    "clip.vision.image_std".into(),
+                    Array::of_floats(&[0.5]).into(),
+                ))
+            },
             same,
             "`clip.vision.image_std` is no list of three floats",
         ),

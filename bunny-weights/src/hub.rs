@@ -318,9 +318,9 @@ pub fn model_files(names: &[String]) -> Vec<String> {
 /// there are several, those that llama.cpp takes: four bits of the language model, and the rest in 16.
 fn gguf_files(names: &[String]) -> Vec<String> {
     let is_part = |name: &str| name.contains("-of-");
-    let files = names.iter().filter(|name| {
-        name.ends_with(".gguf") && !name.contains('/') && !is_part(name)
-    });
+    let files = names
+        .iter()
+        .filter(|name| name.ends_with(".gguf") && !name.contains('/') && !is_part(name));
     let (projectors, texts): (Vec<&String>, Vec<&String>) =
         files.partition(|name| name.to_lowercase().contains("mmproj"));
     let first = |files: &[&String], kinds: &[&str]| -> Option<String> {

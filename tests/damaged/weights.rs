@@ -69,7 +69,11 @@ fn gguf() {
         let file = file.map_err(|error| error.to_string())?;
         for value in file.metadata().values() {
             if let Some(array) = value.array() {
-                assert!(array.texts().is_none_or(|texts| texts.count() == array.len()));
+                assert!(
+                    array
+                        .texts()
+                        .is_none_or(|texts| texts.count() == array.len())
+                );
             }
         }
         for name in file.names() {

@@ -101,11 +101,18 @@ pub fn run(args: &GgufArgs) -> Result<()> {
     if !model.is_builtin() {
         let source = model.source()?;
         // A file is written over where it lies.
-        let folders = [Some(&source.model), source.base.as_ref(), source.vision_tower.as_ref()];
-        let folders = folders.into_iter().flatten().map(|path| match path.is_file() {
-            true => path.parent().unwrap_or(path),
-            false => path,
-        });
+        let folders = [
+            Some(&source.model),
+            source.base.as_ref(),
+            source.vision_tower.as_ref(),
+        ];
+        let folders = folders
+            .into_iter()
+            .flatten()
+            .map(|path| match path.is_file() {
+                true => path.parent().unwrap_or(path),
+                false => path,
+            });
         refuse_same_file([&args.out], folders)?;
     }
     let export = GgufExport {
@@ -147,7 +154,10 @@ fn plain(model: &str) -> String {
     let name = name.map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_default();
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let name: String = name.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+    let name: String = name
+        .chars()
+        .map(|c| if is_plain(c) { c } else { '-' })
+        .collect();
     match name.trim_matches(['.', '-']) {
         "" => "bunny".into(),
         // A projector file is known by this word.

@@ -102,7 +102,9 @@ pub enum GgufError {
         shape: Vec<u64>,
     },
     /// Rows are no whole blocks.
-    #[error("tensor `{tensor}` has rows of {row} numbers, and {kind} has them in blocks of {block}")]
+    #[error(
+        "tensor `{tensor}` has rows of {row} numbers, and {kind} has them in blocks of {block}"
+    )]
     Row {
         /// The tensor.
         tensor: String,

@@ -210,12 +210,7 @@ fn scale_and_minimum(packed: &[u8], run: usize) -> (u8, u8) {
 }
 
 /// Numbers of Q4_K and Q5_K; `upper` gives the fifth bit of number `at` of run `run`.
-fn k_runs(
-    block: &[u8],
-    halves: &[u8],
-    numbers: &mut [f32],
-    upper: impl Fn(usize, usize) -> u8,
-) {
+fn k_runs(block: &[u8], halves: &[u8], numbers: &mut [f32], upper: impl Fn(usize, usize) -> u8) {
     let (d, e) = (half(block, 0), half(block, 2));
     for (run, numbers) in numbers.chunks_exact_mut(32).enumerate() {
         let (scale, minimum) = scale_and_minimum(&block[4..16], run);

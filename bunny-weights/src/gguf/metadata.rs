@@ -236,10 +236,12 @@ impl Array {
     pub fn integers(&self) -> Option<impl ExactSizeIterator<Item = i64>> {
         let is_signed = self.kind == id::I32;
         let numbers = self.bytes.as_chunks::<4>().0.iter();
-        matches!(self.kind, id::I32 | id::U32).then_some(numbers.map(move |bytes| match is_signed {
-            true => i32::from_le_bytes(*bytes).into(),
-            false => u32::from_le_bytes(*bytes).into(),
-        }))
+        matches!(self.kind, id::I32 | id::U32).then_some(numbers.map(
+            move |bytes| match is_signed {
+                true => i32::from_le_bytes(*bytes).into(),
+                false => u32::from_le_bytes(*bytes).into(),
+            },
+        ))
     }
 
     /// Its floats, if it is a list of such of 32 bits.

@@ -87,7 +87,9 @@ fn alignment(metadata: &Metadata) -> Result<u64, GgufError> {
     let Some(value) = metadata.get(KEY) else {
         return Ok(ALIGNMENT);
     };
-    let number = value.integer().and_then(|number| u64::try_from(number).ok());
+    let number = value
+        .integer()
+        .and_then(|number| u64::try_from(number).ok());
     let is_right = |number: &u64| number.is_power_of_two() && *number <= MOST_ALIGNMENT;
     number.filter(is_right).ok_or_else(|| GgufError::Value {
         key: KEY.into(),
@@ -137,7 +139,10 @@ fn placed(
                 found,
             });
         }
-        if let Some(before) = entries.last().filter(|before| before.bytes.end as u64 > begin) {
+        if let Some(before) = entries
+            .last()
+            .filter(|before| before.bytes.end as u64 > begin)
+        {
             return Err(GgufError::Overlap {
                 first: one_line(&before.name),
                 second: name(),
@@ -295,7 +300,9 @@ impl<'a> Cursor<'a> {
                 block: kind.block(),
             });
         }
-        let numbers = sizes.iter().try_fold(1u64, |all, size| all.checked_mul(*size));
+        let numbers = sizes
+            .iter()
+            .try_fold(1u64, |all, size| all.checked_mul(*size));
         let bytes = numbers.and_then(|numbers| {
             let blocks = numbers / kind.block() as u64;
             blocks.checked_mul(kind.block_bytes() as u64)

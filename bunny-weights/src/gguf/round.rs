@@ -66,7 +66,9 @@ pub fn round_rows(kind: TensorType, numbers: &[f32], row: usize) -> Result<Vec<u
         Ok(())
     });
     // The first of them, whatever the threads do.
-    let fault = rounded.filter_map(Result::err).min_by_key(|fault: &NotRounded| fault.row);
+    let fault = rounded
+        .filter_map(Result::err)
+        .min_by_key(|fault: &NotRounded| fault.row);
     match fault {
         None => Ok(bytes),
         Some(fault) => Err(fault),
@@ -94,9 +96,8 @@ fn floats(kind: TensorType, numbers: &[f32], row: usize) -> Result<Vec<u8>, NotR
         (is_f16 && f16::from_f32(greatest).is_infinite()).then_some(TOO_LARGE)
     };
     let rows = numbers.par_chunks(row).enumerate();
-    let faults = rows.filter_map(|(row, numbers)| {
-        fault(numbers).map(|problem| NotRounded { row, problem })
-    });
+    let faults =
+        rows.filter_map(|(row, numbers)| fault(numbers).map(|problem| NotRounded { row, problem }));
     if let Some(fault) = faults.min_by_key(|fault| fault.row) {
         return Err(fault);
     }
@@ -183,7 +184,9 @@ fn scale_and_minimum(numbers: &[f32; 32]) -> (f32, f32) {
     let mean = (squares / 32.0).sqrt();
     let weights = numbers.map(|x| mean + x.abs());
     let least = numbers.iter().fold(0f32, |least, x| least.min(*x));
-    let most = numbers.iter().fold(f32::NEG_INFINITY, |most, x| most.max(*x));
+    let most = numbers
+        .iter()
+        .fold(f32::NEG_INFINITY, |most, x| most.max(*x));
     if most <= least {
         return (0.0, -least * greatest);
     }
@@ -234,7 +237,9 @@ fn q4_k(numbers: &[f32], bytes: &mut [u8]) -> Result<(), &'static str> {
         *found = scale_and_minimum(run);
     }
     let scale = found.iter().fold(0f32, |most, (scale, _)| most.max(*scale));
-    let minimum = found.iter().fold(0f32, |most, (_, minimum)| most.max(*minimum));
+    let minimum = found
+        .iter()
+        .fold(0f32, |most, (_, minimum)| most.max(*minimum));
     let d = put_half(bytes, 0, scale / 63.0)?;
     let e = put_half(bytes, 2, minimum / 63.0)?;
     let steps = |number: f32, most: f32| match most > 0.0 {

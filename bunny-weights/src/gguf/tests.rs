@@ -89,9 +89,18 @@ fn blocks_of_every_type_are_the_numbers_that_gguf_makes_of_them() {
 fn numbers_are_rounded_to_the_blocks_that_gguf_makes_of_them() {
     let file = opened();
     let source = numbers(file.get("F32").unwrap());
-    for kind in [TensorType::Q8_0, TensorType::Q4_0, TensorType::Q5_0, TensorType::BF16] {
+    for kind in [
+        TensorType::Q8_0,
+        TensorType::Q4_0,
+        TensorType::Q5_0,
+        TensorType::BF16,
+    ] {
         let blocks = round_rows(kind, &source, 512).unwrap();
-        assert!(blocks == file.get(kind.name()).unwrap().bytes, "{}", kind.name());
+        assert!(
+            blocks == file.get(kind.name()).unwrap().bytes,
+            "{}",
+            kind.name()
+        );
     }
 }
 
@@ -197,7 +206,10 @@ fn what_is_written_is_read() {
     let file = read(&bytes).unwrap();
     assert_eq!(file.metadata(), &metadata);
     let tensor = file.get("t").unwrap();
-    assert_eq!((&tensor.shape[..], tensor.kind), (&[2, 2][..], TensorType::F32));
+    assert_eq!(
+        (&tensor.shape[..], tensor.kind),
+        (&[2, 2][..], TensorType::F32)
+    );
     assert_eq!(tensor.bytes[..], [[1; 9].as_slice(), &[2; 7]].concat());
     assert_eq!(bytes.len() % 32, 0);
 }
@@ -239,8 +251,17 @@ fn every_part_of_a_header_is_held_against_the_file() {
     assert_eq!(fault(4, &[1]), GgufError::Version { version: 1 });
     assert_eq!(fault(4, &[0, 0, 0, 3]), GgufError::BigEndian);
     let many = u64::MAX.to_le_bytes();
-    assert!(matches!(fault(count, &many), GgufError::Count { what: "tensors", .. }));
-    assert!(matches!(fault(keys, &many), GgufError::Count { what: "keys", .. }));
+    assert!(matches!(
+        fault(count, &many),
+        GgufError::Count {
+            what: "tensors",
+            ..
+        }
+    ));
+    assert!(matches!(
+        fault(keys, &many),
+        GgufError::Count { what: "keys", .. }
+    ));
     assert!(matches!(fault(key, &many), GgufError::Cut { .. }));
     assert_eq!(fault(key + 8, &[0xff]), GgufError::NotUtf8 { at: key });
     let unknown = GgufError::ValueType {
@@ -250,7 +271,10 @@ fn every_part_of_a_header_is_held_against_the_file() {
     assert_eq!(fault(value, &[13]), unknown);
     assert!(matches!(fault(name, &many), GgufError::Cut { .. }));
     for dimensions in [0, 5, 255] {
-        assert!(matches!(fault(name + 9, &[dimensions]), GgufError::Shape { .. }));
+        assert!(matches!(
+            fault(name + 9, &[dimensions]),
+            GgufError::Shape { .. }
+        ));
     }
     for size in [0, u64::MAX, 1 << 62, 1 << 60] {
         let found = fault(sizes, &size.to_le_bytes());
@@ -258,7 +282,10 @@ fn every_part_of_a_header_is_held_against_the_file() {
         assert!(is_right, "{size}: {found}");
     }
     let found = fault(kind, &[10]);
-    assert!(found.to_string().contains("`t` holds Q2_K numbers"), "{found}");
+    assert!(
+        found.to_string().contains("`t` holds Q2_K numbers"),
+        "{found}"
+    );
     let row = GgufError::Row {
         tensor: "t".into(),
         row: 2,
@@ -312,16 +339,25 @@ fn names_are_given_once_and_tensors_share_no_bytes() {
 #[test]
 fn parts_lists_of_lists_and_odd_alignments_are_refused() {
     let fault = |key: &str, value| read(&header(&[(key, value)], &[])).unwrap_err();
-    assert_eq!(fault("split.count", Value::U16(3)), GgufError::Split { parts: 3 });
+    assert_eq!(
+        fault("split.count", Value::U16(3)),
+        GgufError::Split { parts: 3 }
+    );
     let nested = Array {
         kind: metadata::id::ARRAY,
         count: 0,
         bytes: Bytes::new(),
     };
-    assert!(matches!(fault("a", nested.into()), GgufError::Nested { .. }));
+    assert!(matches!(
+        fault("a", nested.into()),
+        GgufError::Nested { .. }
+    ));
     for alignment in [0, 3, 1 << 17, u32::MAX] {
         let found = fault("general.alignment", alignment.into());
-        assert!(matches!(found, GgufError::Value { .. }), "{alignment}: {found}");
+        assert!(
+            matches!(found, GgufError::Value { .. }),
+            "{alignment}: {found}"
+        );
     }
     let other = header(&[("general.alignment", 64u32.into())], &[("t", 4, 64)]);
     assert!(read(&other).is_ok());
@@ -344,14 +380,16 @@ fn what_the_format_cannot_hold_is_not_written() {
     };
     let long = "n".repeat(64);
     for (plan, reason) in [
-        (vec![planned("t", &[32]), planned("t", &[32])], "planned twice"),
+        (
+            vec![planned("t", &[32]), planned("t", &[32])],
+            "planned twice",
+        ),
         (vec![planned(&long, &[32])], "63 bytes"),
         (vec![planned("t", &[])], "dimensions"),
         (vec![planned("t", &[0, 32])], "dimensions"),
         (vec![planned("t", &[2, 48])], "whole blocks"),
     ] {
-        let written =
-            write_file::<CheckpointError>(&path, &Metadata::new(), &plan, |_, _| Ok(()));
+        let written = write_file::<CheckpointError>(&path, &Metadata::new(), &plan, |_, _| Ok(()));
         let error = written.unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
@@ -359,6 +397,9 @@ fn what_the_format_cannot_hold_is_not_written() {
     let short =
         write_file::<CheckpointError>(&path, &Metadata::new(), &plan, |_, sink| sink.put(&[0; 67]));
     let error = short.unwrap_err().to_string();
-    assert!(error.contains("planned with 68 bytes and came with 67"), "{error}");
+    assert!(
+        error.contains("planned with 68 bytes and came with 67"),
+        "{error}"
+    );
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
 }

@@ -24,7 +24,10 @@ pub struct PlannedBlocks {
 impl PlannedBlocks {
     /// Bytes of its numbers.
     pub fn size(&self) -> u64 {
-        let numbers = self.shape.iter().fold(1u64, |all, size| all.saturating_mul(*size as u64));
+        let numbers = self
+            .shape
+            .iter()
+            .fold(1u64, |all, size| all.saturating_mul(*size as u64));
         (numbers / self.kind.block() as u64).saturating_mul(self.kind.block_bytes() as u64)
     }
 

@@ -153,7 +153,11 @@ fn files_of_a_model_are_chosen_among_all_of_its_repository() {
             "ggml-model-f16-00001-of-00002.gguf",
             "mmproj-model-f16.gguf",
         ]),
-        ["config.json", "ggml-model-Q4_K_M.gguf", "mmproj-model-f16.gguf"]
+        [
+            "config.json",
+            "ggml-model-Q4_K_M.gguf",
+            "mmproj-model-f16.gguf"
+        ]
     );
     assert_eq!(
         chosen(&["config.json", "model.safetensors", "model-f16.gguf"]),

@@ -51,12 +51,7 @@ impl Integers {
         Weight { codes, sides, of }.floats(rows)
     }
 
-    pub fn rows(
-        &self,
-        codes: &Bytes,
-        sides: [usize; 2],
-        rows: Range<usize>,
-    ) -> Option<PackedRows> {
+    pub fn rows(&self, codes: &Bytes, sides: [usize; 2], rows: Range<usize>) -> Option<PackedRows> {
         let of = self;
         Weight { codes, sides, of }.rows(rows)
     }
@@ -88,7 +83,9 @@ impl Weight<'_> {
 
     /// The zero point of a group of row `row`.
     fn zero(&self, row: usize, group: usize) -> i32 {
-        let Some(zeros) = &self.of.zeros else { return 0 };
+        let Some(zeros) = &self.of.zeros else {
+            return 0;
+        };
         let byte = |at: usize| zeros.bytes[at];
         match (zeros.dtype, self.of.layout.bits()) {
             (StoredDtype::I8, _) => i32::from(byte(row * self.groups() + group) as i8),
@@ -173,15 +170,18 @@ impl Weight<'_> {
         let lines = bytes.par_chunks_mut(inner.max(1)).enumerate();
         let fits = lines.map(|(at, bytes)| {
             let row = rows.start + at;
-            bytes.chunks_mut(self.of.group).enumerate().all(|(group, to)| {
-                let zero = self.zero(row, group);
-                to.iter_mut().enumerate().all(|(place, byte)| {
-                    let number = self.integer(row, group * self.of.group + place) - zero;
-                    let found = i8::try_from(number);
-                    *byte = found.unwrap_or_default() as u8;
-                    found.is_ok()
+            bytes
+                .chunks_mut(self.of.group)
+                .enumerate()
+                .all(|(group, to)| {
+                    let zero = self.zero(row, group);
+                    to.iter_mut().enumerate().all(|(place, byte)| {
+                        let number = self.integer(row, group * self.of.group + place) - zero;
+                        let found = i8::try_from(number);
+                        *byte = found.unwrap_or_default() as u8;
+                        found.is_ok()
+                    })
                 })
-            })
         });
         fits.reduce(|| true, |a, b| a && b).then(|| bytes.into())
     }
@@ -207,4 +207,3 @@ impl Weight<'_> {
         Some(Bytes::from_owner(Halves(halves?)))
     }
 }
-

@@ -39,12 +39,7 @@ pub(super) struct Architecture {
 }
 
 static ALL: [Architecture; 6] = {
-    const fn of(
-        kind: Kind,
-        name: &'static str,
-        family: Family,
-        is_laced: bool,
-    ) -> Architecture {
+    const fn of(kind: Kind, name: &'static str, family: Family, is_laced: bool) -> Architecture {
         Architecture {
             kind,
             name,
@@ -103,7 +98,10 @@ impl Architecture {
         }
         let is_laced_even = decoder.head_dim.is_multiple_of(2);
         (self.is_laced && !is_laced_even).then(|| {
-            format!("heads are {} wide, and llama.cpp turns pairs", decoder.head_dim)
+            format!(
+                "heads are {} wide, and llama.cpp turns pairs",
+                decoder.head_dim
+            )
         })
     }
 
@@ -129,7 +127,10 @@ impl Architecture {
             ("block_count", count(decoder.num_hidden_layers)),
             ("feed_forward_length", count(decoder.intermediate_size)),
             ("attention.head_count", count(decoder.num_attention_heads)),
-            ("attention.head_count_kv", count(decoder.num_key_value_heads)),
+            (
+                "attention.head_count_kv",
+                count(decoder.num_key_value_heads),
+            ),
             (Self::eps(decoder), number(decoder.norm_eps)),
             ("rope.dimension_count", count(decoder.rotary_dim)),
             ("rope.freq_base", number(decoder.rope_theta)),
@@ -170,7 +171,10 @@ impl Architecture {
         let key = |name: &str| self.key(name);
         let needed = |name: &str| said.needed(&key(name), 1 << 24);
         let number = |name: &str, default: f64| said.number(&key(name), default).map(shortest);
-        if let Some(kind) = said.string(&key("rope.scaling.type"))?.filter(|kind| *kind != "none") {
+        if let Some(kind) = said
+            .string(&key("rope.scaling.type"))?
+            .filter(|kind| *kind != "none")
+        {
             return Err(ConfigError::NotSupported {
                 file: said.file().into(),
                 feature: format!("`{}` `{kind}`", key("rope.scaling.type")),
@@ -195,7 +199,8 @@ impl Architecture {
             return Err(said.invalid(&key("attention.value_length"), problem));
         }
         if !self.says_rotary() && rotary != width {
-            let problem = format!("is {rotary}, and all {width} channels of a head are turned here");
+            let problem =
+                format!("is {rotary}, and all {width} channels of a head are turned here");
             return Err(said.invalid(&key("rope.dimension_count"), problem));
         }
         let layers = needed("block_count")?;

@@ -75,7 +75,9 @@ fn tower_of<'c>(
         }
     };
     if tower.activation != Activation::GeluTanh {
-        return Err(refused("the activation of its vision tower is not GELU with tanh"));
+        return Err(refused(
+            "the activation of its vision tower is not GELU with tanh",
+        ));
     }
     if config.projector.kind != (Projector::Mlp { depth: 2 }) {
         let name = config.projector.name();
@@ -125,14 +127,19 @@ impl OpenModel {
         ];
         let mut projector_keys = export.projector.keys(tower, config, &self.image_processor);
         projector_keys.insert("general.name".into(), export.name.as_str().into());
-        projector_keys.insert("general.file_type".into(), Quantities::F16.file_type().into());
+        projector_keys.insert(
+            "general.file_type".into(),
+            Quantities::F16.file_type().into(),
+        );
         let write = |name: &str, keys: &Metadata, plan: &[Planned]| {
             let blocks: Vec<PlannedBlocks> =
                 plan.iter().map(|planned| planned.blocks.clone()).collect();
             let mut parts = plan.iter();
-            write_file(folder.join(name), keys, &blocks, |_, sink| match parts.next() {
-                Some(planned) => self.weights.put_tensor(planned, sink),
-                None => Ok(()),
+            write_file(folder.join(name), keys, &blocks, |_, sink| {
+                match parts.next() {
+                    Some(planned) => self.weights.put_tensor(planned, sink),
+                    None => Ok(()),
+                }
             })
         };
         let drafts = [
@@ -174,7 +181,10 @@ impl OpenModel {
         )?);
         keys.insert("general.type".into(), "model".into());
         keys.insert("general.name".into(), export.name.as_str().into());
-        keys.insert("general.file_type".into(), export.weights.file_type().into());
+        keys.insert(
+            "general.file_type".into(),
+            export.weights.file_type().into(),
+        );
         if export.weights != Quantities::F16 {
             keys.insert("general.quantization_version".into(), 2u32.into());
         }
@@ -210,7 +220,10 @@ impl OpenModel {
             }
         }
         // Some take no head for granted that is the table.
-        let wants_head = matches!(architecture.kind, ArchitectureKind::Phi2 | ArchitectureKind::StableLm);
+        let wants_head = matches!(
+            architecture.kind,
+            ArchitectureKind::Phi2 | ArchitectureKind::StableLm
+        );
         if wants_head && config.decoder.tie_word_embeddings {
             let specs = config.describe().into_iter();
             let table = specs.filter(|spec| spec.local.starts_with("model.embed_tokens"));

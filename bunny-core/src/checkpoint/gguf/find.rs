@@ -39,9 +39,8 @@ fn is_projector(path: &Path) -> Result<bool, Error> {
 fn files_of(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_one = |path: &PathBuf| {
-        path.extension().is_some_and(|ending| ending == "gguf") && path.is_file()
-    };
+    let is_one =
+        |path: &PathBuf| path.extension().is_some_and(|ending| ending == "gguf") && path.is_file();
     let mut files: Vec<PathBuf> = paths.filter(is_one).collect();
     files.sort();
     files

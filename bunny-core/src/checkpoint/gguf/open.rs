@@ -106,7 +106,9 @@ impl Model {
                 continue;
             };
             used.insert(tensor.name.clone());
-            let stored = tensor.floats(&spec.published).filter(|_| order == RowOrder::Same);
+            let stored = tensor
+                .floats(&spec.published)
+                .filter(|_| order == RowOrder::Same);
             if let Some(stored) = stored {
                 floats[usize::from(!of_text)].push(stored);
                 continue;
@@ -115,13 +117,20 @@ impl Model {
                 Some(weight) => drop(packed.insert(spec.published, weight)),
                 None => {
                     let (shape, kind) = (&tensor.shape, tensor.kind.name());
-                    misshapen.push(format!("{name} is {shape:?} of {kind}, expected {:?}", spec.shape));
+                    misshapen.push(format!(
+                        "{name} is {shape:?} of {kind}, expected {:?}",
+                        spec.shape
+                    ));
                 }
             }
         }
         let is_left = |name: &&str| !used.contains(*name);
         // Bunny's Phi has no bias on its head.
-        let of_text = self.text.names().filter(is_left).filter(|name| *name != "output.bias");
+        let of_text = self
+            .text
+            .names()
+            .filter(is_left)
+            .filter(|name| *name != "output.bias");
         let others = self.projector.file().names().filter(is_left);
         let others = others.filter(|name| !self.projector.is_unused(name));
         let unexpected: Vec<String> = of_text.chain(others).map(str::to_owned).collect();

@@ -84,14 +84,23 @@ impl ProjectorKind {
             ("clip.vision.image_size", count(tower.image_size)),
             ("clip.vision.patch_size", count(tower.patch_size)),
             ("clip.vision.embedding_length", count(tower.hidden_size)),
-            ("clip.vision.feed_forward_length", count(tower.intermediate_size)),
+            (
+                "clip.vision.feed_forward_length",
+                count(tower.intermediate_size),
+            ),
             ("clip.vision.block_count", count(layers)),
-            ("clip.vision.attention.head_count", count(tower.num_attention_heads)),
+            (
+                "clip.vision.attention.head_count",
+                count(tower.num_attention_heads),
+            ),
             (
                 "clip.vision.attention.layer_norm_epsilon",
                 Value::F32(tower.layer_norm_eps as f32),
             ),
-            ("clip.vision.projection_dim", count(config.decoder.hidden_size)),
+            (
+                "clip.vision.projection_dim",
+                count(config.decoder.hidden_size),
+            ),
             ("clip.vision.image_mean", floats(processor.mean).into()),
             ("clip.vision.image_std", floats(processor.std).into()),
         ];
@@ -145,8 +154,8 @@ impl ProjectorFile {
         let (width, inside) = sizes(&said)?;
         let layers = layers(&file, &said, kind, width)?;
         let first = file.get("v.blk.0.ffn_down.weight");
-        let is_swapped = width != inside
-            && first.is_some_and(|tensor| tensor.shape == [inside, width]);
+        let is_swapped =
+            width != inside && first.is_some_and(|tensor| tensor.shape == [inside, width]);
         Ok(Self {
             file,
             kind,
@@ -194,7 +203,9 @@ impl ProjectorFile {
     /// Whether Bunny never reads the tensor of this name: layers behind the one whose features are read,
     /// and a head behind all of them.
     pub fn is_unused(&self, name: &str) -> bool {
-        let layer = name.strip_prefix("v.blk.").and_then(|rest| rest.split_once('.'));
+        let layer = name
+            .strip_prefix("v.blk.")
+            .and_then(|rest| rest.split_once('.'));
         let layer = layer.and_then(|(layer, _)| layer.parse::<usize>().ok());
         layer.is_some_and(|layer| layer >= self.layers) || name.starts_with("v.head.")
     }
@@ -290,7 +301,12 @@ fn layers(
         .take_while(|layer| file.get(&format!("v.blk.{layer}.ln1.weight")).is_some())
         .count();
     if held == 0 {
-        return Err(said.invalid("clip.vision.block_count", "counts layers that are not there").into());
+        return Err(said
+            .invalid(
+                "clip.vision.block_count",
+                "counts layers that are not there",
+            )
+            .into());
     }
     let fault = |problem| GgufError::Value {
         key: KEY.into(),
@@ -300,15 +316,23 @@ fn layers(
         let listed = value.array().and_then(Array::integers);
         let listed: Vec<i64> = listed.into_iter().flatten().collect();
         let found = match listed[..] {
-            [layer] => usize::try_from(layer).ok().filter(|layer| (1..=held).contains(layer)),
+            [layer] => usize::try_from(layer)
+                .ok()
+                .filter(|layer| (1..=held).contains(layer)),
             _ => None,
         };
         return found.ok_or_else(|| {
-            fault("names no single layer of those that are there").at(file.path()).into()
+            fault("names no single layer of those that are there")
+                .at(file.path())
+                .into()
         });
     }
     let whole = SiglipConfig::so400m_patch14_384();
     // A whole tower as it is published: its last layer is not read.
     let is_whole = width == whole.hidden_size && held == whole.num_hidden_layers;
-    Ok(if is_whole && kind == ProjectorKind::Mlp { held - 1 } else { held })
+    Ok(if is_whole && kind == ProjectorKind::Mlp {
+        held - 1
+    } else {
+        held
+    })
 }

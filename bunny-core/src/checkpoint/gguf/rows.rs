@@ -77,10 +77,12 @@ impl WeightSet {
         order: RowOrder,
         sink: &mut Sink<'_>,
     ) -> Result<(), CheckpointError> {
-        let stored = self.take(&spec.published).ok_or_else(|| CheckpointError::NoWeights {
-            folder: self.place().into(),
-            hint: "",
-        })?;
+        let stored = self
+            .take(&spec.published)
+            .ok_or_else(|| CheckpointError::NoWeights {
+                folder: self.place().into(),
+                hint: "",
+            })?;
         check_shape(spec, &stored)?;
         let rows = spec.shape[0];
         let columns: usize = spec.shape[1..].iter().product();
@@ -182,10 +184,12 @@ fn as_blocks(
     kind: TensorType,
 ) -> Result<burn::tensor::Bytes, CheckpointError> {
     let [_, inner] = packed.sides();
-    let rows = packed.rows(range).ok_or_else(|| CheckpointError::Unpackable {
-        tensor: packed.name().into(),
-        problem: "its scales are beyond f16".into(),
-    })?;
+    let rows = packed
+        .rows(range)
+        .ok_or_else(|| CheckpointError::Unpackable {
+            tensor: packed.name().into(),
+            problem: "its scales are beyond f16".into(),
+        })?;
     let groups = inner.div_ceil(packed.group());
     let PackedRows {
         bits,
@@ -195,7 +199,9 @@ fn as_blocks(
     let row_codes = inner * bits / 8;
     let block = kind.block();
     let mut bytes = vec![0; kind.bytes(codes.len() / row_codes * inner)];
-    let lines = bytes.par_chunks_mut(kind.bytes(inner)).zip(codes.par_chunks(row_codes));
+    let lines = bytes
+        .par_chunks_mut(kind.bytes(inner))
+        .zip(codes.par_chunks(row_codes));
     lines.enumerate().for_each(|(row, (bytes, codes))| {
         let blocks = bytes.chunks_exact_mut(kind.block_bytes());
         for (at, (bytes, codes)) in blocks.zip(codes.chunks_exact(block * bits / 8)).enumerate() {

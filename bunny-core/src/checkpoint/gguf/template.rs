@@ -13,5 +13,6 @@ const TEXT: &str = include_str!("chat_template.jinja");
 pub(super) fn chat_template(template: Template) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let end = template.end_of_text().unwrap_or_default();
-    TEXT.replacen("SYSTEM", &quoted(template.system()), 1).replacen("END", &quoted(end), 1)
+    TEXT.replacen("SYSTEM", &quoted(template.system()), 1)
+        .replacen("END", &quoted(end), 1)
 }

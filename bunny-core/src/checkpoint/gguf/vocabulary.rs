@@ -64,7 +64,9 @@ pub(super) fn keys(
         found.map_or(1, |(number, _)| *number)
     };
     let mut roles: Vec<i32> = vocabulary.tokens.iter().map(role).collect();
-    let padding: Vec<String> = (tokens.len()..rows).map(|id| format!("[PAD{id}]")).collect();
+    let padding: Vec<String> = (tokens.len()..rows)
+        .map(|id| format!("[PAD{id}]"))
+        .collect();
     tokens.extend(padding.iter().map(String::as_str));
     roles.resize(tokens.len(), 5);
     let mut said = vec![
@@ -94,7 +96,10 @@ pub(super) fn keys(
     let special = tokenizer.special_tokens();
     // Without them llama.cpp takes numbers of other models'.
     for (name, id) in [
-        ("bos_token_id", vocabulary.begins_with.or(special.bos).or(end)),
+        (
+            "bos_token_id",
+            vocabulary.begins_with.or(special.bos).or(end),
+        ),
         ("eos_token_id", end),
         ("padding_token_id", tokenizer.pad_id().or(end)),
         ("unknown_token_id", special.unk),
@@ -116,7 +121,8 @@ fn name_of(words: Words, family: Family) -> &'static str {
     };
     let mut known = WORDS.iter();
     let mut first = || known.find(|(_, known)| *known == words);
-    own.or_else(|| first().map(|(name, _)| *name)).unwrap_or("default")
+    own.or_else(|| first().map(|(name, _)| *name))
+        .unwrap_or("default")
 }
 
 /// A tokenizer that was read, and its files.
@@ -240,7 +246,9 @@ impl Said<'_> {
         });
         let mut tokens: Vec<_> = tokens.collect();
         // Rows behind the last token have names that nobody says.
-        let used = tokens.iter().rposition(|token| token.role != TokenRole::Unused);
+        let used = tokens
+            .iter()
+            .rposition(|token| token.role != TokenRole::Unused);
         tokens.truncate(used.map_or(0, |last| last + 1));
         match tokens.is_empty() {
             true => Err(self.fault("tokens", "is empty")),

@@ -238,18 +238,15 @@ impl Vocabulary {
     /// `tokenizer.json`.
     fn json(&self, named: NamedTokens) -> Value {
         // Added tokens behind all others need no place in the model's own vocabulary.
-        let is_added = |token: &VocabularyToken| {
-            matches!(token.role, TokenRole::Special | TokenRole::Added)
-        };
+        let is_added =
+            |token: &VocabularyToken| matches!(token.role, TokenRole::Special | TokenRole::Added);
         let last = self.tokens.iter().rposition(|token| !is_added(token));
         let own = last.map_or(0, |last| last + 1);
         let vocab: Map<String, Value> = (0u32..)
             .zip(&self.tokens[..own])
             .map(|(id, token)| (token.text.clone(), id.into()))
             .collect();
-        let added = |token: &VocabularyToken| {
-            is_added(token) || token.role == TokenRole::Unknown
-        };
+        let added = |token: &VocabularyToken| is_added(token) || token.role == TokenRole::Unknown;
         let added: Vec<Value> = (0u32..)
             .zip(&self.tokens)
             .filter(|(_, token)| added(token))
@@ -375,9 +372,7 @@ impl Alphabet {
             });
             json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
         };
-        let replace = |from: &str, to: &str| {
-            json!({"type": "Replace", "pattern": {"String": from}, "content": to})
-        };
+        let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
         match self {
             Self::Bytes { words } => {
                 let cuts = match words {
@@ -437,7 +432,9 @@ fn put(tokens: &mut [Option<VocabularyToken>], id: &Value, text: &str, role: Tok
 
 /// A byte of SentencePiece, `<0x0A>`.
 fn is_byte(text: &str) -> bool {
-    let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    let digits = text
+        .strip_prefix("<0x")
+        .and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
 }
 
@@ -518,7 +515,8 @@ fn begins_with_blank(json: &Value) -> Result<bool, TokenizerError> {
             && step["pattern"]["String"] == " "
             && step["content"] == BLANK.to_string()
     };
-    let is_prepend = |step: &Value| step["type"] == "Prepend" && step["prepend"] == BLANK.to_string();
+    let is_prepend =
+        |step: &Value| step["type"] == "Prepend" && step["prepend"] == BLANK.to_string();
     let (normalizer, cuts) = (&json["normalizer"], &json["pre_tokenizer"]);
     let found = match normalizer["normalizers"].as_array().map(Vec::as_slice) {
         _ if cuts["type"] == "Metaspace" && normalizer.is_null() => {
