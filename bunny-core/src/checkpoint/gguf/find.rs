@@ -19,13 +19,14 @@ pub(in crate::checkpoint) struct GgufFiles {
 }
 
 /// What a folder of `transformers` is known by; GGUF files in one are something beside.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "adapter_config.json",
     "mm_projector.bin",
+    "mm_projector.safetensors",
 ];
 
 /// Whether it is a projector file.
