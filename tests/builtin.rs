@@ -85,6 +85,77 @@ fn unpacked_it_is_a_checkpoint_that_says_the_same() {
 }
 
 #[test]
+fn in_gguf_it_says_the_same_and_is_taken_wherever_a_model_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let out = place("gguf");
+    let written = said(&["export", "gguf", "builtin", "--out", text(&out)]);
+    let names: Vec<_> = written
+        .lines()
+        .map(|file| Path::new(file).file_name().unwrap().to_str().unwrap())
+        .collect();
+    let (model, projector) = ("bunny-builtin-f16.gguf", "mmproj-bunny-builtin-f16.gguf");
+    assert_eq!(names, [model, projector, "Modelfile", "README.md"]);
+    let questions = ["What is in the picture?", "And what is written there?"];
+    let expected = asked(&[], &questions);
+    let file = out.join(model);
+    for named in [&out, &file] {
+        assert_eq!(asked(&["--model", text(named)], &questions), expected);
+    }
+    let inspected = |model: &str| {
+        let report = said(&["model", "inspect", model, "--format", "json"]);
+        let mut report: Value = serde_json::from_str(&report).unwrap();
+        report.as_object_mut().unwrap().remove("model");
+        report
+    };
+    assert_eq!(inspected(text(&file)), inspected("builtin"));
+
+    let merged = place("merged");
+    said(&["merge", "--model", text(&file), "--out", text(&merged)]);
+    assert_eq!(asked(&["--model", text(&merged)], &questions), expected);
+    let quantised = place("int8");
+    said(&[
+        "model",
+        "quantize",
+        text(&file),
+        "--weights",
+        "int8",
+        "--calibration",
+        "none",
+        "--out",
+        text(&quantised),
+    ]);
+    assert!(quantised.join("model.safetensors").exists());
+    let small = place("small");
+    let more = [
+        "export",
+        "gguf",
+        text(&file),
+        "--weights",
+        "q8_0",
+        "--mmproj",
+        "mlp",
+    ];
+    said(&[&more[..], &["--name", "again", "--out", text(&small)]].concat());
+    assert!(small.join("again-q8_0.gguf").exists());
+
+    // Where it lies nothing is written, whatever is said.
+    let over = bunny(&[
+        "export",
+        "gguf",
+        text(&file),
+        "--force",
+        "--out",
+        text(&out),
+    ]);
+    assert_eq!(over.status.code(), Some(1));
+    let refused = String::from_utf8_lossy(&over.stderr).into_owned();
+    assert!(refused.contains("it is read"), "{refused}");
+    let refused = bunny(&["export", "gguf", "builtin", "--out", text(&out)]);
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[test]
 fn it_knows_a_world_that_it_has_never_seen() {
     let folder = tempfile::tempdir().unwrap();
     let world = folder.path().join("world");

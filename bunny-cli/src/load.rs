@@ -12,7 +12,9 @@ pub const BUILTIN: &str = "builtin";
 pub fn with_option(error: bunny_core::Error) -> anyhow::Error {
     let option = match &error {
         bunny_core::Error::NoBase { .. } => "--model-base",
-        bunny_core::Error::NoTower { .. } => "--vision-tower",
+        bunny_core::Error::NoTower { .. } | bunny_core::Error::NoProjector { .. } => {
+            "--vision-tower"
+        }
         _ => return error.into(),
     };
     anyhow::Error::from(error).context(format!("a part is missing, which {option} names"))

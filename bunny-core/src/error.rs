@@ -48,6 +48,40 @@ pub enum Error {
         /// The tower that the configuration names.
         tower: String,
     },
+    /// A language model in GGUF lacks the file with its vision tower.
+    #[error(
+        "{}: a projector file (mmproj, .gguf) belongs to it, and none lies beside it: give one as \
+         `vision_tower`",
+        file.display()
+    )]
+    NoProjector {
+        /// The language model's file.
+        file: PathBuf,
+    },
+    /// A folder has several GGUF files of a kind.
+    #[error("{}: holds several {what} ({files}): name one of them", folder.display())]
+    SeveralFiles {
+        /// The folder.
+        folder: PathBuf,
+        /// Of which kind.
+        what: &'static str,
+        /// Their names.
+        files: String,
+    },
+    /// A GGUF file with a vision tower and a projector alone.
+    #[error("{}: a projector file: name the language model's file that it belongs to", file.display())]
+    NotAModel {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A model that a file format has no place for.
+    #[error("this model cannot be written as {format}: {reason}")]
+    NotExportable {
+        /// The format.
+        format: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// A model that is neither here nor could be on a hub.
     #[error("{name}: no such folder, and no hub id of the form org/name[@revision]")]
     NoSuchModel {

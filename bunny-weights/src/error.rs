@@ -1,6 +1,10 @@
 //! What can be wrong with files of weights, in one line that names file, tensor and mend.
 
+mod gguf;
+
 use std::path::{Path, PathBuf};
+
+pub use gguf::GgufError;
 
 /// An error about files of weights. The message says all there is; nothing hides in `source`.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What is wrong with it.
         fault: PickleError,
+    },
+    /// A GGUF file is not as it should be.
+    #[error("{}: {fault}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: GgufError,
     },
     /// An index of shards is not as it should be.
     #[error("{}: {fault}", path.display())]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::error::{CheckpointError, IndexError, one_line};
 use crate::{StoredDtype, StoredTensor, index, pickle, safetensors};
-use map::Map;
+pub(crate) use map::Map;
 
 mod map;
 
@@ -35,7 +35,7 @@ enum Data {
 }
 
 /// How Git LFS begins the file that it leaves in place of a large one.
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// The two formats.
 enum Kind {
@@ -88,6 +88,8 @@ impl TensorFiles {
         }
         let hint = if folder.join("adapter_config.json").exists() {
             "; this is an adapter, which needs its base model"
+        } else if folder.extension().is_some_and(|ending| ending == "gguf") {
+            "; this is a file in GGUF, of which `bunny-cli merge` makes a folder"
         } else if !folder.is_dir() {
             "; there is no such folder"
         } else {
@@ -152,6 +154,12 @@ impl TensorFiles {
             files.add(tensor.name, entry)?;
         }
         Ok(files)
+    }
+
+    /// The same, as parts of a file that is mapped.
+    pub(crate) fn of_map(mut self, map: Option<Map>) -> Self {
+        self.maps.extend(map);
+        self
     }
 
     /// Opens several files as one; no two may hold a tensor of the same name.

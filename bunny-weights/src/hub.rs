@@ -267,7 +267,8 @@ impl Listing {
 }
 
 /// The files that a model, a tower, a projector or an adapter is loaded from, among all of a
-/// repository: configurations, tokenizers, and weights, of which safetensors are preferred.
+/// repository: configurations, tokenizers, and weights, of which safetensors are preferred, and GGUF is
+/// taken where there is nothing else.
 /// The state of a training run is left out, and of folders all but what describes a tower of the
 /// model's own.
 pub fn model_files(names: &[String]) -> Vec<String> {
@@ -297,14 +298,42 @@ pub fn model_files(names: &[String]) -> Vec<String> {
         let file = name.split_once('/').map(|(_, file)| file);
         matches!(file, Some("config.json" | "preprocessor_config.json"))
     };
-    names
+    let is_weights = |name: &str| name.ends_with(".safetensors") || name.ends_with(".bin");
+    let chosen: Vec<String> = names
         .iter()
         .filter(|name| match name.contains('/') {
             true => is_tower(name),
             false => needed(name) && !superseded(name),
         })
         .cloned()
-        .collect()
+        .collect();
+    let in_gguf = match chosen.iter().any(|name| is_weights(name)) {
+        true => Vec::new(),
+        false => gguf_files(names),
+    };
+    chosen.into_iter().chain(in_gguf).collect()
+}
+
+/// Of a repository with nothing but GGUF: one file of a language model and one of a projector. Where
+/// there are several, those that llama.cpp takes: four bits of the language model, and the rest in 16.
+fn gguf_files(names: &[String]) -> Vec<String> {
+    let is_part = |name: &str| name.contains("-of-");
+    let files = names
+        .iter()
+        .filter(|name| name.ends_with(".gguf") && !name.contains('/') && !is_part(name));
+    let (projectors, texts): (Vec<&String>, Vec<&String>) =
+        files.partition(|name| name.to_lowercase().contains("mmproj"));
+    let first = |files: &[&String], kinds: &[&str]| -> Option<String> {
+        let of_kind = |kind: &&str| {
+            let mut files = files.iter();
+            files.find(|name| name.to_lowercase().contains(*kind))
+        };
+        let found = kinds.iter().find_map(of_kind).or(files.first());
+        found.map(|name| (*name).clone())
+    };
+    let text = first(&texts, &["q4_k_m", "q4_0", "q8_0", "f16"]);
+    let projector = first(&projectors, &["f16"]);
+    text.into_iter().chain(projector).collect()
 }
 
 /// EVA-CLIP's repository holds towers of all sizes; Bunny's is this one.

@@ -2,7 +2,7 @@
 //!
 //! [`TensorFiles`] opens safetensors and what `torch.save` wrote, one file, shards or a whole
 //! folder; a tensor's bytes are the mapped file itself. [`writer`] writes safetensors, whole or not
-//! at all, and a [`ModelFolder`] what lies beside them. [`adapter`] reads and writes LoRA as PEFT does, [`convert`] takes numbers from one type
+//! at all, and a [`ModelFolder`] what lies beside them. [`gguf`] does both for llama.cpp's files. [`adapter`] reads and writes LoRA as PEFT does, [`convert`] takes numbers from one type
 //! to another, and `hub` (behind the feature of that name) downloads what is not here.
 //!
 //! Files may be damaged or hostile: whatever they say is checked against their length before
@@ -25,6 +25,7 @@ pub mod convert;
 mod error;
 mod files;
 pub mod folder;
+pub mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
@@ -34,7 +35,9 @@ mod safetensors;
 mod tensor;
 pub mod writer;
 
-pub use error::{AdapterError, CheckpointError, HeaderError, IndexError, PackedError, PickleError};
+pub use error::{
+    AdapterError, CheckpointError, GgufError, HeaderError, IndexError, PackedError, PickleError,
+};
 pub use files::TensorFiles;
 pub use folder::ModelFolder;
 pub use tensor::{StoredDtype, StoredTensor};

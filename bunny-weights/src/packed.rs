@@ -13,9 +13,14 @@
 //! ```
 //! Numbers of four and of eight bits are read. Symmetric weights of four bits and bytes with sign are
 //! read where they lie in the mapped file.
+//!
+//! Weights in GGUF's blocks are [`PackedTensor`]s too: those that are such integers are put in this order
+//! as they are read, all others are opened into floats.
 
+mod blocks;
 mod config;
 mod find;
+mod integers;
 #[cfg(test)]
 mod tests;
 
@@ -23,31 +28,32 @@ use std::{ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use half::f16;
-use rayon::prelude::*;
 
-use crate::{StoredDtype, StoredTensor, convert, writer::PlannedTensor};
+use crate::{StoredDtype, StoredTensor, writer::PlannedTensor};
 
+use blocks::Blocks;
+pub use blocks::RowOrder;
 pub use config::{IntegerFormat, PackedConfig, PackedGroup};
+use integers::Integers;
 
-/// How the integers of a weight lie in its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    /// Bytes with sign, `[out, in]`.
-    Bytes,
-    /// Words of 32 bits of so many each, `[out, words]`.
-    Words { bits: usize },
-}
+/// Numbers of a group that products take, or a multiple of them.
+const GRAIN: usize = 32;
 
-/// A weight in integers that has been found and checked, but not read.
+/// A weight in integers or in blocks that has been found and checked, but not read.
 #[derive(Debug, Clone)]
 pub struct PackedTensor {
     name: String,
     sides: [usize; 2],
-    group: usize,
-    layout: Layout,
+    /// What its file has: all of it but, of integers, the scales.
     codes: StoredTensor,
-    scales: StoredTensor,
-    zeros: Option<StoredTensor>,
+    form: Form,
+}
+
+/// How a weight lies in its file.
+#[derive(Debug, Clone)]
+enum Form {
+    Integers(Integers),
+    Blocks(Blocks),
 }
 
 /// Rows of a weight in integers as products take them: numbers of a row in groups, each with a scale.
@@ -75,20 +81,26 @@ impl PackedTensor {
 
     /// Numbers that share a scale; the row's where all do.
     pub fn group(&self) -> usize {
-        self.group
+        match &self.form {
+            Form::Integers(integers) => integers.group,
+            Form::Blocks(blocks) => blocks.group(),
+        }
     }
 
-    /// Bits of a number.
+    /// Bits of a number that [products take](Self::rows).
     pub fn bits(&self) -> usize {
-        match self.layout {
-            Layout::Bytes => 8,
-            Layout::Words { bits } => bits,
+        match &self.form {
+            Form::Integers(integers) => integers.layout.bits(),
+            Form::Blocks(blocks) => blocks.bits(),
         }
     }
 
     /// The float type of its scales, which is that of the model it was made of.
     pub fn float_type(&self) -> StoredDtype {
-        self.scales.dtype
+        match &self.form {
+            Form::Integers(integers) => integers.scales.dtype,
+            Form::Blocks(blocks) => blocks.float_type(),
+        }
     }
 
     /// The file that holds it.
@@ -100,154 +112,47 @@ impl PackedTensor {
     pub fn stored(&self) -> StoredTensor {
         StoredTensor {
             name: self.name.clone(),
-            shape: self.sides.to_vec(),
+            shape: self.shape(),
             ..self.codes.clone()
         }
     }
 
-    /// Groups of a row.
-    fn groups(&self) -> usize {
-        self.sides[1].div_ceil(self.group)
-    }
-
-    /// Bytes of the integers of a row.
-    fn row_bytes(&self) -> usize {
-        match self.layout {
-            Layout::Bytes => self.sides[1],
-            Layout::Words { bits } => 4 * words(self.sides[1], bits),
+    /// The shape of the weight, or of the bias, that it stands for.
+    pub fn shape(&self) -> Vec<usize> {
+        match &self.form {
+            Form::Integers(_) => self.sides.to_vec(),
+            Form::Blocks(_) => self.codes.shape.clone(),
         }
-    }
-
-    /// The number `at` of row `row`.
-    fn integer(&self, row: usize, at: usize) -> i32 {
-        let bytes = &self.codes.bytes[row * self.row_bytes()..];
-        match self.layout {
-            Layout::Bytes => i32::from(bytes[at] as i8),
-            Layout::Words { bits: 8 } => i32::from(bytes[at]) - 128,
-            Layout::Words { .. } => i32::from(bytes[at / 2] >> (4 * (at % 2)) & 15) - 8,
-        }
-    }
-
-    /// The zero point of a group of row `row`.
-    fn zero(&self, row: usize, group: usize) -> i32 {
-        let Some(zeros) = &self.zeros else { return 0 };
-        let byte = |at: usize| zeros.bytes[at];
-        match (zeros.dtype, self.bits()) {
-            (StoredDtype::I8, _) => i32::from(byte(row * self.groups() + group) as i8),
-            // Words go down the rows: word `row / 8` of a column has the numbers of eight rows.
-            (_, 4) => {
-                let at = 4 * (row / 8 * self.groups() + group) + row % 8 / 2;
-                i32::from(byte(at) >> (4 * (row % 2)) & 15) - 8
-            }
-            _ => i32::from(byte(4 * (row / 4 * self.groups() + group) + row % 4)) - 128,
-        }
-    }
-
-    /// The scales of some rows.
-    fn scales(&self, rows: &Range<usize>) -> Vec<f32> {
-        let size = self.scales.dtype.size();
-        let groups = self.groups();
-        let floats = |range: Range<usize>| {
-            let bytes = &self.scales.bytes[range.start * size..range.end * size];
-            convert::to_f32(bytes, self.scales.dtype).expect("scales are floats")
-        };
-        match self.has_one_scale() {
-            true => vec![floats(0..1)[0]; rows.len() * groups],
-            false => floats(rows.start * groups..rows.end * groups),
-        }
-    }
-
-    /// Whether all rows share a scale.
-    fn has_one_scale(&self) -> bool {
-        self.scales.shape.iter().product::<usize>() == 1
     }
 
     /// Some rows as floats: what they stand for, each product rounded once.
     pub fn floats(&self, rows: Range<usize>) -> Vec<f32> {
-        let ([_, inner], groups) = (self.sides, self.groups());
-        let scales = self.scales(&rows);
-        let mut floats = vec![0f32; rows.len() * inner];
-        let lines = floats.par_chunks_mut(inner.max(1)).enumerate();
-        lines.for_each(|(at, floats)| {
-            let row = rows.start + at;
-            for (group, floats) in floats.chunks_mut(self.group).enumerate() {
-                let (scale, zero) = (scales[at * groups + group], self.zero(row, group));
-                for (place, float) in floats.iter_mut().enumerate() {
-                    let integer = self.integer(row, group * self.group + place) - zero;
-                    *float = integer as f32 * scale;
-                }
-            }
-        });
-        floats
+        match &self.form {
+            Form::Integers(integers) => integers.floats(&self.codes.bytes, self.sides, rows),
+            Form::Blocks(blocks) => blocks.floats(&self.codes.bytes, self.sides, rows),
+        }
     }
 
     /// Some rows as integers that products take. None where there are no such: where the groups are
-    /// no multiples of 32, or numbers of eight bits lie around a zero point and need nine.
+    /// no multiples of 32, or numbers of eight bits lie around a zero point and need nine, or blocks are
+    /// no such integers.
     ///
     /// Scales become f16, and those that are longer are rounded, by 2⁻¹¹ of themselves; a weight with
     /// scales beyond f16's range has no such rows either. Four bits around a zero point are eight, the
     /// same numbers.
     pub fn rows(&self, rows: Range<usize>) -> Option<PackedRows> {
-        const GRAIN: usize = 32;
-        let [_, inner] = self.sides;
-        if self.group < inner && !self.group.is_multiple_of(GRAIN) {
-            return None;
+        match &self.form {
+            Form::Integers(integers) => integers.rows(&self.codes.bytes, self.sides, rows),
+            Form::Blocks(blocks) => blocks.rows(&self.codes.bytes, self.sides, rows),
         }
-        let scales = self.half_scales(&rows)?;
-        let stored = rows.start * self.row_bytes()..rows.end * self.row_bytes();
-        let stored = self.codes.bytes.slice(stored);
-        let (bits, codes) = match (&self.zeros, self.layout) {
-            (None, Layout::Words { bits: 8 }) => (8, self.bytes_with_sign(rows)?),
-            (None, Layout::Bytes) => (8, stored),
-            (None, Layout::Words { .. }) => (4, stored),
-            (Some(_), _) => (8, self.bytes_with_sign(rows)?),
-        };
-        Some(PackedRows {
-            bits,
-            codes,
-            scales,
-        })
     }
 
-    /// The numbers of some rows less their zero points, if bytes hold them.
-    fn bytes_with_sign(&self, rows: Range<usize>) -> Option<Bytes> {
-        let [_, inner] = self.sides;
-        let mut bytes = vec![0u8; rows.len() * inner];
-        let lines = bytes.par_chunks_mut(inner.max(1)).enumerate();
-        let fits = lines.map(|(at, bytes)| {
-            let row = rows.start + at;
-            bytes.chunks_mut(self.group).enumerate().all(|(group, to)| {
-                let zero = self.zero(row, group);
-                to.iter_mut().enumerate().all(|(place, byte)| {
-                    let number = self.integer(row, group * self.group + place) - zero;
-                    let found = i8::try_from(number);
-                    *byte = found.unwrap_or_default() as u8;
-                    found.is_ok()
-                })
-            })
-        });
-        fits.reduce(|| true, |a, b| a && b).then(|| bytes.into())
-    }
-
-    /// The scales of some rows in f16; those of the file where they are.
-    fn half_scales(&self, rows: &Range<usize>) -> Option<Bytes> {
-        let groups = self.groups();
-        if self.scales.dtype == StoredDtype::F16
-            && self.scales.is_aligned()
-            && !self.has_one_scale()
-        {
-            let size = StoredDtype::F16.size();
-            let part = rows.start * groups * size..rows.end * groups * size;
-            return Some(self.scales.bytes.slice(part));
+    /// Whether it is held in integers, rather than opened into floats as it is read.
+    pub fn is_integers(&self) -> bool {
+        match &self.form {
+            Form::Integers(_) => true,
+            Form::Blocks(blocks) => blocks.is_integers(),
         }
-        let half = |scale: f32| {
-            let half = f16::from_f32(scale);
-            // As far as f16 has eleven digits; what is subnormal there has fewer.
-            let is_near = (half.to_f32() - scale).abs() <= scale.abs() * 2f32.powi(-10);
-            is_near.then_some(half)
-        };
-        let halves: Option<Vec<f16>> = self.scales(rows).into_iter().map(half).collect();
-        Some(Bytes::from_owner(Halves(halves?)))
     }
 }
 

@@ -22,17 +22,19 @@ use crate::damage::{Random, Seed, damage};
 const INPUTS: u64 = 100_000;
 
 /// What part of a thousand inputs each reader gets: more, where one takes little time.
-const SHARES: [(&str, u64); 22] = [
-    ("safetensors", 120),
-    ("pickles", 120),
+const SHARES: [(&str, u64); 24] = [
+    ("safetensors", 110),
+    ("gguf", 40),
+    ("pickles", 105),
     ("instructions of pickles", 100),
     ("indices of shards", 20),
     ("adapters", 50),
     ("configurations", 60),
     ("configurations of towers", 40),
     ("models", 10),
+    ("models in gguf", 5),
     ("tokenizers", 40),
-    ("pictures", 150),
+    ("pictures", 130),
     ("records as JSON", 70),
     ("records as Parquet", 35),
     ("archives of pictures", 40),

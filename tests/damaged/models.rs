@@ -3,7 +3,7 @@
 use std::{fs, ops::ControlFlow, path::PathBuf};
 
 use bunny_core::{
-    checkpoint::{ModelSource, Precision},
+    checkpoint::{GgufExport, GgufProjector, GgufWeights, ModelSource, Precision},
     generate::{GenerationOptions, Pipeline},
     input::{
         conversation::Segment,
@@ -134,6 +134,52 @@ fn models_that_speak() {
         let spoke = speak();
         write_anew(&files[at], &whole[at]);
         spoke.map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn models_in_gguf() {
+    let folder = folder();
+    let export = GgufExport {
+        name: "small".into(),
+        weights: GgufWeights::Q4KM,
+        projector: GgufProjector::Mlp,
+    };
+    for name in ["minicpm-siglip", "phi-siglip"] {
+        // Pieces with scores, and bytes with merges; the second one is what is damaged in its weights too.
+        let open = ModelSource::merged(models().join(name)).open().unwrap();
+        let to = folder.path().join(name);
+        open.export_gguf(&to, &export).unwrap();
+    }
+    let files: Vec<PathBuf> = files_below(folder.path())
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|ending| ending == "gguf"))
+        .collect();
+    let whole: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    let seeds: Vec<Seed> = whole.iter().map(|bytes| bytes.clone().into()).collect();
+    let weights = whole.iter().map(Vec::len).max().unwrap();
+    let allowed = Allowed {
+        fixed: (64 << 20) + 40 * weights,
+        per_byte: 200,
+    };
+    fuzz("models in gguf", allowed, &seeds, |random, damaged| {
+        let near = |at: &usize| whole[*at].len().abs_diff(damaged.len());
+        let at = match random.once_in(8) {
+            true => random.below(files.len()),
+            false => (0..files.len()).min_by_key(near).unwrap(),
+        };
+        write_anew(&files[at], damaged);
+        let source = ModelSource::merged(files[at].parent().unwrap());
+        let load = || -> Result<(), bunny_core::Error> {
+            let pipeline = Pipeline::<Flex>::load(&source, Precision::F32, Default::default())?;
+            for text in ["Red? 12", " \t\n図 <|endoftext|></s>"] {
+                pipeline.tokenizer.encode(&[Segment::Prompt(text)])?;
+            }
+            Ok(())
+        };
+        let loaded = load();
+        write_anew(&files[at], &whole[at]);
+        loaded.map_err(|error| error.to_string())
     });
 }
 

@@ -2,7 +2,12 @@
 
 use std::{fs, path::PathBuf};
 
-use bunny_weights::{CheckpointError, TensorFiles, adapter::Adapter};
+use bunny_weights::{
+    CheckpointError, TensorFiles,
+    adapter::Adapter,
+    gguf::GgufFile,
+    packed::{PackedTensor, RowOrder},
+};
 
 use crate::{
     damage::Seed,
@@ -52,6 +57,37 @@ fn safetensors() {
             file[..8].copy_from_slice(&(end as u64 + 2 - 8).to_le_bytes());
         }
         whole(TensorFiles::from_bytes("x.safetensors", file.into()))
+    });
+}
+
+#[test]
+fn gguf() {
+    let fixture = root().join("bunny-weights/tests/fixtures/gguf/every-type.gguf");
+    let seeds = [fs::read(fixture).unwrap().into()];
+    fuzz("gguf", ALLOWED, &seeds, |_, file| {
+        let file = GgufFile::from_bytes("x.gguf", file.to_vec().into());
+        let file = file.map_err(|error| error.to_string())?;
+        for value in file.metadata().values() {
+            if let Some(array) = value.array() {
+                assert!(
+                    array
+                        .texts()
+                        .is_none_or(|texts| texts.count() == array.len())
+                );
+            }
+        }
+        for name in file.names() {
+            let tensor = file.get(name).unwrap();
+            let orders = [RowOrder::Same, RowOrder::Laced { heads: 2 }];
+            for order in orders {
+                if let Some(packed) = PackedTensor::of_blocks("x", tensor, order) {
+                    let [out, inner] = packed.sides();
+                    assert_eq!(packed.floats(out - 1..out).len(), inner);
+                    assert_eq!(packed.rows(0..1).is_some(), packed.is_integers());
+                }
+            }
+        }
+        Ok(())
     });
 }
 

@@ -16,15 +16,16 @@ use crate::{
 /// Which model.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
-    /// The model: a folder, `org/name[@revision]` on the hub, or `builtin`, the small one that this
-    /// program carries
+    /// The model: a folder, a file in GGUF with its projector file beside it, `org/name[@revision]` on
+    /// the hub, or `builtin`, the small one that this program carries
     #[arg(long, short, default_value = BUILTIN)]
     pub model: String,
     /// The language model that a LoRA or projector folder belongs to: a folder or a hub id; the
     /// one it says it was made from unless given
     #[arg(long)]
     pub model_base: Option<String>,
-    /// The vision tower, where the model lacks it: a folder, a file of weights, or a hub id
+    /// The vision tower, where the model lacks it: a folder, a file of weights (of a model in GGUF its
+    /// projector file, mmproj), or a hub id
     #[arg(long)]
     pub vision_tower: Option<String>,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use bunny_weights::{
 };
 
 use super::{
-    OpenModel, Parts,
+    GgufFiles, OpenModel, Parts,
     assemble::{Found, PROJECTOR_FILES, configuration, folder_of, holds_tower, projector},
 };
 use crate::{
@@ -25,10 +25,12 @@ const VISION_TOWER_PATH: &str = PART_PATHS[1];
 /// The folders a model is read from.
 ///
 /// A model's folder may hold the whole of it (a merged model), or only a projector, or only what a
-/// LoRA run learnt; the last two need the language model they belong to.
+/// LoRA run learnt; the last two need the language model they belong to. A model in GGUF is the file of
+/// its language model, or the folder with that alone, and its projector file lies beside it or is given
+/// as the tower.
 #[derive(Debug, Clone, Default)]
 pub struct ModelSource {
-    /// The model's folder.
+    /// The model's folder, or its file.
     pub model: PathBuf,
     /// The base language model's folder, where `model` lacks it.
     pub base: Option<PathBuf>,
@@ -60,6 +62,9 @@ impl ModelSource {
     /// # Errors
     /// When the configuration cannot be read.
     pub fn wanted_base(&self) -> Result<Option<String>, Error> {
+        if self.gguf()?.is_some() {
+            return Ok(None);
+        }
         let name = match self.contents() {
             _ if self.base.is_some() => None,
             Contents::Merged => None,
@@ -93,6 +98,9 @@ impl ModelSource {
     /// # Errors
     /// When the files of the model or its base cannot be read.
     pub fn wanted_tower(&self) -> Result<Option<String>, Error> {
+        if let Some(files) = self.gguf()? {
+            return files.projector().map(|_| None);
+        }
         let fields = self.fields()?;
         let name = vision_tower_name(&fields)?;
         if self.tower_path(name).is_some() {
@@ -125,6 +133,9 @@ impl ModelSource {
     /// # Errors
     /// When a configuration is missing or cannot be used.
     pub fn configuration(&self) -> Result<BunnyConfig, Error> {
+        if let Some(files) = self.gguf()? {
+            return files.configuration();
+        }
         let fields = self.fields()?;
         let tower = self.tower_path(vision_tower_name(&fields)?);
         configuration(&fields, tower.as_deref().map(folder_of))
@@ -135,6 +146,9 @@ impl ModelSource {
     /// # Errors
     /// When a file is missing or damaged, or a part of the model is nowhere to be found.
     pub fn open(&self) -> Result<OpenModel, Error> {
+        if let Some(files) = self.gguf()? {
+            return files.open();
+        }
         let fields = self.fields()?;
         let base = |holds| {
             self.base.clone().ok_or_else(|| Error::NoBase {
@@ -168,6 +182,11 @@ impl ModelSource {
             ..Found::of(parts)
         };
         found.open(&fields)
+    }
+
+    /// Its files, if it is a model in GGUF.
+    fn gguf(&self) -> Result<Option<GgufFiles>, Error> {
+        GgufFiles::of(&self.model, self.vision_tower.as_deref())
     }
 
     /// The configuration: the model's own, else, since adapters may come without, its base's.

@@ -87,7 +87,10 @@ impl WeightSet {
     /// In which integers the language model's files hold its layers, if in any.
     pub fn stored_packing(&self) -> Option<Packing> {
         let mut packed = self.packed.iter();
-        let (_, packed) = packed.find(|(name, _)| name.starts_with("model.layers."))?;
+        let (_, packed) = packed.find(|(name, packed)| {
+            // What is opened into floats as it is read is in none.
+            name.starts_with("model.layers.") && packed.is_integers()
+        })?;
         let bits = match packed.bits() {
             4 => Bits::Four,
             _ => Bits::Eight,
@@ -105,7 +108,7 @@ impl WeightSet {
     /// The shape of a tensor.
     pub(super) fn shape(&self, name: &str) -> Option<Vec<usize>> {
         let floats = self.parts.iter().find_map(|part| part.shape(name));
-        let packed = || self.packed.get(name).map(|packed| packed.sides().to_vec());
+        let packed = || self.packed.get(name).map(PackedTensor::shape);
         floats.map(<[usize]>::to_vec).or_else(packed)
     }
 

@@ -181,7 +181,8 @@ impl VisionConfig {
         file.exists().then(|| Fields::read(file)).transpose()
     }
 
-    fn from_fields(fields: &Fields) -> Result<Self, ConfigError> {
+    /// The sizes that a tower's own `config.json` gives.
+    pub(crate) fn from_fields(fields: &Fields) -> Result<Self, ConfigError> {
         // The configuration of a whole pair has the tower's inside.
         let inside = || {
             let vision = fields.object("vision_config")?;

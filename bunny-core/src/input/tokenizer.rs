@@ -9,6 +9,7 @@ mod bytes;
 mod error;
 mod files;
 mod stream;
+mod vocabulary;
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -19,6 +20,9 @@ use crate::input::conversation::{IMAGE_PLACEHOLDER, Segment};
 
 pub use error::TokenizerError;
 pub use stream::TokenStream;
+pub use vocabulary::{
+    Alphabet, NamedTokens, TokenRole, TokenizerJson, Vocabulary, VocabularyToken, Words,
+};
 
 /// The id that stands for a picture in the reference's `input_ids`.
 pub const IMAGE_TOKEN_INDEX: i64 = -200;

@@ -44,7 +44,12 @@ pub fn merged_card(source: &ModelSource, folder: &Path) -> Result<String, TrainE
         None => None,
     };
     let tower = tower.unwrap_or("the base's");
-    let state = match checkpoint::list(&source.model)?.pop() {
+    // A file in GGUF has no checkpoints beside it.
+    let mut steps = match source.model.is_dir() {
+        true => checkpoint::list(&source.model)?,
+        false => Vec::new(),
+    };
+    let state = match steps.pop() {
         Some((_, last)) => Some(checkpoint::state(&last)?),
         None => None,
     };

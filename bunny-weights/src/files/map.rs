@@ -11,7 +11,7 @@ use crate::error::CheckpointError;
 
 /// A file that is mapped into memory, for as long as anyone uses a part of it.
 #[derive(Debug, Clone)]
-pub(super) struct Map(Arc<Mmap>);
+pub(crate) struct Map(Arc<Mmap>);
 
 impl AsRef<[u8]> for Map {
     fn as_ref(&self) -> &[u8] {

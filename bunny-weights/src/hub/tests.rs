@@ -143,6 +143,26 @@ fn files_of_a_model_are_chosen_among_all_of_its_repository() {
         let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();
         model_files(&names)
     };
+    // Nothing but GGUF: one language model, and its projector.
+    assert_eq!(
+        chosen(&[
+            "README.md",
+            "config.json",
+            "ggml-model-Q4_K_M.gguf",
+            "ggml-model-f16.gguf",
+            "ggml-model-f16-00001-of-00002.gguf",
+            "mmproj-model-f16.gguf",
+        ]),
+        [
+            "config.json",
+            "ggml-model-Q4_K_M.gguf",
+            "mmproj-model-f16.gguf"
+        ]
+    );
+    assert_eq!(
+        chosen(&["config.json", "model.safetensors", "model-f16.gguf"]),
+        ["config.json", "model.safetensors"]
+    );
     // A merged model, with what its authors left beside it.
     assert_eq!(
         chosen(&[

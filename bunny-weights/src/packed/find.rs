@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Layout, PackedConfig, PackedTensor, words};
+use super::{
+    Form, PackedConfig, PackedTensor,
+    integers::{Integers, Layout},
+    words,
+};
 use crate::{
     StoredDtype, StoredTensor, TensorFiles,
     error::{CheckpointError, PackedError},
@@ -115,10 +119,7 @@ impl Parts<'_> {
         };
         let scales = self.needed("weight_scale", codes)?;
         let group = group_of(&scales, sides, config)?;
-        let bits = match layout {
-            Layout::Bytes => 8,
-            Layout::Words { bits } => bits,
-        };
+        let bits = layout.bits();
         let zeros = self.get("weight_zero_point");
         if let Some(zeros) = &zeros {
             let groups = sides[1].div_ceil(group);
@@ -133,21 +134,24 @@ impl Parts<'_> {
                 return Err(misshapen(zeros, expected));
             }
         }
+        // Zero points that are all zero say nothing.
+        let zeros = zeros.filter(|zeros| {
+            let zero = match (zeros.dtype, bits) {
+                (StoredDtype::I8, _) => 0,
+                (_, 4) => 0x88,
+                _ => 0x80,
+            };
+            zeros.bytes.iter().any(|byte| *byte != zero)
+        });
         Ok(PackedTensor {
             name: self.name("weight"),
             sides,
-            group,
-            layout,
             codes: stored,
-            scales,
-            // Zero points that are all zero say nothing.
-            zeros: zeros.filter(|zeros| {
-                let zero = match (zeros.dtype, bits) {
-                    (StoredDtype::I8, _) => 0,
-                    (_, 4) => 0x88,
-                    _ => 0x80,
-                };
-                zeros.bytes.iter().any(|byte| *byte != zero)
+            form: Form::Integers(Integers {
+                group,
+                layout,
+                scales,
+                zeros,
             }),
         })
     }

@@ -97,6 +97,22 @@ pub enum TokenizerError {
         /// The token.
         token: String,
     },
+    /// A tokenizer does what other formats have no words for.
+    #[error("the tokenizer has {what}, which the format cannot say")]
+    NotPortable {
+        /// What it does.
+        what: &'static str,
+    },
+    /// A vocabulary lists a token twice.
+    #[error("{}: token `{}` is there twice, the second time as {id}", path.display(), for_message(token))]
+    TokenTwice {
+        /// The file that lists it.
+        path: PathBuf,
+        /// The token.
+        token: String,
+        /// Its second id.
+        id: usize,
+    },
     /// The `tokenizers` library failed on a text.
     #[error("text could not be tokenised: {source}")]
     Encode {

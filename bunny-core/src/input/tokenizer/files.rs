@@ -24,7 +24,7 @@ use super::{SpecialTokens, Tokenizer, TokenizerError};
 type LibraryError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How Qwen2 cuts text into words; the other classes cut like GPT-2.
-const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl Tokenizer {
     /// Reads a model's folder: `tokenizer.json`, else `vocab.json` with `merges.txt`; beside them,
@@ -71,8 +71,18 @@ impl Tokenizer {
                 source,
             })?,
         };
-        let inner = parse(&path, tokenizer.as_bytes())?;
-        Config { fields }.finish(inner, path)
+        Self::from_parts(tokenizer, fields, &path)
+    }
+
+    /// The same from the text of `tokenizer.json` and the fields of `tokenizer_config.json`; `path` is
+    /// what they are called in errors.
+    pub(super) fn from_parts(
+        tokenizer: &str,
+        fields: Map<String, Value>,
+        path: &Path,
+    ) -> Result<Self, TokenizerError> {
+        let inner = parse(path, tokenizer.as_bytes())?;
+        Config { fields }.finish(inner, path.to_owned())
     }
 }
 

@@ -1,0 +1,185 @@
+//! `bunny-cli export gguf`: a model for llama.cpp, and for what is built on it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use bunny_core::checkpoint::{GgufExport, GgufProjector, GgufWeights};
+use clap::ValueEnum;
+
+use crate::{
+    args::{MemoryArgs, ModelArgs},
+    files::{OutputFolder, refuse_same_file},
+    load::BUILTIN,
+    progress::Spinner,
+};
+
+/// Writes a model as GGUF, for llama.cpp, ollama, LM Studio and what else is built on llama.cpp.
+///
+/// Two files: the language model with its tokenizer and chat template, and a projector file (mmproj) with
+/// the vision tower. A Modelfile for ollama and a README.md with the commands lie beside them. Adapters are
+/// folded in; a model that is in integers already keeps their numbers where --weights asks for as few bits.
+/// Tower and projector stay in 16 bits.
+///
+/// Models with SigLIP and a projector of two layers can be written: those with EVA-CLIP, CLIP or several
+/// sizes of a picture (S²) are refused, since llama.cpp computes no such towers. Every verb here takes the
+/// files back as a model.
+///
+/// Example: bunny-cli export gguf BAAI/Bunny-v1_0-3B --weights q4_0 --out bunny-gguf
+#[derive(Debug, clap::Args)]
+pub struct GgufArgs {
+    /// The model: a folder, a file in GGUF, a hub id, or `builtin`
+    model: String,
+    /// The language model that a LoRA or projector folder belongs to: a folder or a hub id
+    #[arg(long)]
+    model_base: Option<String>,
+    /// The vision tower, where the model lacks it: a folder, a file, or a hub id
+    #[arg(long)]
+    vision_tower: Option<String>,
+    /// Where the files go
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Write into a folder that holds other files; what is read is never written over
+    #[arg(long)]
+    force: bool,
+    /// In what the language model's weights are held
+    #[arg(long, value_enum, default_value = "f16")]
+    weights: Weights,
+    /// What the projector file says it is
+    #[arg(long, value_enum, default_value = "janus_pro")]
+    mmproj: Projector,
+    /// What the model is called, in the names of its files too [default: the last part of its name]
+    #[arg(long, value_parser = file_name)]
+    name: Option<String>,
+}
+
+fn file_name(name: &str) -> Result<String, String> {
+    match plain(name) == name {
+        true => Ok(name.into()),
+        false => Err("letters, digits, dots, dashes and underscores make a name of a file".into()),
+    }
+}
+
+/// In what weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    /// Floats of 16 bits
+    F16,
+    /// Eight bits
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Four bits, the head six
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// Four bits with scales and minima; what loses most, six
+    #[value(name = "q4_k_m")]
+    Q4KM,
+}
+
+/// What a projector file says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Projector {
+    /// Pictures are padded as the model was trained; llama.cpp since the end of 2025
+    #[value(name = "janus_pro")]
+    JanusPro,
+    /// What older readers know; pictures that are not square are padded otherwise
+    Mlp,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the model cannot be read, llama.cpp runs no such model, or a file cannot be written.
+pub fn run(args: &GgufArgs) -> Result<()> {
+    // Before anything is downloaded.
+    let _out = OutputFolder::take(&args.out, args.force)?;
+    let model = ModelArgs {
+        model: args.model.clone(),
+        model_base: args.model_base.clone(),
+        vision_tower: args.vision_tower.clone(),
+        memory: MemoryArgs::default(),
+    };
+    if !model.is_builtin() {
+        let source = model.source()?;
+        // A file is written over where it lies.
+        let folders = [
+            Some(&source.model),
+            source.base.as_ref(),
+            source.vision_tower.as_ref(),
+        ];
+        let folders = folders
+            .into_iter()
+            .flatten()
+            .map(|path| match path.is_file() {
+                true => path.parent().unwrap_or(path),
+                false => path,
+            });
+        refuse_same_file([&args.out], folders)?;
+    }
+    let export = GgufExport {
+        name: match &args.name {
+            Some(name) => name.clone(),
+            None if model.is_builtin() => format!("bunny-{BUILTIN}"),
+            None => plain(&args.model),
+        },
+        weights: match args.weights {
+            Weights::F16 => GgufWeights::F16,
+            Weights::Q8_0 => GgufWeights::Q8_0,
+            Weights::Q4_0 => GgufWeights::Q4_0,
+            Weights::Q4KM => GgufWeights::Q4KM,
+        },
+        projector: match args.mmproj {
+            Projector::JanusPro => GgufProjector::JanusPro,
+            Projector::Mlp => GgufProjector::Mlp,
+        },
+    };
+    let open = model.open()?;
+    let written = {
+        let _shown = Spinner::new("writing");
+        open.export_gguf(&args.out, &export)?
+    };
+    for path in written {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// The last part of a model's name, as the name of a file.
+fn plain(model: &str) -> String {
+    let model = model.split('@').next().unwrap_or(model);
+    let path = Path::new(model);
+    let name = match path.is_file() {
+        true => path.file_stem(),
+        false => path.file_name(),
+    };
+    let name = name.map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_default();
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let name: String = name
+        .chars()
+        .map(|c| if is_plain(c) { c } else { '-' })
+        .collect();
+    match name.trim_matches(['.', '-']) {
+        "" => "bunny".into(),
+        // A projector file is known by this word.
+        name if name.contains("mmproj") => name.replace("mmproj", "bunny"),
+        name => name.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_model_s_name_is_the_last_part_of_where_it_is_from() {
+        for (model, name) in [
+            ("builtin", "builtin"),
+            ("BAAI/Bunny-v1_0-3B", "Bunny-v1_0-3B"),
+            ("org/name@v1", "name"),
+            ("models/my bunny/", "my-bunny"),
+            ("..", "bunny"),
+        ] {
+            assert_eq!(plain(model), name, "{model}");
+        }
+    }
+}

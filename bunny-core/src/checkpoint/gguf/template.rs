@@ -1,0 +1,18 @@
+//! The chat template that a GGUF file carries, in Jinja.
+//!
+//! llama-server hands a turn with a picture over as one text, whatever its parts were, with a marker in it;
+//! other programs hand parts over. Here as there, pictures come before the words of their turn, each on a
+//! line of its own. The names of the speakers are put together from two texts: a program that does not run
+//! the template looks for names in it, and would take Vicuna's for it in silence.
+
+use crate::input::conversation::Template;
+
+const TEXT: &str = include_str!("chat_template.jinja");
+
+/// The template of a family.
+pub(super) fn chat_template(template: Template) -> String {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let end = template.end_of_text().unwrap_or_default();
+    TEXT.replacen("SYSTEM", &quoted(template.system()), 1)
+        .replacen("END", &quoted(end), 1)
+}
