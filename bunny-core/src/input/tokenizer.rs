@@ -8,6 +8,7 @@
 mod bytes;
 mod error;
 mod files;
+mod sentencepiece;
 mod stream;
 
 use std::ops::Range;
