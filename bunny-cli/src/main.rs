@@ -14,6 +14,7 @@ mod data;
 mod doctor;
 mod duration;
 mod eval;
+mod export;
 mod files;
 mod keys;
 mod load;
@@ -69,6 +70,8 @@ enum Verb {
     Recipe(recipe::RecipeVerb),
     Merge(merge::MergeArgs),
     #[command(subcommand)]
+    Export(export::ExportVerb),
+    #[command(subcommand)]
     Eval(eval::EvalVerb),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Recipe(verb) => recipe::run(verb),
         Verb::Merge(args) => merge::run(args),
+        Verb::Export(verb) => export::run(verb),
         Verb::Eval(verb) => eval::run(verb),
         Verb::Bench(args) => bench::run(args),
         Verb::Doctor(args) => doctor::run(&args),

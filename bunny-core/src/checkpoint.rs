@@ -7,6 +7,7 @@ mod assemble;
 pub mod builtin;
 mod export;
 mod folder;
+mod llava;
 mod merge;
 mod merged;
 mod quantize;
@@ -20,6 +21,7 @@ pub use assemble::{OpenModel, Parts, open_projector};
 pub use bunny_weights::hub::{Hub, HubSettings};
 pub use export::NamedParameter;
 pub use folder::files_beside;
+pub use llava::open_weights;
 pub use quantize::{LayerLoss, MeanSquares, Quantized};
 pub use resolve::{ModelNames, Wanted};
 #[cfg(feature = "hub")]

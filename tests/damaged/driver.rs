@@ -22,7 +22,7 @@ use crate::damage::{Random, Seed, damage};
 const INPUTS: u64 = 100_000;
 
 /// What part of a thousand inputs each reader gets: more, where one takes little time.
-const SHARES: [(&str, u64); 22] = [
+const SHARES: [(&str, u64); 24] = [
     ("safetensors", 120),
     ("pickles", 120),
     ("instructions of pickles", 100),
@@ -31,8 +31,10 @@ const SHARES: [(&str, u64); 22] = [
     ("configurations", 60),
     ("configurations of towers", 40),
     ("models", 10),
+    ("LLaVAs", 20),
     ("tokenizers", 40),
-    ("pictures", 150),
+    ("models of SentencePiece", 20),
+    ("pictures", 110),
     ("records as JSON", 70),
     ("records as Parquet", 35),
     ("archives of pictures", 40),

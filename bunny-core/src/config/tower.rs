@@ -128,7 +128,11 @@ impl VisionConfig {
     ) -> Result<Self, ConfigError> {
         let tower = match tower {
             Some(tower) => Self::from_fields(tower)?,
-            None => Self::by_name(fields, name)?,
+            // A model may say its tower's sizes itself.
+            None => match fields.object("vision_config")? {
+                Some(tower) => Self::from_fields(&tower)?,
+                None => Self::by_name(fields, name)?,
+            },
         };
         match fields.boolean("use_s2", false)? {
             true => Ok(Self::Multiscale(MultiscaleConfig::of(fields, tower)?)),
@@ -181,7 +185,7 @@ impl VisionConfig {
         file.exists().then(|| Fields::read(file)).transpose()
     }
 
-    fn from_fields(fields: &Fields) -> Result<Self, ConfigError> {
+    pub(crate) fn from_fields(fields: &Fields) -> Result<Self, ConfigError> {
         // The configuration of a whole pair has the tower's inside.
         let inside = || {
             let vision = fields.object("vision_config")?;

@@ -7,6 +7,7 @@
 
 mod bytes;
 mod error;
+mod export;
 mod files;
 mod sentencepiece;
 mod stream;

@@ -7,7 +7,7 @@ use std::{
 
 use bunny_core::{
     Bunny, BunnyConfig, ConfigError, Fields,
-    checkpoint::{OpenModel, Parts, Precision, open_projector},
+    checkpoint::{OpenModel, Parts, Precision, open_projector, open_weights},
     config::Family,
     input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
     nn::Part,
@@ -56,7 +56,7 @@ pub struct SetupConfig {
 
 impl SetupConfig {
     /// What `recipe` makes of the model in the folder `model`; a tower that is not in it describes
-    /// itself in `vision_tower`.
+    /// itself in `vision_tower`, and one that is in the folder that the model names within its own.
     ///
     /// # Errors
     /// When a file is missing, or parts do not fit each other.
@@ -71,16 +71,11 @@ impl SetupConfig {
             });
         }
         let file = model.join(CONFIG);
-        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
-            file: file.clone(),
-            source,
-        })?;
-        let family = Family::of(&Fields::parse(&file, &text)?)?;
-        let template = recipe.version.unwrap_or_else(|| family.template());
-        let mut json: Value = serde_json::from_str(&text).map_err(|source| ConfigError::Json {
-            file: file.clone(),
-            source,
-        })?;
+        let fields = Fields::read_model(&file)?;
+        let family = Family::of(&fields)?;
+        let own_tower = tower_within(model, &fields);
+        let vision_tower = vision_tower.or(own_tower.as_deref());
+        let mut json: Value = fields.values().clone().into();
         describe(&mut json, family, recipe);
         let parts = Parts {
             language_model: model.to_path_buf(),
@@ -89,9 +84,11 @@ impl SetupConfig {
         };
         let described = Fields::parse(&file, &json.to_string())?;
         let (mut config, tokenizer) = parts.configuration(&described)?;
+        let own = family.template_for(&tokenizer);
+        let template = recipe.version.unwrap_or(own);
         check_tokenizer(template, tokenizer.adds_bos()?)?;
         // What its answers are going to end in, where its makers' end in something else, or in nothing.
-        let end = family.template().end_of_text();
+        let end = own.end_of_text();
         if let Some(end) = end.and_then(|token| tokenizer.token_to_id(token))
             && !config.eos_token_ids.contains(&end)
         {
@@ -145,7 +142,7 @@ impl BunnySetup {
         if let Some(file) = &paths.projector {
             learnt.push(open_projector(file)?);
         }
-        let own = TensorFiles::open_folder(&paths.model)?;
+        let own = open_weights(&paths.model)?;
         let prefix = Part::Projector.prefix();
         let holds_projector =
             |files: &TensorFiles| files.names().any(|name| name.starts_with(prefix));
@@ -156,9 +153,11 @@ impl BunnySetup {
             }
             learnt.push(new_projector(&setup.config, recipe.training.seed)?);
         }
+        let own_tower =
+            || tower_within(&paths.model, &Fields::read(paths.model.join(CONFIG)).ok()?);
         let parts = Parts {
             language_model: paths.model.clone(),
-            vision_tower: paths.vision_tower.clone(),
+            vision_tower: paths.vision_tower.clone().or_else(own_tower),
             learnt,
         };
         let described = setup.config_json.to_string();
@@ -193,6 +192,13 @@ impl BunnySetup {
         }
         Ok(model)
     }
+}
+
+/// The folder of the tower within that of a whole Bunny, where it has one.
+fn tower_within(model: &Path, fields: &Fields) -> Option<PathBuf> {
+    let name = fields.string("mm_vision_tower").ok().flatten()?;
+    let folder = model.join(name);
+    folder.join(CONFIG).exists().then_some(folder)
 }
 
 /// Writes what training decides into a model's `config.json`.
