@@ -1,6 +1,7 @@
-//! `bunny-cli export`: models for other programs.
+//! `bunny-cli export`: a model in the form that other programs read.
 
 mod gguf;
+mod llava;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -11,14 +12,16 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum ExportVerb {
     Gguf(gguf::GgufArgs),
+    Llava(Box<llava::LlavaArgs>),
 }
 
 /// Runs the verb.
 ///
 /// # Errors
-/// When the model cannot be read, the form has no place for it, or a file cannot be written.
+/// When the model cannot be read, the format cannot hold it, or a file cannot be written.
 pub fn run(verb: ExportVerb) -> Result<()> {
     match verb {
         ExportVerb::Gguf(args) => gguf::run(&args),
+        ExportVerb::Llava(args) => llava::run(&args),
     }
 }

@@ -40,6 +40,14 @@ pub fn builtin() -> Result<OpenModel> {
     )
 }
 
+/// The card of the model that this program carries, if it carries one.
+pub fn builtin_card() -> &'static str {
+    #[cfg(feature = "builtin-model")]
+    return bunny_core::checkpoint::builtin::CARD;
+    #[cfg(not(feature = "builtin-model"))]
+    ""
+}
+
 /// A path that exists, or else a download of what is `wanted` of it.
 ///
 /// # Errors

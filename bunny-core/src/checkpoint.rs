@@ -8,6 +8,7 @@ pub mod builtin;
 mod export;
 mod folder;
 mod gguf;
+mod llava;
 mod merge;
 mod merged;
 mod quantize;
@@ -23,6 +24,7 @@ pub use export::NamedParameter;
 pub use folder::files_beside;
 use gguf::GgufFiles;
 pub use gguf::{GgufExport, GgufProjector, GgufWeights};
+pub use llava::open_weights;
 pub use quantize::{LayerLoss, MeanSquares, Quantized};
 pub use resolve::{ModelNames, Wanted};
 #[cfg(feature = "hub")]

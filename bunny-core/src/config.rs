@@ -19,7 +19,7 @@ pub use bunny::{BunnyConfig, PART_PATHS};
 pub use decoder::{BlockOrder, DecoderConfig, MlpKind, NormKind};
 pub use error::ConfigError;
 pub use families::Family;
-pub(crate) use families::refuse_foreign_integers;
+pub(crate) use families::{WITHOUT_EFFECT, refuse_foreign_integers};
 pub use fields::Fields;
 pub use projector::{ProjectorConfig, ProjectorKind};
 pub use tower::{

@@ -354,7 +354,7 @@ fn folders_without_a_tokenizer_and_damaged_files_are_errors() {
     fs::write(empty.path().join("tokenizer.model"), "pieces").unwrap();
     let error = Tokenizer::from_folder(empty.path()).unwrap_err();
     assert!(
-        matches!(error, TokenizerError::SentencePiece { .. }),
+        matches!(error, TokenizerError::PiecesOfClass { .. }),
         "{error}"
     );
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     error::CheckpointError,
-    writer::{PlannedTensor, write_folder},
+    writer::{PlannedTensor, TensorSink, write_folder, write_folder_in_blocks},
 };
 
 /// The sizes and choices of a model.
@@ -127,6 +127,22 @@ impl ModelFolder {
         E: From<CheckpointError>,
     {
         let mut written = write_folder(&folder, plan, max_shard_size, read)?;
+        written.extend(self.write_files(&folder)?);
+        Ok(written)
+    }
+
+    /// The same with a tensor's numbers in blocks, as [`write_folder_in_blocks`] takes them.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_in_blocks<E: From<CheckpointError>>(
+        &self,
+        folder: impl AsRef<Path>,
+        plan: &[PlannedTensor],
+        max_shard_size: u64,
+        write: impl FnMut(&PlannedTensor, &mut TensorSink<'_>) -> Result<(), E>,
+    ) -> Result<Vec<PathBuf>, E> {
+        let mut written = write_folder_in_blocks(&folder, plan, max_shard_size, write)?;
         written.extend(self.write_files(&folder)?);
         Ok(written)
     }

@@ -40,6 +40,24 @@ impl PlannedTensor {
     }
 }
 
+/// Where the numbers of one tensor go.
+#[derive(Debug)]
+pub struct TensorSink<'a> {
+    file: &'a mut AtomicFile,
+    written: u64,
+}
+
+impl TensorSink<'_> {
+    /// Writes the next of the tensor's numbers, little endian and row-major.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        self.written += bytes.len() as u64;
+        Ok(self.file.put(bytes)?)
+    }
+}
+
 /// Writes `plan` to one safetensors file, replacing the one at `path` only when it is complete.
 ///
 /// `read` hands over a tensor's numbers, little endian and row-major; it is asked once for each
@@ -61,7 +79,9 @@ where
     let path = path.as_ref();
     check_plan(path, plan)?;
     let tensors: Vec<_> = plan.iter().collect();
-    let written = write_temporary(path, &tensors, &mut read)?;
+    let written = write_temporary::<E>(path, &tensors, &mut |tensor, sink| {
+        Ok(sink.put(read(tensor)?.as_ref())?)
+    })?;
     Ok(written.publish().map_err(CheckpointError::from)?)
 }
 
@@ -87,6 +107,23 @@ where
     B: AsRef<[u8]>,
     E: From<CheckpointError>,
 {
+    write_folder_in_blocks(folder, plan, max_shard_size, |tensor, sink| {
+        Ok(sink.put(read(tensor)?.as_ref())?)
+    })
+}
+
+/// As [`write_folder`], a tensor's numbers coming in as many blocks as `write` likes, so that no whole
+/// tensor has to be in memory.
+///
+/// # Errors
+///
+/// As [`write_file`], those of `write` in place of `read`'s.
+pub fn write_folder_in_blocks<E: From<CheckpointError>>(
+    folder: impl AsRef<Path>,
+    plan: &[PlannedTensor],
+    max_shard_size: u64,
+    mut write: impl FnMut(&PlannedTensor, &mut TensorSink<'_>) -> Result<(), E>,
+) -> Result<Vec<PathBuf>, E> {
     let folder = folder.as_ref();
     let single = folder.join("model.safetensors");
     let index_path = folder.join("model.safetensors.index.json");
@@ -108,7 +145,7 @@ where
         })
         .collect();
     for (name, tensors) in names.iter().zip(&shards) {
-        written.push(write_temporary(&folder.join(name), tensors, &mut read)?);
+        written.push(write_temporary(&folder.join(name), tensors, &mut write)?);
         index
             .weight_map
             .extend(tensors.iter().map(|tensor| (tensor.name.as_str(), &**name)));
@@ -209,15 +246,11 @@ fn old_weights(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Brings a safetensors file to the disk that does not have its name yet.
-fn write_temporary<B, E>(
+fn write_temporary<E: From<CheckpointError>>(
     path: &Path,
     tensors: &[&PlannedTensor],
-    read: &mut impl FnMut(&PlannedTensor) -> Result<B, E>,
-) -> Result<SyncedFile, E>
-where
-    B: AsRef<[u8]>,
-    E: From<CheckpointError>,
-{
+    write: &mut impl FnMut(&PlannedTensor, &mut TensorSink<'_>) -> Result<(), E>,
+) -> Result<SyncedFile, E> {
     // As the safetensors library sorts them: wide numbers first, so that every tensor lies at a
     // multiple of its number's size.
     let mut tensors = tensors.to_vec();
@@ -226,17 +259,19 @@ where
     let mut file = AtomicFile::create(path).map_err(CheckpointError::from)?;
     file.put(&header(&tensors)).map_err(CheckpointError::from)?;
     for tensor in tensors {
-        let bytes = read(tensor)?;
-        let bytes = bytes.as_ref();
-        if bytes.len() as u64 != tensor.size() {
+        let mut sink = TensorSink {
+            file: &mut file,
+            written: 0,
+        };
+        write(tensor, &mut sink)?;
+        if sink.written != tensor.size() {
             return Err(E::from(CheckpointError::PlannedSize {
                 path: path.to_path_buf(),
                 tensor: one_line(&tensor.name),
                 planned: tensor.size(),
-                found: bytes.len() as u64,
+                found: sink.written,
             }));
         }
-        file.put(bytes).map_err(CheckpointError::from)?;
     }
     Ok(file.sync().map_err(CheckpointError::from)?)
 }

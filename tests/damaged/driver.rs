@@ -22,8 +22,8 @@ use crate::damage::{Random, Seed, damage};
 const INPUTS: u64 = 100_000;
 
 /// What part of a thousand inputs each reader gets: more, where one takes little time.
-const SHARES: [(&str, u64); 24] = [
-    ("safetensors", 110),
+const SHARES: [(&str, u64); 26] = [
+    ("safetensors", 100),
     ("gguf", 40),
     ("pickles", 105),
     ("instructions of pickles", 100),
@@ -33,8 +33,10 @@ const SHARES: [(&str, u64); 24] = [
     ("configurations of towers", 40),
     ("models", 10),
     ("models in gguf", 5),
+    ("LLaVAs", 20),
     ("tokenizers", 40),
-    ("pictures", 130),
+    ("models of SentencePiece", 20),
+    ("pictures", 100),
     ("records as JSON", 70),
     ("records as Parquet", 35),
     ("archives of pictures", 40),

@@ -90,6 +90,62 @@ fn configurations_of_towers() {
     );
 }
 
+/// What transformers says of a LLaVA, in any of its files.
+#[test]
+fn llavas() {
+    let folder = folder();
+    copy_folder(
+        &root().join("tests/fixtures/llava/llama-clip-4"),
+        folder.path(),
+    );
+    let names = [
+        "config.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "generation_config.json",
+    ];
+    let files = names.map(|name| folder.path().join(name));
+    let whole = files.clone().map(|file| fs::read(file).unwrap());
+    let seeds: Vec<Seed> = whole.iter().map(|bytes| bytes.clone().into()).collect();
+    let source = ModelSource::merged(folder.path());
+    fuzz("LLaVAs", ALLOWED, &seeds, |random, damaged| {
+        let at = random.below(names.len());
+        write_anew(&files[at], damaged);
+        let read = source.configuration().map_err(|error| error.to_string());
+        let opened = source.open().map_err(|error| error.to_string());
+        write_anew(&files[at], &whole[at]);
+        assert!(read?.parameters().total() > 0);
+        opened.map(drop)
+    });
+}
+
+#[test]
+fn models_of_sentencepiece() {
+    let folder = folder();
+    let pieces = root().join("bunny-core/tests/fixtures/pieces");
+    copy_folder(&pieces.join("bpe"), folder.path());
+    let file = folder.path().join("tokenizer.model");
+    let seeds = [fs::read(&file).unwrap().into()];
+    fuzz("models of SentencePiece", ALLOWED, &seeds, |_, damaged| {
+        write_anew(&file, damaged);
+        let tokenizer = Tokenizer::from_folder(folder.path()).map_err(|error| error.to_string())?;
+        let segments = [Segment::Prompt(
+            "The cat </s> <s> \u{2581}sees 12 b\u{fc}rds.",
+        )];
+        let encoded = tokenizer
+            .encode(&segments)
+            .map_err(|error| error.to_string())?;
+        let ids = encoded.tokens.iter().filter_map(|token| match token {
+            Token::Text(id) => Some(*id),
+            Token::Picture(_) => None,
+        });
+        tokenizer
+            .decode(&ids.collect::<Vec<_>>())
+            .map_err(|error| error.to_string())?;
+        Ok(())
+    });
+}
+
 #[test]
 fn models_that_speak() {
     let folder = model();

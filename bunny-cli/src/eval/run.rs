@@ -225,7 +225,7 @@ impl<B: Backend> Loaded<B> {
     pub fn new(model: &ModelArgs, device: B::Device, numbers: Numbers) -> Result<Self> {
         let _shown = Spinner::new(format!("loading {}", model.model));
         let open = model.open()?;
-        let template = open.config.family.template().name();
+        let template = open.config.family.template_for(&open.tokenizer).name();
         let precision = numbers.precision::<B>(&device, open.weights.stored_format())?;
         let (weights, compute) = (precision.weights, precision.compute);
         Ok(Self {

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use bunny_weights::{
-    ModelFolder, TensorFiles,
-    adapter::Adapter,
-    folder::{CONFIG, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG},
-    packed::PackedConfig,
+    ModelFolder, TensorFiles, adapter::Adapter, folder::CONFIG, packed::PackedConfig,
 };
 
-use super::{WeightSet, folder::beside};
+use super::{
+    WeightSet,
+    folder::{beside, processor_file},
+    open_weights,
+};
 use crate::{
     ConfigError, Error, Fields,
     config::{BunnyConfig, VisionConfig, refuse_foreign_integers},
@@ -108,13 +109,19 @@ impl Found {
         let tower_folder = tower.as_deref().map(folder_of);
         let mut config = configuration(fields, tower_folder)?;
         let beside = beside(self.own.as_deref(), &self.tokenizer, fields);
+        // A model that says its tower's sizes itself says how pictures are prepared, too.
+        let within = self.parts.language_model.clone();
+        let pictures = match tower_folder {
+            None if fields.get("vision_config").is_some() => Some(&*within),
+            other => other,
+        };
         // Before the tokenizer: where a part is wanted and not given, that is what to say.
         let weights = weights(self.parts, self.adapter, &place, &config)?;
         let tokenizer = Tokenizer::from_folder(&self.tokenizer)?;
         config.decoder.vocab_size = tokenizer.vocab_size();
         Ok(OpenModel {
             weights,
-            image_processor: image_processor(&config, tower_folder)?,
+            image_processor: image_processor(&config, pictures)?,
             config,
             tokenizer,
             beside,
@@ -137,7 +144,7 @@ fn weights(
         weights = weights.with_adapter(adapter);
     }
     let integers = integers(&parts.language_model)?;
-    let mut language_model = TensorFiles::open_folder(&parts.language_model)?;
+    let mut language_model = open_weights(&parts.language_model)?;
     let is_inside = holds_tower(&language_model);
     if let Some(integers) = integers {
         let (floats, packed) = integers.take_from(language_model)?;
@@ -203,10 +210,7 @@ pub(super) fn image_processor(
     config: &BunnyConfig,
     tower_folder: Option<&Path>,
 ) -> Result<ImageProcessor, Error> {
-    let mut files = tower_folder
-        .into_iter()
-        .flat_map(|folder| [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file)));
-    let processor = match files.find(|file| file.exists()) {
+    let processor = match tower_folder.and_then(processor_file) {
         Some(file) => {
             let mut processor = ImageProcessor::from_preprocessor_config(&file)?;
             let (made, read) = (processor.size, config.vision.pass_size());

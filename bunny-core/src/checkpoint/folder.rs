@@ -1,10 +1,10 @@
 //! What lies beside a model's weights, and what it has to say of the model.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use bunny_weights::{
     CheckpointError, ModelFolder, StoredDtype,
-    folder::{CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG, TOKENIZER_FILES},
+    folder::{CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG, TOKENIZER_FILES},
 };
 use burn::tensor::DType;
 
@@ -20,13 +20,24 @@ pub(super) fn beside(own: Option<&Path>, tokenizer: &Path, fields: &Fields) -> M
     folder.with_json(CONFIG, fields.values().clone().into())
 }
 
+/// The file in a model's or a tower's folder that says how its pictures are prepared.
+pub(super) fn processor_file(folder: &Path) -> Option<PathBuf> {
+    let files = [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file));
+    files.into_iter().find(|file| file.exists())
+}
+
 /// All that lies beside the weights of a whole model in its folder, as it is there; a folder of its
 /// tower's within it, too.
 ///
 /// # Errors
 /// When its configuration cannot be read.
 pub fn files_beside(model: &Path) -> Result<ModelFolder, Error> {
-    let own = [CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG];
+    let own = [
+        CONFIG,
+        GENERATION_CONFIG,
+        PREPROCESSOR_CONFIG,
+        PROCESSOR_CONFIG,
+    ];
     let names = || own.into_iter().chain(TOKENIZER_FILES);
     let folder = ModelFolder::new().with_files_of(model, names());
     let fields = Fields::read(model.join(CONFIG))?;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use bunny_weights::{
-    TensorFiles,
     adapter::{ADAPTER_CONFIG, Adapter, AdapterConfig},
     folder::CONFIG,
 };
@@ -11,6 +10,7 @@ use bunny_weights::{
 use super::{
     GgufFiles, OpenModel, Parts,
     assemble::{Found, PROJECTOR_FILES, configuration, folder_of, holds_tower, projector},
+    open_weights,
 };
 use crate::{
     Error, Fields,
@@ -110,7 +110,7 @@ impl ModelSource {
             Contents::Merged => Some(&self.model),
             Contents::Projector | Contents::Adapter => self.base.as_ref(),
         };
-        let files = whole.map(TensorFiles::open_folder).transpose()?;
+        let files = whole.map(open_weights).transpose()?;
         Ok((!files.is_some_and(|files| holds_tower(&files))).then(|| name.to_string()))
     }
 
@@ -196,7 +196,7 @@ impl ModelSource {
             Some(base) if !own.exists() => base.join(CONFIG),
             _ => own,
         };
-        Ok(Fields::read(file)?)
+        Fields::read_model(file)
     }
 
     fn contents(&self) -> Contents {
@@ -216,7 +216,12 @@ impl ModelSource {
 
     /// The folder with tokenizer files: the model's own, else the base's.
     fn tokenizer_folder(&self) -> PathBuf {
-        let files = ["tokenizer.json", "vocab.json", "tokenizer_config.json"];
+        let files = [
+            "tokenizer.json",
+            "vocab.json",
+            "tokenizer.model",
+            "tokenizer_config.json",
+        ];
         let has_one = |folder: &Path| files.iter().any(|file| folder.join(file).exists());
         match &self.base {
             Some(base) if !has_one(&self.model) => base.clone(),

@@ -91,6 +91,8 @@ impl BunnyConfig {
         for field in PART_PATHS {
             json.remove(field);
         }
+        // Its tower says its sizes in a folder of its own.
+        json.shift_remove("vision_config");
         json.insert("model_type".into(), self.family.model_type().into());
         json.insert("architectures".into(), json!([self.family.architecture()]));
         self.family.write(&self.decoder, said, &mut json, |json| {

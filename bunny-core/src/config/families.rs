@@ -14,7 +14,10 @@ use super::{
     ConfigError, DecoderConfig, Fields,
     table::{self, Field},
 };
-use crate::{input::conversation::Template, nn::NameTable};
+use crate::{
+    input::{conversation::Template, tokenizer::Tokenizer},
+    nn::NameTable,
+};
 
 /// A family of language models: what its configuration and its tensors are called.
 #[derive(Clone, Copy)]
@@ -64,12 +67,15 @@ struct Definition {
     own_fields: &'static [Field<DecoderConfig>],
     /// Fields that must be off.
     refused: &'static [&'static str],
+    /// Of what a file has to say, what the class of transformers has where a configuration within
+    /// another leaves it out; nothing where transformers has no such class.
+    class_defaults: fn() -> Option<Value>,
     names: NameTable,
 }
 
 /// Switches and objects that say nothing of what a language model computes: remarks of those who
 /// wrote the file, defaults of generation, and what a Bunny's training decides.
-const WITHOUT_EFFECT: &[&str] = &[
+pub(crate) const WITHOUT_EFFECT: &[&str] = &[
     "add_cross_attention",
     "auto_map",
     // The tower's weights are the checkpoint's, which they are here wherever it holds any.
@@ -95,6 +101,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "use_cache",
     "use_mm_proj",
     "use_s2",
+    "vision_config",
 ];
 
 impl PartialEq for Family {
@@ -135,6 +142,11 @@ impl Family {
     /// The `model_type` of a Bunny of this family.
     pub fn model_type(self) -> &'static str {
         self.0.bunny[0]
+    }
+
+    /// The `model_type` of its language models in transformers.
+    pub(crate) fn base_type(self) -> &'static str {
+        self.0.base[0]
     }
 
     /// The class a Bunny of this family has in the Python reference.
@@ -192,6 +204,33 @@ impl Family {
         json.insert("architectures".into(), json!([architecture]));
         self.write(config, Some(&fields), &mut json, |_| {});
         json.into()
+    }
+
+    /// The family of a language model within a model of transformers that is made of several, by its
+    /// `model_type`, and what its class has where nothing is said; none where that class is unknown here.
+    pub(crate) fn within(model_type: &str) -> Option<(Self, Map<String, Value>)> {
+        let family = Self::ALL
+            .iter()
+            .find(|family| family.0.base[0] == model_type)?;
+        match (family.0.class_defaults)()? {
+            Value::Object(defaults) => Some((*family, defaults)),
+            _ => None,
+        }
+    }
+
+    /// The template of a model of this family that has this tokenizer: where that has no such end of an
+    /// answer, the one whose answers end as its texts do.
+    pub fn template_for(self, tokenizer: &Tokenizer) -> Template {
+        let usual = self.template();
+        let end = |template: &Template| tokenizer.token_to_id(template.end_of_text()?);
+        let eos = tokenizer.special_tokens().eos;
+        if end(&usual).is_some() || eos.is_none() {
+            return usual;
+        }
+        let mut others = Template::ALL.into_iter();
+        others
+            .find(|template| end(template) == eos)
+            .unwrap_or(usual)
     }
 
     /// How this family's tensors are called in published files.

@@ -128,7 +128,11 @@ impl VisionConfig {
     ) -> Result<Self, ConfigError> {
         let tower = match tower {
             Some(tower) => Self::from_fields(tower)?,
-            None => Self::by_name(fields, name)?,
+            // A model may say its tower's sizes itself.
+            None => match fields.object("vision_config")? {
+                Some(tower) => Self::from_fields(&tower)?,
+                None => Self::by_name(fields, name)?,
+            },
         };
         match fields.boolean("use_s2", false)? {
             true => Ok(Self::Multiscale(MultiscaleConfig::of(fields, tower)?)),

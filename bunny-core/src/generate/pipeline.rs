@@ -67,7 +67,7 @@ impl<B: Backend> Pipeline<B> {
     ) -> Result<Self, Error> {
         let model = Bunny::load(&open.config, &open.weights, precision, &device)?;
         Ok(Self {
-            template: open.config.family.template(),
+            template: open.config.family.template_for(&open.tokenizer),
             model: Arc::new(model),
             tokenizer: Arc::new(open.tokenizer),
             image_processor: open.image_processor,

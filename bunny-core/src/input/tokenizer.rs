@@ -7,7 +7,9 @@
 
 mod bytes;
 mod error;
+mod export;
 mod files;
+mod sentencepiece;
 mod stream;
 mod vocabulary;
 

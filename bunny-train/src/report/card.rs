@@ -1,5 +1,7 @@
 //! A model's card: the `README.md` that says what a merged model was made of.
 
+mod llava;
+
 use std::{
     fmt::Write,
     path::{Path, PathBuf},
@@ -13,6 +15,8 @@ use crate::{
     error::TrainError,
     run::{checkpoint, metrics},
 };
+
+pub use llava::{Origin, llava_card};
 
 /// The file's name in a model's folder.
 pub const CARD: &str = "README.md";
@@ -200,7 +204,11 @@ fn figures(card: &mut String, folder: &Path) -> Result<(), TrainError> {
 
 /// The licence that the card of a model's folder names.
 fn licence_of(model: &Path) -> Option<String> {
-    let card = std::fs::read_to_string(model.join(CARD)).ok()?;
+    licence_in(&std::fs::read_to_string(model.join(CARD)).ok()?)
+}
+
+/// The licence that a card names.
+fn licence_in(card: &str) -> Option<String> {
     let head = card.strip_prefix("---")?.split("\n---").next()?;
     let licence = head
         .lines()

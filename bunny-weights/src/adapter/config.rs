@@ -154,6 +154,10 @@ impl AdapterConfig {
             field,
             value: fields.remove(field).unwrap_or(Value::Null),
         };
+        // Before what only such adapters have.
+        take("peft_type").read("only LORA adapters are supported", |value| {
+            (value == "LORA").then_some(())
+        })?;
         let config = Self {
             rank: take("r").read("give a rank from 1 to 65536", |value| {
                 value
@@ -222,9 +226,6 @@ impl AdapterConfig {
                 value => value.as_bool(),
             })?,
         };
-        take("peft_type").read("only LORA adapters are supported", |value| {
-            (value == "LORA").then_some(())
-        })?;
         take("init_lora_weights").read(
             "this start changes the base model's weights; convert the adapter with PEFT",
             |value| {

@@ -1,5 +1,7 @@
 //! Llama-3: sequential blocks under RMSNorms, gated SiLU MLP, shared key and value heads, no biases.
 
+use serde_json::json;
+
 use super::{Definition, fields::*};
 use crate::{
     config::{decoder::DecoderConfig, table::field},
@@ -37,6 +39,12 @@ pub(super) static LLAMA: Definition = Definition {
     ],
     own_fields: &[field!("mlp_bias" => mlp_bias, flag)],
     refused: &[],
+    class_defaults: || {
+        Some(json!({
+            "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "bos_token_id": 1, "eos_token_id": 2,
+        }))
+    },
     names: NameTable {
         renames: &[],
         fused: &[],

@@ -61,6 +61,7 @@ pub(super) static MINICPM: Definition = Definition {
         },
     ],
     refused: &[],
+    class_defaults: || None,
     names: NameTable {
         renames: &[],
         fused: &[],

@@ -1,5 +1,7 @@
 //! Phi-1.5 and Phi-2: parallel blocks under one LayerNorm, partial rotary, biases everywhere.
 
+use serde_json::json;
+
 use super::{Definition, fields::*};
 use crate::{
     config::{
@@ -44,6 +46,12 @@ pub(super) static PHI: Definition = Definition {
         field!("qk_layernorm" says |_| false.into()),
     ],
     refused: &["qk_layernorm"],
+    class_defaults: || {
+        Some(json!({
+            "vocab_size": 51200, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 24,
+            "num_attention_heads": 32, "bos_token_id": 1, "eos_token_id": 2,
+        }))
+    },
     // Bunny's Phi has no bias on its head: the base checkpoint's is dropped, as the reference does.
     names: NameTable {
         renames: &[

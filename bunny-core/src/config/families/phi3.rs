@@ -1,6 +1,8 @@
 //! Phi-3: a Llama whose queries, keys and values are one product, as are the two of its gated MLP, and
 //! which looks back no further than its window.
 
+use serde_json::json;
+
 use super::{Definition, fields::*};
 use crate::{
     config::{
@@ -54,6 +56,12 @@ pub(super) static PHI3: Definition = Definition {
         },
     ],
     refused: &[],
+    class_defaults: || {
+        Some(json!({
+            "vocab_size": 32_064, "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "bos_token_id": 1, "eos_token_id": 32_000,
+        }))
+    },
     names: NameTable {
         renames: &[],
         fused: &[],

@@ -1,5 +1,7 @@
 //! Qwen1.5: sequential blocks under RMSNorms, gated SiLU MLP, biases of queries, keys and values alone.
 
+use serde_json::json;
+
 use super::{Definition, fields::*};
 use crate::{
     config::{
@@ -46,6 +48,12 @@ pub(super) static QWEN2: Definition = Definition {
         },
     ],
     refused: &["use_sliding_window"],
+    class_defaults: || {
+        Some(json!({
+            "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 22_016, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 32,
+        }))
+    },
     names: NameTable {
         renames: &[],
         fused: &[],

@@ -1,5 +1,7 @@
 //! StableLM-2: sequential blocks under LayerNorms with biases, gated SiLU MLP, a quarter rotated.
 
+use serde_json::json;
+
 use super::{Definition, fields::*};
 use crate::{
     config::{
@@ -55,6 +57,13 @@ pub(super) static STABLELM: Definition = Definition {
         field!("rope_pct" says |config| rotary_share(config).into()),
     ],
     refused: &["qk_layernorm", "use_parallel_residual"],
+    class_defaults: || {
+        Some(json!({
+            "vocab_size": 50304, "hidden_size": 2560, "intermediate_size": 6912, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 32, "use_qkv_bias": false,
+            "bos_token_id": 0, "eos_token_id": 0,
+        }))
+    },
     names: NameTable {
         renames: &[],
         fused: &[],

@@ -1,4 +1,4 @@
-//! A processor from a tower's `preprocessor_config.json`, and back.
+//! A processor from a tower's or a LLaVA's `preprocessor_config.json`, and back.
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +9,14 @@ use super::{Aspect, ImageError, ImageProcessor, Kind, RESCALE_FACTOR};
 
 /// The reference's class for EVA-CLIP. It has no configuration of its own; the fields are CLIP's.
 const EVA_CLIP: &str = "EvaClipImageTrainProcessor";
+
+/// What LLaVA's class in transformers is called: itself, and as it writes pixels by torchvision and by
+/// Pillow.
+const LLAVA: [&str; 3] = [
+    "LlavaImageProcessor",
+    "LlavaImageProcessorFast",
+    "LlavaImageProcessorPil",
+];
 
 /// PIL's number for bicubic, the one filter that towers here were trained with.
 const BICUBIC: u64 = 3;
@@ -21,20 +29,46 @@ impl ImageProcessor {
     /// A file that cannot be read, and any setting that this processor would not follow.
     pub fn from_preprocessor_config(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|source| ImageError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let mut fields: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|source| ImageError::Json {
-                path: path.to_owned(),
-                source,
-            })?;
-        // `processor_config.json` of transformers 5 has it within.
-        if let Some(Value::Object(within)) = fields.remove("image_processor") {
-            fields = within;
-        }
-        Fields { path, fields }.processor()
+        read(path)?.processor()
+    }
+
+    /// The same of a LLaVA as transformers has it, whose pictures are padded where this file says so and
+    /// nowhere else.
+    ///
+    /// # Errors
+    /// As [`from_preprocessor_config`](Self::from_preprocessor_config).
+    pub(crate) fn from_llava(path: &Path) -> Result<Self, ImageError> {
+        let fields = read(path)?;
+        let processor = fields.processor()?;
+        Ok(match fields.is_llava() {
+            true => processor,
+            false => processor.with_aspect(Aspect::Square),
+        })
+    }
+
+    /// What `preprocessor_config.json` says of this processor in a LLaVA of transformers: its
+    /// `LlavaImageProcessor` makes pictures square as Bunny does.
+    pub fn llava_config(&self) -> Value {
+        let side = self.size;
+        let square = json!({"height": side, "width": side});
+        let crops = self.kind != Kind::Siglip;
+        json!({
+            "image_processor_type": LLAVA[0],
+            "processor_class": "LlavaProcessor",
+            "do_pad": self.aspect == Aspect::Pad,
+            "do_convert_rgb": true,
+            "do_resize": true,
+            "size": if crops { json!({"shortest_edge": side}) } else { square.clone() },
+            "resample": BICUBIC,
+            "do_center_crop": crops,
+            // Where nothing is cropped, too: what counts the tokens of a picture looks here.
+            "crop_size": square,
+            "do_rescale": true,
+            "rescale_factor": RESCALE_FACTOR,
+            "do_normalize": true,
+            "image_mean": self.mean,
+            "image_std": self.std,
+        })
     }
 
     /// What `preprocessor_config.json` says of this processor. What becomes of pictures that are not
@@ -72,6 +106,23 @@ struct Fields<'p> {
     fields: Map<String, Value>,
 }
 
+fn read(path: &Path) -> Result<Fields<'_>, ImageError> {
+    let text = fs::read_to_string(path).map_err(|source| ImageError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut fields: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|source| ImageError::Json {
+            path: path.to_owned(),
+            source,
+        })?;
+    // `processor_config.json` of transformers 5 has it within.
+    if let Some(Value::Object(within)) = fields.remove("image_processor") {
+        fields = within;
+    }
+    Ok(Fields { path, fields })
+}
+
 impl Fields<'_> {
     fn processor(&self) -> Result<ImageProcessor, ImageError> {
         let kind = self.kind()?;
@@ -84,10 +135,26 @@ impl Fields<'_> {
         self.expect("rescale_factor", "1/255", |value| {
             value.as_f64() == Some(RESCALE_FACTOR)
         })?;
-        let (default, crops) = match kind {
+        let (mut default, crops) = match kind {
             Kind::Siglip => (ImageProcessor::siglip(224), false),
             Kind::Clip | Kind::EvaClip => (ImageProcessor::clip(224), true),
         };
+        let is_llava = self.is_llava();
+        let pads = self.fields.get("do_pad").is_some_and(|pads| pads == true);
+        if is_llava {
+            // Whatever its tower is.
+            let clip = ImageProcessor::clip(224);
+            (default.mean, default.std) = (clip.mean, clip.std);
+        } else {
+            self.expect("do_pad", "false", |value| value == false)?;
+        }
+        let is_edge = self
+            .fields
+            .get("size")
+            .is_some_and(|size| size.get("shortest_edge").is_some());
+        if is_llava && is_edge && !crops && !pads {
+            return Err(self.refuse("size", "a height and a width"));
+        }
         self.expect(
             "do_center_crop",
             if crops { "true" } else { "false" },
@@ -102,25 +169,47 @@ impl Fields<'_> {
             size,
             mean: self.channels("image_mean", default.mean)?,
             std: self.channels("image_std", default.std)?,
-            aspect: Aspect::Pad,
+            aspect: if is_llava && !pads {
+                Aspect::Square
+            } else {
+                Aspect::Pad
+            },
         })
     }
 
+    /// The class that is named.
+    fn class(&self) -> Option<&str> {
+        let fields = ["image_processor_type", "feature_extractor_type"];
+        let mut said = fields
+            .into_iter()
+            .filter_map(|field| self.fields.get(field));
+        said.next()?.as_str()
+    }
+
+    fn is_llava(&self) -> bool {
+        self.class().is_some_and(|class| LLAVA.contains(&class))
+    }
+
     fn kind(&self) -> Result<Kind, ImageError> {
-        let field = if self.fields.contains_key("image_processor_type") {
-            "image_processor_type"
-        } else {
-            "feature_extractor_type"
-        };
-        match self.fields.get(field).and_then(Value::as_str) {
-            Some("SiglipImageProcessor" | "SiglipImageProcessorFast") => Ok(Kind::Siglip),
-            Some("CLIPImageProcessor" | "CLIPImageProcessorFast" | "CLIPFeatureExtractor") => {
-                Ok(Kind::Clip)
-            }
+        match self.class() {
+            Some(
+                "SiglipImageProcessor" | "SiglipImageProcessorFast" | "SiglipImageProcessorPil",
+            ) => Ok(Kind::Siglip),
+            Some(
+                "CLIPImageProcessor"
+                | "CLIPImageProcessorFast"
+                | "CLIPImageProcessorPil"
+                | "CLIPFeatureExtractor",
+            ) => Ok(Kind::Clip),
+            // It crops as CLIP's unless told not to.
+            Some(_) if self.is_llava() => match self.fields.get("do_center_crop") {
+                Some(Value::Bool(false)) => Ok(Kind::Siglip),
+                _ => Ok(Kind::Clip),
+            },
             Some(EVA_CLIP) => Ok(Kind::EvaClip),
             _ => Err(self.refuse(
                 "image_processor_type",
-                "SiglipImageProcessor or CLIPImageProcessor",
+                "SiglipImageProcessor, CLIPImageProcessor or LlavaImageProcessor",
             )),
         }
     }

@@ -7,16 +7,32 @@ use bunny_base::escape::for_message;
 #[non_exhaustive]
 pub enum TokenizerError {
     /// The folder holds no tokenizer that this crate reads.
-    #[error("{}: no tokenizer.json, nor vocab.json with merges.txt", folder.display())]
+    #[error("{}: no tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model", folder.display())]
     NotFound {
         /// The folder searched.
         folder: PathBuf,
     },
-    /// The folder holds SentencePiece's own file and not what is made of it.
-    #[error("{}: a tokenizer.model alone is not read: save it as tokenizer.json with transformers' AutoTokenizer", folder.display())]
+    /// SentencePiece's own file is damaged, or does what is not done here.
+    #[error("{}: {}", path.display(), for_message(problem))]
     SentencePiece {
-        /// The folder searched.
-        folder: PathBuf,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A `tokenizer.model` alone does not say what stands around a text; its class does.
+    #[error("{}: a tokenizer.model alone is read where `tokenizer_class` is LlamaTokenizer, and it {}: save it as tokenizer.json with transformers' AutoTokenizer", path.display(), is_class(class))]
+    PiecesOfClass {
+        /// The `tokenizer_config.json`, which may be missing.
+        path: PathBuf,
+        /// Its `tokenizer_class`, empty where it names none.
+        class: String,
+    },
+    /// The `tokenizers` library cannot write a tokenizer down.
+    #[error("the tokenizer cannot be written: {}", for_message(&source.to_string()))]
+    Export {
+        /// What the library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A file could not be read.
     #[error("{}: {source}", path.display())]
@@ -125,4 +141,12 @@ pub enum TokenizerError {
         /// What the library said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// What there is to say of a class, empty where no file names one.
+fn is_class(class: &str) -> String {
+    match class {
+        "" => "is not there".into(),
+        class => format!("is `{}`", for_message(class)),
+    }
 }

@@ -1,7 +1,8 @@
 //! A tokenizer from its files, with what `transformers` reads out of them.
 //!
 //! `tokenizer.json` is the tokenizer itself; `vocab.json` with `merges.txt` is its older form, to
-//! which the class named in `tokenizer_config.json` adds how text is cut. Added tokens come from
+//! which the class named in `tokenizer_config.json` adds how text is cut; `tokenizer.model` is
+//! SentencePiece's, which Llama's class reads. Added tokens come from
 //! `tokenizer_config.json` (`added_tokens_decoder`) or, before there was such a field, from
 //! `added_tokens.json`, special tokens then from `special_tokens_map.json`.
 
@@ -19,7 +20,10 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
 
-use super::{SpecialTokens, Tokenizer, TokenizerError};
+use super::{
+    SpecialTokens, Tokenizer, TokenizerError,
+    sentencepiece::{self, Spaces},
+};
 
 type LibraryError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -27,7 +31,8 @@ type LibraryError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl Tokenizer {
-    /// Reads a model's folder: `tokenizer.json`, else `vocab.json` with `merges.txt`; beside them,
+    /// Reads a model's folder: `tokenizer.json`, else `vocab.json` with `merges.txt`, else
+    /// `tokenizer.model`; beside them,
     /// where there are, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`.
     ///
     /// # Errors
@@ -45,14 +50,17 @@ impl Tokenizer {
             return config.finish(inner, path);
         }
         let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
-        if !(vocabulary.exists() && merges.exists()) {
-            let (is_pieces, folder) = (folder.join("tokenizer.model").exists(), folder.to_owned());
-            return Err(match is_pieces {
-                true => TokenizerError::SentencePiece { folder },
-                false => TokenizerError::NotFound { folder },
-            });
+        let pieces = folder.join("tokenizer.model");
+        let is_pieces = !(vocabulary.exists() && merges.exists());
+        if is_pieces && !pieces.exists() {
+            let folder = folder.to_owned();
+            return Err(TokenizerError::NotFound { folder });
         }
         config.read_added_tokens(&folder.join("added_tokens.json"))?;
+        if is_pieces {
+            let inner = config.sentencepiece(folder, &pieces)?;
+            return config.finish(inner, pieces);
+        }
         let inner = config.byte_level(folder, &vocabulary, &merges)?;
         config.finish(inner, vocabulary)
     }
@@ -238,6 +246,37 @@ impl Config {
         }
         inner.with_decoder(Some(ByteLevel::default()));
         Ok(inner)
+    }
+
+    /// The tokenizer of a `tokenizer.model`, as Llama's class makes it of one.
+    fn sentencepiece(
+        &self,
+        folder: &Path,
+        file: &Path,
+    ) -> Result<tokenizers::Tokenizer, TokenizerError> {
+        match self.class() {
+            "LlamaTokenizer" => {}
+            class => {
+                let path = folder.join("tokenizer_config.json");
+                let class = class.to_owned();
+                return Err(TokenizerError::PiecesOfClass { path, class });
+            }
+        }
+        let bytes = fs::read(file).map_err(|source| TokenizerError::Read {
+            path: file.to_owned(),
+            source,
+        })?;
+        let flag = |name: &str| self.fields.get(name).and_then(Value::as_bool);
+        let spaces = Spaces {
+            prefix: flag("add_prefix_space"),
+            legacy: flag("legacy").unwrap_or(true),
+        };
+        let json = sentencepiece::to_json(&bytes, spaces);
+        let json = json.map_err(|problem| TokenizerError::SentencePiece {
+            path: file.to_owned(),
+            problem,
+        })?;
+        parse(file, json.to_string().as_bytes())
     }
 
     /// Adds what `transformers` adds when it opens a tokenizer, in its order.

@@ -7,7 +7,7 @@ use std::{
 
 use bunny_core::{
     Bunny, BunnyConfig, ConfigError, Fields,
-    checkpoint::{ModelSource, OpenModel, Parts, Precision, open_projector},
+    checkpoint::{ModelSource, OpenModel, Parts, Precision, open_projector, open_weights},
     config::Family,
     input::{conversation::Template, image::Aspect, tokenizer::Tokenizer},
     nn::Part,
@@ -73,16 +73,9 @@ impl SetupConfig {
             });
         }
         let file = model.join(CONFIG);
-        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
-            file: file.clone(),
-            source,
-        })?;
-        let family = Family::of(&Fields::parse(&file, &text)?)?;
-        let template = recipe.version.unwrap_or_else(|| family.template());
-        let mut json: Value = serde_json::from_str(&text).map_err(|source| ConfigError::Json {
-            file: file.clone(),
-            source,
-        })?;
+        let fields = Fields::read_model(&file)?;
+        let family = Family::of(&fields)?;
+        let mut json: Value = fields.values().clone().into();
         describe(&mut json, family, recipe);
         let vision_tower = match vision_tower {
             Some(given) => Some(given.to_path_buf()),
@@ -95,9 +88,11 @@ impl SetupConfig {
         };
         let described = Fields::parse(&file, &json.to_string())?;
         let (mut config, tokenizer) = parts.configuration(&described)?;
+        let own = family.template_for(&tokenizer);
+        let template = recipe.version.unwrap_or(own);
         check_tokenizer(template, tokenizer.adds_bos()?)?;
         // What its answers are going to end in, where its makers' end in something else, or in nothing.
-        let end = family.template().end_of_text();
+        let end = own.end_of_text();
         if let Some(end) = end.and_then(|token| tokenizer.token_to_id(token))
             && !config.eos_token_ids.contains(&end)
         {
@@ -152,7 +147,7 @@ impl BunnySetup {
         if let Some(file) = &paths.projector {
             learnt.push(open_projector(file)?);
         }
-        let own = TensorFiles::open_folder(&paths.model)?;
+        let own = open_weights(&paths.model)?;
         let prefix = Part::Projector.prefix();
         let holds_projector =
             |files: &TensorFiles| files.names().any(|name| name.starts_with(prefix));
