@@ -31,6 +31,8 @@ mod serve;
 mod shell;
 mod signals;
 mod train;
+#[cfg(all(feature = "serve", feature = "builtin-model"))]
+mod web;
 
 use std::{
     io::{self, Write},
@@ -71,6 +73,8 @@ enum Verb {
     #[command(subcommand)]
     Eval(eval::EvalVerb),
     Bench(bench::BenchArgs),
+    #[cfg(all(feature = "serve", feature = "builtin-model"))]
+    Web(web::WebArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -111,6 +115,8 @@ fn main() -> ExitCode {
         Verb::Merge(args) => merge::run(args),
         Verb::Eval(verb) => eval::run(verb),
         Verb::Bench(args) => bench::run(args),
+        #[cfg(all(feature = "serve", feature = "builtin-model"))]
+        Verb::Web(args) => web::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args, Cli::command()),
     };

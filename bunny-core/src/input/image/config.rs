@@ -1,8 +1,8 @@
 //! A processor from a tower's `preprocessor_config.json`, and back.
 
-use std::fs;
 use std::path::Path;
 
+use bunny_base::files;
 use serde_json::{Map, Value, json};
 
 use super::{Aspect, ImageError, ImageProcessor, Kind, RESCALE_FACTOR};
@@ -21,7 +21,7 @@ impl ImageProcessor {
     /// A file that cannot be read, and any setting that this processor would not follow.
     pub fn from_preprocessor_config(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|source| ImageError::Read {
+        let text = files::read_to_string(path).map_err(|source| ImageError::Read {
             path: path.to_owned(),
             source,
         })?;

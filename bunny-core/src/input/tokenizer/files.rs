@@ -5,11 +5,10 @@
 //! `tokenizer_config.json` (`added_tokens_decoder`) or, before there was such a field, from
 //! `added_tokens.json`, special tokens then from `special_tokens_map.json`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use bunny_base::caught;
+use bunny_base::{caught, files};
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::unicode::NFC;
@@ -36,8 +35,8 @@ impl Tokenizer {
         let folder = folder.as_ref();
         let mut config = Config::from_folder(folder)?;
         let path = folder.join("tokenizer.json");
-        if path.exists() {
-            let json = fs::read(&path).map_err(|source| TokenizerError::Read {
+        if files::exists(&path) {
+            let json = files::read(&path).map_err(|source| TokenizerError::Read {
                 path: path.clone(),
                 source,
             })?;
@@ -45,8 +44,9 @@ impl Tokenizer {
             return config.finish(inner, path);
         }
         let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
-        if !(vocabulary.exists() && merges.exists()) {
-            let (is_pieces, folder) = (folder.join("tokenizer.model").exists(), folder.to_owned());
+        if !(files::exists(&vocabulary) && files::exists(&merges)) {
+            let is_pieces = files::exists(folder.join("tokenizer.model"));
+            let folder = folder.to_owned();
             return Err(match is_pieces {
                 true => TokenizerError::SentencePiece { folder },
                 false => TokenizerError::NotFound { folder },
@@ -370,10 +370,10 @@ fn contents(value: &Value) -> impl Iterator<Item = &str> {
 }
 
 fn read_map(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError> {
-    if !path.exists() {
+    if !files::exists(path) {
         return Ok(None);
     }
-    let text = fs::read_to_string(path).map_err(|source| TokenizerError::Read {
+    let text = files::read_to_string(path).map_err(|source| TokenizerError::Read {
         path: path.to_owned(),
         source,
     })?;
