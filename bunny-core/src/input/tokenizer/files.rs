@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use bunny_base::{caught, files};
 use serde_json::{Map, Value};
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -193,10 +193,7 @@ impl Config {
             path: vocabulary.to_owned(),
             source,
         };
-        let name = |path: &Path| path.to_string_lossy().into_owned();
-        let bpe = BPE::from_file(&name(vocabulary), &name(merges))
-            .build()
-            .map_err(refused)?;
+        let bpe = byte_pairs(vocabulary, merges).map_err(refused)?;
         let mut inner = tokenizers::Tokenizer::new(bpe);
         match self.class() {
             "GPT2Tokenizer" | "CodeGenTokenizer" => {
@@ -367,6 +364,26 @@ fn content(value: &Value) -> Option<&str> {
 
 fn contents(value: &Value) -> impl Iterator<Item = &str> {
     value.as_array().into_iter().flatten().filter_map(content)
+}
+
+/// The model that two files are: tokens with their ids, and pairs of tokens in the order of merging.
+fn byte_pairs(vocabulary: &Path, merges: &Path) -> Result<BPE, LibraryError> {
+    let ids: Map<String, Value> = serde_json::from_slice(&files::read(vocabulary)?)?;
+    let ids = ids.into_iter().map(|(token, id)| {
+        let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let number = number.ok_or_else(|| format!("`{}` has no id", token.escape_debug()))?;
+        Ok((token, number))
+    });
+    let vocabulary: Vocab = ids.collect::<Result<_, LibraryError>>()?;
+    let text = files::read_to_string(merges)?;
+    let pairs = text.lines().enumerate();
+    let pairs = pairs.filter(|(_, line)| !line.starts_with("#version"));
+    let pairs = pairs.map(|(at, line)| match line.split_once(' ') {
+        Some((left, right)) if !right.contains(' ') => Ok((left.to_owned(), right.to_owned())),
+        _ => Err(format!("line {} of the merges is no pair", at + 1).into()),
+    });
+    let pairs: Merges = pairs.collect::<Result<_, LibraryError>>()?;
+    BPE::builder().vocab_and_merges(vocabulary, pairs).build()
 }
 
 fn read_map(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError> {
