@@ -6,7 +6,7 @@
 #
 # Takes the toolchain's own library for wasm32-unknown-unknown where there is one
 # (`rustup target add wasm32-unknown-unknown`), else builds it: from rustup's `rust-src`, or from Debian's
-# (`apt-get install rustc-web rust-web-src`, 12 and later).
+# (`apt-get install rustc-web rust-web-src`, 12 and later). Where there is none, it exits with 3.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -34,7 +34,7 @@ else
         rustc=/usr/bin/rustc
         if ! [[ -x $rustc ]] || ! has_source "$rustc"; then
             echo "no library of $target: rustup target add $target, or apt-get install rustc-web rust-web-src" >&2
-            exit 1
+            exit 3
         fi
         [[ -x $linker ]] || linker=$(command -v wasm-ld || command -v rust-lld || compgen -c wasm-ld- | head -1 || true)
         export RUSTC=$rustc CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$linker
