@@ -123,7 +123,10 @@ fn module(given: Option<&Path>) -> Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
     match is_packed(&bytes) || bytes.starts_with(b"\0asm") {
         true => Ok(bytes),
-        false => bail!("{}: no WebAssembly module, nor one packed by gzip", path.display()),
+        false => bail!(
+            "{}: no WebAssembly module, nor one packed by gzip",
+            path.display()
+        ),
     }
 }
 
@@ -143,7 +146,8 @@ fn listed(path: &Path, bytes: &[u8]) -> Value {
 /// A host of files sends no policy with the page: it says its own.
 fn with_policy(page: &str) -> String {
     const HEAD: &str = "<meta charset=\"utf-8\">\n";
-    let policy = format!("{HEAD}<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n");
+    let policy =
+        format!("{HEAD}<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n");
     page.replacen(HEAD, &policy, 1)
 }
 
@@ -182,12 +186,21 @@ mod tests {
             let bytes = fs::read(out.join("model").join(file["path"].as_str().unwrap())).unwrap();
             assert_eq!(file["bytes"], bytes.len());
         }
-        assert!(files.iter().any(|file| file["path"] == "siglip-tower/config.json"));
+        assert!(
+            files
+                .iter()
+                .any(|file| file["path"] == "siglip-tower/config.json")
+        );
         // What the page keeps to open without a network is there.
         let kept = text("sw.js");
         let kept = kept.split_once("const FILES = [").unwrap().1;
         let kept = kept.split_once("];").unwrap().0;
-        for name in kept.split('"').skip(1).step_by(2).filter(|name| *name != "./") {
+        for name in kept
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|name| *name != "./")
+        {
             assert!(out.join(name).exists(), "{name}");
         }
     }

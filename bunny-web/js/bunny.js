@@ -25,7 +25,12 @@ export class Bunny {
     bunny.#worker.onmessage = ({ data }) => bunny.#hear(data);
     bunny.#worker.onerror = (event) => bunny.#end(event.message || "the worker cannot be started");
     const here = new URL("./", import.meta.url).href;
-    const absolute = (address) => typeof address === "string" ? new URL(address, document.baseURI).href : address && [...address];
+    const absolute = (address) => {
+      if (!address) return undefined;
+      if (typeof address === "string" || address instanceof URL) return new URL(address, document.baseURI).href;
+      // Where a file lay in its folder is not sent along with it.
+      return [...address].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+    };
     const given = {
       site: wasm ? undefined : absolute(site) ?? here,
       wasm: absolute(wasm), model: absolute(model), base: absolute(base), tower: absolute(tower), precision,

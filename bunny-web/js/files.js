@@ -208,10 +208,8 @@ async function* weights(get) {
 
 /** The files of a folder on the person's disk, as a folder's `<input webkitdirectory>` has them. */
 export async function* fromDisk(list) {
-  const files = [...list].map((file) => {
-    const path = file.webkitRelativePath || file.name;
-    return { file, path: path.includes("/") ? path.slice(path.indexOf("/") + 1) : path };
-  });
+  // The first part is the folder's own name.
+  const files = list.map(({ file, path }) => ({ file, path: path.slice(path.indexOf("/") + 1) }));
   const has = (path) => files.some((one) => one.path === path);
   if (!has("config.json") && !has("adapter_config.json")) throw new BunnyError("there is no config.json among these files: choose a model's folder");
   const isSafe = files.some(({ path }) => /^model.*\.safetensors/.test(path));

@@ -94,7 +94,12 @@ impl Options {
         Ok(GenerationOptions {
             max_new_tokens: self.max_new_tokens.unwrap_or(usual.max_new_tokens),
             min_new_tokens: self.min_new_tokens.unwrap_or(usual.min_new_tokens),
-            temperature: within("temperature", self.temperature, usual.temperature, [0.0, 2.0])?,
+            temperature: within(
+                "temperature",
+                self.temperature,
+                usual.temperature,
+                [0.0, 2.0],
+            )?,
             top_k: self.top_k.unwrap_or(usual.top_k),
             top_p: within("top_p", self.top_p, usual.top_p, [0.0, 1.0])?,
             min_p: within("min_p", self.min_p, usual.min_p, [0.0, 1.0])?,

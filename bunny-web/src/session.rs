@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bunny_core::{
     checkpoint::{ModelSource, OpenModel, Precision},
     generate::{
-        Engine, EngineOptions, Event, Finished, FinishReason, Picture, Pipeline, Prompt, Reuse,
+        Engine, EngineOptions, Event, FinishReason, Finished, Picture, Pipeline, Prompt, Reuse,
         SequenceId, TokenLogProbability, Update,
     },
     input::{
@@ -168,7 +168,9 @@ impl Session {
         for (_, update) in self.engine.step() {
             match update {
                 Update::Token(event) => {
-                    let Event { text: new, rest, .. } = &event;
+                    let Event {
+                        text: new, rest, ..
+                    } = &event;
                     text.extend([new.as_str(), rest]);
                     tokens.push(token(&event));
                 }
@@ -257,9 +259,8 @@ fn precision(wanted: &str, open: &OpenModel) -> Result<Precision, Failure> {
         "f16" => holding(WeightFormat::F16),
         packing => {
             let packing = packing.parse();
-            let problem = |_| {
-                format!("`{wanted}` is no precision: take auto, f32, f16, int8 or int4")
-            };
+            let problem =
+                |_| format!("`{wanted}` is no precision: take auto, f32, f16, int8 or int4");
             stored.packed(Some(packing.map_err(problem)?))
         }
     })

@@ -84,10 +84,7 @@ impl Simd for Simd128 {
     #[inline(always)]
     fn quad_mul_add(self, a: v128, b: v128, c: v128) -> v128 {
         // Bytes at even and at odd places, as pairs of sixteen bits.
-        let even = i32x4_dot_i16x8(
-            v128_and(a, i16x8_splat(255)),
-            i16x8_shr(i16x8_shl(b, 8), 8),
-        );
+        let even = i32x4_dot_i16x8(v128_and(a, i16x8_splat(255)), i16x8_shr(i16x8_shl(b, 8), 8));
         let odd = i32x4_dot_i16x8(u16x8_shr(a, 8), i16x8_shr(b, 8));
         i32x4_add(c, i32x4_add(even, odd))
     }
@@ -116,9 +113,11 @@ impl Simd for Simd128 {
             let nibbles = v128_load(nibbles.as_ptr().cast());
             let [even, odd] = self.halves(nibbles);
             let (even, odd) = (i8x16_swizzle(table, even), i8x16_swizzle(table, odd));
-            let low = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(even, odd);
-            let high =
-                i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(even, odd);
+            let low =
+                i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(even, odd);
+            let high = i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(
+                even, odd,
+            );
             let to = to.as_mut_ptr().cast::<v128>();
             v128_store(to, low);
             v128_store(to.add(1), high);
@@ -129,8 +128,14 @@ impl Simd for Simd128 {
     fn transpose(self, rows: &mut [v128]) {
         let rows: &mut [v128; 4] = rows.try_into().expect("four rows");
         let [a, b, c, d] = *rows;
-        let (ab_low, ab_high) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
-        let (cd_low, cd_high) = (i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+        let (ab_low, ab_high) = (
+            i32x4_shuffle::<0, 4, 1, 5>(a, b),
+            i32x4_shuffle::<2, 6, 3, 7>(a, b),
+        );
+        let (cd_low, cd_high) = (
+            i32x4_shuffle::<0, 4, 1, 5>(c, d),
+            i32x4_shuffle::<2, 6, 3, 7>(c, d),
+        );
         *rows = [
             i64x2_shuffle::<0, 2>(ab_low, cd_low),
             i64x2_shuffle::<1, 3>(ab_low, cd_low),
@@ -168,7 +173,10 @@ impl Simd for Simd128 {
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> v128 {
         // SAFETY: the caller promises the memory.
-        u32x4_shl(u32x4_extend_low_u16x8(unsafe { v128_load64_zero(from.cast()) }), 16)
+        u32x4_shl(
+            u32x4_extend_low_u16x8(unsafe { v128_load64_zero(from.cast()) }),
+            16,
+        )
     }
     #[inline(always)]
     unsafe fn load_i8(self, from: *const i8) -> v128 {
