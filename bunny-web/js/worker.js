@@ -32,7 +32,7 @@ async function load({ site, wasm, model, base, tower, precision }, tell) {
   for (const [place, files, first] of begun) {
     for (let next = await first; !next.done; next = await files.next()) {
       const { path, length, chunks } = next.value;
-      await engine.put(`${place}/${path}`, length, told(path, length, chunks, tell));
+      await engine.put(`${place}/${path}`, length, counted(path, length, chunks, tell));
     }
   }
   const request = { precision: precision ?? "auto" };
@@ -50,11 +50,16 @@ function filesOf(part) {
   return fromDisk(part);
 }
 
-async function* told(path, length, chunks, tell) {
+async function* counted(path, length, chunks, tell) {
   let done = 0;
+  let told = 0;
   for await (const chunk of chunks) {
     done += chunk.length;
-    tell({ path, done, length });
+    // Files of gigabytes come in pieces of kilobytes.
+    if (done === length || performance.now() - told > 100) {
+      told = performance.now();
+      tell({ path, done, length });
+    }
     yield chunk;
   }
 }
