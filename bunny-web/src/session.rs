@@ -171,7 +171,7 @@ impl Session {
                     let Event {
                         text: new, rest, ..
                     } = &event;
-                    text.extend([new.as_str(), rest]);
+                    text.extend([new.as_str(), rest.as_str()]);
                     tokens.push(token(&event));
                 }
                 Update::Finished(finished) => ended = Some(*finished),

@@ -1,6 +1,6 @@
 //! A model by whatever name people give: a folder, or an id on a hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bunny_base::files;
 #[cfg(feature = "hub")]
@@ -97,9 +97,8 @@ pub fn fetch(
     hub: &Hub,
     progress: impl FnMut(Progress<'_>),
 ) -> Result<PathBuf, Error> {
-    let path = Path::new(name);
-    if files::exists(path) {
-        return Ok(path.to_path_buf());
+    if files::exists(name) {
+        return Ok(name.into());
     }
     Ok(hub.fetch(&hub_id(name)?, |names| wanted.files(names), progress)?)
 }
