@@ -3,7 +3,9 @@
 
 mod address;
 pub mod atomic_file;
+pub mod clock;
 pub mod escape;
+pub mod files;
 mod memory;
 mod nearest;
 mod panic_guard;

@@ -32,6 +32,8 @@ mod serve;
 mod shell;
 mod signals;
 mod train;
+#[cfg(all(feature = "serve", feature = "builtin-model"))]
+mod web;
 
 use std::{
     io::{self, Write},
@@ -74,6 +76,8 @@ enum Verb {
     #[command(subcommand)]
     Eval(eval::EvalVerb),
     Bench(bench::BenchArgs),
+    #[cfg(all(feature = "serve", feature = "builtin-model"))]
+    Web(web::WebArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -115,6 +119,8 @@ fn main() -> ExitCode {
         Verb::Export(verb) => export::run(verb),
         Verb::Eval(verb) => eval::run(verb),
         Verb::Bench(args) => bench::run(args),
+        #[cfg(all(feature = "serve", feature = "builtin-model"))]
+        Verb::Web(args) => web::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args, Cli::command()),
     };

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What the built-in model is shown as by the page.
-const BUILTIN_CARD: &str = "The built-in model knows its small world alone: drawn shapes, numbers and short words. \
+pub const BUILTIN_CARD: &str = "The built-in model knows its small world alone: drawn shapes, numbers and short words. \
     Whatever else it is shown, it will take for these.";
 
 /// Serves a model to OpenAI's clients, and as a page to talk in.
@@ -219,7 +219,7 @@ fn key(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>> {
 }
 
 /// Pictures that the built-in model knows something of.
-fn samples() -> Vec<Sample> {
+pub fn samples() -> Vec<Sample> {
     vec![Sample {
         name: "shapes.jpg",
         kind: "image/jpeg",

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bunny_core::input::conversation::{Conversation, ConversationError, Message, Role, Template};
+use bunny_core::input::conversation::{
+    Conversation, ConversationError, Message, Role, Segment, Template,
+};
 use bunny_core::input::tokenizer::{Encoded, Token, Tokenizer, TokenizerError};
 use serde_json::Value;
 
@@ -110,6 +112,77 @@ fn texts_have_the_ids_and_decode_to_the_words_of_transformers() {
                 text(&case["decoded"]),
                 "{make}"
             );
+        }
+    }
+}
+
+/// SplitMix64, as `tests/reference/engines.py` draws.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, count: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % count as u64) as usize
+    }
+
+    fn of<'a>(&mut self, choices: &'a Value) -> &'a Value {
+        &choices[self.below(list(choices).len())]
+    }
+
+    fn within(&mut self, first: u32, last: u32) -> char {
+        let character = first + self.below((last - first + 1) as usize) as u32;
+        char::from_u32(character).unwrap()
+    }
+
+    fn random_text(seed: u64, alphabet: &Value) -> String {
+        let (mut draws, mut found) = (Self(seed), String::new());
+        for _ in 0..1 + draws.below(12) {
+            match draws.below(9) {
+                0 => found.push(' '),
+                1 => (0..1 + draws.below(8)).for_each(|_| found.push(draws.within(97, 122))),
+                2 => (0..1 + draws.below(5)).for_each(|_| found.push(draws.within(48, 57))),
+                3 => found.push_str(text(draws.of(&alphabet["contractions"]))),
+                4 => {
+                    let marks: Vec<char> = text(&alphabet["punctuation"]).chars().collect();
+                    for _ in 0..1 + draws.below(3) {
+                        found.push(marks[draws.below(marks.len())]);
+                    }
+                }
+                5 => found.push_str(text(draws.of(&alphabet["spaces"]))),
+                6 => {
+                    let script = ids(draws.of(&alphabet["scripts"]));
+                    for _ in 0..1 + draws.below(4) {
+                        found.push(draws.within(script[0] as u32, script[1] as u32));
+                    }
+                }
+                7 => found.push_str(text(draws.of(&alphabet["others"]))),
+                _ => (0..1 + draws.below(3)).for_each(|_| found.push(draws.within(65, 90))),
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn random_texts_have_the_ids_of_every_engine_of_expressions() {
+    let expected = fs::read(folder("engines.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    let texts = expected["texts"].as_u64().unwrap();
+    for make in MAKES {
+        let tokenizer = tokenizer(make);
+        for (part, digest) in list(&expected["digests"][make]).iter().enumerate() {
+            let mut found = 0x811C_9DC5_u32;
+            for seed in part as u64 * texts..(part as u64 + 1) * texts {
+                let text = Draws::random_text(seed, &expected["alphabet"]);
+                let tokens = tokenizer.encode(&[Segment::Prompt(&text)]).unwrap().tokens;
+                let ids = tokens.iter().map(|token| token.input_id());
+                for id in ids.chain([-1]) {
+                    found = (found ^ id as u32).wrapping_mul(0x0100_0193);
+                }
+            }
+            assert_eq!(u64::from(found), digest.as_u64().unwrap(), "{make} {part}");
         }
     }
 }

@@ -11,8 +11,9 @@ use rayon::prelude::*;
 /// large as rayon's global pool. A word of an answer is some three hundred small kernels one after another: a pool that
 /// goes to sleep between two of them is woken as often.
 pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Send + Sync) {
-    if tasks == 1 {
-        return task(0);
+    // A tab's only thread is this one.
+    if tasks == 1 || cfg!(all(target_arch = "wasm32", not(target_feature = "atomics"))) {
+        return (0..tasks).for_each(task);
     }
     let in_a_pool = rayon::current_thread_index().is_some();
     if in_a_pool || !team::run(tasks, &task) {

@@ -70,6 +70,8 @@ fn tile_rows(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::Avx2Quads => 4,
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Level::Simd128 => 4,
         _ => 8,
     }
 }
@@ -81,6 +83,8 @@ fn tile_columns(level: Level) -> usize {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::Avx2Quads => 24,
         Level::Plain => 12,
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Level::Simd128 => 12,
     }
 }
 
@@ -248,7 +252,7 @@ impl<L: Lines, const PAIRS: bool> Kernel for Chunk<'_, L, PAIRS> {
     fn run<S: Simd>(self, s: S) {
         // SAFETY: panels were packed for these very heights, and chunks are disjoint.
         unsafe {
-            if S::LANES == 8 {
+            if S::SIXTEEN {
                 self.compute::<S, 4, 3>(s)
             } else {
                 self.compute::<S, 8, 3>(s)

@@ -2,7 +2,8 @@
 //!
 //! A kernel implements [`Kernel`], generic over [`Simd`]; [`dispatch`] runs it with the widest registers that this
 //! processor has: AVX-512, AVX2 with FMA and F16C, or [`Plain`] arrays that the compiler vectorises as it can (NEON,
-//! SSE). The choice is made once, at run time.
+//! SSE). The choice is made once, at run time; WebAssembly's, whose modules are built for vectors or not, when it is
+//! built.
 //!
 //! Everything a kernel calls must be `#[inline(always)]`: only what is inlined into [`dispatch`]'s entry points is
 //! compiled for their instruction set.
@@ -22,6 +23,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod plain;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
 
 use half::{bf16, f16};
 
@@ -40,6 +43,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     type V: Copy;
     /// Lanes in a register.
     const LANES: usize;
+    /// Whether there are but sixteen registers.
+    const SIXTEEN: bool = false;
 
     fn splat(self, x: f32) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
@@ -316,6 +321,9 @@ pub(crate) trait Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Plain,
+    /// Vectors of 128 bits in WebAssembly.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX2 with VNNI, which multiplies quads of bytes.
@@ -337,6 +345,8 @@ pub(crate) enum Level {
 impl Level {
     const ALL: &[Self] = &[
         Self::Plain,
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Self::Simd128,
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
         #[cfg(target_arch = "x86_64")]
@@ -397,6 +407,8 @@ impl Level {
     pub(crate) fn lanes(self) -> usize {
         match self {
             Self::Plain => Plain::LANES,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => simd128::Simd128::LANES,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 | Self::Avx2Quads => avx2::Avx2::<false>::LANES,
             #[cfg(target_arch = "x86_64")]
@@ -441,6 +453,16 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
             _ => return unsafe { avx512(kernel) },
         }
     }
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    {
+        // Tests alone want plain code where there are vectors: it would double the module.
+        #[cfg(test)]
+        if Level::current() == Level::Plain {
+            return kernel.run(Plain);
+        }
+        kernel.run(simd128::Simd128)
+    }
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     kernel.run(Plain)
 }
 

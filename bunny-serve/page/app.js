@@ -1,6 +1,8 @@
 // The page to talk in. Data flows one way: what a person does changes `chat`, a change is stored and drawn.
-// Answers come from `POST v1/chat/completions` of the server that this page came from.
+// Answers come from `POST v1/chat/completions`, by way of `backend.js`: of the server that this page came from, or of
+// a model in this tab.
 
+import { call, hear } from "./backend.js";
 import { markdown } from "./markdown.js";
 import { chats, load, remove, store } from "./history.js";
 
@@ -140,7 +142,7 @@ async function answer() {
       temperature: Number(temperature), top_p: Number(top_p), max_tokens: Number(max_tokens),
     };
     if (seed !== "") body.seed = Number(seed);
-    const response = await fetch("v1/chat/completions", {
+    const response = await call("v1/chat/completions", {
       method: "POST", headers: headers(), body: JSON.stringify(body), signal: control.signal,
     });
     connected(true);
@@ -367,7 +369,7 @@ function saveSettings() {
 
 async function greet() {
   try {
-    const response = await fetch("page.json", { headers: headers() });
+    const response = await call("page.json", { headers: headers() });
     connected(true);
     if (!response.ok) throw new Error(await problem(response));
     model = await response.json();
@@ -422,6 +424,7 @@ addEventListener("keydown", (event) => {
   else if (event.key.toLowerCase() === "k" && event.ctrlKey) { event.preventDefault(); sidebar(true); $("search").focus(); }
 });
 addEventListener("online", greet);
+hear((text) => { $("connection").textContent = text; });
 $("new-chat").addEventListener("click", () => show(newChat()));
 $("search").addEventListener("input", drawChats);
 $("export").addEventListener("click", exportAll);

@@ -47,6 +47,7 @@ mod wire;
 mod worker;
 
 pub use options::{Sample, ServerOptions};
+pub use page::page_files;
 pub use server::{ServeError, Server};
 
 /// Its example runs as a test.

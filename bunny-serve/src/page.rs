@@ -18,7 +18,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page's files.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -28,6 +28,11 @@ const FILES: [(&str, &str, &str); 5] = [
         "/app.js",
         "text/javascript; charset=utf-8",
         include_str!("../page/app.js"),
+    ),
+    (
+        "/backend.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../page/backend.js"),
     ),
     (
         "/history.js",
@@ -45,6 +50,14 @@ const FILES: [(&str, &str, &str); 5] = [
         include_str!("../page/style.css"),
     ),
 ];
+
+/// The page's files and what they hold, to be written for another host: `backend.js` alone knows who answers.
+pub fn page_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FILES.iter().map(|&(path, _, text)| match path {
+        "/" => ("index.html", text),
+        path => (path.trim_start_matches('/'), text),
+    })
+}
 
 fn file(kind: &'static str, body: impl IntoResponse) -> Response {
     let headers = [

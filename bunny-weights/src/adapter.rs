@@ -208,7 +208,7 @@ fn first_of(folder: &Path, names: [&str; 2]) -> Option<PathBuf> {
     names
         .into_iter()
         .map(|name| folder.join(name))
-        .find(|path| path.exists())
+        .find(|path| bunny_base::files::exists(path))
 }
 
 /// What a name in an adapter's file stands for, if anything that is known. PEFT leaves the adapter's own

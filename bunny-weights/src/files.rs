@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bunny_base::files;
 use bytes::Bytes;
 
 use crate::error::{CheckpointError, IndexError, one_line};
@@ -78,19 +79,19 @@ impl TensorFiles {
         let folder = folder.as_ref();
         for stem in ["model.safetensors", "pytorch_model.bin"] {
             let single = folder.join(stem);
-            if single.exists() {
+            if files::exists(&single) {
                 return Self::open_file(single);
             }
             let index = folder.join(format!("{stem}.index.json"));
-            if index.exists() {
+            if files::exists(&index) {
                 return Self::open_index(&index);
             }
         }
-        let hint = if folder.join("adapter_config.json").exists() {
+        let hint = if files::exists(folder.join("adapter_config.json")) {
             "; this is an adapter, which needs its base model"
         } else if folder.extension().is_some_and(|ending| ending == "gguf") {
             "; this is a file in GGUF, of which `bunny-cli merge` makes a folder"
-        } else if !folder.is_dir() {
+        } else if !files::is_dir(folder) {
             "; there is no such folder"
         } else {
             ""
@@ -194,7 +195,7 @@ impl TensorFiles {
         let mut all = Self::default();
         for (shard, names) in shards {
             let shard_path = folder.join(&shard);
-            if !shard_path.exists() {
+            if !files::exists(&shard_path) {
                 let shard = one_line(&shard);
                 return Err(fault(IndexError::MissingShard { shard }));
             }

@@ -68,7 +68,7 @@ impl ModelFolder {
     ) -> Self {
         for name in names {
             let file = from.as_ref().join(&name);
-            if file.is_file() {
+            if bunny_base::files::is_file(&file) {
                 self.put(name.as_ref().into(), Content::CopyOf(file));
             }
         }

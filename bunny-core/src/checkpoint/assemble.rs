@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bunny_base::files;
 use bunny_weights::{
     ModelFolder, TensorFiles, adapter::Adapter, folder::CONFIG, packed::PackedConfig,
 };
@@ -167,7 +168,7 @@ fn weights(
 /// What a language model's own configuration says of integers that its files hold.
 fn integers(folder: &Path) -> Result<Option<PackedConfig>, Error> {
     let file = folder.join(CONFIG);
-    if !file.exists() {
+    if !files::exists(&file) {
         return Ok(None);
     }
     let fields = Fields::read(&file)?;
@@ -234,13 +235,13 @@ pub(super) const PROJECTOR_FILES: [&str; 2] = ["mm_projector.safetensors", "mm_p
 
 /// The projector's tensors, from its folder or file; files name them with varying prefixes.
 pub(super) fn projector(path: &Path) -> Result<TensorFiles, Error> {
-    let file = if path.is_file() {
+    let file = if files::is_file(path) {
         path.to_path_buf()
     } else {
         PROJECTOR_FILES
             .iter()
             .map(|file| path.join(file))
-            .find(|file| file.exists())
+            .find(|path| files::exists(path))
             .unwrap_or_else(|| path.join(PROJECTOR_FILES[0]))
     };
     let renamed = TensorFiles::open_file(file)?.renamed(|name| {
@@ -254,7 +255,7 @@ pub(super) fn projector(path: &Path) -> Result<TensorFiles, Error> {
 
 /// A tower's own files: SigLIP as `transformers` saves it, or EVA-CLIP's single `.pt`.
 fn open_tower(path: &Path) -> Result<TensorFiles, Error> {
-    let files = if path.is_file() {
+    let files = if files::is_file(path) {
         TensorFiles::open_file(path)?
     } else {
         match single_pt(path) {
@@ -275,16 +276,16 @@ fn open_tower(path: &Path) -> Result<TensorFiles, Error> {
 
 /// The one `.pt` file of a folder that holds no weights in `transformers`' form.
 fn single_pt(folder: &Path) -> Option<PathBuf> {
-    let mut files = std::fs::read_dir(folder)
+    let mut found = files::entries(folder)
         .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
+        .into_iter()
         .filter(|path| path.extension().is_some_and(|ending| ending == "pt"));
-    let first = files.next()?;
-    files.next().is_none().then_some(first)
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 pub(super) fn folder_of(path: &Path) -> &Path {
-    if path.is_file() {
+    if files::is_file(path) {
         path.parent().unwrap_or(path)
     } else {
         path

@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use bunny_base::files;
 use bunny_weights::{
     CheckpointError, ModelFolder, StoredDtype,
     folder::{CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG, TOKENIZER_FILES},
@@ -22,8 +23,8 @@ pub(super) fn beside(own: Option<&Path>, tokenizer: &Path, fields: &Fields) -> M
 
 /// The file in a model's or a tower's folder that says how its pictures are prepared.
 pub(super) fn processor_file(folder: &Path) -> Option<PathBuf> {
-    let files = [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file));
-    files.into_iter().find(|file| file.exists())
+    let named = [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file));
+    named.into_iter().find(files::exists)
 }
 
 /// All that lies beside the weights of a whole model in its folder, as it is there; a folder of its

@@ -1,7 +1,8 @@
 //! A model by whatever name people give: a folder, or an id on a hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use bunny_base::files;
 #[cfg(feature = "hub")]
 use bunny_weights::hub::{Hub, ModelId, NeededFile, Progress, model_files, tower_files};
 
@@ -44,7 +45,7 @@ impl ModelSource {
         mut find: impl FnMut(&str, Wanted) -> Result<PathBuf, E>,
     ) -> Result<Self, E> {
         // The names of the paper's combinations stand for what was published of them.
-        let preset = Preset::named(names.model).filter(|preset| !Path::new(preset.name).exists());
+        let preset = Preset::named(names.model).filter(|preset| !files::exists(preset.name));
         let model = preset.map_or(names.model, |preset| preset.weights);
         let mut source = Self::merged(find(model, Wanted::Model)?);
         let base = match (names.base, source.wanted_base()?, preset) {
@@ -96,9 +97,8 @@ pub fn fetch(
     hub: &Hub,
     progress: impl FnMut(Progress<'_>),
 ) -> Result<PathBuf, Error> {
-    let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.to_path_buf());
+    if files::exists(name) {
+        return Ok(name.into());
     }
     Ok(hub.fetch(&hub_id(name)?, |names| wanted.files(names), progress)?)
 }
@@ -110,7 +110,7 @@ pub fn fetch(
 /// As [`fetch`].
 #[cfg(feature = "hub")]
 pub fn needed(name: &str, wanted: Wanted, hub: &Hub) -> Result<Vec<NeededFile>, Error> {
-    match Path::new(name).exists() {
+    match files::exists(name) {
         true => Ok(Vec::new()),
         false => Ok(hub.needed(&hub_id(name)?, |names| wanted.files(names))?),
     }

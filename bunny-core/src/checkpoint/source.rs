@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bunny_base::files;
 use bunny_weights::{
     adapter::{ADAPTER_CONFIG, Adapter, AdapterConfig},
     folder::CONFIG,
@@ -76,7 +77,7 @@ impl ModelSource {
         };
         let name = name.filter(|name| !name.is_empty());
         let moved = |name: String| match self.moved(BASE_PATH) {
-            Some(place) if !Path::new(&name).exists() => place.to_string_lossy().into_owned(),
+            Some(place) if !files::exists(&name) => place.to_string_lossy().into_owned(),
             _ => name,
         };
         Ok(name.map(moved))
@@ -87,7 +88,7 @@ impl ModelSource {
         let fields = Fields::read(self.model.join(CONFIG)).ok()?;
         let place = fields.values().get(field)?.as_str()?;
         let place = self.model.join(place);
-        place.exists().then_some(place)
+        files::exists(&place).then_some(place)
     }
 
     /// The hub id of the vision tower that has to be fetched before this model can be opened, if
@@ -193,14 +194,14 @@ impl ModelSource {
     fn fields(&self) -> Result<Fields, Error> {
         let own = self.model.join(CONFIG);
         let file = match &self.base {
-            Some(base) if !own.exists() => base.join(CONFIG),
+            Some(base) if !files::exists(&own) => base.join(CONFIG),
             _ => own,
         };
         Fields::read_model(file)
     }
 
     fn contents(&self) -> Contents {
-        let has = |file: &str| self.model.join(file).exists();
+        let has = |file: &str| files::exists(self.model.join(file));
         let whole = has("model.safetensors")
             || has("model.safetensors.index.json")
             || has("pytorch_model.bin")
@@ -216,13 +217,13 @@ impl ModelSource {
 
     /// The folder with tokenizer files: the model's own, else the base's.
     fn tokenizer_folder(&self) -> PathBuf {
-        let files = [
+        let names = [
             "tokenizer.json",
             "vocab.json",
             "tokenizer.model",
             "tokenizer_config.json",
         ];
-        let has_one = |folder: &Path| files.iter().any(|file| folder.join(file).exists());
+        let has_one = |folder: &Path| names.iter().any(|name| files::exists(folder.join(name)));
         match &self.base {
             Some(base) if !has_one(&self.model) => base.clone(),
             _ => self.model.clone(),
@@ -237,7 +238,7 @@ impl ModelSource {
         self.vision_tower.clone().or_else(|| {
             beside
                 .chain([PathBuf::from(name)])
-                .find(|path| path.exists())
+                .find(|path| files::exists(path))
                 .or_else(|| self.moved(VISION_TOWER_PATH))
         })
     }

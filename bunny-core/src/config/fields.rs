@@ -24,7 +24,7 @@ impl Fields {
     /// When the file cannot be read, is not JSON, or is not an object.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let file = file.as_ref();
-        let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read {
+        let text = bunny_base::files::read_to_string(file).map_err(|source| ConfigError::Read {
             file: file.into(),
             source,
         })?;

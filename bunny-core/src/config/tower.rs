@@ -182,7 +182,9 @@ impl VisionConfig {
     /// What a tower's folder says of it, if it says anything.
     pub(crate) fn fields_in(folder: &Path) -> Result<Option<Fields>, ConfigError> {
         let file = folder.join("config.json");
-        file.exists().then(|| Fields::read(file)).transpose()
+        bunny_base::files::exists(&file)
+            .then(|| Fields::read(file))
+            .transpose()
     }
 
     /// The sizes that a tower's own `config.json` gives.

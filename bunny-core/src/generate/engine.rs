@@ -21,12 +21,9 @@ mod slot;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use bunny_base::clock::Instant;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 pub use self::memory::CacheUse;

@@ -33,6 +33,8 @@ pub(super) fn linear(x: &[f32], w: &Opened<'_>, bias: Option<&[f32]>, y: &mut [f
     let product = Product { x, w, bias, rows };
     match Level::current() {
         Level::Plain => product.compute::<Registers<8, 12>>(y),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Level::Simd128 => product.compute::<Registers<4, 12>>(y),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::Avx2Quads => product.compute::<Registers<4, 24>>(y),
         #[cfg(target_arch = "x86_64")]

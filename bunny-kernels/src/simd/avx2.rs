@@ -28,6 +28,7 @@ fn head(n: usize) -> __m256i {
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type V = __m256;
     const LANES: usize = 8;
+    const SIXTEEN: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {

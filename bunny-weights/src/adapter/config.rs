@@ -1,6 +1,5 @@
 //! `adapter_config.json`, as far as LoRA and what PEFT adds to it is known here.
 
-use std::fs;
 use std::path::Path;
 
 use regex::{Regex, RegexBuilder};
@@ -8,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::ADAPTER_CONFIG;
 use crate::error::{AdapterError, CheckpointError, one_line};
-use bunny_base::write_atomic;
+use bunny_base::{files, write_atomic};
 
 /// How a LoRA adapter was made.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +134,7 @@ impl AdapterConfig {
     /// this version does not know must be off, so that no adapter is applied half.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let path = path.as_ref();
-        let text = fs::read(path).map_err(|fault| CheckpointError::Io {
+        let text = files::read(path).map_err(|fault| CheckpointError::Io {
             path: path.to_path_buf(),
             fault,
         })?;

@@ -1,10 +1,8 @@
 //! Which files a GGUF model consists of.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
+use bunny_base::files;
 use bunny_weights::gguf::{GgufFile, Value};
 
 use crate::Error;
@@ -38,13 +36,13 @@ fn is_projector(path: &Path) -> Result<bool, Error> {
 
 /// The GGUF files of a folder, in the order of their names.
 fn files_of(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_one =
-        |path: &PathBuf| path.extension().is_some_and(|ending| ending == "gguf") && path.is_file();
-    let mut files: Vec<PathBuf> = paths.filter(is_one).collect();
-    files.sort();
-    files
+    let is_one = |path: &PathBuf| {
+        path.extension().is_some_and(|ending| ending == "gguf") && files::is_file(path)
+    };
+    let paths = files::entries(folder).unwrap_or_default().into_iter();
+    let mut found: Vec<PathBuf> = paths.filter(is_one).collect();
+    found.sort();
+    found
 }
 
 /// The one of several.
@@ -67,10 +65,10 @@ impl GgufFiles {
     /// Those of the model at `model`, a file or a folder, if it is one in GGUF: `projector` where it is
     /// given, else what lies beside.
     pub fn of(model: &Path, projector: Option<&Path>) -> Result<Option<Self>, Error> {
-        let (text, folder) = match model.is_file() {
+        let (text, folder) = match files::is_file(model) {
             true if !GgufFile::is_one(model) => return Ok(None),
             true => (Some(model), model.parent().unwrap_or(Path::new(""))),
-            false if OTHERS.iter().any(|file| model.join(file).exists()) => return Ok(None),
+            false if OTHERS.iter().any(|file| files::exists(model.join(file))) => return Ok(None),
             false => (None, model),
         };
         let folder = match folder.as_os_str().is_empty() {

@@ -14,6 +14,7 @@
 
 use std::path::Path;
 
+use bunny_base::files;
 use bunny_weights::{StoredDtype, folder::GENERATION_CONFIG};
 use serde_json::{Value, json};
 
@@ -122,7 +123,7 @@ fn as_bunny(llava: &Fields) -> Result<Fields, Error> {
     };
     json.insert("image_aspect_ratio".into(), aspect.name().into());
     let generation = folder.join(GENERATION_CONFIG);
-    if generation.exists() {
+    if files::exists(&generation) {
         let generation = Fields::read(generation)?;
         if let Some(ends) = generation.get("eos_token_id") {
             json.insert("eos_token_id".into(), ends.clone());

@@ -1,7 +1,6 @@
 //! A slot: what was read in it, and who is being answered there.
 
-use std::time::Instant;
-
+use bunny_base::clock::Instant;
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Finished, Reuse, SequenceId, Timings, Update};

@@ -1,8 +1,8 @@
 //! A processor from a tower's or a LLaVA's `preprocessor_config.json`, and back.
 
-use std::fs;
 use std::path::Path;
 
+use bunny_base::files;
 use serde_json::{Map, Value, json};
 
 use super::{Aspect, ImageError, ImageProcessor, Kind, RESCALE_FACTOR};
@@ -107,7 +107,7 @@ struct Fields<'p> {
 }
 
 fn read(path: &Path) -> Result<Fields<'_>, ImageError> {
-    let text = fs::read_to_string(path).map_err(|source| ImageError::Read {
+    let text = files::read_to_string(path).map_err(|source| ImageError::Read {
         path: path.to_owned(),
         source,
     })?;

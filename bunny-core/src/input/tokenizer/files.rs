@@ -6,13 +6,12 @@
 //! `tokenizer_config.json` (`added_tokens_decoder`) or, before there was such a field, from
 //! `added_tokens.json`, special tokens then from `special_tokens_map.json`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use bunny_base::caught;
+use bunny_base::{caught, files};
 use serde_json::{Map, Value};
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -41,8 +40,8 @@ impl Tokenizer {
         let folder = folder.as_ref();
         let mut config = Config::from_folder(folder)?;
         let path = folder.join("tokenizer.json");
-        if path.exists() {
-            let json = fs::read(&path).map_err(|source| TokenizerError::Read {
+        if files::exists(&path) {
+            let json = files::read(&path).map_err(|source| TokenizerError::Read {
                 path: path.clone(),
                 source,
             })?;
@@ -51,8 +50,8 @@ impl Tokenizer {
         }
         let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
         let pieces = folder.join("tokenizer.model");
-        let is_pieces = !(vocabulary.exists() && merges.exists());
-        if is_pieces && !pieces.exists() {
+        let is_pieces = !(files::exists(&vocabulary) && files::exists(&merges));
+        if is_pieces && !files::exists(&pieces) {
             let folder = folder.to_owned();
             return Err(TokenizerError::NotFound { folder });
         }
@@ -211,10 +210,7 @@ impl Config {
             path: vocabulary.to_owned(),
             source,
         };
-        let name = |path: &Path| path.to_string_lossy().into_owned();
-        let bpe = BPE::from_file(&name(vocabulary), &name(merges))
-            .build()
-            .map_err(refused)?;
+        let bpe = byte_pairs(vocabulary, merges).map_err(refused)?;
         let mut inner = tokenizers::Tokenizer::new(bpe);
         match self.class() {
             "GPT2Tokenizer" | "CodeGenTokenizer" => {
@@ -262,7 +258,7 @@ impl Config {
                 return Err(TokenizerError::PiecesOfClass { path, class });
             }
         }
-        let bytes = fs::read(file).map_err(|source| TokenizerError::Read {
+        let bytes = files::read(file).map_err(|source| TokenizerError::Read {
             path: file.to_owned(),
             source,
         })?;
@@ -418,11 +414,31 @@ fn contents(value: &Value) -> impl Iterator<Item = &str> {
     value.as_array().into_iter().flatten().filter_map(content)
 }
 
+/// The model that two files are: tokens with their ids, and pairs of tokens in the order of merging.
+fn byte_pairs(vocabulary: &Path, merges: &Path) -> Result<BPE, LibraryError> {
+    let ids: Map<String, Value> = serde_json::from_slice(&files::read(vocabulary)?)?;
+    let ids = ids.into_iter().map(|(token, id)| {
+        let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let number = number.ok_or_else(|| format!("`{}` has no id", token.escape_debug()))?;
+        Ok((token, number))
+    });
+    let vocabulary: Vocab = ids.collect::<Result<_, LibraryError>>()?;
+    let text = files::read_to_string(merges)?;
+    let pairs = text.lines().enumerate();
+    let pairs = pairs.filter(|(_, line)| !line.starts_with("#version"));
+    let pairs = pairs.map(|(at, line)| match line.split_once(' ') {
+        Some((left, right)) if !right.contains(' ') => Ok((left.to_owned(), right.to_owned())),
+        _ => Err(format!("line {} of the merges is no pair", at + 1).into()),
+    });
+    let pairs: Merges = pairs.collect::<Result<_, LibraryError>>()?;
+    BPE::builder().vocab_and_merges(vocabulary, pairs).build()
+}
+
 fn read_map(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError> {
-    if !path.exists() {
+    if !files::exists(path) {
         return Ok(None);
     }
-    let text = fs::read_to_string(path).map_err(|source| TokenizerError::Read {
+    let text = files::read_to_string(path).map_err(|source| TokenizerError::Read {
         path: path.to_owned(),
         source,
     })?;

@@ -1,0 +1,197 @@
+// The page with the model in the tab, in a browser, as a person uses it: from a host of nothing but files.
+//
+//   npm install playwright-core@1.65.1
+//   node bunny-web/checks/page.mjs SITE [TABLE.json]
+//
+// SITE is what `bunny-cli web SITE` wrote. Takes Debian's Chromium (apt install chromium), or the one that CHROMIUM
+// names. NODE_PATH says where the package is, if not beside this folder.
+
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { extname, join, normalize } from "node:path";
+
+const require = createRequire(process.env.NODE_PATH ? `${process.env.NODE_PATH}/x.js` : import.meta.url);
+const { chromium } = require("playwright-core");
+
+const [, , site] = process.argv;
+const root = new URL("../../", import.meta.url).pathname;
+const PICTURE = `${root}examples/pictures/shapes.jpg`;
+const base64 = readFileSync(PICTURE, "base64");
+
+// ---- a host of files ----
+
+const KINDS = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".jpg": "image/jpeg" };
+let requests = [];
+const mounts = { "/": site, "/fixtures/": `${root}tests/fixtures/models` };
+
+function start(port) {
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, "http://host").pathname);
+    requests.push(path);
+    const mount = Object.keys(mounts).filter((mount) => path.startsWith(mount)).at(-1);
+    let file = join(mounts[mount], normalize(path.slice(mount.length - 1)));
+  if (path === "/mine.html") file = `${root}examples/web/index.html`;
+    if (file.endsWith("/")) file += "index.html";
+    if (!existsSync(file) || statSync(file).isDirectory()) {
+      response.writeHead(404).end();
+      return;
+    }
+    response.writeHead(200, { "Content-Type": KINDS[extname(file)] ?? "application/octet-stream" }).end(readFileSync(file));
+  });
+  return new Promise((done) => server.listen(port, "127.0.0.1", () => done(server)));
+}
+
+function stop(server) {
+  server.closeAllConnections();
+  return new Promise((done) => server.close(done));
+}
+
+let server = await start(0);
+const { port } = server.address();
+const url = `http://localhost:${port}/`;
+
+// ---- what a person does ----
+
+async function drop(page) {
+  await page.evaluate((base64) => {
+    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], "shapes.jpg", { type: "image/jpeg" }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  }, base64);
+}
+
+const answers = (page) => page.locator("#transcript .assistant");
+const answered = (page, count) => page.waitForFunction((count) =>
+  document.querySelectorAll("#transcript .assistant .stats").length === count, count);
+
+async function ask(page, text) {
+  await page.locator("#question").fill(text);
+  await page.keyboard.press("Enter");
+}
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const context = await browser.newContext({ viewport: { width: 1000, height: 560 } });
+const page = await context.newPage();
+page.setDefaultTimeout(20000);
+const faults = [];
+page.on("pageerror", (error) => faults.push(error.message));
+page.on("console", (message) => {
+  if (message.type() === "error" && !/Failed to load resource|ERR_CONNECTION|ERR_INTERNET/.test(message.text())) faults.push(message.text());
+});
+
+// A first question, as soon as the page is there, with a picture that was dropped.
+const opened = performance.now();
+await page.goto(url);
+await drop(page);
+await page.locator("#pictures img").waitFor();
+await ask(page, "What is in the picture?");
+await answered(page, 1);
+const firstAfter = (performance.now() - opened) / 1000;
+const first = await answers(page).first().locator(".text").textContent();
+assert.match(first, /[a-z]{3}/, first);
+assert.match(await page.locator("#card").textContent(), /small world/);
+assert.equal(await page.locator("#connection").textContent(), "");
+
+// Later ones; nothing is asked of the host for them.
+requests = [];
+const times = [];
+for (const [at, question] of ["Where is the black diamond?", "What number is written in the picture?", "How many shapes are there?"].entries()) {
+  const asked = performance.now();
+  await ask(page, question);
+  await answered(page, 2 + at);
+  times.push(performance.now() - asked);
+}
+assert.deepEqual(requests, []);
+
+// A stream: text comes in pieces, and a stop is heard between two of them.
+const pieces = await page.evaluate(async (base64) => {
+  const { Bunny } = await import("./bunny.js");
+  const bunny = await Bunny.load();
+  const picture = await (await fetch("samples/shapes.jpg")).blob();
+  const heard = [];
+  const whole = await bunny.ask("What is in the picture?", { pictures: [picture], listen: (text) => heard.push(text) });
+  const control = new AbortController();
+  let count = 0;
+  const cut = await bunny.answer([{ role: "user", text: "What is in the picture?", pictures: [picture] }], {
+    min_new_tokens: 500, max_new_tokens: 500, signal: control.signal,
+    listen: () => { if ((count += 1) === 5) control.abort(); },
+  });
+  const later = await bunny.ask("Where is the black diamond?");
+  await bunny.reset();
+  const fresh = await bunny.ask("What is in the picture?", { pictures: [picture] });
+  const { tokens, hidden, data } = await bunny.embed(picture);
+  const ids = await bunny.encode("a red circle");
+  let failed;
+  await bunny.answer([{ role: "user", text: "?", pictures: [new Blob(["no picture"])] }]).catch((error) => { failed = error.message; });
+  bunny.close();
+  return { heard, whole, cut, count, later, fresh, sides: [tokens, hidden, data.length], ids, failed, info: bunny.info };
+}, base64);
+assert(pieces.heard.length > 2, `${pieces.heard.length} pieces`);
+assert.equal(pieces.heard.join("").trim(), pieces.whole.answer);
+assert.equal(pieces.whole.answer, first.trim());
+assert.equal(pieces.cut.finish, "interrupted");
+assert(pieces.cut.completion_tokens < 400, `${pieces.cut.completion_tokens} tokens before the stop was heard`);
+assert(pieces.later.answer.length > 0);
+assert.equal(pieces.fresh.answer, pieces.whole.answer);
+assert.equal(pieces.sides[0] * pieces.sides[1], pieces.sides[2]);
+assert(pieces.ids.length > 1);
+assert.match(pieces.failed, /picture|format/);
+
+// Stop, on the page; a new conversation begins anew.
+await page.getByRole("button", { name: "Settings" }).click();
+await page.getByLabel("Temperature").fill("2");
+await page.getByLabel("Longest answer").fill("2000");
+await page.getByRole("button", { name: "Save" }).click();
+await ask(page, "Tell me everything");
+await page.keyboard.press("Escape");
+await page.waitForFunction(() => document.querySelector("#stop").hidden);
+await page.keyboard.press("Control+Shift+O");
+assert.equal(await answers(page).count(), 0);
+
+// Again, from what the browser kept: the host is gone.
+await page.evaluate(() => navigator.serviceWorker.ready);
+await page.waitForFunction(async () => (await (await caches.open("bunny-page-1")).keys()).length >= 10);
+await stop(server);
+await page.reload();
+await drop(page);
+await page.locator("#pictures img").waitFor();
+await page.getByRole("button", { name: "Settings" }).click();
+await page.getByLabel("Temperature").fill("0");
+await page.getByRole("button", { name: "Save" }).click();
+await ask(page, "What is in the picture?");
+await page.waitForFunction(() => document.querySelector("#transcript .assistant:last-child .stats"));
+assert.equal(await answers(page).last().locator(".text").textContent(), first);
+server = await start(port);
+
+// Another model: a published folder at an address, and one of the person's disk.
+await page.goto(`${url}?model=${encodeURIComponent("fixtures/phi2-siglip-trimmed/")}`);
+await page.waitForFunction(() => document.querySelector("#connection").textContent === "");
+const own = await page.evaluate(async () => {
+  const { Bunny } = await import("./bunny.js");
+  const bunny = await Bunny.load({ model: "fixtures/phi-siglip/", precision: "f32" });
+  const picture = await (await fetch("fixtures/wide.png")).blob();
+  const { answer } = await bunny.ask("What is in the picture?", { pictures: [picture], max_new_tokens: 16 });
+  bunny.close();
+  const missing = await Bunny.load({ model: "fixtures/nowhere/" }).catch((error) => error.message);
+  return { answer, missing };
+});
+const reference = JSON.parse(readFileSync(`${root}tests/fixtures/models/phi-siglip/expected.json`)).turns[0];
+assert.equal(own.answer, reference.generated_text.trim());
+assert.match(own.missing, /config\.json .*404/);
+await page.locator("input[webkitdirectory]").setInputFiles(`${root}tests/fixtures/models/phi-siglip-int4`);
+await page.waitForFunction(() => /million|billion/.test(document.querySelector("#card").textContent)
+  && document.querySelector("#connection").textContent === "");
+assert.match(await page.locator("#card").textContent(), /in this tab/);
+
+// The example: thirty lines of somebody else's page.
+await page.goto(`${url}mine.html`);
+await page.locator("output").filter({ hasText: /[a-z]{3}/ }).waitFor();
+
+assert.deepEqual(faults, []);
+await browser.close();
+await stop(server);
+console.log(`the page is well; first answer ${firstAfter.toFixed(2)} s after opening, later ones ${times.map((time) => time.toFixed(0)).join(", ")} ms`);
+console.log(JSON.stringify(pieces.info));
