@@ -9,6 +9,7 @@ mod export;
 mod folder;
 mod merge;
 mod merged;
+mod pair;
 mod quantize;
 mod resolve;
 mod source;
@@ -20,6 +21,7 @@ pub use assemble::{OpenModel, Parts, open_projector};
 pub use bunny_weights::hub::{Hub, HubSettings};
 pub use export::NamedParameter;
 pub use folder::files_beside;
+pub use pair::OpenPair;
 pub use quantize::{LayerLoss, MeanSquares, Quantized};
 pub use resolve::{ModelNames, Wanted};
 #[cfg(feature = "hub")]

@@ -12,7 +12,10 @@ use std::sync::OnceLock;
 use bunny_base::caught;
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::unicode::NFC;
+use tokenizers::normalizers::utils::Lowercase;
+use tokenizers::normalizers;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -23,7 +26,10 @@ use super::{SpecialTokens, Tokenizer, TokenizerError};
 
 type LibraryError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How Qwen2 cuts text into words; the other classes cut like GPT-2.
+/// How CLIP cuts text into words; the other classes cut like GPT-2, or like Qwen2.
+const CLIP_WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// How Qwen2 cuts text into words.
 const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl Tokenizer {
@@ -172,7 +178,12 @@ impl Config {
                 "GPT2Tokenizer" | "CodeGenTokenizer",
                 "bos_token" | "eos_token" | "unk_token",
             ) => Some("<|endoftext|>"),
-            (None, "Qwen2Tokenizer", "eos_token" | "unk_token" | "pad_token") => {
+            (None, "CLIPTokenizer", "bos_token") => Some("<|startoftext|>"),
+            (
+                None,
+                "Qwen2Tokenizer" | "CLIPTokenizer",
+                "eos_token" | "unk_token" | "pad_token",
+            ) => {
                 Some("<|endoftext|>")
             }
             (None, "LlamaTokenizer", "bos_token") => Some("<s>"),
@@ -194,9 +205,11 @@ impl Config {
             source,
         };
         let name = |path: &Path| path.to_string_lossy().into_owned();
-        let bpe = BPE::from_file(&name(vocabulary), &name(merges))
-            .build()
-            .map_err(refused)?;
+        let mut bpe = BPE::from_file(&name(vocabulary), &name(merges));
+        if self.class() == "CLIPTokenizer" {
+            bpe = bpe.end_of_word_suffix("</w>".to_owned());
+        }
+        let bpe = bpe.build().map_err(refused)?;
         let mut inner = tokenizers::Tokenizer::new(bpe);
         match self.class() {
             "GPT2Tokenizer" | "CodeGenTokenizer" => {
@@ -216,6 +229,17 @@ impl Config {
                 let bytes = ByteLevel::new(self.flag("add_prefix_space", false), true, false);
                 inner.with_normalizer(Some(NFC)).map_err(refused)?;
                 inner.with_pre_tokenizer(Some(Sequence::new(vec![words.into(), bytes.into()])));
+            }
+            "CLIPTokenizer" => {
+                let words = SplitPattern::Regex(CLIP_WORDS.to_owned());
+                let words = Split::new(words, SplitDelimiterBehavior::Removed, true);
+                let spaces = Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ");
+                let steps = vec![NFC.into(), spaces.map_err(refused)?.into(), Lowercase.into()];
+                let steps = normalizers::Sequence::new(steps);
+                inner.with_normalizer(Some(steps)).map_err(refused)?;
+                let bytes = ByteLevel::new(false, true, true);
+                let words = words.map_err(refused)?.into();
+                inner.with_pre_tokenizer(Some(Sequence::new(vec![words, bytes.into()])));
             }
             class => {
                 let path = folder.join("tokenizer_config.json");
@@ -358,6 +382,13 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The class that a folder's `tokenizer_config.json` names, as it is called without `Fast`.
+pub(super) fn class_of(folder: &Path) -> Result<Option<String>, TokenizerError> {
+    let config = Config::from_folder(folder)?;
+    let class = config.class();
+    Ok((!class.is_empty()).then(|| class.to_owned()))
 }
 
 /// A token is written as its text, or as an object that holds it.
