@@ -8,9 +8,10 @@ use std::{
 };
 
 /// Commands of README that are not run here, by what stands in them.
-const NOT_RUN: [(&str, &str); 6] = [
+const NOT_RUN: [(&str, &str); 7] = [
     ("cargo ", "compiles"),
     ("BAAI/", "downloads"),
+    ("openai/", "downloads"),
     ("--backend cuda", "needs a GPU"),
     ("bunny-cli serve", "runs until it is stopped"),
     ("--data eval", "needs the benchmarks' files"),
