@@ -23,11 +23,11 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CLIPConfig,
-    CLIPImageProcessor,
+    CLIPImageProcessorPil,
     CLIPModel,
     CLIPTokenizer,
     SiglipConfig,
-    SiglipImageProcessor,
+    SiglipImageProcessorPil,
     SiglipModel,
     SiglipTokenizer,
 )
@@ -164,7 +164,9 @@ def clip():
     randomise(model)
     save_file(weights_of(model), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config.to_diff_dict(), indent=1) + "\n")
-    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, resample=3
+    )
     save_processor(processor, "CLIPImageProcessor", folder)
 
     ids = theirs(CAPTIONS).to(torch.int32)
@@ -237,7 +239,7 @@ def siglip():
     randomise(model)
     save_file(weights_of(model), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config.to_diff_dict(), indent=1) + "\n")
-    processor = SiglipImageProcessor(size={"height": 32, "width": 32})
+    processor = SiglipImageProcessorPil(size={"height": 32, "width": 32}, resample=3)
     save_processor(processor, "SiglipImageProcessor", folder)
     save(folder, expected_of(model, processor, torch.tensor(rows)), rows)
 
