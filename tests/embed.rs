@@ -59,8 +59,20 @@ fn shard(path: &Path, members: &[(String, Vec<u8>)]) {
 
 /// The records of a small world.
 fn world(folder: &Path) -> Vec<Value> {
-    let counts = ["--pairs", "120", "--conversations", "1", "--questions", "11", "--texts", "1"];
-    bunny(folder, &[&["data", "synth", "--out", "world"], &counts[..]].concat());
+    let counts = [
+        "--pairs",
+        "120",
+        "--conversations",
+        "1",
+        "--questions",
+        "11",
+        "--texts",
+        "1",
+    ];
+    bunny(
+        folder,
+        &[&["data", "synth", "--out", "world"], &counts[..]].concat(),
+    );
     let records = fs::read(folder.join("world/pretrain.json")).unwrap();
     serde_json::from_slice(&records).unwrap()
 }
@@ -113,7 +125,10 @@ fn rows(path: &Path) -> Vec<Vec<f32>> {
     assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
     let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
-    assert!(header.starts_with("{'descr': '<f2', 'fortran_order': False, 'shape': ("), "{header}");
+    assert!(
+        header.starts_with("{'descr': '<f2', 'fortran_order': False, 'shape': ("),
+        "{header}"
+    );
     let dims = header.split(", ").nth(3).unwrap().trim_end_matches(')');
     let dims: usize = dims.trim_end_matches("),").parse().unwrap();
     let number = |bytes: &[u8]| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
@@ -130,7 +145,11 @@ fn all_of(out: &Path) -> Vec<(String, Vec<u8>)> {
         for entry in fs::read_dir(out.join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {
-                let name = path.strip_prefix(out).unwrap().to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(out)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
                 all.push((name, fs::read(path).unwrap()));
             }
         }
@@ -147,9 +166,15 @@ fn a_coreset_begins_with_pictures() {
     let keys = shards(folder, &records);
     let clip = clip();
     let embed = |out: &str, more: &[&str]| -> Vec<String> {
-        let verb = ["data", "embed", "--images", "tars", "--model", &clip, "--out", out];
+        let verb = [
+            "data", "embed", "--images", "tars", "--model", &clip, "--out", out,
+        ];
         let usual = ["--part-files", "1", "--batch", "16"];
-        [&verb[..], &usual[..], more].concat().into_iter().map(str::to_owned).collect()
+        [&verb[..], &usual[..], more]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     };
     fn words(owned: &[String]) -> Vec<&str> {
         owned.iter().map(String::as_str).collect()
@@ -172,17 +197,39 @@ fn a_coreset_begins_with_pictures() {
             let length: f32 = row.iter().map(|x| x * x).sum();
             assert!((length - 1.0).abs() < 1e-3, "{length}");
         }
-        let table = fs::File::open(out.join(format!("metadata/metadata_{number}.parquet"))).unwrap();
+        let table =
+            fs::File::open(out.join(format!("metadata/metadata_{number}.parquet"))).unwrap();
         for batch in ParquetRecordBatchReader::try_new(table, 1024).unwrap() {
             let batch = batch.unwrap();
             let schema = batch.schema();
-            let columns: Vec<&str> = schema.fields().iter().map(|field| &**field.name()).collect();
-            let own = ["image_path", "caption", "key", "status", "width", "similarity", "exif"];
+            let columns: Vec<&str> = schema
+                .fields()
+                .iter()
+                .map(|field| &**field.name())
+                .collect();
+            let own = [
+                "image_path",
+                "caption",
+                "key",
+                "status",
+                "width",
+                "similarity",
+                "exif",
+            ];
             assert_eq!(columns, [&own[..], &["error_message"]].concat());
-            assert!(batch.column_by_name("width").unwrap().data_type().is_integer());
+            assert!(
+                batch
+                    .column_by_name("width")
+                    .unwrap()
+                    .data_type()
+                    .is_integer()
+            );
             let paths = batch.column(0).as_string::<i32>();
             found.extend(paths.iter().map(|path| path.unwrap().to_owned()));
-            assert_eq!(batch.column_by_name("error_message").unwrap().null_count(), batch.num_rows());
+            assert_eq!(
+                batch.column_by_name("error_message").unwrap().null_count(),
+                batch.num_rows()
+            );
         }
     }
     assert_eq!(found, keys);
@@ -202,7 +249,10 @@ fn a_coreset_begins_with_pictures() {
     let error = refused(folder, &words(&embed("embedded", &["--limit", "50"])));
     assert!(error.contains("say --force"), "{error}");
     assert_eq!(all_of(&out), whole);
-    bunny(folder, &words(&embed("embedded", &["--limit", "50", "--force"])));
+    bunny(
+        folder,
+        &words(&embed("embedded", &["--limit", "50", "--force"])),
+    );
     let first = rows(&out.join("img_emb/img_emb_0.npy"));
     let second = rows(&out.join("img_emb/img_emb_1.npy"));
     assert_eq!((first.len(), second.len()), (38, 12));
@@ -215,9 +265,26 @@ fn a_coreset_begins_with_pictures() {
     assert!(error.contains("holds files already"), "{error}");
 
     let select = [
-        "data", "coreset", "--embeddings", "embedded", "--out", "coreset", "--images", "tars",
-        "--clusters", "3", "--threshold", "0.9999", "--score-window", "10-90", "--centroid-window",
-        "none", "--sample", "20", "--memory", "64MB",
+        "data",
+        "coreset",
+        "--embeddings",
+        "embedded",
+        "--out",
+        "coreset",
+        "--images",
+        "tars",
+        "--clusters",
+        "3",
+        "--threshold",
+        "0.9999",
+        "--score-window",
+        "10-90",
+        "--centroid-window",
+        "none",
+        "--sample",
+        "20",
+        "--memory",
+        "64MB",
     ];
     bunny(folder, &select);
     let selected = fs::read(folder.join("coreset/pretrain.json")).unwrap();
@@ -241,7 +308,10 @@ fn records_and_folders_give_what_tars_give() {
     let records = world(folder);
     let more = ["--records", "world/pretrain.json", "--limit", "30"];
     let images = "world/pretrain/images";
-    bunny(folder, &[&embed[..], &[images], &model, &["by-records"], &more].concat());
+    bunny(
+        folder,
+        &[&embed[..], &[images], &model, &["by-records"], &more].concat(),
+    );
     let by_records = rows(&folder.join("by-records/img_emb/img_emb_0.npy"));
     assert_eq!(by_records.len(), 30);
 
@@ -253,16 +323,26 @@ fn records_and_folders_give_what_tars_give() {
         fs::copy(image, name("jpg")).unwrap();
         match index % 2 {
             0 => fs::write(name("txt"), caption(record)).unwrap(),
-            _ => fs::write(name("json"), json!({"caption": caption(record)}).to_string()).unwrap(),
+            _ => fs::write(
+                name("json"),
+                json!({"caption": caption(record)}).to_string(),
+            )
+            .unwrap(),
         }
     }
-    bunny(folder, &[&embed[..], &["plain"], &model, &["by-folder"]].concat());
+    bunny(
+        folder,
+        &[&embed[..], &["plain"], &model, &["by-folder"]].concat(),
+    );
     for file in ["img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy"] {
         let files = ["by-records", "by-folder"].map(|out| fs::read(folder.join(out).join(file)));
         let [by_records, by_folder] = files.map(Result::unwrap);
         assert!(by_records == by_folder, "{file}");
     }
-    let error = refused(folder, &[&embed[..], &["world/pretrain.json"], &model, &["none"]].concat());
+    let error = refused(
+        folder,
+        &[&embed[..], &["world/pretrain.json"], &model, &["none"]].concat(),
+    );
     assert!(error.contains("pretrain.json"), "{error}");
     let phi = fixtures().join("models/phi-siglip");
     let other = ["--model", phi.to_str().unwrap(), "--out", "none"];
@@ -285,14 +365,17 @@ fn embeddings_are_those_of_transformers() {
         let header: Value = serde_json::from_slice(&expected[8..8 + length]).unwrap();
         let expected = |name: &str, row: usize| -> Vec<f32> {
             let start = 8 + length + header[name]["data_offsets"][0].as_u64().unwrap() as usize;
-            let numbers = expected[start + 4 * row * dims..].chunks_exact(4).take(dims);
+            let numbers = expected[start + 4 * row * dims..]
+                .chunks_exact(4)
+                .take(dims);
             let numbers: Vec<f32> = numbers
                 .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
                 .collect();
             let norm = numbers.iter().map(|x| x * x).sum::<f32>().sqrt();
             numbers.iter().map(|x| x / norm).collect()
         };
-        let pictures = ["models/wide.png", "pairs/noise.png"].map(|file| fs::read(fixtures().join(file)));
+        let pictures =
+            ["models/wide.png", "pairs/noise.png"].map(|file| fs::read(fixtures().join(file)));
         let pictures = pictures.map(Result::unwrap);
         // The empty caption is none, and leaves its pair out.
         let mut members = Vec::new();
@@ -303,7 +386,12 @@ fn embeddings_are_those_of_transformers() {
         }
         shard(&folder.join("0.tar"), &members);
         let model = model.to_str().unwrap();
-        bunny(folder, &["data", "embed", "--images", "0.tar", "--model", model, "--out", "out"]);
+        bunny(
+            folder,
+            &[
+                "data", "embed", "--images", "0.tar", "--model", model, "--out", "out",
+            ],
+        );
         let kept = (0..captions.len()).filter(|at| captions[*at]["caption"] != "");
         let images = rows(&folder.join("out/img_emb/img_emb_0.npy"));
         let texts = rows(&folder.join("out/text_emb/text_emb_0.npy"));

@@ -147,7 +147,9 @@ impl Pairs {
         if *told != part {
             *told = part;
             let rate = made as f64 / start.elapsed().as_secs_f64().max(1e-3);
-            tell(format_args!("{what}: {pairs} pairs so far, {rate:.1} pairs/s"));
+            tell(format_args!(
+                "{what}: {pairs} pairs so far, {rate:.1} pairs/s"
+            ));
         }
     }
 }

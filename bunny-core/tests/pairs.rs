@@ -29,7 +29,12 @@ fn captions(pair: &str) -> Vec<(String, Vec<i32>)> {
     let json: Vec<Value> = serde_json::from_slice(&json).unwrap();
     let ids = |caption: &Value| serde_json::from_value(caption["ids"].clone()).unwrap();
     json.iter()
-        .map(|caption| (caption["caption"].as_str().unwrap().to_owned(), ids(caption)))
+        .map(|caption| {
+            (
+                caption["caption"].as_str().unwrap().to_owned(),
+                ids(caption),
+            )
+        })
         .collect()
 }
 
@@ -64,7 +69,13 @@ fn require_near(found: Tensor<Flex, 2>, expected: &[f32], what: &str) {
 }
 
 fn load<B: Backend>(open: &OpenPair) -> Pair<B> {
-    Pair::load(&open.config, &open.weights, Precision::F32, &Default::default()).unwrap()
+    Pair::load(
+        &open.config,
+        &open.weights,
+        Precision::F32,
+        &Default::default(),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -117,7 +128,11 @@ fn ids_of_dirty_captions_are_open_clips_and_transformers() {
     for name in ["clip", "siglip"] {
         let open = OpenPair::open(folder(name)).unwrap();
         for (caption, ids) in captions(name) {
-            assert_eq!(open.tokenizer.ids(&caption).unwrap(), ids, "{name}: {caption:?}");
+            assert_eq!(
+                open.tokenizer.ids(&caption).unwrap(),
+                ids,
+                "{name}: {caption:?}"
+            );
         }
     }
 }
@@ -139,15 +154,25 @@ fn a_pair_that_was_trained_here_reads_captions_as_in_training() {
     let model = fixtures().join("models/phi-siglip");
     let captions = CaptionTokenizer::siglip(&model, 8).unwrap();
     let tokenizer = Tokenizer::from_folder(&model).unwrap();
-    for caption in ["a red house", "Two dogs sit on the grass under a very blue sky."] {
+    for caption in [
+        "a red house",
+        "Two dogs sit on the grass under a very blue sky.",
+    ] {
         let ids = captions.ids(caption).unwrap();
         assert_eq!(ids, tokenizer.padded(caption, 8).unwrap());
         assert_eq!(ids.len(), 8);
-        assert_eq!(ids.last().copied(), tokenizer.special_tokens().eos.map(|id| id as i32));
+        assert_eq!(
+            ids.last().copied(),
+            tokenizer.special_tokens().eos.map(|id| id as i32)
+        );
     }
     // Whose captions are prepared in a way that is not known is refused.
     let other = tempfile::tempdir().unwrap();
-    fs::copy(model.join("tokenizer.json"), other.path().join("tokenizer.json")).unwrap();
+    fs::copy(
+        model.join("tokenizer.json"),
+        other.path().join("tokenizer.json"),
+    )
+    .unwrap();
     let config = json!({"tokenizer_class": "GemmaTokenizer"}).to_string();
     fs::write(other.path().join("tokenizer_config.json"), config).unwrap();
     for error in [
@@ -164,7 +189,10 @@ fn every_parameter_of_a_pair_is_described() {
         let open = OpenPair::open(folder(name)).unwrap();
         let bytes = fs::read(folder(name).join("model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
-        let numbers: usize = tensors.iter().map(|(_, tensor)| tensor.data().len() / 4).sum();
+        let numbers: usize = tensors
+            .iter()
+            .map(|(_, tensor)| tensor.data().len() / 4)
+            .sum();
         assert_eq!(count(&describe_pair(&open.config)) + scales, numbers as u64);
     }
 }
@@ -182,5 +210,8 @@ fn a_folder_of_another_model_or_size_is_refused() {
     let text = fs::read_to_string(&config).unwrap().replace(": 32", ": 64");
     fs::write(config, text).unwrap();
     let error = OpenPair::open(copy.path()).unwrap_err().to_string();
-    assert!(error.contains("image_size") && error.contains("64"), "{error}");
+    assert!(
+        error.contains("image_size") && error.contains("64"),
+        "{error}"
+    );
 }

@@ -219,8 +219,16 @@ pub fn embed<E: Encoder>(
         let done = match read_json::<PartReport>(&stats)?.filter(|done| done.word == word) {
             Some(done) => done,
             None => {
-                let (counts, broken) =
-                    part::run(part, source, out, &name, encoder, options.batch, left, &told)?;
+                let (counts, broken) = part::run(
+                    part,
+                    source,
+                    out,
+                    &name,
+                    encoder,
+                    options.batch,
+                    left,
+                    &told,
+                )?;
                 let done = PartReport {
                     format_version: FORMAT_VERSION,
                     word: word.clone(),

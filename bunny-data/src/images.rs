@@ -292,8 +292,7 @@ pub(crate) fn tar_members(
     if bytes.starts_with(b"\x1F\x8B") || bytes.starts_with(b"\x28\xB5\x2F\xFD") {
         return Err(broken(0, "the archive is compressed; unpack it first"));
     }
-    tar::members(bytes, each)
-        .map_err(|tar::BrokenTar { offset, what }| broken(offset as u64, what))
+    tar::members(bytes, each).map_err(|tar::BrokenTar { offset, what }| broken(offset as u64, what))
 }
 
 /// The first folder of the members seen so far.

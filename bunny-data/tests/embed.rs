@@ -41,7 +41,10 @@ impl Encoder for Counting {
     }
 
     fn pictures(&self, pictures: &[Vec<u8>]) -> Result<Vec<f32>, EncoderError> {
-        if self.lasts.is_some_and(|lasts| self.batches.fetch_add(1, Relaxed) >= lasts) {
+        if self
+            .lasts
+            .is_some_and(|lasts| self.batches.fetch_add(1, Relaxed) >= lasts)
+        {
             return Err("the device is gone".into());
         }
         let vector = |bytes: &Vec<u8>| {
@@ -65,7 +68,9 @@ fn shard(path: &Path, members: &[(&str, &str)]) {
     for (name, text) in members {
         let mut header = tar::Header::new_ustar();
         header.set_size(text.len() as u64);
-        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+        archive
+            .append_data(&mut header, name, text.as_bytes())
+            .unwrap();
     }
     archive.finish().unwrap();
 }
@@ -158,7 +163,8 @@ fn what_is_no_pair_is_left_out_and_listed() {
     );
     let made = files(&out);
     // (3, '3') and (2, '2'), of length 1.
-    let direction = |x: f32, y: f32| [x, y].map(|number| f16::from_f32(number / x.hypot(y)).to_f32());
+    let direction =
+        |x: f32, y: f32| [x, y].map(|number| f16::from_f32(number / x.hypot(y)).to_f32());
     let images = [direction(3.0, 51.0), direction(2.0, 50.0)];
     assert_eq!(rows(&made["img_emb/img_emb_0.npy"]), images);
     let texts = [direction(5.0, 3.0), direction(7.0, 3.0)];
@@ -172,13 +178,27 @@ fn an_end_in_the_middle_costs_the_part_and_no_byte() {
     fs::create_dir(&tars).unwrap();
     for number in 0..11 {
         let name = |at: usize, ending: &str| format!("{number:02}{at}.{ending}");
-        let names: Vec<[String; 2]> = (0..5).map(|at| [name(at, "png"), name(at, "txt")]).collect();
+        let names: Vec<[String; 2]> = (0..5)
+            .map(|at| [name(at, "png"), name(at, "txt")])
+            .collect();
         let members = names.iter().flatten().map(|name| (&**name, &**name));
-        shard(&tars.join(format!("{number:05}.tar")), &members.collect::<Vec<_>>());
+        shard(
+            &tars.join(format!("{number:05}.tar")),
+            &members.collect::<Vec<_>>(),
+        );
     }
-    let (straight, halting) = (folder.path().join("straight"), folder.path().join("halting"));
+    let (straight, halting) = (
+        folder.path().join("straight"),
+        folder.path().join("halting"),
+    );
     run(&tars, &straight, &Counting::default()).unwrap();
-    assert_eq!(files(&straight).keys().filter(|name| name.ends_with(".npy")).count(), 22);
+    assert_eq!(
+        files(&straight)
+            .keys()
+            .filter(|name| name.ends_with(".npy"))
+            .count(),
+        22
+    );
     assert!(straight.join("metadata/metadata_07.parquet").exists());
     let mut goes = 0;
     loop {

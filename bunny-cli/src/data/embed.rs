@@ -127,7 +127,9 @@ impl Work for Embedding<'_> {
 /// written.
 pub fn run(args: EmbedArgs) -> Result<()> {
     if args.backend.weights.is_some() {
-        bail!("--weights is for language models: --vision-weights int8 is for both towers of a pair");
+        bail!(
+            "--weights is for language models: --vision-weights int8 is for both towers of a pair"
+        );
     }
     let source = SourceOptions {
         records: args.records.clone(),
@@ -172,7 +174,10 @@ fn print(args: &EmbedArgs, report: &EmbedReport, seconds: f64) -> Result<()> {
     for picture in &report.broken {
         tell(format_args!("{}: {}", picture.image_path, picture.problem));
     }
-    println!("\nto select from them   bunny-cli data coreset --embeddings {} --out DIR", word(&args.out));
+    println!(
+        "\nto select from them   bunny-cli data coreset --embeddings {} --out DIR",
+        word(&args.out)
+    );
     Ok(())
 }
 

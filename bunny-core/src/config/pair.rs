@@ -97,7 +97,8 @@ impl PairConfig {
                 }
             }
             _ => {
-                let problem = "must be clip or siglip: of a model that has a tower for captions, too";
+                let problem =
+                    "must be clip or siglip: of a model that has a tower for captions, too";
                 return Err(fields.invalid("model_type", problem));
             }
         };
@@ -141,7 +142,10 @@ impl TextConfig {
     fn of(fields: &Fields, mut config: Self) -> Result<Self, ConfigError> {
         table::read(FIELDS, fields, &mut config)?;
         let layers = &config.layers;
-        if !layers.hidden_size.is_multiple_of(layers.num_attention_heads) {
+        if !layers
+            .hidden_size
+            .is_multiple_of(layers.num_attention_heads)
+        {
             return Err(fields.invalid("num_attention_heads", "must divide hidden_size"));
         }
         Ok(config)

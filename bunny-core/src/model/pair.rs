@@ -59,7 +59,9 @@ impl<B: Backend> Towers<B> {
     fn new(config: &PairConfig, builder: &Builder<'_, B>) -> Self {
         match config.kind {
             PairKind::Clip => Self::Clip(ClipPair::new(config, builder)),
-            PairKind::Siglip => Self::Siglip(SiglipPair::new(&config.vision, &config.text, builder)),
+            PairKind::Siglip => {
+                Self::Siglip(SiglipPair::new(&config.vision, &config.text, builder))
+            }
         }
     }
 }

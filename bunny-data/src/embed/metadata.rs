@@ -2,7 +2,7 @@
 //! as pandas' `json_normalize` does it, whose columns clip-retrieval writes.
 //!
 //! ```text
-//! {"key": "0001", "exif": {"Make": "x"}, "width": 640}   →   key   exif.Make   width
+//! {"key": "0001", "exif": {"Make": "x"}, "width": 640}   →   key   width   exif.Make
 //! ```
 
 use std::collections::HashMap;
@@ -38,10 +38,12 @@ impl Metadata {
     }
 
     pub fn push(&mut self, key: &str, caption: &str, metadata: Map<String, Value>) {
-        for (name, value) in metadata {
-            if !OWN.contains(&name.as_str()) {
-                self.put(name, value);
-            }
+        // What is nested comes behind the rest.
+        let (nested, plain): (Vec<_>, Vec<_>) = metadata
+            .into_iter()
+            .partition(|(_, value)| value.is_object());
+        for (name, value) in plain.into_iter().chain(nested) {
+            self.put(name, value);
         }
         self.keys.push(key.to_owned());
         self.captions.push(caption.to_owned());
@@ -50,11 +52,12 @@ impl Metadata {
     /// Puts a value into the row that is being made.
     fn put(&mut self, name: String, value: Value) {
         match value {
-            Value::Object(within) if !within.is_empty() => {
+            Value::Object(within) => {
                 for (inner, value) in within {
                     self.put(format!("{name}.{inner}"), value);
                 }
             }
+            _ if OWN.contains(&name.as_str()) => {}
             value => {
                 let row = self.keys.len();
                 let place = *self.places.entry(name).or_insert_with_key(|name| {
@@ -93,8 +96,8 @@ impl Metadata {
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
         fill_whole(path, |file: &mut AtomicFile| {
-            let mut writer =
-                ArrowWriter::try_new(&mut *file, batch.schema(), Some(properties)).map_err(failed)?;
+            let mut writer = ArrowWriter::try_new(&mut *file, batch.schema(), Some(properties))
+                .map_err(failed)?;
             writer.write(&batch).map_err(failed)?;
             writer.close().map(drop).map_err(failed)
         })
@@ -152,19 +155,26 @@ mod tests {
     fn rows_that_lack_a_column_have_nothing_in_it() {
         let mut table = Metadata::default();
         let row = |value: Value| value.as_object().cloned().unwrap();
-        table.push("a", "one", row(json!({"exif": {"Make": "x", "more": {"y": 1}}})));
+        table.push(
+            "a",
+            "one",
+            row(json!({"exif": {"Make": "x", "more": {"y": 1}}})),
+        );
         table.push("b", "two", row(json!({"caption": "other", "url": "u"})));
         table.push("c", "three", row(json!({"url": "v", "exif": {}})));
         let names: Vec<&str> = table.columns.iter().map(|(name, _)| &**name).collect();
-        assert_eq!(names, ["exif.Make", "exif.more.y", "url", "exif"]);
+        assert_eq!(names, ["exif.Make", "exif.more.y", "url"]);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metadata_0.parquet");
         table.write(&path).unwrap();
         let file = std::fs::File::open(path).unwrap();
         let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 8);
         let batch = reader.unwrap().next().unwrap().unwrap();
-        assert_eq!((batch.num_rows(), batch.num_columns()), (3, 6));
+        assert_eq!((batch.num_rows(), batch.num_columns()), (3, 5));
         let nulls = |name: &str| batch.column_by_name(name).unwrap().null_count();
-        assert_eq!((nulls("exif.Make"), nulls("url"), nulls("caption")), (2, 1, 0));
+        assert_eq!(
+            (nulls("exif.Make"), nulls("url"), nulls("caption")),
+            (2, 1, 0)
+        );
     }
 }

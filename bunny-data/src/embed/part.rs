@@ -66,7 +66,10 @@ impl Rows {
 }
 
 /// Embeds a part and writes its three files, unless it has no pair.
-#[allow(clippy::too_many_arguments, reason = "each is said once, by one caller")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is said once, by one caller"
+)]
 pub(super) fn run<E: Encoder>(
     part: &Part,
     source: &EmbedSource,
@@ -114,7 +117,9 @@ pub(super) fn run<E: Encoder>(
                 return Err(DataError::Encoder(fault.into()));
             }
             let vectors = seen.chunks_exact(dims).zip(read.chunks_exact(dims));
-            for (((key, metadata), caption), (seen, read)) in kept.into_iter().zip(captions).zip(vectors) {
+            for (((key, metadata), caption), (seen, read)) in
+                kept.into_iter().zip(captions).zip(vectors)
+            {
                 let is_picture = images.push(seen);
                 if is_picture && texts.push(read) {
                     table.push(&key, &caption, metadata);
@@ -134,13 +139,16 @@ pub(super) fn run<E: Encoder>(
         };
         // Dropped on an error, which ends the reader, too.
         let encoded = receiver.into_iter().try_for_each(&mut encode);
-        let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let read = reader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         encoded.and(read)
     })?;
     counts.pairs = table.rows() as u64;
     counts.broken = broken.len() as u64;
     if counts.pairs > 0 {
-        let file = |folder: &str, ending: &str| out.join(folder).join(format!("{folder}_{name}.{ending}"));
+        let file =
+            |folder: &str, ending: &str| out.join(folder).join(format!("{folder}_{name}.{ending}"));
         images.write(&file("img_emb", "npy"))?;
         texts.write(&file("text_emb", "npy"))?;
         table.write(&file("metadata", "parquet"))?;

@@ -121,7 +121,9 @@ impl EmbedSource {
         };
         let pairs = self.part_files.saturating_mul(FILE_PAIRS);
         match &self.kind {
-            Kind::Tars(tars) => ranges(tars.len(), self.part_files).map(Part::Tars).collect(),
+            Kind::Tars(tars) => ranges(tars.len(), self.part_files)
+                .map(Part::Tars)
+                .collect(),
             Kind::Folder(files) => ranges(files.len(), pairs).map(Part::Folder).collect(),
             Kind::Rows { files, .. } => files
                 .iter()
@@ -305,7 +307,11 @@ impl<'a> Together<'a> {
         Ok(Self {
             text: beside("txt")?.map(|text| String::from_utf8_lossy(&text).into_owned()),
             metadata: json.map(|json| object(&json)).unwrap_or_default(),
-            picture: Some(fs::read(&path).map_err(DataError::io(&path, "read"))?.into()),
+            picture: Some(
+                fs::read(&path)
+                    .map_err(DataError::io(&path, "read"))?
+                    .into(),
+            ),
             key: name.into(),
         })
     }
@@ -383,7 +389,9 @@ fn each_of_tar(
 ) -> Result<bool> {
     let map = map_tar(tar)?;
     let mut members = Vec::new();
-    tar_members(tar, &map, |name, place| members.push((name.to_owned(), place)))?;
+    tar_members(tar, &map, |name, place| {
+        members.push((name.to_owned(), place))
+    })?;
     let key_of = |name: &str| -> usize {
         let last = name.rfind('/').map_or(0, |slash| slash + 1);
         name[last..].find('.').map_or(name.len(), |dot| last + dot)

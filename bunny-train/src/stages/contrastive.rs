@@ -38,8 +38,8 @@ use crate::{
 
 pub use cost::pair_flops;
 pub use loss::sigmoid_loss;
-pub use model::{describe_pair, new_pair, pair_loss};
 use model::random_pair;
+pub use model::{describe_pair, new_pair, pair_loss};
 
 /// Stage `contrastive`.
 #[derive(Debug, Clone)]

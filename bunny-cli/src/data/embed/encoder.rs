@@ -46,7 +46,9 @@ impl<B: Backend> Encoder for PairEncoder<B> {
     }
 
     fn captions(&self, captions: &[String]) -> Result<Vec<f32>, EncoderError> {
-        let ids = captions.par_iter().map(|caption| self.tokenizer.ids(caption));
+        let ids = captions
+            .par_iter()
+            .map(|caption| self.tokenizer.ids(caption));
         let mut ids: Vec<Vec<i32>> = ids.collect::<Result<_, _>>()?;
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by_key(|at| ids[*at].len());
@@ -55,7 +57,10 @@ impl<B: Backend> Encoder for PairEncoder<B> {
         let alike = |a: &usize, b: &usize| ids[*a].len() / LENGTHS == ids[*b].len() / LENGTHS;
         let groups: Vec<Vec<usize>> = order.chunk_by(alike).map(<[_]>::to_vec).collect();
         for group in groups {
-            let own: Vec<Vec<i32>> = group.iter().map(|at| std::mem::take(&mut ids[*at])).collect();
+            let own: Vec<Vec<i32>> = group
+                .iter()
+                .map(|at| std::mem::take(&mut ids[*at]))
+                .collect();
             let made = numbers(self.pair.captions(&own)?)?;
             for (at, vector) in group.iter().zip(made.chunks_exact(dims)) {
                 vectors[at * dims..][..dims].copy_from_slice(vector);

@@ -12,10 +12,10 @@ use std::sync::OnceLock;
 use bunny_base::caught;
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::normalizers::utils::Lowercase;
-use tokenizers::normalizers;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -27,7 +27,8 @@ use super::{SpecialTokens, Tokenizer, TokenizerError};
 type LibraryError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How CLIP cuts text into words; the other classes cut like GPT-2, or like Qwen2.
-const CLIP_WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+const CLIP_WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// How Qwen2 cuts text into words.
 const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -179,11 +180,7 @@ impl Config {
                 "bos_token" | "eos_token" | "unk_token",
             ) => Some("<|endoftext|>"),
             (None, "CLIPTokenizer", "bos_token") => Some("<|startoftext|>"),
-            (
-                None,
-                "Qwen2Tokenizer" | "CLIPTokenizer",
-                "eos_token" | "unk_token" | "pad_token",
-            ) => {
+            (None, "Qwen2Tokenizer" | "CLIPTokenizer", "eos_token" | "unk_token" | "pad_token") => {
                 Some("<|endoftext|>")
             }
             (None, "LlamaTokenizer", "bos_token") => Some("<s>"),
@@ -234,7 +231,11 @@ impl Config {
                 let words = SplitPattern::Regex(CLIP_WORDS.to_owned());
                 let words = Split::new(words, SplitDelimiterBehavior::Removed, true);
                 let spaces = Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ");
-                let steps = vec![NFC.into(), spaces.map_err(refused)?.into(), Lowercase.into()];
+                let steps = vec![
+                    NFC.into(),
+                    spaces.map_err(refused)?.into(),
+                    Lowercase.into(),
+                ];
                 let steps = normalizers::Sequence::new(steps);
                 inner.with_normalizer(Some(steps)).map_err(refused)?;
                 let bytes = ByteLevel::new(false, true, true);

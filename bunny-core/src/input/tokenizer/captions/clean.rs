@@ -23,7 +23,10 @@ pub fn clean(caption: &str) -> String {
         text = fixed;
     }
     let text = resolve(&resolve(&text, false), false);
-    let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = text
+        .split(is_space)
+        .filter(|word| !word.is_empty())
+        .collect();
     words.join(" ")
 }
 
@@ -33,7 +36,10 @@ pub fn without_punctuation(caption: &str) -> String {
     // What stands for a space within the vocabulary is one.
     let text = caption.replace('▁', " ").to_lowercase();
     let text: String = text.chars().filter(|c| !c.is_ascii_punctuation()).collect();
-    let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = text
+        .split(is_space)
+        .filter(|word| !word.is_empty())
+        .collect();
     words.join(" ")
 }
 

@@ -46,7 +46,9 @@ fn numbered(text: &str, whole: bool) -> Option<(String, &str)> {
         Some(digits) => (digits, 16),
         None => (text, 10),
     };
-    let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
+    let end = digits
+        .find(|c: char| !c.is_digit(radix))
+        .unwrap_or(digits.len());
     let behind = digits[end..].strip_prefix(';');
     if end == 0 || (whole && behind.is_none()) {
         return None;
