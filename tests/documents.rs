@@ -8,11 +8,12 @@ use std::{
 };
 
 /// Commands of README that are not run here, by what stands in them.
-const NOT_RUN: [(&str, &str); 8] = [
+const NOT_RUN: [(&str, &str); 9] = [
     ("bunny-web/build.sh", "compiles for another target"),
     ("http.server", "runs until it is stopped"),
     ("cargo ", "compiles"),
     ("BAAI/", "downloads"),
+    ("openai/", "downloads"),
     ("--backend cuda", "needs a GPU"),
     ("bunny-cli serve", "runs until it is stopped"),
     ("--data eval", "needs the benchmarks' files"),

@@ -3,6 +3,7 @@
 mod bar;
 pub mod choice;
 mod coreset;
+mod embed;
 mod mix;
 mod plan;
 mod preview;
@@ -19,11 +20,12 @@ use clap::Subcommand;
 pub use bar::Bar;
 pub use choice::show_bytes;
 
-/// Selects, mixes, checks and shows what a model learns from.
+/// Embeds, selects, mixes, checks and shows what a model learns from.
 ///
 /// Example: bunny-cli data stats bunny_695k.json
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
+    Embed(Box<embed::EmbedArgs>),
     Coreset(Box<coreset::CoresetArgs>),
     Plan(plan::PlanArgs),
     Mix(mix::MixArgs),
@@ -41,6 +43,7 @@ pub fn run(verb: DataVerb) -> Result<ExitCode> {
     let done = match verb {
         // Launchers act on its exit codes.
         DataVerb::Coreset(args) => return coreset::run(*args),
+        DataVerb::Embed(args) => embed::run(*args),
         DataVerb::Plan(args) => plan::run(args),
         DataVerb::Mix(args) => mix::run(args),
         DataVerb::Validate(args) => validate::run(args),

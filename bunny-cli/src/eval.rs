@@ -20,6 +20,8 @@ mod telling;
 use anyhow::Result;
 use clap::Subcommand;
 
+pub use answerer::of_folder;
+
 /// Examines how well a model answers.
 ///
 /// Example: bunny-cli eval score pope --data eval --answers answers.jsonl

@@ -2,8 +2,9 @@
 
 use std::{
     fmt,
-    io::{self, Write},
-    sync::LazyLock,
+    io::{self, IsTerminal, Write},
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Instant,
 };
 
 #[cfg(feature = "hub")]
@@ -109,6 +110,53 @@ impl Download {
         if let Some(bar) = self.bars.current() {
             bar.set_position(progress.done);
         }
+    }
+}
+
+/// Pairs whose number nobody knows before they are read, in parts: a bar on a terminal, elsewhere a line
+/// a part.
+#[derive(Debug)]
+pub struct Pairs {
+    bar: ProgressBar,
+    /// Where there is no terminal: when it began, with which pair, and the part that was told last.
+    lines: Option<Mutex<(Instant, Option<u64>, usize)>>,
+}
+
+impl Pairs {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        let lines = || Mutex::new((Instant::now(), None, usize::MAX));
+        Self {
+            bar: add_bar("{spinner} {msg}: {human_pos} pairs {per_sec} {elapsed}"),
+            lines: (!io::stderr().is_terminal()).then(lines),
+        }
+    }
+
+    /// Shows how far the work is.
+    pub fn show(&self, part: usize, parts: usize, pairs: u64) {
+        let what = format!("part {} of {parts}", part + 1);
+        let Some(lines) = &self.lines else {
+            self.bar.set_message(what);
+            self.bar.set_position(pairs);
+            return;
+        };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start, first, told) = &mut *lines;
+        // What an earlier run made took this one no time.
+        let made = pairs - *first.get_or_insert(pairs);
+        if *told != part {
+            *told = part;
+            let rate = made as f64 / start.elapsed().as_secs_f64().max(1e-3);
+            tell(format_args!(
+                "{what}: {pairs} pairs so far, {rate:.1} pairs/s"
+            ));
+        }
+    }
+}
+
+impl Drop for Pairs {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -11,6 +11,7 @@ mod gguf;
 mod llava;
 mod merge;
 mod merged;
+mod pair;
 mod quantize;
 mod resolve;
 mod source;
@@ -25,6 +26,7 @@ pub use folder::files_beside;
 use gguf::GgufFiles;
 pub use gguf::{GgufExport, GgufProjector, GgufWeights};
 pub use llava::open_weights;
+pub use pair::OpenPair;
 pub use quantize::{LayerLoss, MeanSquares, Quantized};
 pub use resolve::{ModelNames, Wanted};
 #[cfg(feature = "hub")]

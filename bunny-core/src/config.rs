@@ -9,6 +9,7 @@ mod decoder;
 mod error;
 mod families;
 mod fields;
+mod pair;
 pub mod presets;
 mod projector;
 mod table;
@@ -21,6 +22,7 @@ pub use error::ConfigError;
 pub use families::Family;
 pub(crate) use families::{WITHOUT_EFFECT, refuse_foreign_integers};
 pub use fields::Fields;
+pub use pair::{PairConfig, PairKind, TextConfig};
 pub use projector::{ProjectorConfig, ProjectorKind};
 pub use tower::{
     ClipConfig, EvaClipConfig, MultiscaleConfig, SiglipConfig, TowerConfig, VisionConfig,

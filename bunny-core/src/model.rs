@@ -5,6 +5,7 @@ pub mod decoder;
 mod described;
 mod flops;
 mod init;
+pub mod pair;
 mod projector;
 pub mod tower;
 
@@ -12,5 +13,6 @@ pub use bunny::Bunny;
 pub use decoder::Decoder;
 pub use described::PartParameters;
 pub use flops::{Learning, ModelFlops, TowerFlops, Workload};
+pub use pair::Pair;
 pub use projector::Projector;
 pub use tower::VisionTower;

@@ -266,6 +266,33 @@ pub enum DataError {
         /// What is wrong with it.
         fault: RowFault,
     },
+    /// A model that makes vectors of pictures and captions failed.
+    #[error("pictures cannot be embedded: {}", one_line(&.0.to_string()))]
+    Encoder(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A folder holds embeddings that were made from something else.
+    #[error(
+        "{}: holds embeddings of other pictures, of another model or with other options: name a new folder, or \
+         say --force to replace them",
+        shown(path)
+    )]
+    OtherEmbeddings {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is no pair of a picture and a caption.
+    #[error(
+        "{}: there is no picture with a caption in it ({broken} pictures are broken, {without_caption} have \
+         no caption): a caption is KEY.txt, or `caption` in KEY.json, beside KEY.jpg",
+        shown(path)
+    )]
+    NothingToEmbed {
+        /// Where pairs were looked for.
+        path: PathBuf,
+        /// Pictures that cannot be read.
+        broken: u64,
+        /// Pictures without a caption.
+        without_caption: u64,
+    },
     /// An option has a value that cannot be.
     #[error("{option}: {fault}")]
     Option {

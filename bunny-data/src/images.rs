@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine;
@@ -20,7 +21,7 @@ use crate::error::{DataError, Result};
 use crate::record::Embedded;
 use bunny_base::random::mix_bytes;
 
-pub(crate) use keyed::KeyedPictures;
+pub(crate) use keyed::{KeyedPictures, is_picture};
 pub(crate) use thumbnail::shown;
 
 pub use check::{PictureCheck, PictureFault, dimensions, faults};
@@ -215,20 +216,10 @@ impl Shards {
     }
 
     fn list(shard: u32, path: &Path) -> Result<(PathBuf, Mmap, Vec<Member>, Top)> {
-        let file = File::open(path).map_err(DataError::io(path, "open"))?;
-        // SAFETY: read-only and bounds-checked; an archive must not be cut short while it is open.
-        let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
+        let map = map_tar(path)?;
         let _ = map.advise(Advice::Random);
-        let broken = |offset, what| DataError::Tar {
-            path: path.to_owned(),
-            offset,
-            what,
-        };
-        if map.starts_with(b"\x1F\x8B") || map.starts_with(b"\x28\xB5\x2F\xFD") {
-            return Err(broken(0, "the archive is compressed; unpack it first"));
-        }
         let (mut members, mut top) = (Vec::new(), Top::Unknown);
-        tar::members(&map, |name, place| {
+        tar_members(path, &map, |name, place| {
             members.push(Member {
                 name: name_hash(name),
                 shard,
@@ -236,8 +227,7 @@ impl Shards {
                 len: place.len(),
             });
             top.see(name);
-        })
-        .map_err(|tar::BrokenTar { offset, what }| broken(offset as u64, what))?;
+        })?;
         Ok((path.to_owned(), map, members, top))
     }
 
@@ -281,6 +271,30 @@ impl Shards {
     }
 }
 
+/// A tar file in memory's place.
+pub(crate) fn map_tar(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(DataError::io(path, "open"))?;
+    // SAFETY: read-only and bounds-checked; an archive must not be cut short while it is open.
+    unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))
+}
+
+/// Calls `each` with the name and the place of every file in the bytes of a tar file at `path`.
+pub(crate) fn tar_members(
+    path: &Path,
+    bytes: &[u8],
+    each: impl FnMut(&str, Range<usize>),
+) -> Result<()> {
+    let broken = |offset, what| DataError::Tar {
+        path: path.to_owned(),
+        offset,
+        what,
+    };
+    if bytes.starts_with(b"\x1F\x8B") || bytes.starts_with(b"\x28\xB5\x2F\xFD") {
+        return Err(broken(0, "the archive is compressed; unpack it first"));
+    }
+    tar::members(bytes, each).map_err(|tar::BrokenTar { offset, what }| broken(offset as u64, what))
+}
+
 /// The first folder of the members seen so far.
 #[derive(Debug)]
 enum Top {
@@ -310,7 +324,7 @@ impl Top {
 
 /// The tar files of a folder that holds a webdataset as its makers leave it; none of a folder that
 /// holds anything but tar files and tables about them.
-fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut shards = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(DataError::io(folder, "read"))? {
         let path = entry.map_err(DataError::io(folder, "read"))?.path();
@@ -332,7 +346,7 @@ fn is_remark(path: &Path) -> bool {
 }
 
 /// The tar files a path stands for: itself, `{00..12}` counted out, or `*` looked up, in order.
-fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     let nothing = |what| DataError::Io {
         path: path.to_owned(),
         action: "open",

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod coreset;
+pub mod embed;
 pub mod embeddings;
 mod error;
 mod fast_hash;

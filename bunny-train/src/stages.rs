@@ -9,7 +9,7 @@ pub use bunny::{
     BunnySetup, BunnyStage, InstructionTask, ModelPaths, PROJECTOR_WEIGHTS, SetupConfig,
 };
 pub use contrastive::{
-    ContrastiveSetup, ContrastiveStage, ContrastiveTask, PoolingAttention, PoolingHead, SiglipPair,
-    Table, TextEmbeddings, TextEncoder, TextTower, describe_pair, sigmoid_loss,
+    ContrastiveSetup, ContrastiveStage, ContrastiveTask, describe_pair, new_pair, pair_loss,
+    sigmoid_loss,
 };
 pub use language::{LanguageSetup, LanguageStage, NextTokenTask};

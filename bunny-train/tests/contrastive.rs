@@ -7,11 +7,12 @@ use std::{collections::HashMap, path::Path};
 
 use bunny_core::{
     checkpoint::{Precision, WeightSet},
+    model::pair::SiglipPair,
     nn::{Builder, NameTable, WeightFormat, count},
 };
 use bunny_train::{
     recipe::{ContrastiveRecipe, TextSizes, VisionSizes},
-    stages::{SiglipPair, describe_pair},
+    stages::{describe_pair, new_pair, pair_loss},
     trainable::{parameters_of, unfreeze},
 };
 use bunny_weights::TensorFiles;
@@ -90,7 +91,7 @@ fn towers<B: Backend>(folder: &Path, precision: Precision) -> SiglipPair<B> {
         &NAMES,
         precision,
         &Default::default(),
-        |builder| SiglipPair::new(&recipe, &vision, vocab_size, builder),
+        |builder| new_pair(&recipe, &vision, vocab_size, builder),
     )
     .unwrap()
 }
@@ -102,7 +103,8 @@ fn loss<B: Backend>(folder: &Path, model: &SiglipPair<B>, dtype: DType) -> Tenso
     let (pixels, ids) = batch(folder);
     let pictures = ids.len() / recipe.text.max_position_embeddings;
     let pixels = TensorData::new(pixels, [pictures, 3, side, side]);
-    model.loss(
+    pair_loss(
+        model,
         Tensor::from_data(pixels, (&Default::default(), dtype)),
         &ids,
     )

@@ -7,7 +7,7 @@ mod server;
 use std::num::NonZeroUsize;
 
 pub use engine::Local;
-pub use fingerprint::of_model;
+pub use fingerprint::{of_folder, of_model};
 pub use server::Server;
 
 /// How a model is asked.

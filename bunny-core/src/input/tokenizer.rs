@@ -6,6 +6,7 @@
 //! template placed, and nothing that anybody typed.
 
 mod bytes;
+mod captions;
 mod error;
 mod export;
 mod files;
@@ -20,6 +21,7 @@ use tokenizers::AddedToken;
 
 use crate::input::conversation::{IMAGE_PLACEHOLDER, Segment};
 
+pub use captions::{CaptionRules, CaptionTokenizer, clean, without_punctuation};
 pub use error::TokenizerError;
 pub use stream::TokenStream;
 pub use vocabulary::{

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::{ImageSource, Kind, NameHash, name_hash};
 use crate::error::{DataError, Result};
+use crate::record::Embedded;
 
 /// What pictures' names end in; of a key's pictures the first is taken.
 const ENDINGS: [&str; 11] = [
@@ -58,7 +59,7 @@ impl KeyedPictures {
     /// The name of a key's picture.
     pub fn find(&self, key: &str) -> Option<String> {
         let key = key.strip_prefix("./").unwrap_or(key);
-        let is_file = has_ending(key);
+        let is_file = is_picture(key);
         let with_endings = |base: &str| {
             let whole = is_file.then(|| base.to_owned());
             let more = ENDINGS.map(|ending| format!("{base}.{ending}"));
@@ -86,8 +87,9 @@ impl KeyedPictures {
         {
             return Some(name);
         }
-        let is_absolute = Path::new(key).is_absolute() && is_file;
-        (is_absolute && self.source.contains(key)).then(|| key.to_owned())
+        // A row of a Parquet file says by itself where its picture is.
+        let is_whole = Path::new(key).is_absolute() && is_file || Embedded::parse(key).is_some();
+        (is_whole && self.source.contains(key)).then(|| key.to_owned())
     }
 
     fn contains(&self, name: &str) -> bool {
@@ -98,7 +100,8 @@ impl KeyedPictures {
     }
 }
 
-fn has_ending(key: &str) -> bool {
+/// Whether a name ends as those of pictures do.
+pub(crate) fn is_picture(key: &str) -> bool {
     let ending = key.rsplit_once('.').map(|(_, ending)| ending);
     ending.is_some_and(|ending| {
         ENDINGS
@@ -120,7 +123,7 @@ impl Tree {
                 let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
                     continue;
                 };
-                if has_ending(name) {
+                if is_picture(name) {
                     tree.paths.push(name_hash(&format!("{below}{name}")));
                     tree.names.push((name_hash(name), number));
                 } else if depth < DEPTH && entry.path().is_dir() {

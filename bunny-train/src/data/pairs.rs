@@ -78,12 +78,7 @@ impl Pairs<'_> {
 
     /// A caption as ids, `places` of them.
     fn caption(&self, text: &str) -> Result<Vec<i32>, TrainError> {
-        let mut ids = self.ids(text)?;
-        let end = self.tokenizer.special_tokens().eos.unwrap_or_default();
-        // Its last place, which the tower reads the caption from, is an end of text always.
-        ids.truncate(self.places - 1);
-        ids.resize(self.places, end as i32);
-        Ok(ids)
+        Ok(self.tokenizer.padded(text, self.places)?)
     }
 
     /// The pixels of up to `count` pictures from all over the records.

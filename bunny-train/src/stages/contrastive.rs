@@ -14,7 +14,7 @@ use bunny_core::{
     checkpoint::Precision,
     config::{SiglipConfig, VisionConfig},
     input::{image::ImageProcessor, tokenizer::Tokenizer},
-    model::tower::stack_pixels,
+    model::{pair::SiglipPair, tower::stack_pixels},
     nn::Mode,
 };
 use bunny_data::record::RecordFile;
@@ -38,10 +38,8 @@ use crate::{
 
 pub use cost::pair_flops;
 pub use loss::sigmoid_loss;
-pub use model::{
-    PoolingAttention, PoolingHead, SiglipPair, Table, TextEmbeddings, TextEncoder, TextTower,
-    describe_pair,
-};
+use model::random_pair;
+pub use model::{describe_pair, new_pair, pair_loss};
 
 /// Stage `contrastive`.
 #[derive(Debug, Clone)]
@@ -151,7 +149,7 @@ impl Stage for ContrastiveStage {
     ) -> Result<Prepared<B, ContrastiveTask<'s, B>>, TrainError> {
         let vocab_size = setup.tokenizer.vocab_size();
         let mut model =
-            SiglipPair::<B>::random(&self.recipe, &setup.vision, vocab_size, precision, device);
+            random_pair::<B>(&self.recipe, &setup.vision, vocab_size, precision, device);
         if !goes_on {
             let pictures = stack_pixels(&data.sample(warm_start::PICTURES)?, device);
             model.tower = warm_start::warm_start(model.tower, pictures);
@@ -192,7 +190,7 @@ impl<B: AutodiffBackend> ContrastiveTask<'_, B> {
         device: &A::Device,
     ) -> Tensor<A, 1> {
         let pixels = stack_pixels::<A>(&batch.pixels, device).cast(self.precision.compute);
-        model.loss(pixels, &batch.ids)
+        pair_loss(model, pixels, &batch.ids)
     }
 }
 

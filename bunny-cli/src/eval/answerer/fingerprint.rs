@@ -22,13 +22,26 @@ pub fn of_model(model: &ModelArgs) -> Result<String> {
         return Ok(format!("{BUILTIN} of {}", env!("CARGO_PKG_VERSION")));
     }
     let source = model.source()?;
-    let mut told = Vec::new();
     let parts = [
         Some(&source.model),
         source.base.as_ref(),
         source.vision_tower.as_ref(),
     ];
-    for path in parts.into_iter().flatten() {
+    of_parts(parts.into_iter().flatten())
+}
+
+/// The same of a folder that stands alone.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn of_folder(folder: &Path) -> Result<String> {
+    of_parts([folder])
+}
+
+fn of_parts<P: AsRef<Path>>(parts: impl IntoIterator<Item = P>) -> Result<String> {
+    let mut told = Vec::new();
+    for path in parts {
+        let path = path.as_ref();
         if path.is_dir() {
             configuration(path, &mut told)?;
         }

@@ -92,6 +92,14 @@ pub enum TokenizerError {
         /// The `tokenizer_config.json`, which may be missing.
         path: PathBuf,
     },
+    /// Captions of a tokenizer of this class are prepared in a way that is not known here.
+    #[error("{}: how captions are prepared for a `{}` is not known: CLIPTokenizer and SiglipTokenizer are", path.display(), for_message(class))]
+    Captions {
+        /// The `tokenizer_config.json`.
+        path: PathBuf,
+        /// Its `tokenizer_class`.
+        class: String,
+    },
     /// An added token would get another id than the files say.
     #[error("{}: added token `{}` should be {id} and is {found:?}: the tokenizer's files do not belong together", path.display(), for_message(token))]
     MisplacedToken {

@@ -12,7 +12,10 @@ use std::sync::OnceLock;
 use bunny_base::{caught, files};
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::normalizers;
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::unicode::NFC;
+use tokenizers::normalizers::utils::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -26,7 +29,11 @@ use super::{
 
 type LibraryError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How Qwen2 cuts text into words; the other classes cut like GPT-2.
+/// How CLIP cuts text into words; the other classes cut like GPT-2, or like Qwen2.
+const CLIP_WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// How Qwen2 cuts text into words.
 pub(super) const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl Tokenizer {
@@ -189,7 +196,8 @@ impl Config {
                 "GPT2Tokenizer" | "CodeGenTokenizer",
                 "bos_token" | "eos_token" | "unk_token",
             ) => Some("<|endoftext|>"),
-            (None, "Qwen2Tokenizer", "eos_token" | "unk_token" | "pad_token") => {
+            (None, "CLIPTokenizer", "bos_token") => Some("<|startoftext|>"),
+            (None, "Qwen2Tokenizer" | "CLIPTokenizer", "eos_token" | "unk_token" | "pad_token") => {
                 Some("<|endoftext|>")
             }
             (None, "LlamaTokenizer", "bos_token") => Some("<s>"),
@@ -210,7 +218,8 @@ impl Config {
             path: vocabulary.to_owned(),
             source,
         };
-        let bpe = byte_pairs(vocabulary, merges).map_err(refused)?;
+        let suffix = (self.class() == "CLIPTokenizer").then(|| "</w>".to_owned());
+        let bpe = byte_pairs(vocabulary, merges, suffix).map_err(refused)?;
         let mut inner = tokenizers::Tokenizer::new(bpe);
         match self.class() {
             "GPT2Tokenizer" | "CodeGenTokenizer" => {
@@ -230,6 +239,21 @@ impl Config {
                 let bytes = ByteLevel::new(self.flag("add_prefix_space", false), true, false);
                 inner.with_normalizer(Some(NFC)).map_err(refused)?;
                 inner.with_pre_tokenizer(Some(Sequence::new(vec![words.into(), bytes.into()])));
+            }
+            "CLIPTokenizer" => {
+                let words = SplitPattern::Regex(CLIP_WORDS.to_owned());
+                let words = Split::new(words, SplitDelimiterBehavior::Removed, true);
+                let spaces = Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ");
+                let steps = vec![
+                    NFC.into(),
+                    spaces.map_err(refused)?.into(),
+                    Lowercase.into(),
+                ];
+                let steps = normalizers::Sequence::new(steps);
+                inner.with_normalizer(Some(steps)).map_err(refused)?;
+                let bytes = ByteLevel::new(false, true, true);
+                let words = words.map_err(refused)?.into();
+                inner.with_pre_tokenizer(Some(Sequence::new(vec![words, bytes.into()])));
             }
             class => {
                 let path = folder.join("tokenizer_config.json");
@@ -405,6 +429,13 @@ impl Config {
     }
 }
 
+/// The class that a folder's `tokenizer_config.json` names, as it is called without `Fast`.
+pub(super) fn class_of(folder: &Path) -> Result<Option<String>, TokenizerError> {
+    let config = Config::from_folder(folder)?;
+    let class = config.class();
+    Ok((!class.is_empty()).then(|| class.to_owned()))
+}
+
 /// A token is written as its text, or as an object that holds it.
 fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
@@ -415,7 +446,12 @@ fn contents(value: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// The model that two files are: tokens with their ids, and pairs of tokens in the order of merging.
-fn byte_pairs(vocabulary: &Path, merges: &Path) -> Result<BPE, LibraryError> {
+/// `suffix` ends a word's last token, where the class has one.
+fn byte_pairs(
+    vocabulary: &Path,
+    merges: &Path,
+    suffix: Option<String>,
+) -> Result<BPE, LibraryError> {
     let ids: Map<String, Value> = serde_json::from_slice(&files::read(vocabulary)?)?;
     let ids = ids.into_iter().map(|(token, id)| {
         let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -431,7 +467,11 @@ fn byte_pairs(vocabulary: &Path, merges: &Path) -> Result<BPE, LibraryError> {
         _ => Err(format!("line {} of the merges is no pair", at + 1).into()),
     });
     let pairs: Merges = pairs.collect::<Result<_, LibraryError>>()?;
-    BPE::builder().vocab_and_merges(vocabulary, pairs).build()
+    let mut builder = BPE::builder().vocab_and_merges(vocabulary, pairs);
+    if let Some(suffix) = suffix {
+        builder = builder.end_of_word_suffix(suffix);
+    }
+    builder.build()
 }
 
 fn read_map(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError> {

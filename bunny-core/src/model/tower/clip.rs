@@ -33,7 +33,7 @@ pub struct ClipTransformer<B: Backend> {
     pub pre_layernorm: Norm<B>,
     /// The layers that take part.
     pub encoder: SiglipEncoder<B>,
-    /// Held for the files' sake; takes no part.
+    /// Held for the files' sake; takes no part but in a pair of towers.
     pub post_layernorm: Norm<B>,
 }
 
@@ -89,15 +89,24 @@ impl<B: Backend> Clip<B> {
     /// # Shapes
     /// `[pictures, 3, size, size]` → `[pictures, patches, hidden]`
     pub fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
+        let seen = self.encode(pixels);
+        let tokens = seen.dims()[1] - 1;
+        seen.narrow(1, 1, tokens)
+    }
+
+    /// The output of the layers, class token first.
+    ///
+    /// # Shapes
+    /// `[pictures, 3, size, size]` → `[pictures, 1 + patches, hidden]`
+    pub(in crate::model) fn encode(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
         let model = &self.vision_model;
         let embeddings = &model.embeddings;
         let patches = embeddings.patch_embedding.forward(pixels);
-        let [pictures, tokens, hidden] = patches.dims();
+        let [pictures, _, hidden] = patches.dims();
         let class: Tensor<B, 3> = embeddings.class_embedding.val().unsqueeze();
         let class = class.expand([pictures, 1, hidden]);
         let positions = embeddings.position_embedding.weight.val().unsqueeze();
         let embedded = Tensor::cat(vec![class, patches], 1) + positions;
-        let seen = model.encoder.forward(model.pre_layernorm.forward(embedded));
-        seen.narrow(1, 1, tokens)
+        model.encoder.forward(model.pre_layernorm.forward(embedded))
     }
 }
