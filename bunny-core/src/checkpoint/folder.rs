@@ -24,7 +24,7 @@ pub(super) fn beside(own: Option<&Path>, tokenizer: &Path, fields: &Fields) -> M
 /// The file in a model's or a tower's folder that says how its pictures are prepared.
 pub(super) fn processor_file(folder: &Path) -> Option<PathBuf> {
     let named = [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG].map(|file| folder.join(file));
-    named.into_iter().find(files::exists)
+    named.into_iter().find(|file| files::exists(file))
 }
 
 /// All that lies beside the weights of a whole model in its folder, as it is there; a folder of its
