@@ -1,7 +1,7 @@
 // How large a model a tab holds: folders of random weights with the sizes of published ones, language model in four
-// bits, loaded in Chromium and asked about a picture.
+// bits, loaded in Chromium and asked a question, and about a picture where that is said.
 //
-//   node bunny-web/checks/largest.mjs SITE FOLDER [phi-1.5 | phi-2]
+//   node bunny-web/checks/largest.mjs SITE FOLDER [phi-1.5 | phi-2] [picture]
 //
 // Writes up to 4 GB to FOLDER. Needs what page.mjs needs.
 
@@ -14,7 +14,7 @@ import { randomBytes } from "node:crypto";
 const require = createRequire(process.env.NODE_PATH ? `${process.env.NODE_PATH}/x.js` : import.meta.url);
 const { chromium } = require("playwright-core");
 
-const [, , site, folder, size = "phi-1.5"] = process.argv;
+const [, , site, folder, size = "phi-1.5", shown] = process.argv;
 const root = new URL("../../", import.meta.url).pathname;
 const { layers, hidden, inner, heads, rows } = {
   "phi-1.5": { layers: 24, hidden: 2048, inner: 8192, heads: 32, rows: 51200 },
@@ -52,6 +52,7 @@ function tensors() {
   float(`${vision}.embeddings.patch_embedding.weight`, tower.hidden, 3, tower.patch, tower.patch);
   float(`${vision}.embeddings.patch_embedding.bias`, tower.hidden);
   float(`${vision}.embeddings.position_embedding.weight`, Math.floor(tower.image / tower.patch) ** 2, tower.hidden);
+  norm(`${vision}.post_layernorm`, tower.hidden);
   for (let layer = 0; layer < tower.layers - 1; layer += 1) {
     const at = `${vision}.encoder.layers.${layer}`;
     norm(`${at}.layer_norm1`, tower.hidden);
@@ -136,19 +137,19 @@ const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? 
 const page = await (await browser.newContext()).newPage();
 await page.goto(`http://localhost:${server.address().port}/page.json`);
 page.setDefaultTimeout(0);
-const said = await page.evaluate(async () => {
+const said = await page.evaluate(async (isShown) => {
   const { Bunny } = await import("/bunny.js");
   const started = performance.now();
   try {
     const bunny = await Bunny.load({ model: "/large/" });
     const loaded = (performance.now() - started) / 1000;
-    const picture = await (await fetch("/samples/shapes.jpg")).blob();
-    const answer = await bunny.ask("What is in the picture?", { pictures: [picture], max_new_tokens: 8, min_new_tokens: 8 });
+    const pictures = isShown ? [await (await fetch("/samples/shapes.jpg")).blob()] : [];
+    const answer = await bunny.ask("What is in the picture?", { pictures, max_new_tokens: 8, min_new_tokens: 8 });
     return { loaded, info: bunny.info, ...answer };
   } catch (error) {
     return { error: error.message, seconds: (performance.now() - started) / 1000 };
   }
-});
+}, shown === "picture");
 console.log(size, JSON.stringify(said));
 await browser.close();
 server.close();

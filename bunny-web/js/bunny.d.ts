@@ -30,7 +30,7 @@ export interface ModelInfo {
   /** Positions that a picture takes. */
   picture_tokens: number;
   parameters: number;
-  weight_bytes: number;
+  /** What the language model is held in. */
   precision: string;
   /** Bytes of memory that the module has. */
   memory: number;

@@ -15,7 +15,7 @@ export class Bunny {
   #waiting = new Map();
   #count = 0;
   #turns = [];
-  /** What the model is: `{name, context, picture_tokens, parameters, weight_bytes, precision, memory}`. */
+  /** What the model is: `{name, context, picture_tokens, parameters, precision, memory}`. */
   info = null;
 
   /** Loads a model: the one beside this file, unless another is named. */

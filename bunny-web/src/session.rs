@@ -6,7 +6,7 @@ use bunny_core::{
     checkpoint::{ModelSource, OpenModel, Precision},
     generate::{
         Engine, EngineOptions, Event, FinishReason, Finished, Picture, Pipeline, Prompt, Reuse,
-        SequenceId, TokenLogProbability, Update,
+        TokenLogProbability, Update,
     },
     input::{
         conversation::{Conversation, Message, Segment},
@@ -44,7 +44,6 @@ pub struct Session {
 
 #[derive(Debug, Clone, Copy)]
 struct UnderWay {
-    id: SequenceId,
     /// Whether it has said anything but the space that answers begin with.
     has_begun: bool,
 }
@@ -57,7 +56,6 @@ impl Session {
     pub fn load(load: Load) -> Result<(Self, Value), Failure> {
         let open = open(&load)?;
         let precision = precision(&load.precision, &open)?;
-        let bytes = precision.bytes(&open.config.describe());
         let pipeline = Pipeline::<Flex>::from_open(open, precision, Default::default())
             .map_err(|error| error.to_string())?;
         let engine = pipeline.engine(EngineOptions {
@@ -72,8 +70,7 @@ impl Session {
             "context": engine.context(),
             "picture_tokens": config.vision.tokens(),
             "parameters": config.parameters().total(),
-            "weight_bytes": bytes,
-            "precision": precision.to_string(),
+            "precision": pipeline.model.language_model_format().name(),
         });
         let session = Self {
             pipeline,
@@ -130,12 +127,9 @@ impl Session {
             tokens,
             pictures: given.into_iter().map(Picture::new).collect(),
         };
-        let id = self.engine.admit(prompt, sequence);
-        let id = id.map_err(|error| error.to_string())?;
-        self.under_way = Some(UnderWay {
-            id,
-            has_begun: false,
-        });
+        let admitted = self.engine.admit(prompt, sequence);
+        admitted.map_err(|error| error.to_string())?;
+        self.under_way = Some(UnderWay { has_begun: false });
         Ok(json!({"prompt_tokens": positions}))
     }
 
