@@ -208,7 +208,9 @@ fn a_folder_of_another_model_or_size_is_refused() {
     }
     let config = copy.path().join("preprocessor_config.json");
     let text = fs::read_to_string(&config).unwrap().replace(": 32", ": 64");
-    fs::write(config, text).unwrap();
+    fs::write(&config, text).unwrap();
+    // As transformers 5 calls it, too.
+    fs::rename(config, copy.path().join("processor_config.json")).unwrap();
     let error = OpenPair::open(copy.path()).unwrap_err().to_string();
     assert!(
         error.contains("image_size") && error.contains("64"),

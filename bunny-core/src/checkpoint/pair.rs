@@ -4,12 +4,12 @@ use std::path::Path;
 
 use bunny_weights::{
     TensorFiles,
-    folder::{CONFIG, PREPROCESSOR_CONFIG},
+    folder::{CONFIG, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG},
 };
 
 use super::WeightSet;
 use crate::{
-    Error,
+    ConfigError, Error,
     config::{PairConfig, PairKind},
     input::{
         image::{Aspect, ImageProcessor},
@@ -40,33 +40,39 @@ const LEFT_ASIDE: [&str; 3] = [
 ];
 
 impl OpenPair {
-    /// Opens the files of a folder: `config.json`, `preprocessor_config.json`, a tokenizer, and weights.
+    /// Opens the files of a folder: `config.json`, `preprocessor_config.json` (or `processor_config.json`,
+    /// as transformers 5 has it), a tokenizer, and weights.
     ///
     /// # Errors
     /// When a file is missing or damaged, is of another model, or they do not fit each other.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
         let folder = folder.as_ref();
-        let file = folder.join(CONFIG);
-        let config = PairConfig::read(&file)?;
+        let config = PairConfig::read(folder.join(CONFIG))?;
         let places = config.text.max_position_embeddings;
         let tokenizer = match config.kind {
             PairKind::Clip => CaptionTokenizer::clip(folder, places)?,
             PairKind::Siglip => CaptionTokenizer::siglip(folder, places)?,
         };
-        let own = folder.join(PREPROCESSOR_CONFIG);
-        let image_processor = match (own.exists(), config.kind) {
-            (true, _) => ImageProcessor::from_preprocessor_config(own)?,
-            (false, PairKind::Clip) => ImageProcessor::clip(config.vision.image_size),
-            (false, PairKind::Siglip) => ImageProcessor::siglip(config.vision.image_size),
+        let mut files = [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG]
+            .map(|name| folder.join(name))
+            .into_iter();
+        let (side, kind) = (config.vision.image_size, config.kind);
+        let image_processor = match (files.find(|file| file.exists()), kind) {
+            (Some(file), _) => {
+                let processor = ImageProcessor::from_preprocessor_config(&file)?;
+                if processor.size != side {
+                    let made = processor.size;
+                    return Err(Error::Config(ConfigError::Field {
+                        file,
+                        field: "size".into(),
+                        problem: format!("is {made}, but the tower's `image_size` is {side}"),
+                    }));
+                }
+                processor
+            }
+            (None, PairKind::Clip) => ImageProcessor::clip(side),
+            (None, PairKind::Siglip) => ImageProcessor::siglip(side),
         };
-        if image_processor.size != config.vision.image_size {
-            let problem = format!(
-                "is {}, and {PREPROCESSOR_CONFIG} makes pictures of {}",
-                config.vision.image_size, image_processor.size
-            );
-            let fields = crate::Fields::read(file)?;
-            return Err(fields.invalid("vision_config.image_size", problem).into());
-        }
         let left_aside = match config.kind {
             PairKind::Clip => &LEFT_ASIDE[..],
             PairKind::Siglip => &LEFT_ASIDE[..2],
