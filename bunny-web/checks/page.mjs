@@ -95,7 +95,9 @@ assert.match(first, /[a-z]{3}/, first);
 assert.match(await page.locator("#card").textContent(), /small world/);
 assert.equal(await page.locator("#connection").textContent(), "");
 
-// Later ones; nothing is asked of the host for them.
+// Later ones; once the page's own files are kept, nothing is asked of the host for them.
+await page.evaluate(() => navigator.serviceWorker.ready);
+await page.waitForFunction(async () => (await (await caches.open("bunny-page-1")).keys()).length >= 10);
 requests = [];
 const times = [];
 for (const [at, question] of ["Where is the black diamond?", "What number is written in the picture?", "How many shapes are there?"].entries()) {
@@ -152,8 +154,6 @@ await page.keyboard.press("Control+Shift+O");
 assert.equal(await answers(page).count(), 0);
 
 // Again, from what the browser kept: the host is gone.
-await page.evaluate(() => navigator.serviceWorker.ready);
-await page.waitForFunction(async () => (await (await caches.open("bunny-page-1")).keys()).length >= 10);
 await stop(server);
 await page.reload();
 await drop(page);
