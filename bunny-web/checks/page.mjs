@@ -156,10 +156,13 @@ assert.equal(await answers(page).count(), 0);
 // Again, from what the browser kept: the host is gone.
 await stop(server);
 await page.reload();
+await page.locator("#transcript .assistant").first().waitFor();
+await page.keyboard.press("Control+Shift+O");
 await drop(page);
 await page.locator("#pictures img").waitFor();
 await page.getByRole("button", { name: "Settings" }).click();
 await page.getByLabel("Temperature").fill("0");
+await page.getByLabel("Longest answer").fill("512");
 await page.getByRole("button", { name: "Save" }).click();
 await ask(page, "What is in the picture?");
 await page.waitForFunction(() => document.querySelector("#transcript .assistant:last-child .stats"));
