@@ -28,6 +28,7 @@ async function load({ site, wasm, model, base, tower, precision }, tell) {
   const parts = { model: model ?? (said?.model && { listed: said.model.files, at: new URL(`${said.model.folder}/`, site).href }), base, tower };
   const sources = Object.entries(parts).filter(([, part]) => part).map(([name, part]) => [PLACES[name], filesOf(part)]);
   const begun = sources.map(([place, files]) => [place, files, files.next()]);
+  begun.forEach(([, , first]) => first.catch(() => {}));
   engine = await Engine.of(await compiled);
   for (const [place, files, first] of begun) {
     for (let next = await first; !next.done; next = await files.next()) {

@@ -61,7 +61,8 @@ async function answer({ messages, ...body }, signal) {
   signal?.addEventListener("abort", () => control.abort());
   const stream = new ReadableStream({
     async start(controller) {
-      const send = (event) => controller.enqueue(encoder.encode(`data: ${JSON.stringify(event)}\n\n`));
+      // What is said until the stop is heard, nobody reads.
+      const send = (event) => signal?.aborted || controller.enqueue(encoder.encode(`data: ${JSON.stringify(event)}\n\n`));
       signal?.addEventListener("abort", () => controller.error(new DOMException("", "AbortError")));
       try {
         const { finish, prompt_tokens, completion_tokens } = await bunny.answer(turns, {
