@@ -10,6 +10,7 @@ use crate::error::TrainError;
 
 /// Where a model that was written anew came from.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum Origin<'a> {
     /// Its files.
     Files(&'a ModelSource),
