@@ -95,8 +95,10 @@ fn shards(folder: &Path, records: &[Value]) -> Vec<String> {
             let mut says = |ending: &str, bytes: Vec<u8>| {
                 members.push((format!("{key}.{ending}"), bytes));
             };
+            if (number, index) == (0, 5) {
+                picture = b"<html>404</html>".to_vec();
+            }
             match (number, index) {
-                (0, 5) => picture = b"<html>404</html>".to_vec(),
                 // A caption in the JSON alone, and none at all.
                 (0, 6 | 7) => {}
                 _ => says("txt", caption(record).as_bytes().to_vec()),

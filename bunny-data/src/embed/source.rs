@@ -82,8 +82,8 @@ impl EmbedSource {
     /// texts beside them, Parquet files that hold pictures, or, with records, wherever pictures may lie.
     ///
     /// # Errors
-    /// [`DataError::Io`], those of [`RecordFile::open`], and [`DataError::NothingToEmbed`] where there
-    /// is no picture.
+    /// [`DataError::Io`], [`DataError::Tar`] of the first archive, those of [`RecordFile::open`], and
+    /// [`DataError::NothingToEmbed`] where there is no picture.
     pub fn open(path: impl AsRef<Path>, options: &SourceOptions) -> Result<Self> {
         let path = path.as_ref();
         let kind = match &options.records {
@@ -93,6 +93,12 @@ impl EmbedSource {
             },
             None => Kind::open(path)?,
         };
+        if let Kind::Tars(tars) = &kind
+            && let Some(first) = tars.first()
+        {
+            // What is no tar is told before anything is made of it.
+            tar_members(first, &map_tar(first)?, |_, _| {})?;
+        }
         let source = Self {
             path: path.to_owned(),
             kind,
