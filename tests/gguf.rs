@@ -437,7 +437,7 @@ fn what_llama_cpp_does_not_compute_is_refused_in_a_sentence() {
             .export_gguf(folder.path(), &export(GgufWeights::F16, GgufProjector::Mlp))
             .unwrap_err();
         assert!(
-            matches!(refused, Error::NotExportable { .. }),
+            matches!(refused, Error::Unexportable { .. }),
             "{name}: {refused}"
         );
         assert!(refused.to_string().contains(reason), "{name}: {refused}");

@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// A model that a file format has no place for.
     #[error("this model cannot be written as {format}: {reason}")]
-    NotExportable {
+    Unexportable {
         /// The format.
         format: &'static str,
         /// Why not.
@@ -92,14 +92,6 @@ pub enum Error {
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] bunny_weights::hub::HubError),
-    /// A format has no form for a part of a model.
-    #[error("{format} cannot hold this model, which has {problem}")]
-    Unexportable {
-        /// The format.
-        format: &'static str,
-        /// What the model has.
-        problem: String,
-    },
     /// A prompt leaves the model no room for an answer.
     #[error(
         "the prompt takes {prompt} positions ({pictures} of them pictures'), and the model has {context} \

@@ -160,7 +160,7 @@ def main():
     for name in REFUSED:
         with tempfile.TemporaryDirectory() as folder:
             code, _, error = run(program, "export", "llava", MODELS / name, "--out", Path(folder) / "llava")
-            good &= code == 1 and error.startswith("error: a LLaVA of transformers cannot hold this model")
+            good &= code == 1 and error.startswith("error: this model cannot be written as a LLaVA of transformers")
             print(f"{name:22} refused: {error.strip()}")
     sys.exit(0 if good else 1)
 

@@ -39,7 +39,7 @@ pub struct GgufExport {
 
 /// A model that the format has no place for.
 fn refused(reason: impl Into<String>) -> Error {
-    Error::NotExportable {
+    Error::Unexportable {
         format: "GGUF",
         reason: reason.into(),
     }
@@ -101,7 +101,7 @@ impl OpenModel {
     /// time. Gives the files written.
     ///
     /// # Errors
-    /// [`Error::NotExportable`] before anything is written where llama.cpp does not run such a model; when
+    /// [`Error::Unexportable`] before anything is written where llama.cpp does not run such a model; when
     /// a tensor is missing or cannot be read or rounded, an adapter has no weight to go to, or a file
     /// cannot be written.
     pub fn export_gguf(

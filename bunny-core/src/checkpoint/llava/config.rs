@@ -229,7 +229,7 @@ impl BunnyConfig {
         let refuse = |problem: String| {
             Err(Error::Unexportable {
                 format: "a LLaVA of transformers",
-                problem,
+                reason: format!("it has {problem}"),
             })
         };
         match &self.vision {
