@@ -52,7 +52,7 @@ pub struct PackedTensor {
 /// How a weight lies in its file.
 #[derive(Debug, Clone)]
 enum Form {
-    Integers(Integers),
+    Integers(Box<Integers>),
     Blocks(Blocks),
 }
 

@@ -155,8 +155,8 @@ fn half(block: &[u8], at: usize) -> f32 {
 fn halves(bytes: &[u8], fifth: u32, mut put: impl FnMut(usize, u8)) {
     for (at, byte) in bytes.iter().enumerate() {
         let upper = at + bytes.len();
-        put(at, byte & 15 | (fifth >> at & 1) as u8 * 16);
-        put(upper, byte >> 4 | (fifth >> upper & 1) as u8 * 16);
+        put(at, byte & 15 | ((fifth >> at & 1) as u8 * 16));
+        put(upper, (byte >> 4) | ((fifth >> upper & 1) as u8 * 16));
     }
 }
 

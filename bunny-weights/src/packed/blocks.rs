@@ -135,12 +135,12 @@ impl Blocks {
     }
 
     /// The blocks of some rows, one row after another, with what is made of them.
-    fn of_rows<'a>(
+    fn of_rows(
         self,
-        bytes: &'a Bytes,
+        bytes: &Bytes,
         [out, inner]: [usize; 2],
         rows: Range<usize>,
-    ) -> impl IndexedParallelIterator<Item = &'a [u8]> {
+    ) -> impl IndexedParallelIterator<Item = &[u8]> {
         let row_bytes = self.kind.bytes(inner);
         rows.into_par_iter()
             .map(move |row| &bytes[self.order.in_file(row, out) * row_bytes..][..row_bytes])

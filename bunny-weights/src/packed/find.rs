@@ -147,12 +147,12 @@ impl Parts<'_> {
             name: self.name("weight"),
             sides,
             codes: stored,
-            form: Form::Integers(Integers {
+            form: Form::Integers(Box::new(Integers {
                 group,
                 layout,
                 scales,
                 zeros,
-            }),
+            })),
         })
     }
 
