@@ -1,5 +1,5 @@
 //! How long things take: `std`'s [`Instant`], which a browser tab lacks. There the program that embeds the
-//! model says what time it is ([`set_clock`]); until then time stands still.
+//! model says what time it is (`set_clock`); until then time stands still.
 
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod told {

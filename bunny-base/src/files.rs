@@ -1,5 +1,5 @@
 //! The files that models are read from: the system's. In a browser tab, which has none, files that somebody
-//! put into memory under their paths ([`memory`]).
+//! put into memory under their paths (`memory`).
 
 #[cfg(any(test, all(target_arch = "wasm32", target_os = "unknown")))]
 pub mod memory;

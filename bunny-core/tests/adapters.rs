@@ -44,7 +44,7 @@ fn logits(source: &ModelSource, ids: &[Token], last: usize) -> Vec<f32> {
     let embeds = pipeline.model.embed(ids, Vec::new()).unwrap();
     let hidden = pipeline.model.forward(embeds).squeeze_dim::<2>(0);
     let [positions, _] = hidden.dims();
-    let hidden = hidden.slice([positions - last..positions]);
+    let hidden = hidden.narrow(0, positions - last, last);
     let logits = pipeline.model.language_model.logits(hidden);
     logits.into_data().to_vec().unwrap()
 }

@@ -341,11 +341,9 @@ impl<'a> Together<'a> {
             }
             None => None,
         };
-        let picture = match &image {
-            // One that is not there is as one that is broken.
-            Some(image) => Some(images.read(image).unwrap_or_default()),
-            None => None,
-        };
+        // One that is not there is as one that is broken.
+        let picture = image.as_ref();
+        let picture = picture.map(|image| images.read(image).unwrap_or_default());
         Ok(Self {
             key: image.unwrap_or_default().into(),
             picture,

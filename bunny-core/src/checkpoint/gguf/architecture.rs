@@ -257,7 +257,7 @@ impl Architecture {
             let divisor = number("logit_scale", hidden as f64 / width as f64)?;
             json["scale_emb"] = number("embedding_scale", embedding)?.into();
             json["scale_depth"] = shortest(residual * root).into();
-            if !(divisor > 0.0) {
+            if divisor.is_nan() || divisor <= 0.0 {
                 let problem = format!("is {divisor}, must be above 0");
                 return Err(said.invalid(&key("logit_scale"), problem));
             }
