@@ -75,7 +75,7 @@ async function ask(page, text) {
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 const context = await browser.newContext({ viewport: { width: 1000, height: 560 } });
 const page = await context.newPage();
-page.setDefaultTimeout(20000);
+page.setDefaultTimeout(60000);
 const faults = [];
 page.on("pageerror", (error) => faults.push(error.message));
 page.on("console", (message) => {
