@@ -17,7 +17,7 @@
 set -eu
 W=$(mktemp -d); trap 'rm -rf "$W"' EXIT
 python3 -m venv "$W/v"
-"$W/v/bin/pip" install -q --disable-pip-version-check transformers==5.24.0 torch==2.15.0 safetensors==0.8.0
+"$W/v/bin/pip" install -q --disable-pip-version-check transformers==5.24.0 torch==2.15.0 safetensors==0.8.0 requests==2.32.3
 "$W/v/bin/pip" install -q --disable-pip-version-check --no-deps --target "$W/four" \
     transformers==4.57.6 huggingface_hub==0.36.0 tokenizers==0.22.2
 cat > "$W/write.py" <<'PY'

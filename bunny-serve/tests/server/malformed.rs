@@ -227,9 +227,11 @@ fn no_head_harms_the_server() {
         let mut heard = Vec::new();
         // What came before a connection was cut counts.
         drop(stream.read_to_end(&mut heard));
+        // A flipped version may be that of an older client, who is answered in its own.
+        let status = heard.strip_prefix(b"HTTP/1.1 ");
+        let status = status.or_else(|| heard.strip_prefix(b"HTTP/1.0 "));
         let is_fine = heard.is_empty()
-            || heard.starts_with(b"HTTP/1.1 200 ")
-            || heard.starts_with(b"HTTP/1.1 4");
+            || status.is_some_and(|status| status.starts_with(b"200 ") || status.starts_with(b"4"));
         assert!(
             is_fine,
             "{:?}: {:?}",
