@@ -1,6 +1,6 @@
 #!/bin/sh
 # transformers 4.57.6 (tokenizers 0.22.2) and 5.24.0 (tokenizers 0.23.1) on a lone tokenizer.model, against
-# sentencepiece 0.2.1; no torch needed.
+# sentencepiece 0.2.1 (protobuf 7.36.2); no torch needed.
 #
 # A model of SentencePiece that keeps all spaces and puts one in front of a text, as Llama's does, knows " a"
 # from "a". Class LlamaTokenizer of transformers 5 does not: it puts a space in front only where there is
@@ -50,7 +50,7 @@ for name, said in [("true", "legacy true"), ("false", "legacy false"), ("unsaid"
 PY
 for version in 4.57.6 5.24.0; do
     python3 -m venv "$W/$version"
-    "$W/$version/bin/pip" install -q --disable-pip-version-check "transformers==$version" sentencepiece==0.2.1 protobuf
+    "$W/$version/bin/pip" install -q --disable-pip-version-check "transformers==$version" sentencepiece==0.2.1 protobuf==7.36.2
 done
 {
     "$W/4.57.6/bin/python" "$W/train.py" "$W"

@@ -29,6 +29,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -131,7 +132,8 @@ class Server:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self.log = open(f"/tmp/gguf_llama_{port}.log", "w")
+        # Kept, since what it says matters when the server has ended.
+        self.log = tempfile.NamedTemporaryFile("w", prefix="gguf-llama-", suffix=".log", delete=False)
         command = [str(word) for word in [*command, "--port", port]]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env={**os.environ, **(env or {})})
         for _ in range(600):
