@@ -3,6 +3,8 @@
 #![cfg(feature = "flex")]
 #![recursion_limit = "256"]
 
+mod nearness;
+
 use std::path::{Path, PathBuf};
 
 use bunny_core::{
@@ -79,26 +81,9 @@ fn adapters_of_peft_are_read_exactly_or_refused_by_name() {
         let right: Vec<f32> = numbers.iter().map(|&one| f32::from_le_bytes(one)).collect();
         let found = logits(&source, &ids, view.shape()[0]);
         assert_eq!(found.len(), right.len(), "{name}");
-        let largest = right
-            .iter()
-            .fold(0f32, |largest, one| largest.max(one.abs()));
-        let off = found
-            .iter()
-            .zip(&right)
-            .map(|(one, other)| (one - other).abs());
-        // A NaN must not pass as small.
-        let off = off.fold(0f32, |worst, off| {
-            if off > worst || off.is_nan() {
-                off
-            } else {
-                worst
-            }
-        });
-        if off.is_nan() || off > TOLERANCE * largest {
-            wrong.push(format!(
-                "{name}: off by {} of the largest logit",
-                off / largest
-            ));
+        let off = nearness::off(&found, &right);
+        if off.is_nan() || off > TOLERANCE {
+            wrong.push(format!("{name}: off by {off} of the largest logit"));
         }
         read += 1;
     }

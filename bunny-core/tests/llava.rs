@@ -3,6 +3,8 @@
 #![cfg(feature = "flex")]
 #![recursion_limit = "256"]
 
+mod nearness;
+
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -59,21 +61,8 @@ fn numbers(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
 
 fn assert_near(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected
-        .iter()
-        .fold(0f32, |largest, one| largest.max(one.abs()));
-    let off = found
-        .iter()
-        .zip(expected)
-        .map(|(one, other)| (one - other).abs());
-    let off = off.fold(0f32, |worst, off| {
-        if off > worst || off.is_nan() {
-            off
-        } else {
-            worst
-        }
-    });
-    assert!(off < F32 * largest, "{what} is off by {}", off / largest);
+    let off = nearness::off(found, expected);
+    assert!(off < F32, "{what} is off by {off}");
 }
 
 fn values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
