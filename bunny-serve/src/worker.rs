@@ -135,10 +135,12 @@ impl<B: Backend> AtWork<B> {
                 }
                 command = inbox.try_recv().ok();
             }
-            for (id, update) in self.engine.step() {
+            let updates = self.engine.step();
+            // Counted first: whoever has the end of an answer finds it gone from the gauges.
+            self.count();
+            for (id, update) in updates {
                 self.tell(id, update);
             }
-            self.count();
         }
     }
 
