@@ -117,6 +117,9 @@ def check(program, name, given, kind, folder):
     assert opened.config.text_config.model_type == kind, name
     opened.eval()
     processor = AutoProcessor.from_pretrained(written, **PILLOW)
+    # What its tokenizer puts before every text.
+    first = processor.tokenizer("")["input_ids"]
+    beginning = processor.tokenizer.decode(first)
     rows, file = questions(folder)
     ours = own_answers(program, model, more, file, folder)
     # What integers stand for is in no layout that the oracle reads.
@@ -125,10 +128,12 @@ def check(program, name, given, kind, folder):
     with torch.inference_mode():
         for row in rows:
             picture = Image.open(ROOT / row["image"]).convert("RGB")
-            content = [{"type": "image"}, {"type": "text", "text": row["question"]}]
-            prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-            assert prompt == bunny.prompt_of([("<image>\n" + row["question"], None)]), (name, prompt)
-            inputs = processor(text=prompt, images=picture, return_tensors="pt")
+            content = [{"type": "image", "image": picture}, {"type": "text", "text": row["question"]}]
+            turns, how = [{"role": "user", "content": content}], {"add_generation_prompt": True}
+            prompt = processor.apply_chat_template(turns, **how)
+            assert prompt == beginning + bunny.prompt_of([("<image>\n" + row["question"], None)]), (name, prompt)
+            inputs = processor.apply_chat_template(turns, **how, tokenize=True, return_dict=True, return_tensors="pt")
+            assert not first or inputs["input_ids"][0].tolist().count(first[0]) == 1, name
             features = opened.get_image_features(inputs["pixel_values"])
             features = torch.cat(list(getattr(features, "pooler_output", features)))
             if other is not None:

@@ -188,7 +188,8 @@ impl OpenModel {
         if export.weights != Quantities::F16 {
             keys.insert("general.quantization_version".into(), 2u32.into());
         }
-        let template = chat_template(config.family.template());
+        let beginning = self.tokenizer.beginning()?.unwrap_or_default();
+        let template = chat_template(config.family.template(), &beginning);
         keys.insert("tokenizer.chat_template".into(), template.into());
         Ok(keys)
     }

@@ -78,6 +78,7 @@ impl OpenModel {
         let (plan, made) = self.llava_plan(dtype, rows, grows, is_trimmed)?;
         let special = tokenizer.special_tokens();
         let template = config.family.template_for(&tokenizer);
+        let beginning = tokenizer.beginning()?.unwrap_or_default();
         let ends = template.end_of_text();
         let tokens = LlavaTokens {
             image,
@@ -102,7 +103,7 @@ impl OpenModel {
                 "tokenizer_config.json",
                 tokenizer.transformers_config(tokens.eos, IMAGE_PLACEHOLDER, length),
             )
-            .with_bytes("chat_template.jinja", chat_template(template));
+            .with_bytes("chat_template.jinja", chat_template(template, &beginning));
         files
             .write_in_blocks(folder, &plan, MAX_SHARD_SIZE, |planned, sink| {
                 self.write_made(&made[&planned.name], planned, dtype, float, sink)
@@ -278,8 +279,10 @@ fn generation_json(tokens: LlavaTokens, length: usize) -> Value {
 }
 
 /// The conversation as this model's were in training, in Jinja. Pictures come first in their turn, each
-/// with a line break behind it; nothing stands between the end of an answer and the next turn.
-fn chat_template(template: Template) -> String {
+/// with a line break behind it; nothing stands between the end of an answer and the next turn. It begins
+/// with the token that the tokenizer puts before every text: vLLM has it put none before what a template
+/// made, and transformers not a second one.
+fn chat_template(template: Template, beginning: &str) -> String {
     const RULE: &str = r#"
 {%- macro words(content) -%}
     {%- if content is string -%}
@@ -297,6 +300,7 @@ fn chat_template(template: Template) -> String {
     {%- set system = SYSTEM -%}
     {%- set turns = messages -%}
 {%- endif -%}
+{{- BEGINNING -}}
 {%- if system -%}{{- system + ' ' -}}{%- endif -%}
 {%- for message in turns -%}
     {%- if message['role'] == 'user' -%}
@@ -317,6 +321,7 @@ fn chat_template(template: Template) -> String {
 "#;
     let text = |text: &str| json!(text).to_string();
     let given = [
+        ("BEGINNING", text(beginning)),
         ("SYSTEM", text(template.system())),
         ("IMAGE", text(IMAGE_PLACEHOLDER)),
         ("END", text(template.end_of_text().unwrap_or_default())),

@@ -167,6 +167,15 @@ impl Tokenizer {
         })
     }
 
+    /// The text of the token that is put before every text.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NotPortable`] where more than one token is put around it.
+    pub(crate) fn beginning(&self) -> Result<Option<String>, TokenizerError> {
+        let id = self.begins_with()?;
+        Ok(id.and_then(|id| self.inner.id_to_token(id)))
+    }
+
     /// The token that is put before every text.
     fn begins_with(&self) -> Result<Option<u32>, TokenizerError> {
         let ids = |text| -> Result<Vec<u32>, TokenizerError> {

@@ -66,10 +66,10 @@ pub fn llava_card(
          folder = \"{name}\"\n\
          model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=\"auto\")\n\
          processor = AutoProcessor.from_pretrained(folder)\n\
-         question = [{{\"type\": \"image\"}}, {{\"type\": \"text\", \"text\": \"What is in the picture?\"}}]\n\
-         turns = [{{\"role\": \"user\", \"content\": question}}]\n\
-         prompt = processor.apply_chat_template(turns, add_generation_prompt=True)\n\
-         inputs = processor(text=prompt, images=Image.open(\"picture.png\").convert(\"RGB\"), return_tensors=\"pt\")\n\
+         picture = {{\"type\": \"image\", \"image\": Image.open(\"picture.png\").convert(\"RGB\")}}\n\
+         turns = [{{\"role\": \"user\", \"content\": [picture, {{\"type\": \"text\", \"text\": \"What is in the picture?\"}}]}}]\n\
+         how = {{\"add_generation_prompt\": True, \"tokenize\": True, \"return_dict\": True, \"return_tensors\": \"pt\"}}\n\
+         inputs = processor.apply_chat_template(turns, **how)\n\
          ids = model.generate(**inputs.to(model.dtype), max_new_tokens=128)\n\
          print(processor.decode(ids[0][inputs[\"input_ids\"].shape[1]:], skip_special_tokens=True).strip())\n\
          ```\n\n\
