@@ -1,10 +1,11 @@
-"""How fast many clients at once are served, beside llama.cpp's llama-server.
+"""How fast many clients at once are served, beside llama.cpp's llama-server and mistral.rs.
 
-    python benches/peers/serving.py --bunny target/release/bunny-cli --llama LLAMA/build/bin --folder DIR --rounds 2
+    python benches/peers/serving.py --bunny target/release/bunny-cli --llama LLAMA/build/bin \\
+        --mistralrs VENV/bin/python --folder DIR --rounds 2
 
 Two models: the built-in one, by 1, 8, 64 and 256 clients, and Phi-2 with SigLIP of random weights, by 1, 4 and 8.
 Every client asks the next question as soon as it has its answer, of --tokens tokens, streamed. Questions are about
-two pictures; llama-server, and bunny beside it, get texts of as many tokens instead, two beginnings as long as a
+two pictures; the peers, and bunny beside them, get texts of as many tokens instead, two beginnings as long as a
 picture, each with questions behind it. Servers are taken in turns, each started anew and warmed up by one answer.
 
 Prints tokens a second of all clients, the time to the first token and between tokens (median, 99th of a hundred),
@@ -31,7 +32,8 @@ import time
 
 import random_bunny
 
-PICTURES = pathlib.Path(__file__).resolve().parents[2] / "examples" / "pictures"
+HERE = pathlib.Path(__file__).resolve().parent
+PICTURES = HERE.parents[1] / "examples" / "pictures"
 QUESTIONS = ["What is in the picture?", "What number is written there?", "Where is it?", "How many are there?"]
 # Positions of a picture, and words behind it; what stands before is the same for all.
 SHAPES = {"builtin": (64, 40), "phi-2": (729, 39)}
@@ -174,12 +176,21 @@ def llama_command(args, path, weights, slots, positions):
     return [args.llama / "llama-server", "-m", path, *own, *shlex.split(args.llama_args)]
 
 
+def mistralrs_command(args, folder, path, weights, slots):
+    """Floats are the folder's, integers those of the file that llama-server has."""
+    own = [args.mistralrs, HERE / "mistralrs_server.py", "--slots", str(slots)]
+    if QUANTISED[weights] in ("Q8_0", "Q4_0"):
+        return [*own, "--model", path.parent, "--file", f"{path.stem}-{weights}.gguf", "--dtype", "f32"]
+    return [*own, "--model", folder, "--dtype", weights]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bunny", metavar="BINARY", required=True)
     parser.add_argument("--bunny-args", default="", help="further arguments of `serve`")
     parser.add_argument("--llama", metavar="DIR", type=pathlib.Path, help="where llama-server and llama-quantize are")
     parser.add_argument("--llama-args", default="", help="further arguments of llama-server")
+    parser.add_argument("--mistralrs", metavar="PYTHON", type=pathlib.Path, help="a Python that has mistralrs")
     parser.add_argument("--folder", metavar="DIR", type=pathlib.Path, required=True, help="where models are kept")
     parser.add_argument("--model", choices=SHAPES, nargs="+", default=list(SHAPES))
     parser.add_argument("--weights", choices=QUANTISED, nargs="+", help="f32 for the built-in model, else bf16")
@@ -198,7 +209,7 @@ def main():
     if not template.exists():
         subprocess.run([args.bunny, "model", "unpack", template], check=True, stdout=subprocess.DEVNULL)
     results = []
-    print("model    weights  workload  server  clients  tokens/s  first token, s (p99)  between, ms (p99)  second/first")
+    print("model    weights  workload  server   clients  tokens/s  first token, s (p99)  between, ms (p99)  second/first")
     for _ in range(args.rounds):
         for model in args.model:
             folder, path = random_bunny.folder_and_gguf(template, args.folder, model, bool(args.llama))
@@ -212,6 +223,8 @@ def main():
                         servers = {"bunny": bunny_command(args, folder, weights, slots)}
                         if args.llama and workload == "text":
                             servers["llama"] = llama_command(args, path, weights, slots, positions)
+                        if args.mistralrs and workload == "text":
+                            servers["mistral"] = mistralrs_command(args, folder, path, weights, slots)
                         for name, command in servers.items():
                             result = measure(command, log, workload, model, clients, requests, args.tokens)
                             about = {"model": model, "weights": weights, "workload": workload, "server": name}
@@ -225,7 +238,7 @@ def main():
 
 def show(run):
     print(
-        "{model:7}  {weights:7}  {workload:8}  {server:6}  {clients:7}  {tokens_per_second:8.1f}  "
+        "{model:7}  {weights:7}  {workload:8}  {server:7}  {clients:7}  {tokens_per_second:8.1f}  "
         "{first_token_p50:12.3f} ({first_token_p99:.3f})  ".format(**run)
         + f"{run['between_p50'] * 1e3:10.1f} ({run['between_p99'] * 1e3:.1f})  "
         + f"{run['second_question'] / run['first_question']:12.3f}"

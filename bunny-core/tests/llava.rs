@@ -192,6 +192,15 @@ fn a_model_written_as_a_llava_is_the_same_model() {
         ] {
             assert!(written.contains(&out.path().join(file)), "{name}: {file}");
         }
+        // What their tokenizers put before every text.
+        let beginning = match name {
+            "llama-siglip" => "<|begin_of_text|>",
+            "minicpm-siglip" => "<s>",
+            _ => "",
+        };
+        let template = std::fs::read_to_string(out.path().join("chat_template.jinja")).unwrap();
+        let says = format!("{{%- set BEGINNING = {beginning:?} -%}}");
+        assert!(template.starts_with(&says), "{name}: {template}");
         let config = read(out.path().join("config.json"));
         let (before, after) = (load(&source), load(&ModelSource::merged(out.path())));
         let rows = before.tokenizer.vocab_size();

@@ -106,7 +106,7 @@ def lmms_eval(url, folder):
     samples = run(command, folder, ["*samples_shapes*.jsonl"], HF_HOME=str(folder / "hf"), HF_HUB_OFFLINE="1")
     for line in samples.read_text().splitlines():
         sample = json.loads(line)
-        yield QUESTIONS[sample["doc_id"] % len(QUESTIONS)], sample["filtered_resps"][0]
+        yield QUESTIONS[sample["doc_id"] % len(QUESTIONS)], sample["filtered_resps"]
 
 
 def vlmevalkit(url, folder):
