@@ -198,7 +198,7 @@ def main():
     parser.add_argument("--clients", type=int, nargs="+")
     parser.add_argument("--requests", type=int, help="of each run; two a client and more unless given")
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--slots", type=int, default=16, help="answers at once, at most one for each client")
+    parser.add_argument("--slots", type=int, default=8, help="answers at once")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", metavar="FILE", help="also write the JSON here")
@@ -215,7 +215,7 @@ def main():
             folder, path = random_bunny.folder_and_gguf(template, args.folder, model, bool(args.llama))
             for weights in args.weights or (["f32"] if model == "builtin" else ["bf16"]):
                 for clients in args.clients or CLIENTS[model]:
-                    slots = min(args.slots, clients)
+                    slots = args.slots
                     positions = sum(SHAPES[model]) + args.tokens + 64
                     usual = max(2 * clients, 64 if model == "builtin" else 8)
                     requests = max(args.requests or usual, 3)
