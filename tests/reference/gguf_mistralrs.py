@@ -35,8 +35,10 @@ QUESTIONS += [
     "What color do you get from red and yellow?",
     "What can you do?",
 ]
-# Of 20. Q4_0: mistral.rs multiplies by rounded activations, as llama.cpp does.
-LEAST = {("builtin", "f16"): 20, ("builtin", "folder"): 20, ("builtin", "q8_0"): 18}
+# Of 20; what is not listed is told and not judged: mistral.rs rounds what goes into products with integers, and cuts
+# the texts of Phi-3's file otherwise.
+LEAST = {("builtin", "f16"): 20, ("llama-siglip", "f16"): 18}
+LEAST |= {(case, "folder"): 20 for case in ("builtin", "phi-siglip", "qwen2", "phi3-siglip-lora", "llama-siglip")}
 # What mistral.rs calls each.
 FAMILIES = {
     "builtin": mistralrs.Architecture.Phi2,
@@ -106,7 +108,7 @@ def main():
             print(f"{case:18} {kind:7} {same:2} of {len(QUESTIONS)}", flush=True)
             fell_short |= same < LEAST.get((case, kind), 0)
             for text, a, b in zip(QUESTIONS, expected, found):
-                if a != b and (case, kind) in LEAST:
+                if a != b and case == "builtin":
                     print(f"    {text!r}: {a!r} here, {b!r} there")
     sys.exit(fell_short)
 

@@ -78,7 +78,10 @@ impl OpenModel {
         let (plan, made) = self.llava_plan(dtype, rows, grows, is_trimmed)?;
         let special = tokenizer.special_tokens();
         let template = config.family.template_for(&tokenizer);
-        let beginning = tokenizer.beginning()?.unwrap_or_default();
+        let beginning = tokenizer.beginning()?;
+        let first = beginning
+            .as_deref()
+            .and_then(|text| tokenizer.token_to_id(text));
         let ends = template.end_of_text();
         let tokens = LlavaTokens {
             image,
@@ -87,7 +90,7 @@ impl OpenModel {
                 .and_then(|token| tokenizer.token_to_id(token))
                 .or(special.eos)
                 .or(config.eos_token_id()),
-            bos: special.bos.or(config.bos_token_id),
+            bos: first.or(special.bos).or(config.bos_token_id),
         };
         let length = config.tokenizer_model_max_length;
         let files = ModelFolder::new()
@@ -101,9 +104,12 @@ impl OpenModel {
             .with_bytes("tokenizer.json", tokenizer.to_json()?)
             .with_json(
                 "tokenizer_config.json",
-                tokenizer.transformers_config(tokens.eos, IMAGE_PLACEHOLDER, length),
+                tokenizer.transformers_config([tokens.bos, tokens.eos], IMAGE_PLACEHOLDER, length),
             )
-            .with_bytes("chat_template.jinja", chat_template(template, &beginning));
+            .with_bytes(
+                "chat_template.jinja",
+                chat_template(template, &beginning.unwrap_or_default()),
+            );
         files
             .write_in_blocks(folder, &plan, MAX_SHARD_SIZE, |planned, sink| {
                 self.write_made(&made[&planned.name], planned, dtype, float, sink)

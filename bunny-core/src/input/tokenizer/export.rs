@@ -40,20 +40,20 @@ impl Tokenizer {
         text.map_err(|source| TokenizerError::Export { source })
     }
 
-    /// `tokenizer_config.json` beside it, for a model whose answers end in `eos`, that reads pictures
-    /// where `image_token` stands, and sequences of up to `length` tokens.
+    /// `tokenizer_config.json` beside it, for a model whose texts begin with `bos` and whose answers end in
+    /// `eos`, that reads pictures where `image_token` stands, and sequences of up to `length` tokens.
     ///
     /// The class takes `tokenizer.json` as it is: others build their own rules from the vocabulary.
     pub(crate) fn transformers_config(
         &self,
-        eos: Option<u32>,
+        [bos, eos]: [Option<u32>; 2],
         image_token: &str,
         length: usize,
     ) -> Value {
         let text = |id: Option<u32>| id.and_then(|id| self.inner.id_to_token(id));
         let special = self.special_tokens;
         let mut config = json!({
-            "bos_token": text(special.bos),
+            "bos_token": text(bos),
             "clean_up_tokenization_spaces": false,
             "eos_token": text(eos),
             "extra_special_tokens": {"image_token": image_token},
