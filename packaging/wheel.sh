@@ -48,5 +48,5 @@ wheel=$(ls -t "$out"/bunny_cli-*.whl | head -1)
 "$work/tried/bin/pip" install --quiet --no-index "$wheel"
 answer=$("$work/tried/bin/bunny-cli" chat --image "$here/../examples/pictures/shapes.jpg" \
     --prompt "What number is written in the picture?")
-[ "$answer" = "It says 921." ] || { echo "the installed program says: $answer" >&2; exit 1; }
+[[ $answer == *921* ]] || { echo "the installed program says: $answer" >&2; exit 1; }
 echo "$wheel: $(du -h "$wheel" | cut -f1); installed, it says: $answer"
