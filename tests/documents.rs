@@ -105,6 +105,8 @@ fn pages_of_keys_and_schemas_are_current() {
         ("recipe.schema.json", "train keys --format schema"),
         ("mix-keys.md", "data mix keys --format markdown"),
         ("mix.schema.json", "data mix keys --format schema"),
+        ("condense-keys.md", "data condense keys --format markdown"),
+        ("condense.schema.json", "data condense keys --format schema"),
     ] {
         let made = bunny(&arguments.split(' ').collect::<Vec<_>>());
         let kept = fs::read_to_string(root().join("docs").join(page)).unwrap();

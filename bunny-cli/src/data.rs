@@ -2,6 +2,7 @@
 
 mod bar;
 pub mod choice;
+pub mod condense;
 mod coreset;
 mod embed;
 mod mix;
@@ -20,13 +21,14 @@ use clap::Subcommand;
 pub use bar::Bar;
 pub use choice::show_bytes;
 
-/// Embeds, selects, mixes, checks and shows what a model learns from.
+/// Embeds, selects, condenses, mixes, checks and shows what a model learns from.
 ///
 /// Example: bunny-cli data stats bunny_695k.json
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
     Embed(Box<embed::EmbedArgs>),
     Coreset(Box<coreset::CoresetArgs>),
+    Condense(Box<condense::CondenseArgs>),
     Plan(plan::PlanArgs),
     Mix(mix::MixArgs),
     Validate(validate::ValidateArgs),
@@ -44,6 +46,7 @@ pub fn run(verb: DataVerb) -> Result<ExitCode> {
         // Launchers act on its exit codes.
         DataVerb::Coreset(args) => return coreset::run(*args),
         DataVerb::Embed(args) => embed::run(*args),
+        DataVerb::Condense(args) => condense::run(*args),
         DataVerb::Plan(args) => plan::run(args),
         DataVerb::Mix(args) => mix::run(args),
         DataVerb::Validate(args) => validate::run(args),

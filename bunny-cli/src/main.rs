@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     match verb {
         // Training ends with a checkpoint, and not with whoever reads what it says.
-        Verb::Train(_) => signals::heed_nohup(),
+        Verb::Train(_) | Verb::Data(data::DataVerb::Condense(_)) => signals::heed_nohup(),
         // A server neither, and clients close what it writes to.
         #[cfg(feature = "serve")]
         Verb::Serve(_) => signals::heed_nohup(),

@@ -21,7 +21,7 @@ pub fn named(name: &Path, kind: Kind) -> Option<&'static Carried> {
 
 /// Lists, shows and copies the recipes that this program carries, mixes included.
 ///
-/// `train` and `data mix` take their names as they take files.
+/// `train`, `data mix` and `data condense` take their names as they take files.
 ///
 /// Example: bunny-cli recipe copy bunny-phi-2-siglip --out mine.toml
 #[derive(Debug, Subcommand)]
@@ -85,7 +85,7 @@ fn list(args: &ListArgs) {
         println!("{}", json!({"format_version": 1, "recipes": rows}));
         return;
     }
-    for kind in [Kind::Training, Kind::Mix] {
+    for kind in [Kind::Training, Kind::Mix, Kind::Condense] {
         println!("bunny-cli {} NAME", kind.verb());
         for recipe in carried::ALL.iter().filter(|recipe| recipe.kind == kind) {
             println!("  {:<26} {}", recipe.name, recipe.about());

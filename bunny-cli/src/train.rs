@@ -24,6 +24,8 @@ use bunny_train::{
     stages::{BunnyStage, ContrastiveStage, LanguageStage, ModelPaths, PROJECTOR_WEIGHTS},
 };
 use clap::{Subcommand, ValueEnum};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use stages::{AnyJob, RunOptions};
 
 use crate::{
@@ -64,7 +66,7 @@ enum TrainVerb {
 
 /// How a recipe is run.
 #[derive(Debug, clap::Args)]
-struct RunArgs {
+pub struct RunArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
@@ -131,8 +133,9 @@ enum ReduceName {
 }
 
 /// A stage by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StageName {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StageName {
     /// A tokenizer and a language model are made.
     Language,
     /// A vision tower is made.
@@ -171,6 +174,63 @@ impl RecipeArgs {
     }
 }
 
+impl RunArgs {
+    /// The stages of a recipe in `out`, gone on with where they were; `pretrain` learns from records and
+    /// pictures that need not be there yet.
+    ///
+    /// # Errors
+    /// When the recipe cannot be followed, or names what is not here.
+    pub fn of_data(
+        recipe: PathBuf,
+        stage: Option<StageName>,
+        set: &[String],
+        [records, pictures]: [&Path; 2],
+        out: &Path,
+        backend: BackendArgs,
+        memory: MemoryArgs,
+    ) -> Result<Self> {
+        let mut overrides: Vec<Override> = set
+            .iter()
+            .map(|set| set.parse())
+            .collect::<Result<_, _>>()?;
+        for (key, path) in [("data_path", records), ("image_folder", pictures)] {
+            let Some(text) = path.to_str() else {
+                bail!("{}: its name is no text", path.display());
+            };
+            overrides.push(Override::text(StageKind::Pretrain, key, text));
+        }
+        let run = Self {
+            recipe: RecipeArgs {
+                recipe: Some(recipe),
+                _recipe: None,
+                overrides,
+            },
+            backend,
+            stage,
+            out: Some(out.to_owned()),
+            resume: true,
+            dry_run: false,
+            ranks: std::num::NonZeroUsize::MIN,
+            reduce: ReduceName::Memory,
+            peak_tflops: None,
+            no_scan: false,
+            memory,
+        };
+        let read = run.recipe.read()?;
+        let stages = wanted(read.stages, stage, &read.origin)?;
+        require_data(&read.origin, &stages, Some(records))?;
+        Ok(run)
+    }
+
+    /// Trains.
+    ///
+    /// # Errors
+    /// When something is missing or contradictory, or training fails.
+    pub fn run(self) -> Result<()> {
+        train(self)
+    }
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -195,25 +255,10 @@ fn train(args: RunArgs) -> Result<()> {
     keep_freed_memory();
     let recipe = args.recipe.read()?;
     let out = args.out.clone().unwrap_or_else(|| recipe.folder());
-    let wanted = args.stage.map(StageName::kind);
     let recipe = recipe.with_results_in(&out);
     let origin = recipe.origin;
-    let stages: Vec<_> = recipe
-        .stages
-        .into_iter()
-        .filter(|(kind, _)| wanted.is_none_or(|wanted| wanted == *kind))
-        .collect();
-    if let (true, Some(wanted)) = (stages.is_empty(), wanted) {
-        bail!("{}: it has no stage {wanted}", origin.display());
-    }
-    let missing: Vec<_> = stages.iter().flat_map(missing_data).collect();
-    if !missing.is_empty() {
-        bail!(
-            "{}: what it names is not here: {}",
-            origin.display(),
-            missing.join(", ")
-        );
-    }
+    let stages = wanted(recipe.stages, args.stage, &origin)?;
+    require_data(&origin, &stages, None)?;
     let stop = Arc::new(AtomicBool::new(false));
     let jobs = Jobs {
         out: &out,
@@ -339,8 +384,41 @@ fn is_yet_to_be_made(path: &Path, out: &Path) -> bool {
     path.starts_with(out) && !path.is_file() && !path.join("config.json").exists()
 }
 
+/// The stages that are run: all, or one.
+fn wanted(
+    mut stages: Vec<(StageKind, StageRecipe)>,
+    only: Option<StageName>,
+    origin: &Path,
+) -> Result<Vec<(StageKind, StageRecipe)>> {
+    if let Some(only) = only.map(StageName::kind) {
+        stages.retain(|(kind, _)| *kind == only);
+        if stages.is_empty() {
+            bail!("{}: it has no stage {only}", origin.display());
+        }
+    }
+    Ok(stages)
+}
+
+/// Refuses stages that name files or folders that are not here, but for what is `yet` to be made.
+fn require_data(
+    origin: &Path,
+    stages: &[(StageKind, StageRecipe)],
+    yet: Option<&Path>,
+) -> Result<()> {
+    let missing = stages.iter().flat_map(|stage| missing_data(stage, yet));
+    let missing: Vec<String> = missing.collect();
+    if !missing.is_empty() {
+        bail!(
+            "{}: what it names is not here: {}",
+            origin.display(),
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// The files and folders that a stage names and that are not here, each behind its key.
-fn missing_data((kind, stage): &(StageKind, StageRecipe)) -> Vec<String> {
+fn missing_data((kind, stage): &(StageKind, StageRecipe), yet: Option<&Path>) -> Vec<String> {
     let training = stage.training();
     let mut named = vec![
         ("data_path", Some(&*training.data_path)),
@@ -356,7 +434,7 @@ fn missing_data((kind, stage): &(StageKind, StageRecipe)) -> Vec<String> {
     named
         .into_iter()
         .filter_map(|(key, path)| Some((key, path?)))
-        .filter(|(_, path)| !path.exists() && !is_pattern(path))
+        .filter(|(_, path)| !path.exists() && !is_pattern(path) && Some(*path) != yet)
         .map(|(key, path)| format!("{kind}.{key} = {}", path.display()))
         .collect()
 }

@@ -16,6 +16,7 @@ pub mod record;
 mod schema;
 pub mod stats;
 pub mod store;
+mod toml_text;
 pub mod validate;
 mod whole;
 
@@ -25,6 +26,7 @@ pub use error::{
     Result, RowFault, SetFault, TaskFault, Unusable, WorkFault,
 };
 pub use schema::toml_schema;
+pub use toml_text::parse_toml;
 pub use whole::write_whole;
 
 /// Called by long work with what is done and what there is in all; a place for a progress bar.

@@ -24,7 +24,6 @@
 pub mod boxes;
 mod convert;
 pub mod dataoptim;
-mod keys;
 mod recipe;
 mod select;
 mod write;

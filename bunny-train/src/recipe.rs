@@ -255,6 +255,15 @@ pub struct Override {
 }
 
 impl Override {
+    /// A text for a key of a stage.
+    pub fn text(stage: StageKind, key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            stage: Some(stage),
+            key: key.into(),
+            value: Value::String(text.into()),
+        }
+    }
+
     /// Puts the value in its place, which may be within a table of the stage.
     fn apply(&self, table: &mut Table) {
         let (mut table, mut key) = (table, self.key.as_str());
@@ -477,7 +486,7 @@ impl Recipe {
 }
 
 /// `path` in `folder`, if there is something, and nothing where `path` leads from here.
-fn beside(folder: &Path, path: &Path) -> Option<PathBuf> {
+pub fn beside(folder: &Path, path: &Path) -> Option<PathBuf> {
     let there = folder.join(path);
     let is_named = !path.as_os_str().is_empty() && path.is_relative();
     (is_named && !path.exists() && there.exists()).then_some(there)

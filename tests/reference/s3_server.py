@@ -4,8 +4,9 @@
     python s3_server.py FOLDER     # prints one line of JSON: the addresses of server and proxy
 
 Of every so many requests to the proxy one is answered late, cut in the middle of its body, answered by
-503, or, where it puts an object, answered as done and thrown away. GET /faults tells how many of each.
-The server ends when its standard input does."""
+503, or, where it puts an object, answered as done and thrown away; with `well` behind FOLDER, none is.
+GET /faults tells how many of each, GET /traffic how many requests there were and how many bytes of objects
+they read and wrote. The server ends when its standard input does."""
 
 import http.client
 import http.server
@@ -26,6 +27,8 @@ EVERY = 11
 LATE = 3.0
 
 counts = {fault: 0 for fault in FAULTS}
+traffic = {"requests": 0, "read": 0, "written": 0}
+behaves = sys.argv[2:] == ["well"]
 lock = threading.Lock()
 requests = 0
 turns = 0
@@ -36,7 +39,7 @@ def fault(method, path):
     global requests, turns
     with lock:
         requests += 1
-        if requests < EVERY:
+        if requests < EVERY or behaves:
             return None
         turn = FAULTS[turns % len(FAULTS)]
         # Only what puts a whole object can be thrown away unseen, and only an answer with a body cut.
@@ -61,8 +64,9 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def relay(self):
-        if self.path == "/faults":
-            return self.answer(200, [], json.dumps(counts).encode())
+        if self.path in ("/faults", "/traffic"):
+            told = counts if self.path == "/faults" else traffic
+            return self.answer(200, [], json.dumps(told).encode())
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         wrong = fault(self.command, self.path)
         if wrong == "503":
@@ -75,6 +79,10 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         server.request(self.command, self.path, body, dict(self.headers))
         answer = server.getresponse()
         content = answer.read()
+        with lock:
+            traffic["requests"] += 1
+            traffic["read"] += len(content) if self.command == "GET" and "list-type" not in self.path else 0
+            traffic["written"] += len(body) if self.command == "PUT" else 0
         if self.command == "HEAD":
             self.answer(answer.status, answer.getheaders(), b"", answer.getheader("Content-Length", "0"))
         elif wrong == "cut" and len(content) > 1:

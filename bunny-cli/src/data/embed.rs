@@ -1,9 +1,10 @@
 //! `bunny-cli data embed`: pictures and captions to the embeddings that `data coreset` selects by.
 
 mod encoder;
+mod pairs;
 
 use std::{
-    num::NonZeroUsize,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -29,6 +30,8 @@ use crate::{
 };
 use encoder::PairEncoder;
 
+pub use pairs::PairsArgs;
+
 /// Makes embeddings of pictures and captions, from which `data coreset` selects.
 ///
 /// The model is a CLIP or a SigLIP as transformers saves one, or what stage `contrastive` of `train`
@@ -42,30 +45,11 @@ use encoder::PairEncoder;
 /// Example: bunny-cli data embed --images laion/ --model openai/clip-vit-large-patch14 --out embedded/
 #[derive(Debug, clap::Args)]
 pub struct EmbedArgs {
-    /// The pictures: tar files as img2dataset and webdataset write them (a folder of them, one, or
-    /// `shards/{00000..00231}.tar`), a folder of pictures with KEY.txt or KEY.json beside them, or
-    /// Parquet files that hold pictures
-    #[arg(long, value_name = "PATH")]
-    images: PathBuf,
-    /// Records that name pictures in --images and say their captions, as pretrain.json
-    #[arg(long, value_name = "FILE")]
-    records: Option<PathBuf>,
-    /// The model: a folder, or `org/name[@revision]` on the hub
-    #[arg(long, short)]
-    model: String,
+    #[command(flatten)]
+    pairs: PairsArgs,
     /// The folder to write: new, empty, or one of these embeddings that is not finished
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Pairs that are encoded together
-    #[arg(long, value_name = "N", default_value = "64")]
-    batch: NonZeroUsize,
-    /// Tar files to one file of embeddings, which is what a run that is ended may lose; ten thousand
-    /// pictures that lie in a folder count for one
-    #[arg(long, value_name = "N", default_value = "10")]
-    part_files: NonZeroUsize,
-    /// The first pairs alone
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
     /// Replace embeddings of other pictures, of another model or with other options
     #[arg(long)]
     force: bool,
@@ -110,8 +94,8 @@ impl Work for Embedding<'_> {
             processor: open.image_processor,
         };
         let options = EmbedOptions {
-            batch: args.batch.get(),
-            limit: args.limit,
+            batch: args.pairs.batch.get(),
+            limit: args.pairs.limit.map(NonZeroU64::get),
             force: args.force,
         };
         let bar = Pairs::new();
@@ -126,38 +110,76 @@ impl Work for Embedding<'_> {
 /// When the pictures or the model cannot be opened, --out holds something else, or a file cannot be
 /// written.
 pub fn run(args: EmbedArgs) -> Result<()> {
-    if args.backend.weights.is_some() {
-        bail!(
-            "--weights is for language models: --vision-weights int8 is for both towers of a pair"
-        );
-    }
-    let source = SourceOptions {
-        records: args.records.clone(),
-        part_files: args.part_files.get(),
-    };
-    let source = EmbedSource::open(&args.images, &source)?;
-    let model = folder(&args.model, Wanted::Model)?;
-    let embedding = Embedding {
-        source,
-        open: OpenPair::open(&model)?,
-        fingerprint: of_folder(&model)?,
-        args: &args,
-    };
-    // What is made from what is looked at before anything is written over.
-    let _folder = OutputFolder::take(&args.out, args.force || is_embeddings(&args.out))?;
     let start = Instant::now();
-    let report = args.backend.run(embedding)?;
-    print(&args, &report, start.elapsed().as_secs_f64())
-}
-
-fn print(args: &EmbedArgs, report: &EmbedReport, seconds: f64) -> Result<()> {
-    let Some(counts) = &report.counts else {
-        bail!("{}: not all of it is there", args.out.display());
-    };
+    let report = args.embed()?;
     if args.format == Format::Json {
-        println!("{}", serde_json::to_string(report)?);
+        println!("{}", serde_json::to_string(&report)?);
         return Ok(());
     }
+    print(&report, start.elapsed().as_secs_f64());
+    println!(
+        "\nto select from them   bunny-cli data coreset --embeddings {} --out DIR",
+        word(&args.out)
+    );
+    Ok(())
+}
+
+impl EmbedArgs {
+    /// Of these pairs into a folder, whatever it is printed as.
+    pub fn new(
+        pairs: PairsArgs,
+        out: PathBuf,
+        force: bool,
+        memory: MemoryArgs,
+        backend: BackendArgs,
+    ) -> Self {
+        Self {
+            pairs,
+            out,
+            force,
+            memory,
+            backend,
+            format: Format::Text,
+        }
+    }
+
+    /// Embeds.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn embed(&self) -> Result<EmbedReport> {
+        if self.backend.weights.is_some() {
+            bail!(
+                "--weights is for language models: --vision-weights int8 is for both towers of a pair"
+            );
+        }
+        let source = SourceOptions {
+            records: self.pairs.records.clone(),
+            part_files: self.pairs.part_files.get(),
+        };
+        let source = EmbedSource::open(&self.pairs.images, &source)?;
+        let model = folder(&self.pairs.model, Wanted::Model)?;
+        let embedding = Embedding {
+            source,
+            open: OpenPair::open(&model)?,
+            fingerprint: of_folder(&model)?,
+            args: self,
+        };
+        // What is made from what is looked at before anything is written over.
+        let _folder = OutputFolder::take(&self.out, self.force || is_embeddings(&self.out))?;
+        let report = self.backend.run(embedding)?;
+        if report.counts.is_none() {
+            bail!("{}: not all of it is there", self.out.display());
+        }
+        Ok(report)
+    }
+}
+
+/// Says what came of it.
+pub fn print(report: &EmbedReport, seconds: f64) {
+    let Some(counts) = &report.counts else {
+        return;
+    };
     println!(
         "{} pairs, {} numbers each, in {seconds:.1} s",
         counts.pairs, report.dims
@@ -174,11 +196,6 @@ fn print(args: &EmbedArgs, report: &EmbedReport, seconds: f64) -> Result<()> {
     for picture in &report.broken {
         tell(format_args!("{}: {}", picture.image_path, picture.problem));
     }
-    println!(
-        "\nto select from them   bunny-cli data coreset --embeddings {} --out DIR",
-        word(&args.out)
-    );
-    Ok(())
 }
 
 fn word(path: &Path) -> String {

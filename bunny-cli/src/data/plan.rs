@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{
-    ClusterOptions, Division, PlanOptions, Silent, TileSize, Worker, calibrate, plan,
+    ClusterOptions, PlanOptions, Silent, TileSize, Worker, calibrate, plan,
 };
 use bunny_data::embeddings::Dtype;
 
 use super::choice::{bytes, choice, show_bytes};
-use super::coreset::memory;
+use super::coreset::{DivisionArgs, memory};
 use crate::Format;
 
 /// Tells what `data coreset` would cost on this machine, or on several like it.
@@ -66,6 +66,8 @@ pub struct PlanArgs {
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    #[command(flatten)]
+    division: DivisionArgs,
 }
 
 /// Where files are.
@@ -108,7 +110,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
         skew: args.skew.max(1.0),
         workers: args.workers,
         network: (args.store == Place::S3).then_some(args.network as f64),
-        division: Division::default(),
+        division: args.division.division(),
     };
     let engine = Local::new(args.threads, worker)?;
     let calibration = engine.run(|worker| calibrate(&options, &args.out, worker))?;

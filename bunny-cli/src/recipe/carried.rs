@@ -10,6 +10,8 @@ pub enum Kind {
     Training,
     /// A training file made of several.
     Mix,
+    /// Pictures with captions to what is worth learning from.
+    Condense,
 }
 
 impl Kind {
@@ -18,6 +20,7 @@ impl Kind {
         match self {
             Self::Training => "train",
             Self::Mix => "data mix",
+            Self::Condense => "data condense",
         }
     }
 }
@@ -72,6 +75,8 @@ pub const ALL: &[Carried] = carried! {
         "own-pictures" "picture-world" "tiny";
     Mix "recipes/mixes":
         "bunny-695k" "bunny-allava-1.3m" "bunny-llava-1.4m" "bunny-llava-allava-2m" "llava-v1.5-mix665k";
+    Condense "recipes/condense":
+        "condense-tiny" "laion-2m";
 };
 
 /// The recipe of a name.
@@ -102,6 +107,7 @@ mod tests {
     use bunny_train::recipe::Recipe;
 
     use super::*;
+    use crate::data::condense::CondenseRecipe;
 
     #[test]
     fn every_recipe_is_carried_and_can_be_followed() {
@@ -109,6 +115,7 @@ mod tests {
         for (kind, folder) in [
             (Kind::Training, folder.clone()),
             (Kind::Mix, folder.join("mixes")),
+            (Kind::Condense, folder.join("condense")),
         ] {
             let mut names: Vec<String> = fs::read_dir(folder)
                 .unwrap()
@@ -126,6 +133,10 @@ mod tests {
                 match kind {
                     Kind::Training => drop(Recipe::parse(recipe.name, recipe.text, &[]).unwrap()),
                     Kind::Mix => drop(MixRecipe::parse(recipe.name, recipe.text).unwrap()),
+                    Kind::Condense => {
+                        let name = Path::new(recipe.name);
+                        drop(CondenseRecipe::parse(name, recipe.text).unwrap());
+                    }
                 }
                 let about = recipe.about();
                 assert!((20..200).contains(&about.len()), "{}: {about}", recipe.name);

@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::boxes::BoxSpace;
-use super::{dataoptim, keys};
+use super::dataoptim;
 use crate::error::{DataError, Result};
 use crate::images::is_whole_name;
+use crate::toml_text::parse_toml;
 
 /// The version of the recipe format that this code reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -244,14 +245,7 @@ impl MixRecipe {
     /// # Errors
     /// As [`MixRecipe::read`].
     pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<Self> {
-        let path = path.as_ref();
-        let recipe: Self = toml::from_str(text).map_err(|error| DataError::Toml {
-            path: path.to_owned(),
-            line: error.span().map_or(1, |span| {
-                1 + text[..span.start.min(text.len())].matches('\n').count()
-            }),
-            what: keys::suggest(error.message()),
-        })?;
+        let recipe: Self = parse_toml(path, text)?;
         recipe.check()?;
         Ok(recipe)
     }

@@ -51,7 +51,7 @@ pub fn run(verb: PartVerb) -> Result<ExitCode> {
 
 fn plan_parts(args: &SelectArgs) -> Result<ExitCode> {
     let bar = StageBar::default();
-    let engine = Launched::new(args.local(&bar)?);
+    let engine = Launched::new(args.machine.local(&bar)?);
     let wanted = next_parts(&engine, &args.paths(), &args.options(), &args.outputs());
     let wanted = checked(wanted)?;
     match (args.format, wanted) {
@@ -117,7 +117,7 @@ fn run_part(args: &RunPartArgs) -> Result<ExitCode> {
 
 fn finish(args: &SelectArgs) -> Result<ExitCode> {
     let bar = StageBar::default();
-    let engine = Launched::new(args.local(&bar)?);
+    let engine = Launched::new(args.machine.local(&bar)?);
     let report = checked(select(
         &engine,
         &args.paths(),

@@ -11,6 +11,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sample::{InOrder, Texts, Wanted, each_key_of_shard, for_each_key, of_shard};
@@ -67,7 +68,7 @@ impl OutputOptions {
 }
 
 /// What becomes of keys whose image is missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MissingImages {
     /// The first one ends the run.
