@@ -91,15 +91,15 @@ fn condense(args: CondenseOptions) -> Result<()> {
     };
     let CondenseRecipe {
         name,
-        embed,
-        coreset,
+        embed: pairs,
+        coreset: selection,
         train,
         ..
     } = recipe;
     let out = args.out.unwrap_or_else(|| Path::new("runs").join(name));
     let (embeddings, selected) = (out.join("embeddings"), out.join("coreset"));
     let records = selected.join("pretrain.json");
-    let images = pictures(&embed.images).to_owned();
+    let images = pictures(&pairs.images).to_owned();
     // What would stop training is told before anything is done.
     let train = match train {
         Some(train) => Some(RunArgs::of_data(
@@ -117,11 +117,11 @@ fn condense(args: CondenseOptions) -> Result<()> {
     println!("embeddings");
     let start = Instant::now();
     let more = args.machine.more;
-    let embed = EmbedArgs::new(embed, embeddings.clone(), args.force, more, args.backend);
+    let embed = EmbedArgs::new(pairs, embeddings.clone(), args.force, more, args.backend);
     embed::print(&embed.embed()?, start.elapsed().as_secs_f64());
 
     println!("\ncoreset");
-    let mut options = coreset.options();
+    let mut options = selection.options();
     // What `embed` writes whatever it reads.
     let key = &mut options.embeddings.key_column;
     key.get_or_insert_with(|| "image_path".to_owned());
@@ -135,7 +135,7 @@ fn condense(args: CondenseOptions) -> Result<()> {
     };
     let outputs = OutputOptions {
         images: Some(images.clone()),
-        missing_images: coreset.missing_images,
+        missing_images: selection.missing_images,
     };
     let report = args.machine.select(&paths, &options, &outputs)??;
     coreset::print(&report, &selected);

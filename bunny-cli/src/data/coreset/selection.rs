@@ -26,7 +26,7 @@ pub const FILES: &str = "Files";
 #[derive(Debug, Clone, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelectionArgs {
-    /// Rows to draw from what the steps leave: a number, or all
+    /// Rows to draw from what the steps leave; all by default
     #[arg(long, value_name = "N|all", default_value = "all", value_parser = sample)]
     pub sample: Draw,
     /// What every draw hangs on
@@ -195,7 +195,6 @@ fn sample(text: &str) -> Result<Draw, String> {
 /// Ranks in basis points; `None` keeps all.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
 pub struct Range(Option<(u32, u32)>);
 
 impl TryFrom<String> for Range {
