@@ -19,7 +19,8 @@ def run_part(folders, stage, part):
 
 
 options = sys.argv[1:]
-folders = [word for name in ("--embeddings", "--out") for word in (name, options[options.index(name) + 1])]
+places = [name for name in ("--embeddings", "--out", "--work") if name in options]
+folders = [word for name in places for word in (name, options[options.index(name) + 1])]
 ray.init()
 while wanted := json.loads(subprocess.check_output([*CLI, "plan-parts", "--format", "json", *options])):
     if any(ray.get([run_part.remote(folders, wanted["stage"], part) for part in wanted["missing"]])):

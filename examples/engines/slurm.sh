@@ -5,7 +5,7 @@
 set -euo pipefail
 SBATCH=${SBATCH:-sbatch --wait --quiet --cpus-per-task=16 --mem=32G --time=4:00:00}
 # The folders alone: a part needs to know no other option.
-folders() { while (($#)); do case $1 in --embeddings | --out) printf '%q %q ' "$1" "$2" ;; esac; shift; done; }
+folders() { while (($#)); do case $1 in --embeddings | --out | --work) printf '%q %q ' "$1" "$2" ;; esac; shift; done; }
 part=$(mktemp -p . part-XXXXXX.sh)
 trap 'rm -f "$part"' EXIT
 for ((round = 0; round < 1000; round++)); do

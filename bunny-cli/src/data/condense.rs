@@ -158,8 +158,10 @@ fn condense(args: CondenseOptions) -> Result<()> {
 /// The folder of pictures that lie in a Parquet file, whose rows say by themselves where they are; of
 /// others the place that they are read from.
 fn pictures(images: &Path) -> &Path {
-    match images.extension() {
-        Some(ending) if ending == "parquet" => images.parent().unwrap_or(images),
-        _ => images,
+    let is_table = images.extension().is_some_and(|ending| ending == "parquet");
+    match images.parent().filter(|_| is_table) {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => images,
     }
 }

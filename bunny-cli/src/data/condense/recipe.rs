@@ -102,7 +102,8 @@ impl CondenseRecipe {
     }
 
     fn find_beside(&mut self, folder: &Path) {
-        let find = |path: &mut PathBuf| *path = beside(folder, path).unwrap_or_else(|| path.clone());
+        let find =
+            |path: &mut PathBuf| *path = beside(folder, path).unwrap_or_else(|| path.clone());
         find(&mut self.embed.images);
         self.embed.records.iter_mut().for_each(find);
         // A model may also be named by an id.
