@@ -1,44 +1,33 @@
-//! Models written in GGUF and read again are the same models: of every family, in every type, and in the
-//! forms that older converters left.
+//! Models written in GGUF and read again are the same models: of every family, and in every type.
 #![recursion_limit = "256"]
 
+mod gguf_models;
+
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use bunny_core::{
     Bunny, Error,
-    checkpoint::{
-        GgufExport, GgufProjector, GgufWeights, MeanSquares, ModelSource, OpenModel, Precision,
-    },
-    config::{DecoderConfig, VisionConfig},
+    checkpoint::{GgufProjector, GgufWeights, MeanSquares, ModelSource, OpenModel, Precision},
+    config::DecoderConfig,
     generate::Pipeline,
     nn::{Activations, WeightFormat},
 };
 use bunny_weights::{
-    CheckpointError, ModelFolder, StoredDtype, TensorFiles, convert,
+    CheckpointError, ModelFolder, StoredDtype, TensorFiles,
     folder::TOKENIZER_FILES,
-    gguf::{Array, GgufFile, GgufTensor, Metadata, PlannedBlocks, TensorType, Value, write_file},
+    gguf::{GgufFile, TensorType},
     writer::{MAX_SHARD_SIZE, PlannedTensor, write_folder},
 };
 use burn_flex::Flex;
+use gguf_models::{export, file_named, fixture, merged, numbers, write};
 use serde_json::Value as Json;
 use tempfile::{TempDir, tempdir};
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/fixtures/models")
-        .join(name)
-}
-
 fn json(file: impl AsRef<Path>) -> Json {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
-}
-
-fn merged(folder: impl AsRef<Path>) -> OpenModel {
-    ModelSource::merged(folder.as_ref()).open().unwrap()
 }
 
 /// A case whose adapter belongs to a base.
@@ -48,38 +37,6 @@ fn adapted(name: &str) -> ModelSource {
         base: Some(fixture(name).join("base")),
         vision_tower: Some(fixture(name).join("siglip-tower")),
     }
-}
-
-fn export(weights: GgufWeights, projector: GgufProjector) -> GgufExport {
-    GgufExport {
-        name: "small".into(),
-        weights,
-        projector,
-    }
-}
-
-fn write(open: &OpenModel, weights: GgufWeights, projector: GgufProjector) -> TempDir {
-    let folder = tempdir().unwrap();
-    open.export_gguf(folder.path(), &export(weights, projector))
-        .unwrap();
-    folder
-}
-
-/// All numbers that a model reads, under their published names.
-fn numbers(open: &OpenModel) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
-    let folder = tempdir().unwrap();
-    open.write_merged(folder.path(), StoredDtype::F32).unwrap();
-    let files = TensorFiles::open_folder(folder.path()).unwrap();
-    let tensor = |name: &str| {
-        let tensor = files.get(name).unwrap();
-        let numbers = convert::to_f32(&tensor.bytes, tensor.dtype).unwrap();
-        (name.to_owned(), (tensor.shape, numbers))
-    };
-    // The norm behind the tower's layers is never applied, and files are without it.
-    let names = files
-        .names()
-        .filter(|name| !name.contains("post_layernorm"));
-    names.map(tensor).collect()
 }
 
 /// Without what only training asks for.
@@ -282,14 +239,7 @@ fn wide() -> TempDir {
 }
 
 fn text_file(folder: &Path) -> GgufFile {
-    let mut files = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let is_text = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        name.ends_with(".gguf") && !name.contains("mmproj")
-    };
-    GgufFile::open(files.find(is_text).unwrap()).unwrap()
+    GgufFile::open(file_named(folder, "small")).unwrap()
 }
 
 #[test]
@@ -450,334 +400,4 @@ fn what_llama_cpp_does_not_compute_is_refused_in_a_sentence() {
         .export_gguf(folder.path(), &export(GgufWeights::F16, GgufProjector::Mlp))
         .unwrap_err();
     assert!(refused.to_string().contains("squashed"), "{refused}");
-}
-
-/// Writes a file anew with other keys, and with tensors as `change` has them.
-fn rewritten(
-    file: &Path,
-    keys: impl FnOnce(&mut Metadata),
-    change: impl FnOnce(Vec<GgufTensor>) -> Vec<GgufTensor>,
-) {
-    let draft = {
-        let open = GgufFile::open(file).unwrap();
-        let mut metadata = open.metadata().clone();
-        keys(&mut metadata);
-        let tensors = change(
-            open.names()
-                .map(|name| open.get(name).unwrap().clone())
-                .collect(),
-        );
-        let plan: Vec<_> = tensors
-            .iter()
-            .map(|tensor| PlannedBlocks {
-                name: tensor.name.clone(),
-                kind: tensor.kind,
-                shape: tensor.shape.clone(),
-            })
-            .collect();
-        let mut left = tensors.iter();
-        write_file::<CheckpointError>(file, &metadata, &plan, |_, sink| {
-            sink.put(&left.next().unwrap().bytes)
-        })
-        .unwrap()
-    };
-    draft.publish().unwrap();
-}
-
-fn file_named(folder: &Path, part: &str) -> PathBuf {
-    let mut files = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    files
-        .find(|path| {
-            path.file_name()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .starts_with(part)
-        })
-        .unwrap()
-}
-
-#[test]
-fn files_of_older_converters_are_the_same_models() {
-    let open = merged(fixture("phi-siglip"));
-    let written = write(&open, GgufWeights::F16, GgufProjector::Mlp);
-    let expected = numbers(&merged(&written));
-    // As Bunny's published projector files are: no type, another activation, the two matrices of an MLP
-    // with each other's names, all layers, and nothing of which features.
-    rewritten(
-        &file_named(written.path(), "mmproj"),
-        |keys| {
-            for key in [
-                "clip.projector_type",
-                "clip.vision.feature_layer",
-                "general.type",
-            ] {
-                keys.remove(key);
-            }
-            keys.insert("clip.use_gelu".into(), false.into());
-            keys.insert("clip.has_llava_projector".into(), true.into());
-        },
-        |tensors| {
-            let swapped = tensors.into_iter().map(|mut tensor| {
-                tensor.name = match tensor.name.contains(".ffn_up.") {
-                    true => tensor.name.replace(".ffn_up.", ".ffn_down."),
-                    false => tensor.name.replace(".ffn_down.", ".ffn_up."),
-                };
-                tensor
-            });
-            swapped.collect()
-        },
-    );
-    // As Phi-2's of 2023: queries, keys and values in one, and no word of how text is cut.
-    rewritten(
-        &file_named(written.path(), "small"),
-        |keys| {
-            keys.remove("tokenizer.ggml.pre");
-        },
-        |tensors| {
-            let mut fused = Vec::new();
-            let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name).unwrap();
-            for tensor in &tensors {
-                let Some((layer, parameter)) = tensor.name.split_once(".attn_q.") else {
-                    if !tensor.name.contains(".attn_k.") && !tensor.name.contains(".attn_v.") {
-                        fused.push(tensor.clone());
-                    }
-                    continue;
-                };
-                let parts =
-                    ["q", "k", "v"].map(|part| find(&format!("{layer}.attn_{part}.{parameter}")));
-                let mut shape = tensor.shape.clone();
-                shape[0] *= 3;
-                fused.push(GgufTensor {
-                    name: format!("{layer}.attn_qkv.{parameter}"),
-                    bytes: parts.map(|part| part.bytes.to_vec()).concat().into(),
-                    shape,
-                    ..tensor.clone()
-                });
-            }
-            fused
-        },
-    );
-    let back = merged(&written);
-    assert_eq!(back.config.vision, open.config.vision);
-    for (name, (_, found)) in numbers(&back) {
-        assert!(found == expected[&name].1, "{name}");
-    }
-    let prompt = "A chat. USER: <image>\nWhat is 12? ASSISTANT:";
-    let ids = |open: &OpenModel| open.tokenizer.encode_prompt(prompt).unwrap();
-    assert_eq!(ids(&back), ids(&open));
-}
-
-#[test]
-fn layers_that_are_not_read_and_rows_that_nobody_says_are_passed_over() {
-    let open = merged(fixture("phi-siglip"));
-    let written = write(&open, GgufWeights::F16, GgufProjector::Mlp);
-    let expected = numbers(&merged(&written));
-    let VisionConfig::Siglip(tower) = &open.config.vision else {
-        panic!("a SigLIP")
-    };
-    let used = tower.layers_used();
-    // A whole tower, with what stands behind it.
-    rewritten(
-        &file_named(written.path(), "mmproj"),
-        |keys| {
-            keys.insert("clip.vision.block_count".into(), (used as u32 + 1).into());
-        },
-        |mut tensors| {
-            let last = format!("v.blk.{}.", used - 1);
-            let copies: Vec<_> = tensors
-                .iter()
-                .filter(|tensor| tensor.name.starts_with(&last))
-                .map(|tensor| GgufTensor {
-                    name: tensor.name.replace(&last, &format!("v.blk.{used}.")),
-                    ..tensor.clone()
-                })
-                .collect();
-            let norm = tensors
-                .iter()
-                .find(|tensor| tensor.name == "v.blk.0.ln1.weight");
-            let norm = GgufTensor {
-                name: "v.post_ln.weight".into(),
-                ..norm.unwrap().clone()
-            };
-            tensors.extend(copies);
-            tensors.push(norm);
-            tensors
-        },
-    );
-    // Eight rows more than the tokenizer has tokens.
-    rewritten(
-        &file_named(written.path(), "small"),
-        |keys| {
-            let list = |key: &str| keys[key].array().unwrap().clone();
-            let (tokens, roles) = (
-                list("tokenizer.ggml.tokens"),
-                list("tokenizer.ggml.token_type"),
-            );
-            let mut texts: Vec<String> = tokens.texts().unwrap().map(str::to_owned).collect();
-            let mut roles: Vec<i32> = roles.integers().unwrap().map(|role| role as i32).collect();
-            for _ in 0..8 {
-                texts.push(format!("[PAD{}]", texts.len()));
-                roles.push(5);
-            }
-            keys.insert(
-                "tokenizer.ggml.tokens".into(),
-                Array::of_texts(texts).into(),
-            );
-            keys.insert(
-                "tokenizer.ggml.token_type".into(),
-                Array::of_integers(&roles).into(),
-            );
-        },
-        |tensors| {
-            let grown = tensors.into_iter().map(|mut tensor| {
-                if matches!(
-                    &*tensor.name,
-                    "token_embd.weight" | "output.weight" | "output.bias"
-                ) {
-                    let row = tensor.bytes.len() / tensor.shape[0];
-                    tensor.bytes = [&tensor.bytes[..], &vec![1; 8 * row]].concat().into();
-                    tensor.shape[0] += 8;
-                }
-                tensor
-            });
-            grown.collect()
-        },
-    );
-    let back = merged(&written);
-    assert_eq!(back.tokenizer.vocab_size(), open.tokenizer.vocab_size());
-    for (name, (_, found)) in numbers(&back) {
-        assert!(found == expected[&name].1, "{name}");
-    }
-}
-
-#[test]
-fn a_model_is_found_by_its_file_or_its_folder() {
-    let open = merged(fixture("phi-siglip"));
-    let written = write(&open, GgufWeights::F16, GgufProjector::JanusPro);
-    let (text, projector) = (
-        file_named(written.path(), "small"),
-        file_named(written.path(), "mmproj"),
-    );
-    let source = ModelSource::merged(&text);
-    assert_eq!(source.wanted_base().unwrap(), None);
-    assert_eq!(source.wanted_tower().unwrap(), None);
-    // Without its weights.
-    let parameters = source.configuration().unwrap().parameters();
-    assert_eq!(parameters, open.config.parameters());
-    assert!(source.open().is_ok());
-
-    let said = |source: &ModelSource| source.open().unwrap_err().to_string();
-    let wrong = said(&ModelSource::merged(&projector));
-    assert!(wrong.contains("a projector file"), "{wrong}");
-    fs::copy(&text, written.path().join("other.gguf")).unwrap();
-    let several = said(&ModelSource::merged(written.path()));
-    assert!(several.contains("other.gguf, small-f16.gguf"), "{several}");
-    assert!(source.open().is_ok());
-
-    let elsewhere = tempdir().unwrap();
-    let moved = elsewhere.path().join("vision.gguf");
-    fs::rename(&projector, &moved).unwrap();
-    let alone = said(&source);
-    assert!(alone.contains("mmproj"), "{alone}");
-    let given = ModelSource {
-        vision_tower: Some(moved),
-        ..source
-    };
-    assert!(given.open().is_ok());
-}
-
-#[test]
-fn what_is_wrong_with_a_file_is_named_as_the_file_names_it() {
-    let open = merged(fixture("phi-siglip"));
-    type Keys = fn(&mut Metadata);
-    type Tensors = fn(Vec<GgufTensor>) -> Vec<GgufTensor>;
-    let same: Tensors = |tensors| tensors;
-    let without = |_: &mut Metadata| {};
-    let cases: [(&str, Keys, Tensors, &str); 9] = [
-        (
-            "small",
-            |keys| drop(keys.remove("phi2.block_count")),
-            same,
-            "`phi2.block_count`",
-        ),
-        (
-            "small",
-            |keys| drop(keys.insert("general.architecture".into(), "mamba".into())),
-            same,
-            "is `mamba`, which is none of phi2, stablelm",
-        ),
-        (
-            "small",
-            |keys| drop(keys.insert("phi2.rope.scaling.type".into(), "yarn".into())),
-            same,
-            "`phi2.rope.scaling.type` `yarn` is not supported",
-        ),
-        (
-            "small",
-            |keys| {
-                drop(keys.insert(
-                    "phi2.attention.layer_norm_epsilon".into(),
-                    Value::F32(f32::NAN),
-                ))
-            },
-            same,
-            "layer_norm_epsilon` must be a number",
-        ),
-        (
-            "small",
-            |keys| drop(keys.insert("tokenizer.ggml.pre".into(), "tekken".into())),
-            same,
-            "`tokenizer.ggml.pre` names a way to cut text",
-        ),
-        (
-            "small",
-            without,
-            |mut tensors| {
-                tensors.retain(|tensor| tensor.name != "blk.1.ffn_up.weight");
-                tensors
-            },
-            "1 missing (blk.1.ffn_up.weight)",
-        ),
-        (
-            "mmproj",
-            |keys| drop(keys.insert("clip.projector_type".into(), "ldp".into())),
-            same,
-            "`clip.projector_type` `ldp` is not supported",
-        ),
-        (
-            "mmproj",
-            |keys| {
-                drop(keys.insert(
-                    "clip.vision.image_std".into(),
-                    Array::of_floats(&[0.5]).into(),
-                ))
-            },
-            same,
-            "`clip.vision.image_std` is no list of three floats",
-        ),
-        (
-            "mmproj",
-            without,
-            |mut tensors| {
-                let class = GgufTensor {
-                    name: "v.class_embd".into(),
-                    ..tensors[0].clone()
-                };
-                tensors.push(class);
-                tensors
-            },
-            "class token",
-        ),
-    ];
-    for (part, keys, tensors, problem) in cases {
-        let written = write(&open, GgufWeights::F16, GgufProjector::JanusPro);
-        rewritten(&file_named(written.path(), part), keys, tensors);
-        let error = ModelSource::merged(written.path()).open().unwrap_err();
-        let error = error.to_string();
-        assert!(error.contains(problem), "{error}");
-        assert!(error.contains(".gguf") && !error.contains('\n'), "{error}");
-    }
 }

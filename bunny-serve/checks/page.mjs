@@ -3,22 +3,18 @@
 //   npm install playwright-core@1.65.1 axe-core@4.14.1
 //   node bunny-serve/checks/page.mjs target/release/bunny-cli [SCREENSHOT.png]
 //
-// Takes Debian's Chromium (apt install chromium), or the one that CHROMIUM names. NODE_PATH says where the two
-// packages are, if not beside this folder.
+// Which browser, and where packages may be, says browser.mjs.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { once } from "node:events";
 
-const require = createRequire(process.env.NODE_PATH ? `${process.env.NODE_PATH}/x.js` : import.meta.url);
-const { chromium } = require("playwright-core");
+import { PICTURE, answered, answers, ask, give, openBrowser, require } from "./browser.mjs";
+
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const [, , bunny, screenshot] = process.argv;
-const PICTURE = new URL("../../examples/pictures/shapes.jpg", import.meta.url).pathname;
-const base64 = readFileSync(PICTURE, "base64");
 
 async function serve(...options) {
   const server = spawn(bunny, ["serve", ...options], { stdio: ["ignore", "pipe", "inherit"] });
@@ -32,28 +28,6 @@ async function end({ server }) {
   await once(server, "exit");
 }
 
-/** Has a picture dropped on the page, or pasted. */
-async function give(page, how) {
-  await page.evaluate(([base64, how]) => {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    const data = new DataTransfer();
-    data.items.add(new File([bytes], "shapes.jpg", { type: "image/jpeg" }));
-    const event = how === "drop"
-      ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
-      : new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
-    document.body.dispatchEvent(event);
-  }, [base64, how]);
-}
-
-const answers = (page) => page.locator("#transcript .assistant");
-const answered = (page, count) => page.waitForFunction((count) =>
-  document.querySelectorAll("#transcript .assistant .stats").length === count, count);
-
-async function ask(page, text) {
-  await page.locator("#question").fill(text);
-  await page.keyboard.press("Enter");
-}
-
 async function nothingSerious(page, where) {
   // The policy lets no script in but the page's own; this one comes by the debugger.
   await page.evaluate(axe);
@@ -62,18 +36,10 @@ async function nothingSerious(page, where) {
   assert.deepEqual(serious.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], where);
 }
 
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 let running = await serve("--port", "0");
 const { url } = running;
 const port = new URL(url).port;
-const context = await browser.newContext({ viewport: { width: 1000, height: 560 } });
-const page = await context.newPage();
-page.setDefaultTimeout(15000);
-const faults = [];
-page.on("pageerror", (error) => faults.push(error.message));
-page.on("console", (message) => {
-  if (message.type() === "error" && !/Failed to load resource|ERR_CONNECTION/.test(message.text())) faults.push(message.text());
-});
+const { browser, page, faults } = await openBrowser(15000);
 
 await page.goto(url);
 await page.locator("#samples img").first().waitFor();

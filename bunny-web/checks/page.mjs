@@ -1,24 +1,20 @@
 // The page with the model in the tab, in a browser, as a person uses it: from a host of nothing but files.
 //
 //   npm install playwright-core@1.65.1
-//   node bunny-web/checks/page.mjs SITE [TABLE.json]
+//   node bunny-web/checks/page.mjs SITE
 //
-// SITE is what `bunny-cli web SITE` wrote. Takes Debian's Chromium (apt install chromium), or the one that CHROMIUM
-// names. NODE_PATH says where the package is, if not beside this folder.
+// SITE is what `bunny-cli web SITE` wrote. Which browser, and where the package may be, says
+// bunny-serve/checks/browser.mjs.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { createRequire } from "node:module";
 import { extname, join, normalize } from "node:path";
 
-const require = createRequire(process.env.NODE_PATH ? `${process.env.NODE_PATH}/x.js` : import.meta.url);
-const { chromium } = require("playwright-core");
+import { answered, answers, ask, give, openBrowser } from "../../bunny-serve/checks/browser.mjs";
 
 const [, , site] = process.argv;
 const root = new URL("../../", import.meta.url).pathname;
-const PICTURE = `${root}examples/pictures/shapes.jpg`;
-const base64 = readFileSync(PICTURE, "base64");
 
 // ---- a host of files ----
 
@@ -32,7 +28,7 @@ function start(port) {
     requests.push(path);
     const mount = Object.keys(mounts).filter((mount) => path.startsWith(mount)).at(-1);
     let file = join(mounts[mount], normalize(path.slice(mount.length - 1)));
-  if (path === "/mine.html") file = `${root}examples/web/index.html`;
+    if (path === "/mine.html") file = `${root}examples/web/index.html`;
     if (file.endsWith("/")) file += "index.html";
     if (!existsSync(file) || statSync(file).isDirectory()) {
       response.writeHead(404).end();
@@ -54,38 +50,12 @@ const url = `http://localhost:${port}/`;
 
 // ---- what a person does ----
 
-async function drop(page) {
-  await page.evaluate((base64) => {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    const data = new DataTransfer();
-    data.items.add(new File([bytes], "shapes.jpg", { type: "image/jpeg" }));
-    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
-  }, base64);
-}
-
-const answers = (page) => page.locator("#transcript .assistant");
-const answered = (page, count) => page.waitForFunction((count) =>
-  document.querySelectorAll("#transcript .assistant .stats").length === count, count);
-
-async function ask(page, text) {
-  await page.locator("#question").fill(text);
-  await page.keyboard.press("Enter");
-}
-
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
-const context = await browser.newContext({ viewport: { width: 1000, height: 560 } });
-const page = await context.newPage();
-page.setDefaultTimeout(60000);
-const faults = [];
-page.on("pageerror", (error) => faults.push(error.message));
-page.on("console", (message) => {
-  if (message.type() === "error" && !/Failed to load resource|ERR_CONNECTION|ERR_INTERNET/.test(message.text())) faults.push(message.text());
-});
+const { browser, page, faults } = await openBrowser(60000);
 
 // A first question, as soon as the page is there, with a picture that was dropped.
 const opened = performance.now();
 await page.goto(url);
-await drop(page);
+await give(page, "drop");
 await page.locator("#pictures img").waitFor();
 await ask(page, "What is in the picture?");
 await answered(page, 1);
@@ -109,7 +79,7 @@ for (const [at, question] of ["Where is the black diamond?", "What number is wri
 assert.deepEqual(requests, []);
 
 // A stream: text comes in pieces, and a stop is heard between two of them.
-const pieces = await page.evaluate(async (base64) => {
+const pieces = await page.evaluate(async () => {
   const { Bunny } = await import("./bunny.js");
   const bunny = await Bunny.load();
   const picture = await (await fetch("samples/shapes.jpg")).blob();
@@ -130,7 +100,7 @@ const pieces = await page.evaluate(async (base64) => {
   await bunny.answer([{ role: "user", text: "?", pictures: [new Blob(["no picture"])] }]).catch((error) => { failed = error.message; });
   bunny.close();
   return { heard, whole, cut, count, later, fresh, sides: [tokens, hidden, data.length], ids, failed, info: bunny.info };
-}, base64);
+});
 assert(pieces.heard.length > 2, `${pieces.heard.length} pieces`);
 assert.equal(pieces.heard.join("").trim(), pieces.whole.answer);
 assert.equal(pieces.whole.answer, first.trim());
@@ -158,7 +128,7 @@ await stop(server);
 await page.reload();
 await page.locator("#transcript .assistant").first().waitFor();
 await page.keyboard.press("Control+Shift+O");
-await drop(page);
+await give(page, "drop");
 await page.locator("#pictures img").waitFor();
 await page.getByRole("button", { name: "Settings" }).click();
 await page.getByLabel("Temperature").fill("0");

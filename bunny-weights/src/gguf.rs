@@ -28,10 +28,11 @@ use crate::{
     files::{LFS_POINTER, Map},
 };
 
+pub use crate::plan::TensorSink;
 pub use block::TensorType;
 pub use metadata::{Array, Metadata, Value};
 pub use round::{NotRounded, round_rows};
-pub use write::{PlannedBlocks, Sink, write_file};
+pub use write::{PlannedBlocks, write_file};
 
 /// The first bytes of every such file.
 pub const MAGIC: [u8; 4] = *b"GGUF";

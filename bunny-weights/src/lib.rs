@@ -2,8 +2,8 @@
 //!
 //! [`TensorFiles`] opens safetensors and what `torch.save` wrote, one file, shards or a whole
 //! folder; a tensor's bytes are the mapped file itself. [`writer`] writes safetensors, whole or not
-//! at all, and a [`ModelFolder`] what lies beside them. [`gguf`] does both for llama.cpp's files. [`adapter`] reads and writes LoRA as PEFT does, [`convert`] takes numbers from one type
-//! to another, and `hub` (behind the feature of that name) downloads what is not here.
+//! at all, and a [`ModelFolder`] what lies beside them. [`gguf`] does both for llama.cpp's files.
+//! [`adapter`] reads and writes LoRA as PEFT does, [`convert`] takes numbers from one type to another, and `hub` (behind the feature of that name) downloads what is not here.
 //!
 //! Files may be damaged or hostile: whatever they say is checked against their length before
 //! anything is reserved for it, and a pickle runs nothing but a short list of instructions.
@@ -31,6 +31,7 @@ pub mod hub;
 mod index;
 pub mod packed;
 mod pickle;
+mod plan;
 mod safetensors;
 mod tensor;
 pub mod writer;

@@ -3,7 +3,7 @@
 //! What is to be written is planned first, by name, number type and shape; then one tensor at a
 //! time is asked for and written, so that a model larger than the memory can be written.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,10 @@ use bunny_base::{AtomicFile, atomic_file::SyncedFile};
 use super::index::{Index, TotalSize};
 use super::safetensors::METADATA;
 use crate::StoredDtype;
-use crate::error::{CheckpointError, one_line};
+use crate::error::CheckpointError;
+use crate::plan::{Planned, check_plan};
+
+pub use crate::plan::TensorSink;
 
 /// The largest shard that `transformers` writes by default.
 pub const MAX_SHARD_SIZE: u64 = 5_000_000_000;
@@ -40,21 +43,13 @@ impl PlannedTensor {
     }
 }
 
-/// Where the numbers of one tensor go.
-#[derive(Debug)]
-pub struct TensorSink<'a> {
-    file: &'a mut AtomicFile,
-    written: u64,
-}
+impl Planned for PlannedTensor {
+    fn name(&self) -> &str {
+        &self.name
+    }
 
-impl TensorSink<'_> {
-    /// Writes the next of the tensor's numbers, little endian and row-major.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn put(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
-        self.written += bytes.len() as u64;
-        Ok(self.file.put(bytes)?)
+    fn size(&self) -> u64 {
+        self.size()
     }
 }
 
@@ -77,7 +72,7 @@ where
     E: From<CheckpointError>,
 {
     let path = path.as_ref();
-    check_plan(path, plan)?;
+    check_plan(path, plan, objection)?;
     let tensors: Vec<_> = plan.iter().collect();
     let written = write_temporary::<E>(path, &tensors, &mut |tensor, sink| {
         Ok(sink.put(read(tensor)?.as_ref())?)
@@ -127,7 +122,7 @@ pub fn write_folder_in_blocks<E: From<CheckpointError>>(
     let folder = folder.as_ref();
     let single = folder.join("model.safetensors");
     let index_path = folder.join("model.safetensors.index.json");
-    check_plan(&single, plan)?;
+    check_plan(&single, plan, objection)?;
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let shards = shards(plan, max_shard_size);
     let count = shards.len();
@@ -179,27 +174,8 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> CheckpointError {
     }
 }
 
-/// What cannot be written is found before anything is.
-fn check_plan(path: &Path, plan: &[PlannedTensor]) -> Result<(), CheckpointError> {
-    let mut names = HashSet::with_capacity(plan.len());
-    for tensor in plan {
-        let reason = if tensor.name == METADATA {
-            "the format keeps this name for remarks"
-        } else if !names.insert(&tensor.name) {
-            "it is planned twice"
-        } else if tensor.size() > isize::MAX as u64 {
-            "its shape is larger than any memory"
-        } else {
-            continue;
-        };
-        let (path, tensor) = (path.to_path_buf(), one_line(&tensor.name));
-        return Err(CheckpointError::Plan {
-            path,
-            tensor,
-            reason,
-        });
-    }
-    Ok(())
+fn objection(tensor: &PlannedTensor) -> Option<&'static str> {
+    (tensor.name == METADATA).then_some("the format keeps this name for remarks")
 }
 
 /// Fills shards in the order of the plan.
@@ -259,19 +235,9 @@ fn write_temporary<E: From<CheckpointError>>(
     let mut file = AtomicFile::create(path).map_err(CheckpointError::from)?;
     file.put(&header(&tensors)).map_err(CheckpointError::from)?;
     for tensor in tensors {
-        let mut sink = TensorSink {
-            file: &mut file,
-            written: 0,
-        };
+        let mut sink = TensorSink::new(&mut file);
         write(tensor, &mut sink)?;
-        if sink.written != tensor.size() {
-            return Err(E::from(CheckpointError::PlannedSize {
-                path: path.to_path_buf(),
-                tensor: one_line(&tensor.name),
-                planned: tensor.size(),
-                found: sink.written,
-            }));
-        }
+        sink.finish(path, tensor)?;
     }
     Ok(file.sync().map_err(CheckpointError::from)?)
 }

@@ -1,11 +1,14 @@
 //! Writing GGUF: a file whole or not at all, of which a few rows are in memory at a time.
 
-use std::{collections::HashSet, path::Path};
+use std::path::Path;
 
 use bunny_base::{AtomicFile, atomic_file::SyncedFile};
 
 use super::{MAGIC, Metadata, TensorType, metadata::put_text, read::ALIGNMENT};
-use crate::error::{CheckpointError, one_line};
+use crate::{
+    error::CheckpointError,
+    plan::{Planned, TensorSink, check_plan},
+};
 
 /// The longest name that llama.cpp takes.
 const LONGEST_NAME: usize = 63;
@@ -36,21 +39,13 @@ impl PlannedBlocks {
     }
 }
 
-/// Takes a tensor's bytes, in order, in pieces of any size.
-#[derive(Debug)]
-pub struct Sink<'a> {
-    file: &'a mut AtomicFile,
-    written: u64,
-}
+impl Planned for PlannedBlocks {
+    fn name(&self) -> &str {
+        &self.name
+    }
 
-impl Sink<'_> {
-    /// Takes the next ones.
-    ///
-    /// # Errors
-    /// When the system cannot write them.
-    pub fn put(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
-        self.written += bytes.len() as u64;
-        Ok(self.file.put(bytes)?)
+    fn size(&self) -> u64 {
+        self.size()
     }
 }
 
@@ -66,29 +61,18 @@ pub fn write_file<E: From<CheckpointError>>(
     path: impl AsRef<Path>,
     metadata: &Metadata,
     plan: &[PlannedBlocks],
-    mut each: impl FnMut(&PlannedBlocks, &mut Sink<'_>) -> Result<(), E>,
+    mut each: impl FnMut(&PlannedBlocks, &mut TensorSink<'_>) -> Result<(), E>,
 ) -> Result<SyncedFile, E> {
     let path = path.as_ref();
-    check_plan(path, plan)?;
+    check_plan(path, plan, objection)?;
     let mut file = AtomicFile::create(path).map_err(CheckpointError::from)?;
     let header = header(metadata, plan);
     file.put(&header).map_err(CheckpointError::from)?;
     for planned in plan {
-        let mut sink = Sink {
-            file: &mut file,
-            written: 0,
-        };
+        let mut sink = TensorSink::new(&mut file);
         each(planned, &mut sink)?;
-        let (planned_size, found) = (planned.size(), sink.written);
-        if found != planned_size {
-            return Err(E::from(CheckpointError::PlannedSize {
-                path: path.to_path_buf(),
-                tensor: one_line(&planned.name),
-                planned: planned_size,
-                found,
-            }));
-        }
-        let padding = vec![0; padding(found)];
+        sink.finish(path, planned)?;
+        let padding = vec![0; padding(planned.size())];
         file.put(&padding).map_err(CheckpointError::from)?;
     }
     Ok(file.sync().map_err(CheckpointError::from)?)
@@ -125,29 +109,14 @@ fn header(metadata: &Metadata, plan: &[PlannedBlocks]) -> Vec<u8> {
     bytes
 }
 
-/// What cannot be written is found before anything is.
-fn check_plan(path: &Path, plan: &[PlannedBlocks]) -> Result<(), CheckpointError> {
-    let mut names = HashSet::with_capacity(plan.len());
-    for tensor in plan {
-        let reason = if !names.insert(&tensor.name) {
-            "it is planned twice"
-        } else if tensor.name.len() > LONGEST_NAME {
-            "llama.cpp takes names of at most 63 bytes"
-        } else if !(1..=4).contains(&tensor.shape.len()) || tensor.shape.contains(&0) {
-            "the format has one to four dimensions, none without numbers"
-        } else if !tensor.row().is_multiple_of(tensor.kind.block()) {
-            "its rows are no whole blocks"
-        } else if tensor.size() > isize::MAX as u64 {
-            "its shape is larger than any memory"
-        } else {
-            continue;
-        };
-        let (path, tensor) = (path.to_path_buf(), one_line(&tensor.name));
-        return Err(CheckpointError::Plan {
-            path,
-            tensor,
-            reason,
-        });
+fn objection(tensor: &PlannedBlocks) -> Option<&'static str> {
+    if tensor.name.len() > LONGEST_NAME {
+        Some("llama.cpp takes names of at most 63 bytes")
+    } else if !(1..=4).contains(&tensor.shape.len()) || tensor.shape.contains(&0) {
+        Some("the format has one to four dimensions, none without numbers")
+    } else if !tensor.row().is_multiple_of(tensor.kind.block()) {
+        Some("its rows are no whole blocks")
+    } else {
+        None
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bunny_weights::{
     CheckpointError, StoredTensor,
-    gguf::{PlannedBlocks, Sink, TensorType, round_rows},
+    gguf::{PlannedBlocks, TensorSink, TensorType, round_rows},
     packed::{PackedRows, PackedTensor, RowOrder},
 };
 use burn::tensor::DType;
@@ -61,7 +61,7 @@ impl WeightSet {
     pub(super) fn put_tensor(
         &self,
         planned: &Planned,
-        sink: &mut Sink<'_>,
+        sink: &mut TensorSink<'_>,
     ) -> Result<(), CheckpointError> {
         let blocks = &planned.blocks;
         match &planned.content {
@@ -75,7 +75,7 @@ impl WeightSet {
         blocks: &PlannedBlocks,
         spec: &ParameterSpec,
         order: RowOrder,
-        sink: &mut Sink<'_>,
+        sink: &mut TensorSink<'_>,
     ) -> Result<(), CheckpointError> {
         let stored = self
             .take(&spec.published)
