@@ -2,14 +2,18 @@
 
 mod backend;
 mod draft;
+mod float;
 mod generation;
 mod memory;
 mod model;
+mod output;
 mod picture;
 
 pub use backend::{ActivationsName, BackendArgs, BackendName, DtypeName, activations_name};
 pub use draft::Draft;
+pub use float::{FloatName, own_dtype};
 pub use generation::GenerationArgs;
 pub use memory::MemoryArgs;
-pub use model::ModelArgs;
+pub use model::{ModelArgs, PartsArgs, SourceArgs};
+pub use output::OutputArgs;
 pub use picture::PictureArgs;

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bunny_base::write_atomic;
 use bunny_core::{
     checkpoint::MeanSquares,
     nn::{Packing, ParameterSpec},
 };
-use bunny_train::report::{CARD, average_card, merged_card};
+use bunny_train::report::{average_card, merged_card};
 use bunny_weights::StoredDtype;
-use clap::ValueEnum;
 
-use crate::args::{MemoryArgs, ModelArgs};
-use crate::files::{OutputFolder, refuse_same_file};
-use crate::load::with_option;
+use crate::{
+    args::{FloatName, MemoryArgs, ModelArgs, OutputArgs, PartsArgs},
+    files::refuse_same_file,
+    load::with_option,
+};
 
 /// Folds what a training run has learnt into its model, or averages models.
 ///
@@ -28,41 +28,21 @@ pub struct MergeArgs {
     /// The folder with an adapter or a projector
     #[arg(long, short, required_unless_present = "average")]
     model: Option<String>,
-    /// The language model it belongs to: a folder or a hub id; the one it was trained from unless
-    /// given
-    #[arg(long)]
-    model_base: Option<String>,
-    /// The vision tower: a folder, a file of weights, or a hub id
-    #[arg(long)]
-    vision_tower: Option<String>,
+    #[command(flatten)]
+    parts: PartsArgs,
     /// A merged model and its weight in an average, as FOLDER=WEIGHT; give it once for each
     #[arg(long, value_parser = weighted, conflicts_with_all = ["model", "model_base", "vision_tower"])]
     average: Vec<(PathBuf, f64)>,
-    /// Where the merged model goes
-    #[arg(long)]
-    out: PathBuf,
-    /// Write into a folder that holds other files; what is read is never written over
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Number type of the merged weights; not for an average, which keeps its last model's
     #[arg(long, value_enum, default_value = "f16", conflicts_with = "average")]
-    dtype: MergedDtype,
+    dtype: FloatName,
     #[command(flatten)]
     memory: MemoryArgs,
     /// Put the language model in integers, int8 or int4, with a group where that is not 32: int4:128
     #[arg(long, value_name = "FORMAT", conflicts_with = "average")]
     weights: Option<Packing>,
-}
-
-/// A number type of merged weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum MergedDtype {
-    /// As the reference writes it.
-    F16,
-    /// With f32's range.
-    Bf16,
-    /// Nothing is rounded.
-    F32,
 }
 
 fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
@@ -79,34 +59,25 @@ fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
 /// When parts are missing or do not fit each other, or a file cannot be written.
 pub fn run(args: MergeArgs) -> Result<()> {
     // Before anything is downloaded.
-    let _out = OutputFolder::take(&args.out, args.force)?;
-    let (mut written, card) = match args.model {
+    let _out = args.output.take()?;
+    let out = &args.output.out;
+    let (written, card) = match args.model {
         None if args.average.len() < 2 => bail!("an average takes two models or more"),
         None => {
             let inputs = args.average.iter().map(|(folder, _)| folder);
-            refuse_same_file([&args.out], inputs)?;
-            let written = bunny_train::merge::average(&args.average, &args.out)?;
-            (written, average_card(&args.average, &args.out))
+            refuse_same_file([out], inputs)?;
+            let written = bunny_train::merge::average(&args.average, out)?;
+            (written, average_card(&args.average, out))
         }
         Some(model) => {
             let source = ModelArgs {
                 model,
-                model_base: args.model_base,
-                vision_tower: args.vision_tower,
+                parts: args.parts,
                 memory: args.memory,
             }
             .source()?;
-            let inputs = [
-                Some(&source.model),
-                source.base.as_ref(),
-                source.vision_tower.as_ref(),
-            ];
-            refuse_same_file([&args.out], inputs.into_iter().flatten())?;
-            let dtype = match args.dtype {
-                MergedDtype::F16 => StoredDtype::F16,
-                MergedDtype::Bf16 => StoredDtype::BF16,
-                MergedDtype::F32 => StoredDtype::F32,
-            };
+            args.output.refuse_source(&source)?;
+            let dtype = StoredDtype::from(args.dtype);
             let open = source.open().map_err(with_option)?;
             let specs = open.config.describe();
             let largest = specs.iter().map(ParameterSpec::count).max().unwrap_or(0);
@@ -115,22 +86,16 @@ pub fn run(args: MergeArgs) -> Result<()> {
             args.memory
                 .require("the largest tensor", bytes, "merge on a larger machine")?;
             let written = match args.weights {
-                None => open.write_merged(&args.out, dtype)?,
+                None => open.write_merged(out, dtype)?,
                 Some(packing) => {
                     // To the scales that suit the numbers: `model quantize` asks what they are given too.
                     let alike = MeanSquares::new();
-                    open.write_quantized(&args.out, packing, &alike, dtype, |_| {})?
+                    open.write_quantized(out, packing, &alike, dtype, |_| {})?
                         .files
                 }
             };
-            (written, merged_card(&source, &args.out)?)
+            (written, merged_card(&source, out)?)
         }
     };
-    let file = args.out.join(CARD);
-    write_atomic(&file, |file| file.write_all(card.as_bytes()))?;
-    written.push(file);
-    for path in written {
-        println!("{}", path.display());
-    }
-    Ok(())
+    args.output.finish(written, Some(&card))
 }

@@ -340,7 +340,7 @@ fn stop_cleanly(stop: Arc<AtomicBool>) -> Result<()> {
             std::process::exit(130);
         }
         tell(format_args!(
-            "stopping after this step; once more to stop at once"
+            "stopping, with a checkpoint; once more to stop at once"
         ));
     })?;
     Ok(())

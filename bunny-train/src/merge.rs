@@ -32,14 +32,15 @@ pub fn merge(
 /// Writes the average of several merged models, each with its weight, as a checkpoint in `folder`.
 ///
 /// The weights sum up to one, as the published models' do: others would change the scale of all that
-/// the models have learnt. The sum is formed in f32, one tensor at a time; number types, tokenizer and
-/// configuration are the last model's, as in the reference.
+/// the models have learnt. The sum is formed in f32, four million numbers at a time, so that it takes
+/// 50 MB beside the files whatever the models' size; number types, tokenizer and configuration are the
+/// last model's, as in the reference.
 ///
 /// Gives the files written.
 ///
 /// # Errors
-/// When the weights do not sum up to one, the models do not hold the same tensors in the same shapes, or a file cannot be read or
-/// written.
+/// When the weights do not sum up to one, the models do not hold the same tensors in the same shapes, or
+/// a file cannot be read or written.
 pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let sum: f64 = models.iter().map(|(_, weight)| weight).sum();
     // Weights are written with a few digits: thirds as 0.33.
@@ -93,7 +94,7 @@ pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>,
         })
         .collect();
     let files = files_beside(last_path)?;
-    files.write(folder, &plan, MAX_SHARD_SIZE, |planned| {
+    files.write_in_blocks(folder, &plan, MAX_SHARD_SIZE, |planned, sink| {
         let no_floats = |path: &Path| TrainError::Average {
             problem: format!("`{}` holds no floats in {}", planned.name, path.display()),
         };
@@ -105,8 +106,6 @@ pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>,
             })
             .collect::<Result<Vec<_>, TrainError>>()?;
         let count: usize = planned.shape.iter().product();
-        let mut bytes = Vec::with_capacity(count * planned.dtype.size());
-        // In pieces: the largest table of an 8 B model takes 2 GB in f32 alone.
         for start in (0..count).step_by(PIECE) {
             let range = start..count.min(start + PIECE);
             let mut sum = vec![0f32; range.len()];
@@ -116,13 +115,14 @@ pub fn average(models: &[(PathBuf, f64)], folder: &Path) -> Result<Vec<PathBuf>,
                     .zip(values)
                     .for_each(|(sum, value)| *sum += weight * value);
             }
-            bytes.extend(from_f32(&sum, planned.dtype).ok_or_else(|| no_floats(last_path))?);
+            let rounded = from_f32(&sum, planned.dtype).ok_or_else(|| no_floats(last_path))?;
+            sink.put(&rounded)?;
         }
-        Ok(bytes)
+        Ok(())
     })
 }
 
-/// Numbers that are averaged at a time.
+/// Numbers that are averaged at a time: the largest table of an 8 B model takes 2 GB in f32.
 const PIECE: usize = 1 << 22;
 
 /// Some of a tensor's numbers as f32; `None` when they are no floats.

@@ -20,6 +20,15 @@ pub struct ModelArgs {
     /// the hub, or `builtin`, the small one that this program carries
     #[arg(long, short, default_value = BUILTIN)]
     pub model: String,
+    #[command(flatten)]
+    pub parts: PartsArgs,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
+}
+
+/// What of a model is not in its folder.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PartsArgs {
     /// The language model that a LoRA or projector folder belongs to: a folder or a hub id; the
     /// one it says it was made from unless given
     #[arg(long)]
@@ -28,8 +37,25 @@ pub struct ModelArgs {
     /// projector file, mmproj), or a hub id
     #[arg(long)]
     pub vision_tower: Option<String>,
+}
+
+/// The model that another is made of.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SourceArgs {
+    /// The model: a folder, a file in GGUF, a hub id, or `builtin`
+    pub model: String,
     #[command(flatten)]
-    pub memory: MemoryArgs,
+    parts: PartsArgs,
+}
+
+impl SourceArgs {
+    /// The model, to be opened.
+    pub fn model(&self) -> ModelArgs {
+        ModelArgs {
+            parts: self.parts.clone(),
+            ..ModelArgs::named(&self.model)
+        }
+    }
 }
 
 impl ModelArgs {
@@ -37,8 +63,7 @@ impl ModelArgs {
     pub fn named(model: &str) -> Self {
         Self {
             model: model.into(),
-            model_base: None,
-            vision_tower: None,
+            parts: PartsArgs::default(),
             memory: MemoryArgs::default(),
         }
     }
@@ -48,21 +73,25 @@ impl ModelArgs {
     /// # Errors
     /// When something is neither here nor on the hub.
     pub fn source(&self) -> Result<ModelSource> {
+        let PartsArgs {
+            model_base,
+            vision_tower,
+        } = &self.parts;
         let names = ModelNames {
             model: &self.model,
-            base: self.model_base.as_deref(),
-            vision_tower: self.vision_tower.as_deref(),
+            base: model_base.as_deref(),
+            vision_tower: vision_tower.as_deref(),
         };
         ModelSource::find(names, |name, wanted| {
             let found = folder(name, wanted);
             match wanted {
-                Wanted::Base if self.model_base.is_none() => found.with_context(|| {
+                Wanted::Base if model_base.is_none() => found.with_context(|| {
                     format!(
                         "{} belongs to the language model `{name}`: say where it is with --model-base",
                         self.model
                     )
                 }),
-                Wanted::VisionTower if self.vision_tower.is_none() => found.with_context(|| {
+                Wanted::VisionTower if vision_tower.is_none() => found.with_context(|| {
                     format!("the vision tower `{name}` is needed too: name one with --vision-tower")
                 }),
                 _ => found,
@@ -72,7 +101,11 @@ impl ModelArgs {
 
     /// Whether it is the model in the program.
     pub fn is_builtin(&self) -> bool {
-        self.model == BUILTIN && self.model_base.is_none() && self.vision_tower.is_none()
+        let PartsArgs {
+            model_base,
+            vision_tower,
+        } = &self.parts;
+        self.model == BUILTIN && model_base.is_none() && vision_tower.is_none()
     }
 
     /// Opens the model's files.

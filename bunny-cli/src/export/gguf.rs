@@ -1,14 +1,13 @@
 //! `bunny-cli export gguf`: a model for llama.cpp, and for what is built on it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use bunny_core::checkpoint::{GgufExport, GgufProjector, GgufWeights};
 use clap::ValueEnum;
 
 use crate::{
-    args::{MemoryArgs, ModelArgs},
-    files::{OutputFolder, refuse_same_file},
+    args::{OutputArgs, SourceArgs},
     load::BUILTIN,
     progress::Spinner,
 };
@@ -27,20 +26,10 @@ use crate::{
 /// Example: bunny-cli export gguf BAAI/Bunny-v1_0-3B --weights q4_0 --out bunny-gguf
 #[derive(Debug, clap::Args)]
 pub struct GgufArgs {
-    /// The model: a folder, a file in GGUF, a hub id, or `builtin`
-    model: String,
-    /// The language model that a LoRA or projector folder belongs to: a folder or a hub id
-    #[arg(long)]
-    model_base: Option<String>,
-    /// The vision tower, where the model lacks it: a folder, a file, or a hub id
-    #[arg(long)]
-    vision_tower: Option<String>,
-    /// Where the files go
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Write into a folder that holds other files; what is read is never written over
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     /// In what the language model's weights are held
     #[arg(long, value_enum, default_value = "f16")]
     weights: Weights,
@@ -91,35 +80,16 @@ enum Projector {
 /// When the model cannot be read, llama.cpp runs no such model, or a file cannot be written.
 pub fn run(args: &GgufArgs) -> Result<()> {
     // Before anything is downloaded.
-    let _out = OutputFolder::take(&args.out, args.force)?;
-    let model = ModelArgs {
-        model: args.model.clone(),
-        model_base: args.model_base.clone(),
-        vision_tower: args.vision_tower.clone(),
-        memory: MemoryArgs::default(),
-    };
+    let _out = args.output.take()?;
+    let model = args.source.model();
     if !model.is_builtin() {
-        let source = model.source()?;
-        // A file is written over where it lies.
-        let folders = [
-            Some(&source.model),
-            source.base.as_ref(),
-            source.vision_tower.as_ref(),
-        ];
-        let folders = folders
-            .into_iter()
-            .flatten()
-            .map(|path| match path.is_file() {
-                true => path.parent().unwrap_or(path),
-                false => path,
-            });
-        refuse_same_file([&args.out], folders)?;
+        args.output.refuse_source(&model.source()?)?;
     }
     let export = GgufExport {
         name: match &args.name {
             Some(name) => name.clone(),
             None if model.is_builtin() => format!("bunny-{BUILTIN}"),
-            None => plain(&args.model),
+            None => plain(&model.model),
         },
         weights: match args.weights {
             Weights::F16 => GgufWeights::F16,
@@ -135,12 +105,9 @@ pub fn run(args: &GgufArgs) -> Result<()> {
     let open = model.open()?;
     let written = {
         let _shown = Spinner::new("writing");
-        open.export_gguf(&args.out, &export)?
+        open.export_gguf(&args.output.out, &export)?
     };
-    for path in written {
-        println!("{}", path.display());
-    }
-    Ok(())
+    args.output.finish(written, None)
 }
 
 /// The last part of a model's name, as the name of a file.

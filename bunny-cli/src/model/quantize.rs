@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use bunny_core::{
     checkpoint::{LayerLoss, MeanSquares, ModelSource, OpenModel},
-    nn::{Packing, WeightFormat},
+    nn::Packing,
 };
-use bunny_weights::StoredDtype;
 use serde_json::json;
 
 use crate::{
     Format,
-    args::ModelArgs,
-    files::{OutputFolder, refuse_same_file},
+    args::{OutputArgs, SourceArgs, own_dtype},
     progress::add_bar,
 };
 
@@ -31,14 +29,8 @@ use crate::{
 /// Example: bunny-cli model quantize BAAI/Bunny-v1_0-3B --weights int4 --out bunny-int4
 #[derive(Debug, clap::Args)]
 pub struct QuantizeArgs {
-    /// The model: a folder, a hub id, or `builtin`
-    model: String,
-    /// The language model that a LoRA or projector folder belongs to: a folder or a hub id
-    #[arg(long)]
-    model_base: Option<String>,
-    /// The vision tower, where the model lacks it: a folder, a file of weights, or a hub id
-    #[arg(long)]
-    vision_tower: Option<String>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// int8 or int4, with a group of numbers to a scale where that is not 32: int4:128
     #[arg(long, value_name = "FORMAT")]
     weights: Packing,
@@ -65,53 +57,43 @@ pub struct QuantizeArgs {
 /// # Errors
 /// When the model or what it is calibrated on cannot be read, or a file cannot be written.
 pub fn run(args: &QuantizeArgs) -> Result<()> {
-    // Before anything is downloaded.
-    let given = args.out.as_deref();
-    let given = given.map(|out| OutputFolder::take(out, args.force));
-    let given = given.transpose()?;
-    let model = ModelArgs {
-        model_base: args.model_base.clone(),
-        vision_tower: args.vision_tower.clone(),
-        ..ModelArgs::named(&args.model)
+    let output = |out: PathBuf| OutputArgs {
+        out,
+        force: args.force,
     };
+    // Before anything is downloaded.
+    let given = args.out.clone().map(output);
+    let taken = given.as_ref().map(OutputArgs::take).transpose()?;
+    let model = args.source.model();
     let source = match model.is_builtin() {
         true => None,
         false => Some(model.source()?),
     };
-    let out = match &args.out {
-        Some(out) => out.clone(),
-        None => beside(&args.model, source.as_ref(), args.weights)?,
+    let output = match given {
+        Some(given) => given,
+        None => output(beside(&model.model, source.as_ref(), args.weights)?),
     };
-    let _out = match given {
-        Some(folder) => folder,
-        None => OutputFolder::take(&out, args.force)?,
+    let _out = match taken {
+        Some(taken) => taken,
+        None => output.take()?,
     };
     if let Some(source) = &source {
-        let inputs = [
-            Some(&source.model),
-            source.base.as_ref(),
-            source.vision_tower.as_ref(),
-        ];
-        refuse_same_file([&out], inputs.into_iter().flatten())?;
+        output.refuse_source(source)?;
     }
     let inputs = match &args.calibration[..] {
         [none] if none.as_os_str() == "none" => MeanSquares::new(),
         paths => calibrate(model.open()?, paths)?,
     };
     let open = model.open()?;
-    let dtype = match open.weights.stored_format() {
-        WeightFormat::F16 => StoredDtype::F16,
-        WeightFormat::Bf16 => StoredDtype::BF16,
-        _ => StoredDtype::F32,
-    };
+    let dtype = own_dtype(&open);
     let bar = add_bar("{spinner} rounding {msg}");
     let told = |loss: &LayerLoss| {
         bar.set_message(loss.layer.clone());
         bar.tick();
     };
-    let written = open.write_quantized(&out, args.weights, &inputs, dtype, told)?;
+    let written = open.write_quantized(&output.out, args.weights, &inputs, dtype, told)?;
     bar.finish_and_clear();
-    print(args, &out, &written.layers, !inputs.is_empty());
+    print(args, &output.out, &written.layers, !inputs.is_empty());
     Ok(())
 }
 
@@ -181,7 +163,7 @@ fn print(args: &QuantizeArgs, out: &Path, layers: &[LayerLoss], is_calibrated: b
         });
         let report = json!({
             "format_version": 1,
-            "model": args.model,
+            "model": args.source.model,
             "weights": args.weights.to_string(),
             "out": out.to_string_lossy(),
             "calibrated": is_calibrated,

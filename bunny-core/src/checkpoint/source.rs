@@ -56,6 +56,16 @@ impl ModelSource {
         }
     }
 
+    /// The folders and files that it is read from.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let parts = [
+            Some(&self.model),
+            self.base.as_ref(),
+            self.vision_tower.as_ref(),
+        ];
+        parts.into_iter().flatten().map(PathBuf::as_path)
+    }
+
     /// The language model that has to be found before this model can be opened, if its folder holds
     /// none, none is given, and it says which: an adapter names its base, and the configuration
     /// beside a projector the model that it was trained with.

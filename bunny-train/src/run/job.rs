@@ -35,7 +35,8 @@ pub struct Job<S> {
     pub folder: PathBuf,
     /// Go on from the last checkpoint there, if there is one.
     pub resume: bool,
-    /// Set from outside to end the run after the present step, with a checkpoint.
+    /// Set from outside to end the run before its next micro-batch, with a checkpoint. A step that is cut
+    /// by that counts for nothing.
     pub stop: Arc<AtomicBool>,
 }
 

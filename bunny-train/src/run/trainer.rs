@@ -173,7 +173,10 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             let workers = training.dataloader_num_workers;
             let mut loader = DataLoader::new(scope, self.records.data, plan, from, workers);
             for step in first..end {
-                let mut line = self.step(step, &mut loader)?;
+                let Some(mut line) = self.step(step, &mut loader)? else {
+                    self.keep(step)?;
+                    break;
+                };
                 outcome.steps = step + 1;
                 has_learnt |= line.answer_tokens > 0;
                 outcome.last_loss = Some(line.loss);
@@ -276,18 +279,23 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
         self.rank.reduce.rank() == 0
     }
 
-    /// One step: micro-batches, their sum over all ranks, clipping, the optimizer.
+    /// One step: micro-batches, their sum over all ranks, clipping, the optimizer. `None` where a rank was
+    /// told to stop before its last micro-batch: nothing has changed then.
     fn step(
         &mut self,
         step: u64,
         loader: &mut DataLoader<'_, S::Data<'s>>,
-    ) -> Result<StepMetrics, TrainError> {
+    ) -> Result<Option<StepMetrics>, TrainError> {
         let training = self.training();
         let began = Instant::now();
         let mut data_wait = 0.0;
         let mut ids = Vec::new();
         let mut sums = StepSums::<B::InnerBackend>::new(self.trainables.len());
         for at in 0..self.plan.accumulation() {
+            if self.job.stop.load(Ordering::Relaxed) {
+                sums.is_cut = true;
+                break;
+            }
             let waited = Instant::now();
             let batch = loader.next_batch()?;
             data_wait += waited.elapsed().as_secs_f64();
@@ -330,7 +338,11 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             tokens,
             samples,
             flops,
+            is_cut,
         } = sums.over_ranks(reduce, &self.counts, device)?;
+        if is_cut {
+            return Ok(None);
+        }
         let divisor = if weight > 0.0 { weight } else { 1.0 };
         let loss = loss / divisor;
         let grad_norm = global_norm(&gradients) / divisor;
@@ -344,7 +356,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             .step(gradients, scale, rates, &self.trainables, reduce)?;
         self.update_model();
         let seconds = began.elapsed().as_secs_f64();
-        Ok(StepMetrics {
+        Ok(Some(StepMetrics {
             stage: self.job.stage.kind(),
             step: step + 1,
             epoch: (step + 1) as f64 / self.plan.per_epoch() as f64,
@@ -361,7 +373,7 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             seconds,
             memory: memory::held::<B::InnerBackend>(device),
             eval_loss: None,
-        })
+        }))
     }
 
     fn check_finite(
@@ -448,6 +460,15 @@ impl<'r, 's, B: AutodiffBackend, S: Stage> Trainer<'r, 's, B, S> {
             recipe: self.keys.clone(),
             updates: updates.collect(),
             best: self.best,
+        }
+    }
+
+    /// Saves the steps taken, unless they have been, or there are none.
+    fn keep(&mut self, steps: u64) -> Result<(), TrainError> {
+        let place = checkpoint::place(&self.job.folder, steps);
+        match steps == 0 || self.last_checkpoint.as_ref() == Some(&place) {
+            true => Ok(()),
+            false => self.save(steps),
         }
     }
 

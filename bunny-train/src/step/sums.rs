@@ -16,6 +16,8 @@ pub(crate) struct StepSums<B: Backend> {
     pub samples: f64,
     /// Operations, by the model's own count.
     pub flops: f64,
+    /// Micro-batches are left that were not looked at, since the run was told to stop.
+    pub is_cut: bool,
 }
 
 impl<B: Backend> StepSums<B> {
@@ -29,11 +31,13 @@ impl<B: Backend> StepSums<B> {
             tokens: 0.0,
             samples: 0.0,
             flops: 0.0,
+            is_cut: false,
         }
     }
 
     /// The sums of all ranks; `counts` are the numbers of each tensor. First a few numbers and which
-    /// gradients are there: the projector's are not where a rank's records have no picture.
+    /// gradients are there: the projector's are not where a rank's records have no picture. Gradients of a
+    /// step that any rank has cut stay as they are.
     ///
     /// # Errors
     /// When another rank is gone.
@@ -53,15 +57,20 @@ impl<B: Backend> StepSums<B> {
             self.tokens,
             self.samples,
             self.flops,
+            f64::from(u8::from(self.is_cut)),
         ];
         let own = self.gradients.present();
         numbers.extend(own.map(|present| f64::from(u8::from(present))));
         reduce.sum(&mut [], &mut numbers)?;
         let (sums, marks) = numbers.split_at(numbers.len() - counts.len());
         let present: Vec<bool> = marks.iter().map(|mark| *mark > 0.0).collect();
+        let [weight, loss, answers, tokens, samples, flops, cuts] =
+            std::array::from_fn(|at| sums[at]);
+        let is_cut = cuts > 0.0;
         let mut gradients = self.gradients;
-        gradients.over_ranks(&present, counts, reduce, device)?;
-        let [weight, loss, answers, tokens, samples, flops] = std::array::from_fn(|at| sums[at]);
+        if !is_cut {
+            gradients.over_ranks(&present, counts, reduce, device)?;
+        }
         Ok(Self {
             gradients,
             weight,
@@ -70,6 +79,7 @@ impl<B: Backend> StepSums<B> {
             tokens,
             samples,
             flops,
+            is_cut,
         })
     }
 }

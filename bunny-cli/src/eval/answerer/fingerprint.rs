@@ -18,16 +18,11 @@ const LOOKED_AT: usize = 4096;
 /// # Errors
 /// When a file cannot be read.
 pub fn of_model(model: &ModelArgs) -> Result<String> {
-    if model.model == BUILTIN && model.model_base.is_none() && model.vision_tower.is_none() {
+    if model.is_builtin() {
         return Ok(format!("{BUILTIN} of {}", env!("CARGO_PKG_VERSION")));
     }
     let source = model.source()?;
-    let parts = [
-        Some(&source.model),
-        source.base.as_ref(),
-        source.vision_tower.as_ref(),
-    ];
-    of_parts(parts.into_iter().flatten())
+    of_parts(source.paths())
 }
 
 /// The same of a folder that stands alone.
