@@ -169,6 +169,37 @@ fn work_that_takes_more_memory_than_there_is_stops_before_it_begins() {
 }
 
 #[test]
+fn what_is_made_from_nothing_has_to_fit_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        file
+    };
+    write("texts.jsonl", "{\"text\": \"a red circle\"}\n");
+    write("pairs.json", "[]");
+    let recipe = format!(
+        "format_version = 1\nname = \"large\"\nper_device_train_batch_size = 1000000000\n\
+         [language]\ndata_path = \"texts.jsonl\"\nvocab_size = 300\n\
+         [contrastive]\ndata_path = \"pairs.json\"\ntokenizer = {:?}\n",
+        fixture("phi-siglip")
+    );
+    let recipe = write("large.toml", &recipe);
+    for (stage, mend) in [
+        ("language", "gradient_checkpointing = true"),
+        ("contrastive", "image_size"),
+    ] {
+        let refused = complaint(&bunny_in(
+            folder.path(),
+            &["train", text(&recipe), "--no-scan", "--stage", stage],
+        ));
+        for word in [stage, "GB of memory", mend, "--over-memory"] {
+            assert!(refused.contains(word), "{refused}");
+        }
+    }
+}
+
+#[test]
 fn the_system_may_speak_first() {
     let folder = tempfile::tempdir().unwrap();
     let says = |records: &str| {

@@ -15,6 +15,7 @@ use bunny_train::{
     },
 };
 
+use super::stages::Described;
 use crate::{
     backend::Numbers,
     data::show_bytes,
@@ -22,8 +23,14 @@ use crate::{
     progress::{Spinner, say, tell},
 };
 
-/// What stage `language` will make, and how long.
-pub fn language(job: &Job<LanguageStage>, setup: &LanguageSetup, ranks: usize) -> Result<()> {
+/// What stage `language` will make, how long, and in how much memory.
+pub fn language(
+    job: &Job<LanguageStage>,
+    setup: &LanguageSetup,
+    numbers: Numbers,
+    precision: Precision,
+    ranks: usize,
+) -> Result<()> {
     let rows = job.stage.data(setup, &job.stage.training().data_path)?;
     let plan = job.stage.plan(&rows, ranks, 0)?;
     println!("language");
@@ -36,11 +43,20 @@ pub fn language(job: &Job<LanguageStage>, setup: &LanguageSetup, ranks: usize) -
     ] {
         println!("  {what:<12} {count:>16}");
     }
+    let recipe = &job.stage.recipe;
+    let memory = MemoryPlan::of_language(&setup.decoder, recipe, precision);
+    let of = format!("rows of {} positions", recipe.model_max_length);
+    say_memory::<LanguageStage>(&memory, &of, numbers, ranks);
     Ok(())
 }
 
-/// What stage `contrastive` will make, and how long.
-pub fn contrastive(job: &Job<ContrastiveStage>, setup: &ContrastiveSetup) -> Result<()> {
+/// What stage `contrastive` will make, how long, and in how much memory.
+pub fn contrastive(
+    job: &Job<ContrastiveStage>,
+    setup: &ContrastiveSetup,
+    numbers: Numbers,
+    precision: Precision,
+) -> Result<()> {
     let pairs = job.stage.data(setup, &job.stage.training().data_path)?;
     let plan = job.stage.plan(&pairs, 1, 0)?;
     let vocab_size = setup.tokenizer.vocab_size();
@@ -53,6 +69,10 @@ pub fn contrastive(job: &Job<ContrastiveStage>, setup: &ContrastiveSetup) -> Res
     ] {
         println!("  {what:<12} {count:>16}");
     }
+    let recipe = &job.stage.recipe;
+    let memory = MemoryPlan::of_pairs(&setup.vision, count(&specs), recipe, precision);
+    let of = format!("{} pairs", recipe.training.per_device_train_batch_size);
+    say_memory::<ContrastiveStage>(&memory, &of, numbers, 1);
     Ok(())
 }
 
@@ -122,13 +142,19 @@ pub fn bunny(
     println!("  steps        {:>16}", plan.total());
     let positions = longest.unwrap_or(usize::MAX).min(recipe.model_max_length);
     let memory = memory(config, recipe, precision, positions);
+    let of = match longest {
+        Some(_) => format!("the longest record, of {positions} positions"),
+        None => format!("rows of {positions} positions"),
+    };
+    say_memory::<BunnyStage>(&memory, &of, numbers, ranks);
+    Ok(())
+}
+
+/// Says what memory a rank takes, part by part, and what the machine has.
+fn say_memory<S: Described>(memory: &MemoryPlan, of: &str, numbers: Numbers, ranks: usize) {
     println!(
-        "  memory       {:>16}, computed for {} of {positions} positions{}",
+        "  memory       {:>16}, computed for {of}{}",
         show_bytes(memory.total() as f64),
-        match longest {
-            Some(_) => "the longest record,",
-            None => "rows",
-        },
         match ranks {
             1 => "",
             _ => ", a rank",
@@ -143,8 +169,11 @@ pub fn bunny(
     ] {
         println!("    {part:<10} {:>16}", show_bytes(bytes as f64));
     }
-    say_machine(numbers, memory.total() * ranks as u64);
-    Ok(())
+    say_machine(
+        numbers,
+        memory.total().saturating_mul(ranks as u64),
+        S::LESS_MEMORY,
+    );
 }
 
 /// The memory of a stage over rows of so many positions.
@@ -161,8 +190,9 @@ fn memory(
     MemoryPlan::new(config, &recipe, precision)
 }
 
-/// Says what the machine has, and how that goes with what is `needed` of it. A GPU's memory is its own.
-fn say_machine(numbers: Numbers, needed: u64) {
+/// Says what the machine has, and how that goes with what is `needed` of it, which `mend` makes less. A
+/// GPU's memory is its own.
+fn say_machine(numbers: Numbers, needed: u64, mend: &str) {
     let machine = Memory::of_machine().filter(|_| numbers.is_in_main_memory());
     let Some(machine) = machine else { return };
     let free = machine
@@ -174,10 +204,7 @@ fn say_machine(numbers: Numbers, needed: u64) {
         free.unwrap_or_default()
     );
     if needed > machine.total {
-        println!(
-            "  it will not fit: take a smaller per_device_train_batch_size (and more \
-             gradient_accumulation_steps), lora_enable = true, or a shorter model_max_length"
-        );
+        println!("  it will not fit: {mend}");
     }
 }
 

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bunny_core::checkpoint::Precision;
+use bunny_core::{checkpoint::Precision, nn::count};
 use bunny_train::{
     recipe::StageKind,
     reduce::Reduction,
     report::MemoryPlan,
     run::{Job, Outcome, Stage},
-    stages::{BunnyStage, ContrastiveStage, LanguageStage},
+    stages::{BunnyStage, ContrastiveStage, LanguageStage, describe_pair},
 };
 use burn::{backend::Autodiff, tensor::backend::Backend};
 
@@ -63,15 +63,16 @@ pub trait Described: Stage + Sized {
         Ok(None)
     }
 
-    /// Bytes that a rank takes at rows of at most `longest` positions, where that is known.
+    /// What makes it take less memory.
+    const LESS_MEMORY: &str;
+
+    /// What a rank takes of memory at rows of at most `longest` positions, where that is known.
     fn memory(
-        _job: &Job<Self>,
-        _setup: &Self::Setup,
-        _precision: Precision,
-        _longest: Option<usize>,
-    ) -> Option<u64> {
-        None
-    }
+        job: &Job<Self>,
+        setup: &Self::Setup,
+        precision: Precision,
+        longest: Option<usize>,
+    ) -> MemoryPlan;
 
     /// What is to be known before the first step.
     fn announce(_job: &Job<Self>, _setup: &Self::Setup) {}
@@ -84,28 +85,54 @@ impl Described for LanguageStage {
     // Of texts all is learnt.
     const SCANS: bool = false;
 
+    const LESS_MEMORY: &str = "take a smaller per_device_train_batch_size (and more \
+         gradient_accumulation_steps) or model_max_length, or gradient_checkpointing = true";
+
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
-        _numbers: Numbers,
-        _precision: impl Fn() -> Result<Precision>,
+        numbers: Numbers,
+        precision: impl Fn() -> Result<Precision>,
         ranks: usize,
         _longest: Option<usize>,
     ) -> Result<()> {
-        report::language(job, setup, ranks)
+        report::language(job, setup, numbers, precision()?, ranks)
+    }
+
+    fn memory(
+        job: &Job<Self>,
+        setup: &Self::Setup,
+        precision: Precision,
+        _longest: Option<usize>,
+    ) -> MemoryPlan {
+        MemoryPlan::of_language(&setup.decoder, &job.stage.recipe, precision)
     }
 }
 
 impl Described for ContrastiveStage {
+    const LESS_MEMORY: &str = "take a smaller per_device_train_batch_size, fewer layers, or a smaller \
+         image_size";
+
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
-        _numbers: Numbers,
-        _precision: impl Fn() -> Result<Precision>,
+        numbers: Numbers,
+        precision: impl Fn() -> Result<Precision>,
         _ranks: usize,
         _longest: Option<usize>,
     ) -> Result<()> {
-        report::contrastive(job, setup)
+        report::contrastive(job, setup, numbers, precision()?)
+    }
+
+    fn memory(
+        job: &Job<Self>,
+        setup: &Self::Setup,
+        precision: Precision,
+        _longest: Option<usize>,
+    ) -> MemoryPlan {
+        let recipe = &job.stage.recipe;
+        let specs = describe_pair(recipe, &setup.vision, setup.tokenizer.vocab_size());
+        MemoryPlan::of_pairs(&setup.vision, count(&specs), recipe, precision)
     }
 
     fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<Option<usize>> {
@@ -115,6 +142,9 @@ impl Described for ContrastiveStage {
 }
 
 impl Described for BunnyStage {
+    const LESS_MEMORY: &str = "take a smaller per_device_train_batch_size (and more \
+         gradient_accumulation_steps) or model_max_length, lora_enable = true, or a --dtype of 16 bits";
+
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
@@ -135,13 +165,12 @@ impl Described for BunnyStage {
         setup: &Self::Setup,
         precision: Precision,
         longest: Option<usize>,
-    ) -> Option<u64> {
+    ) -> MemoryPlan {
         let mut recipe = job.stage.recipe.clone();
         if let Some(longest) = longest {
             recipe.model_max_length = recipe.model_max_length.min(longest);
         }
-        let plan = MemoryPlan::new(&setup.open.config, &recipe, precision);
-        Some(plan.with_fused_attention())
+        MemoryPlan::new(&setup.open.config, &recipe, precision)
     }
 
     fn announce(job: &Job<Self>, setup: &Self::Setup) {
@@ -210,13 +239,18 @@ impl<S: Described> Work for OnBackend<'_, S> {
         }
         let setup = job.setup()?;
         let precision = precision(&setup)?;
-        let bytes = S::memory(job, &setup, precision, options.longest);
-        if let (true, Some(bytes)) = (numbers.is_in_main_memory(), bytes) {
-            options.memory.require(
-                &format!("{} with {} ranks", job.stage.kind(), options.ranks),
-                bytes.saturating_mul(options.ranks as u64),
-                "take a smaller per_device_train_batch_size or model_max_length, or a --dtype of 16 bits",
-            )?;
+        if numbers.is_in_main_memory() {
+            let ranks = match S::SHARES_STEPS {
+                true => options.ranks,
+                false => 1,
+            };
+            let memory = S::memory(job, &setup, precision, options.longest);
+            let what = match ranks {
+                1 => job.stage.kind().to_string(),
+                _ => format!("{} with {ranks} ranks", job.stage.kind()),
+            };
+            let bytes = memory.with_fused_attention().saturating_mul(ranks as u64);
+            options.memory.require(&what, bytes, S::LESS_MEMORY)?;
         }
         S::announce(job, &setup);
         let devices = numbers.devices::<B>(&device, options.ranks);

@@ -3,12 +3,12 @@
 use bunny_core::{
     BunnyConfig,
     checkpoint::Precision,
-    config::{DecoderConfig, MlpKind, VisionConfig},
+    config::{DecoderConfig, MlpKind, SiglipConfig, VisionConfig},
     nn::{ParameterSpec, WeightFormat},
 };
 use serde::Serialize;
 
-use crate::recipe::BunnyRecipe;
+use crate::recipe::{BunnyRecipe, ContrastiveRecipe, LanguageRecipe};
 
 /// Numbers of parameters that learn, by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -81,51 +81,142 @@ impl MemoryPlan {
             precision.weights.bytes(1, 1) as u64,
             precision.compute.size() as u64,
         );
-        // Products of a bf16 model learn in bf16, all else in the type of the activations.
-        let held = match precision.weights {
-            WeightFormat::Bf16 => weight,
-            _ => number,
-        };
+        let held = held(precision);
         let adapters = counts.lora;
         let others = counts.total() - adapters;
-        let decoder = &config.decoder;
         let batch = recipe.training.per_device_train_batch_size as u64;
-        let rows = batch * recipe.model_max_length as u64;
-        let layers = decoder.num_hidden_layers as u64;
-        let sizes = LayerSizes::of_decoder(decoder);
-        let results = batch * sizes.results(recipe.model_max_length, number);
         let tower = match counts.tower {
             0 => 0,
             // A record has one picture.
             _ => batch * tower_results(&config.vision, number),
         };
-        let layers_kept = match recipe.gradient_checkpointing {
-            true => layers * rows * sizes.hidden * number,
-            false => layers * results,
+        let rows = Rows {
+            batch,
+            positions: recipe.model_max_length,
+            gradient_checkpointing: recipe.gradient_checkpointing,
         };
+        let decoder = Self::of_decoder(&config.decoder, rows, number);
         Self {
             weights: (config.parameters().total() - others) * weight
                 + others * held
                 + adapters * number,
             trainables: others * state(held) + adapters * state(number),
-            kept: layers_kept + tower,
+            kept: decoder.kept + tower,
+            ..decoder
+        }
+    }
+
+    /// The memory of stage `language` over `decoder`, all of which learns, at rows of full length.
+    pub fn of_language(
+        decoder: &DecoderConfig,
+        recipe: &LanguageRecipe,
+        precision: Precision,
+    ) -> Self {
+        let rows = Rows {
+            batch: recipe.training.per_device_train_batch_size as u64,
+            positions: recipe.model_max_length,
+            gradient_checkpointing: recipe.gradient_checkpointing,
+        };
+        Self::of_decoder(decoder, rows, precision.compute.size() as u64)
+            .with_learning(decoder.parameters(), precision)
+    }
+
+    /// The memory of stage `contrastive`: two towers of so many `parameters`, all of which learn, and all
+    /// of whose results are kept.
+    pub fn of_pairs(
+        vision: &SiglipConfig,
+        parameters: u64,
+        recipe: &ContrastiveRecipe,
+        precision: Precision,
+    ) -> Self {
+        let number = precision.compute.size() as u64;
+        let pairs = recipe.training.per_device_train_batch_size as u64;
+        let text = recipe.text.layers(vision.layer_norm_eps);
+        let places = recipe.text.max_position_embeddings;
+        let pixels = 4 * 3 * (vision.image_size * vision.image_size) as u64;
+        let mut plan = Self {
+            kept: pairs * pixels,
+            // Of every picture with every caption: products, log-shares, and the gradients of both.
+            scores: pairs.saturating_mul(pairs).saturating_mul(4 * 4),
+            ..Self::default()
+        };
+        let mut scores_within = 0;
+        for (tower, positions) in [(vision, vision.tokens()), (&text, places)] {
+            let sizes = LayerSizes::of_siglip(tower);
+            let layers = tower.num_hidden_layers as u64;
+            let results = pairs * sizes.results(positions, number);
+            let scores = pairs * sizes.attention(positions);
+            plan.kept += layers * results;
+            plan.attention += layers * scores;
+            (plan.layer, scores_within) =
+                (plan.layer, scores_within).max((2 * results, 2 * scores));
+        }
+        plan.attention += scores_within;
+        plan.with_learning(parameters, precision)
+    }
+
+    /// Weights, all of which learn.
+    fn with_learning(self, parameters: u64, precision: Precision) -> Self {
+        let held = held(precision);
+        Self {
+            weights: parameters * held,
+            trainables: parameters * state(held),
+            ..self
+        }
+    }
+
+    /// What a decoder's layers and its head hold of `rows`, in numbers of `number` bytes.
+    fn of_decoder(decoder: &DecoderConfig, rows: Rows, number: u64) -> Self {
+        let Rows {
+            batch, positions, ..
+        } = rows;
+        let sizes = LayerSizes::of_decoder(decoder);
+        let layers = decoder.num_hidden_layers as u64;
+        let results = batch * sizes.results(positions, number);
+        let scores = batch * sizes.attention(positions);
+        let (kept, kept_scores) = match rows.gradient_checkpointing {
+            true => (layers * batch * positions as u64 * sizes.hidden * number, 0),
+            false => (layers * results, layers * scores),
+        };
+        Self {
+            kept,
             layer: 2 * results,
-            attention: 2 * batch * sizes.attention(recipe.model_max_length),
+            attention: 2 * scores + kept_scores,
             // Scores, their log-shares, and the gradients of both.
             scores: 4
                 * 4
-                * (crate::step::loss::CHUNK_SCORES as u64).min(rows * decoder.vocab_size as u64),
+                * (crate::step::loss::CHUNK_SCORES as u64)
+                    .min(batch * positions as u64 * decoder.vocab_size as u64),
+            ..Self::default()
         }
     }
 
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.weights + self.trainables + self.kept + self.layer + self.scores
+        let parts = [self.weights, self.trainables, self.kept, self.layer];
+        parts.into_iter().fold(self.scores, u64::saturating_add)
     }
 
     /// The sum where attention's scores are not stored.
     pub fn with_fused_attention(&self) -> u64 {
         self.total() - self.attention
+    }
+}
+
+/// What a decoder is given at a time.
+#[derive(Debug, Clone, Copy)]
+struct Rows {
+    batch: u64,
+    positions: usize,
+    gradient_checkpointing: bool,
+}
+
+/// Bytes of a weight that learns: products of a bf16 model learn in bf16, all else in the type of the
+/// activations.
+fn held(precision: Precision) -> u64 {
+    match precision.weights {
+        WeightFormat::Bf16 => precision.weights.bytes(1, 1) as u64,
+        _ => precision.compute.size() as u64,
     }
 }
 
@@ -163,6 +254,15 @@ impl LayerSizes {
             wide: config.intermediate_size as u64,
             heads: config.num_attention_heads as u64,
             mlp: config.mlp,
+        }
+    }
+
+    fn of_siglip(config: &SiglipConfig) -> Self {
+        Self {
+            hidden: config.hidden_size as u64,
+            wide: config.intermediate_size as u64,
+            heads: config.num_attention_heads as u64,
+            mlp: VisionConfig::Siglip(config.clone()).mlp(),
         }
     }
 
@@ -224,6 +324,54 @@ mod tests {
         assert_eq!(tenths(8), 443.0, "{:?}", phi_2(8));
         assert_eq!(tenths(1), 145.0, "{:?}", phi_2(1));
     }
+
+    #[test]
+    fn a_language_model_from_nothing_is_held_with_all_its_learning_and_all_its_results() {
+        let recipe = |gradient_checkpointing| LanguageRecipe {
+            gradient_checkpointing,
+            ..LanguageRecipe::default()
+        };
+        let decoder = recipe(false).model.decoder_config(768).unwrap();
+        let plan = |recipe| MemoryPlan::of_language(&decoder, &recipe, Precision::F32);
+        let (kept, again) = (plan(recipe(false)), plan(recipe(true)));
+        // By hand, of 5 layers of 160 channels with 640 within and 5 heads, at 8 rows of 512: vectors of
+        // 512 * 160 * 64 bytes, 512 * 640 * 3 * 4 inside, scores of 5 * 512 * 512 * 12.
+        let (vectors, inside, scores) = (5_242_880, 3_932_160, 15_728_640);
+        let results = 8 * (vectors + inside + scores);
+        assert_eq!((kept.kept, kept.layer), (5 * results, 2 * results));
+        assert_eq!(kept.attention, 7 * 8 * scores);
+        assert_eq!(
+            kept.with_fused_attention() - kept.weights - kept.trainables - kept.scores,
+            7 * 8 * (vectors + inside)
+        );
+        // Recomputed: the inputs of layers, and the results of one.
+        assert_eq!(again.kept, 5 * 8 * 512 * 160 * 4);
+        assert_eq!(again.attention, 2 * 8 * scores);
+        // Four bytes a number, two moments and a gradient; 4,096 positions by 768 tokens, four times.
+        let parameters = decoder.parameters();
+        assert_eq!(
+            (kept.weights, kept.trainables),
+            (4 * parameters, 12 * parameters)
+        );
+        assert_eq!(kept.scores, 4 * 4 * 4096 * 768);
+    }
+
+    #[test]
+    fn towers_from_nothing_keep_the_results_of_all_their_layers() {
+        let recipe = ContrastiveRecipe::default();
+        let vision = recipe.vision.siglip_config().unwrap();
+        let plan = MemoryPlan::of_pairs(&vision, 1_000, &recipe, Precision::F32);
+        // By hand: 64 patches in 6 layers and 64 places in 3, each of 128 channels with 512 within and 4
+        // heads, for 8 pairs. Vectors of 64 * 128 * 64 bytes, 64 * 512 * 12 inside, scores of
+        // 4 * 64 * 64 * 12; pixels of 3 * 112 * 112 * 4.
+        let (rest, scores) = (524_288 + 393_216, 196_608);
+        assert_eq!(plan.kept, 8 * (9 * (rest + scores) + 150_528));
+        assert_eq!(plan.layer, 2 * 8 * (rest + scores));
+        assert_eq!(plan.attention, 8 * 11 * scores);
+        assert_eq!(plan.scores, 16 * 64);
+        assert_eq!((plan.weights, plan.trainables), (4_000, 12_000));
+    }
+
     #[test]
     fn a_tower_that_learns_keeps_its_layers_scores() {
         let recipe = |unfreeze_vision_tower| BunnyRecipe {
