@@ -3,6 +3,7 @@
 #
 #   bunny-web/build.sh              without a model: pages fetch one
 #   bunny-web/build.sh --inside     with the built-in model inside the module (6 MB more)
+#   bunny-web/build.sh --kernels    the tests of bunny-kernels instead: kernels.wasm, for checks/kernels.mjs
 #
 # Takes the toolchain's own library for wasm32-unknown-unknown where there is one
 # (`rustup target add wasm32-unknown-unknown`), else builds it: from rustup's `rust-src`, or from Debian's
@@ -11,8 +12,16 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 target=wasm32-unknown-unknown
-features=()
-[[ ${1:-} == --inside ]] && features=(--features builtin-model)
+build=(cargo build --release --locked --target "$target")
+case ${1:-} in
+'') ;;
+--inside) build+=(--features builtin-model) ;;
+--kernels) build=(cargo test --lib --no-run --release --locked --target "$target" --manifest-path ../bunny-kernels/Cargo.toml) ;;
+*)
+    echo "$1: --inside or --kernels, or nothing" >&2
+    exit 2
+    ;;
+esac
 
 # Random bits are the page's (src/host.rs). Whatever flags a shell has are for another target.
 unset CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
@@ -23,7 +32,6 @@ export CARGO_TARGET_DIR=$out
 has_std() { compgen -G "$("$1" --print sysroot)/lib/rustlib/$target/lib/libstd-*.rlib" >/dev/null; }
 has_source() { [[ -f "$("$1" --print sysroot)/lib/rustlib/src/rust/library/std/Cargo.toml" ]]; }
 
-build=(cargo build --release --locked --target "$target" "${features[@]}")
 rustc=${RUSTC:-rustc}
 if has_std "$rustc"; then
     :
@@ -42,9 +50,13 @@ else
     export RUSTC_BOOTSTRAP=1
     build+=(-Zbuild-std=std,panic_abort)
 fi
-"${build[@]}"
-
 mkdir -p dist
+if [[ ${1:-} == --kernels ]]; then
+    "${build[@]}" --message-format json-render-diagnostics |
+        sed -n 's/.*"executable":"\([^"]*\.wasm\)".*/\1/p' | xargs -I{} cp {} dist/kernels.wasm
+    exit
+fi
+"${build[@]}"
 cp js/*.js js/*.ts dist/
 gzip -9 -n <"$out/$target/release/bunny_web.wasm" >dist/bunny.wasm.gz
 printf '%s bytes of WebAssembly, %s packed: bunny-web/dist/bunny.wasm.gz\n' \

@@ -1,7 +1,6 @@
 //! `bunny-cli doctor`: what this machine and this build can do.
 
 mod fits;
-mod speed;
 
 use std::env;
 
@@ -9,11 +8,8 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
 
-use self::{
-    fits::{Fit, POSITIONS, fits},
-    speed::Speed,
-};
-use crate::{Format, args::BackendName, backend, data::show_bytes, machine::Memory};
+use self::fits::{Fit, POSITIONS, fits};
+use crate::{Format, args::BackendName, backend, data::show_bytes, machine::Memory, speed::Speed};
 
 /// Says what this machine and this build can do: processor, memory, backends, cache, models that fit.
 ///

@@ -31,6 +31,7 @@ mod score;
 mod serve;
 mod shell;
 mod signals;
+mod speed;
 mod train;
 #[cfg(all(feature = "serve", feature = "builtin-model"))]
 mod web;

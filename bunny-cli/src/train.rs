@@ -1,6 +1,7 @@
 //! `bunny-cli train`: the stages of a recipe, one after another.
 
 mod inspect;
+mod peak;
 mod plot;
 mod progress;
 mod report;
@@ -91,8 +92,8 @@ pub struct RunArgs {
     /// Where the gradients of several ranks are summed
     #[arg(long, value_enum, default_value = "memory", value_name = "WHERE")]
     reduce: ReduceName,
-    /// A device's dense peak in the type of the activations, in TFLOP/s: shows the utilisation (MFU).
-    /// `doctor` measures what a processor reaches
+    /// A device's dense peak in the type of the activations, in TFLOP/s, of which the utilisation (MFU) is
+    /// a share [default: of known NVIDIA GPUs as their data sheets say, of a processor as it is measured]
     #[arg(long)]
     peak_tflops: Option<f64>,
     /// Do not look at all records before the first step

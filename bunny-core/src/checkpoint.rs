@@ -7,6 +7,7 @@ mod assemble;
 pub mod builtin;
 mod export;
 mod folder;
+#[cfg(feature = "gguf")]
 mod gguf;
 mod llava;
 mod merge;
@@ -23,7 +24,7 @@ pub use assemble::{OpenModel, Parts, open_projector};
 pub use bunny_weights::hub::{Hub, HubSettings};
 pub use export::NamedParameter;
 pub use folder::files_beside;
-use gguf::GgufFiles;
+#[cfg(feature = "gguf")]
 pub use gguf::{GgufExport, GgufProjector, GgufWeights};
 pub use llava::open_weights;
 pub use pair::OpenPair;

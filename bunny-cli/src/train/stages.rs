@@ -13,7 +13,7 @@ use bunny_train::{
 };
 use burn::{backend::Autodiff, tensor::backend::Backend};
 
-use super::{progress, report, summary};
+use super::{peak, progress, report, summary};
 use crate::{
     args::{BackendArgs, MemoryArgs},
     backend::{Numbers, Work},
@@ -31,7 +31,7 @@ pub struct RunOptions {
     pub ranks: usize,
     /// Where their gradients are summed.
     pub reduction: Reduction,
-    /// The peak of a device, in TFLOP/s.
+    /// The peak of a device, in TFLOP/s, where another is meant than is known.
     pub peak_tflops: Option<f64>,
     /// The positions of the longest record, where it is known.
     pub longest: Option<usize>,
@@ -257,7 +257,9 @@ impl<S: Described> Work for OnBackend<'_, S> {
         let distinct = (0..devices.len())
             .filter(|at| !devices[..*at].contains(&devices[*at]))
             .count();
-        let peak = options.peak_tflops.map(|peak| peak * distinct as f64);
+        let peak = options.peak_tflops;
+        let peak = peak.or_else(|| peak::tflops::<B>(&device, numbers, precision));
+        let peak = peak.map(|peak| peak * distinct as f64);
         let began = Instant::now();
         let mut steps = progress::Steps::new(job.stage.kind().name(), peak);
         let outcome = job.run_on::<Autodiff<B>>(

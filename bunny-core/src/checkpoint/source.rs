@@ -8,8 +8,10 @@ use bunny_weights::{
     folder::CONFIG,
 };
 
+#[cfg(feature = "gguf")]
+use super::gguf::GgufFiles;
 use super::{
-    GgufFiles, OpenModel, Parts,
+    OpenModel, Parts,
     assemble::{Found, PROJECTOR_FILES, configuration, folder_of, holds_tower, projector},
     open_weights,
 };
@@ -73,6 +75,7 @@ impl ModelSource {
     /// # Errors
     /// When the configuration cannot be read.
     pub fn wanted_base(&self) -> Result<Option<String>, Error> {
+        #[cfg(feature = "gguf")]
         if self.gguf()?.is_some() {
             return Ok(None);
         }
@@ -109,6 +112,7 @@ impl ModelSource {
     /// # Errors
     /// When the files of the model or its base cannot be read.
     pub fn wanted_tower(&self) -> Result<Option<String>, Error> {
+        #[cfg(feature = "gguf")]
         if let Some(files) = self.gguf()? {
             return files.projector().map(|_| None);
         }
@@ -144,6 +148,7 @@ impl ModelSource {
     /// # Errors
     /// When a configuration is missing or cannot be used.
     pub fn configuration(&self) -> Result<BunnyConfig, Error> {
+        #[cfg(feature = "gguf")]
         if let Some(files) = self.gguf()? {
             return files.configuration();
         }
@@ -157,6 +162,7 @@ impl ModelSource {
     /// # Errors
     /// When a file is missing or damaged, or a part of the model is nowhere to be found.
     pub fn open(&self) -> Result<OpenModel, Error> {
+        #[cfg(feature = "gguf")]
         if let Some(files) = self.gguf()? {
             return files.open();
         }
@@ -196,6 +202,7 @@ impl ModelSource {
     }
 
     /// Its files, if it is a model in GGUF.
+    #[cfg(feature = "gguf")]
     fn gguf(&self) -> Result<Option<GgufFiles>, Error> {
         GgufFiles::of(&self.model, self.vision_tower.as_deref())
     }
