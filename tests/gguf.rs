@@ -3,10 +3,7 @@
 
 mod gguf_models;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use bunny_core::{
     Bunny, Error,

@@ -46,7 +46,7 @@ pub fn tflops<B: Backend>(
     precision: Precision,
 ) -> Option<f64> {
     if numbers.is_in_main_memory() {
-        let in_bf16 = precision.weights == WeightFormat::Bf16;
+        let in_bf16 = matches!(precision.weights, WeightFormat::Bf16);
         return in_bf16
             .then(bf16_tflops)
             .flatten()
@@ -76,11 +76,11 @@ fn cuda_name(_: Numbers, _: usize) -> Option<String> {
 fn of_gpu(name: &str) -> Option<f64> {
     let words: Vec<&str> = name.split([' ', '-']).collect();
     let has = |word: &&str| words.contains(word);
-    if OTHERS.iter().any(|word| has(&word)) {
+    if OTHERS.iter().any(|word| has(word)) {
         return None;
     }
     let mut known = GPUS.iter();
-    let (_, tflops) = known.find(|(wanted, _)| wanted.iter().all(|word| has(&word)))?;
+    let (_, tflops) = known.find(|(wanted, _)| wanted.iter().all(|word| has(word)))?;
     Some(*tflops)
 }
 
