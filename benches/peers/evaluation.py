@@ -27,14 +27,14 @@ OBJECTS = "dog cat car tree house person chair table bottle boat bird horse benc
 MOST_TOKENS = 8
 
 
-def write_questions(folder):
+def write_questions(folder, pictures):
     """Pictures of noise and stripes, 640 by 480, and what is asked about them."""
     import numpy as np
     from PIL import Image
 
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     rows = []
-    for number in range(10):
+    for number in range(pictures):
         random = np.random.default_rng(number)
         waves = np.sin(np.arange(640)[None, :, None] / (9 + number) + np.arange(480)[:, None, None] / 31)
         values = (127 + 90 * waves + random.normal(0, 20, (480, 640, 3))).clip(0, 255).astype(np.uint8)
@@ -148,13 +148,14 @@ def main():
     common.arguments(parser)
     parser.set_defaults(dtype=["bf16"])
     parser.add_argument("--folder", type=pathlib.Path, required=True)
+    parser.add_argument("--pictures", type=int, default=10, help="each with 17 questions")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8], help="sizes of transformers' batches")
     parser.add_argument("--peer-questions", type=int, default=8, help="questions that transformers is asked in each size")
     parser.add_argument("--alike", type=int, default=6, help="questions that bunny answers one by one as well, in f32")
     args = parser.parse_args()
     if args.worker:
         return worker(args)
-    rows = write_questions(args.folder)
+    rows = write_questions(args.folder, args.pictures)
     if not (args.folder / "model" / "model.safetensors").exists():
         write_model(args.folder / "model", args.arch, args.dtype[0])
     if args.bunny and args.alike:
