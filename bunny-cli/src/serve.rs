@@ -38,7 +38,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// The address to listen on
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = host)]
     host: IpAddr,
     /// The port; 0 for any that is free
     #[arg(long, default_value_t = 8000)]
@@ -151,6 +151,16 @@ impl Work for Serving {
         tell_memory(&server, whole);
         println!("http://{} (Ctrl-C ends it)", server.address());
         Ok(server.run()?)
+    }
+}
+
+/// An address; `localhost` is one.
+fn host(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        _ => text
+            .parse()
+            .map_err(|_| "is neither an address nor `localhost`".into()),
     }
 }
 

@@ -5,14 +5,14 @@ use std::{collections::VecDeque, sync::Arc};
 use bunny_core::{
     Error,
     generate::{Event, FinishReason, Timings, TokenLogProbability, TokenScore},
-    input::tokenizer::Token,
+    input::tokenizer::{Token, Tokenizer},
 };
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    desk::{Desk, Listening, Prepared},
-    wire::{ApiError, Choice, Form, Generation, Usage, Writer},
+    desk::{Desk, Listening, Place, Prepared},
+    wire::{ApiError, Choice, Form, Generation, Usage, Writer, characters_begun},
     worker::Told,
 };
 
@@ -31,7 +31,6 @@ pub(crate) struct Answers {
     pub writer: Writer,
     pub usage: Usage,
     pub choices: Vec<Heard>,
-    pub desk: Arc<Desk>,
     prompts: Vec<(Prepared, String)>,
     listening: Listening,
     deadline: Instant,
@@ -48,7 +47,8 @@ pub(crate) struct Answers {
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub choice: Choice,
-    /// The characters of all that was said of it, and of what came before.
+    /// The characters that have begun in its tokens, and in what came before: what of a character has not
+    /// come yet is no text so far.
     pub characters: usize,
     /// A chat's answer begins with the space that divides it from what was asked.
     has_space: bool,
@@ -76,10 +76,7 @@ pub(crate) struct Said {
 
 impl Answers {
     /// Has a request's prompts answered.
-    ///
-    /// # Errors
-    /// When too many wait, or the server stops.
-    pub(crate) fn new(question: Question, desk: Arc<Desk>) -> Result<Self, ApiError> {
+    pub(crate) fn new(question: Question, place: Place, desk: Arc<Desk>) -> Self {
         let Question {
             prompts,
             generation,
@@ -93,7 +90,8 @@ impl Answers {
                 ..usage
             }
         });
-        let listening = desk.ask(&prompts, &generation)?;
+        let deadline = place.deadline;
+        let listening = desk.ask(place, &prompts, &generation);
         let before = prompts.iter().map(|(_, before)| before);
         let before = before.flat_map(|text| std::iter::repeat_n(text, generation.choices));
         let choices = before.enumerate().map(|(index, text)| Heard {
@@ -116,19 +114,23 @@ impl Answers {
                 echoed.map(|choice| New::Echoed(choice.index)).collect()
             }
         };
-        Ok(Self {
+        Self {
             ready,
             behind_scores: vec![behind_scores; prompts.len()],
             usage,
             listening,
-            deadline: Instant::now() + desk.options.timeout,
+            deadline,
             of_a_prompt: generation.choices,
             going_on: choices.len() + usize::from(generation.scores_prompts) * prompts.len(),
             prompts,
             choices,
             writer,
-            desk,
-        })
+        }
+    }
+
+    /// Sequences that this request waits behind.
+    pub(crate) fn behind(&self) -> Option<usize> {
+        self.listening.place().behind
     }
 
     /// What is heard next.
@@ -146,7 +148,7 @@ impl Answers {
             let new = match told {
                 Told::Token(event) => {
                     self.usage.answer += 1;
-                    New::Said(at, self.choices[at].hear(event))
+                    New::Said(at, self.choices[at].hear(event, &self.writer.tokenizer))
                 }
                 Told::Finished(timings) => {
                     self.end(at, &timings);
@@ -241,7 +243,7 @@ fn failed(error: &Error) -> ApiError {
 }
 
 impl Heard {
-    fn hear(&mut self, event: Event) -> Said {
+    fn hear(&mut self, event: Event, tokenizer: &Tokenizer) -> Said {
         self.choice.finish = event.finish;
         let mut text = event.text + &event.rest;
         if self.has_space && !text.is_empty() {
@@ -249,7 +251,9 @@ impl Heard {
             self.has_space = text.is_empty();
         }
         let offset = self.characters;
-        self.characters += text.chars().count();
+        if let Some(token) = &event.log_probability {
+            self.characters += characters_begun(&tokenizer.token_bytes(token.id));
+        }
         Said {
             text,
             offset,

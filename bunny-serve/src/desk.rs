@@ -1,4 +1,8 @@
 //! The desk: where requests become sequences for the engine, and what comes of them is heard.
+//!
+//! A request takes its place first, with the time that it may take; then its words and pictures are prepared.
+
+mod place;
 
 use std::{
     sync::{
@@ -6,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
+    thread,
     time::Instant,
 };
 
@@ -17,17 +22,26 @@ use bunny_core::{
         tokenizer::{Encoded, Token, Tokenizer},
     },
 };
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{UnboundedReceiver, unbounded_channel},
+};
 
 use crate::{
     ServerOptions,
     clock::now,
     fetch::Fetcher,
     metrics::Metrics,
-    picture::{bytes, prepare},
+    off_thread::off_thread_of,
+    picture::{bytes, is_remote, prepare},
     wire::{ApiError, ChatRequest, Generation, PromptText},
     worker::{Ask, Command, Told, Wanted},
 };
+
+pub(crate) use place::Place;
+
+/// Pictures that are fetched at a time: they take no processor, and may take long.
+const FETCHES: usize = 64;
 
 /// What all handlers share. It knows the model's words and pictures, and none of its numbers.
 #[derive(Debug)]
@@ -39,6 +53,9 @@ pub(crate) struct Desk {
     pub started: u64,
     /// Where hosts are allowed.
     fetcher: Option<Fetcher>,
+    fetches: Arc<Semaphore>,
+    /// As many pictures are decoded at a time as there are processors.
+    decoders: Arc<Semaphore>,
     commands: mpsc::Sender<Command>,
     requests: AtomicU64,
     /// Sequences that were asked for and have not ended.
@@ -71,8 +88,8 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) struct Listening {
     request: u64,
-    sequences: usize,
     desk: Arc<Desk>,
+    place: Place,
     from: UnboundedReceiver<(usize, Told)>,
 }
 
@@ -85,9 +102,12 @@ impl Desk {
     ) -> Self {
         let hosts = &options.allow_hosts;
         let fetcher = (!hosts.is_empty()).then(|| Fetcher::new(hosts, options.max_body as u64));
+        let processors = thread::available_parallelism().map_or(1, usize::from);
         Self {
             model,
             fetcher,
+            fetches: Arc::new(Semaphore::new(FETCHES)),
+            decoders: Arc::new(Semaphore::new(processors)),
             options,
             metrics,
             started: now(),
@@ -113,15 +133,11 @@ impl Desk {
         }
     }
 
-    /// The prompt of a chat. Decodes pictures: not for a thread that others wait for.
-    pub(crate) fn prepare_chat(&self, request: &ChatRequest) -> Result<Prepared, ApiError> {
+    /// The tokens of a chat.
+    pub(crate) fn chat_tokens(&self, request: &ChatRequest) -> Result<Vec<Token>, ApiError> {
         const PARAM: &str = "messages";
-        let pictures: Vec<&String> = request
-            .turns
-            .iter()
-            .flat_map(|turn| &turn.pictures)
-            .collect();
-        let (count, most) = (pictures.len(), self.options.max_pictures);
+        let count = request.turns.iter().map(|turn| turn.pictures.len()).sum();
+        let most = self.options.max_pictures;
         if count > most {
             let message =
                 format!("{count} pictures are more than the {most} that this server takes");
@@ -146,18 +162,32 @@ impl Desk {
         }
         let tokens = self.tokens(&conversation.segments(true))?;
         self.check_length(&tokens, &request.generation, PARAM)?;
-        let most = self.options.max_pixels;
-        let pictures = pictures.into_iter().map(|address| {
-            let pixels = prepare(
-                &bytes(address, self.fetcher.as_ref())?,
-                &self.model.image_processor,
-                most,
-            );
-            pixels.map(Arc::new)
-        });
-        let pictures: Result<_, String> = pictures.collect();
-        let pictures = pictures.map_err(|message| ApiError::invalid(PARAM, message))?;
-        Ok(Prepared { tokens, pictures })
+        Ok(tokens)
+    }
+
+    /// A chat's pictures, one after another: when nobody waits for them any more, at most one is still on
+    /// its way.
+    pub(crate) async fn pictures(
+        self: &Arc<Self>,
+        addresses: Vec<String>,
+    ) -> Result<Vec<Arc<Pixels>>, ApiError> {
+        let wrong = |message| ApiError::invalid("messages", message);
+        let mut pictures = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let of = match self.fetcher.is_some() && is_remote(&address) {
+                true => &self.fetches,
+                false => &self.decoders,
+            };
+            let desk = self.clone();
+            let bytes = off_thread_of(of, move || bytes(&address, desk.fetcher.as_ref())).await?;
+            let (bytes, desk) = (bytes.map_err(wrong)?, self.clone());
+            let pixels = off_thread_of(&self.decoders, move || {
+                let most = desk.options.max_pixels;
+                prepare(&bytes, &desk.model.image_processor, most)
+            });
+            pictures.push(Arc::new(pixels.await?.map_err(wrong)?));
+        }
+        Ok(pictures)
     }
 
     /// The prompt of a text completion.
@@ -226,33 +256,47 @@ impl Desk {
         (tokens.len() - pictures + of_pictures, of_pictures)
     }
 
-    /// Has prompts answered, each as often as `generation` says: the answers to the first come first.
+    /// Gives a request of so many prompts its place among the sequences that run and wait.
     ///
     /// # Errors
-    /// When too many wait, or the server stops.
-    pub(crate) fn ask(
+    /// When it could never have one, too many wait, or the server stops.
+    pub(crate) fn admit(
         self: &Arc<Self>,
-        prompts: &[(Prepared, String)],
+        prompts: usize,
         generation: &Generation,
-    ) -> Result<Listening, ApiError> {
+    ) -> Result<Place, ApiError> {
         if self.is_closing() {
             return Err(ApiError::stopping());
         }
         let biased = generation.options.logit_bias.iter().map(|(id, _)| *id);
         self.check_ids(biased, "logit_bias")?;
-        let sequences =
-            prompts.len() * (generation.choices + usize::from(generation.scores_prompts));
+        let sequences = prompts * generation.choices;
         let most = self.options.slots + self.options.queue;
-        let are_free = |open: usize| Some(open + sequences).filter(|open| *open <= most);
-        if self.open.fetch_update(SeqCst, SeqCst, are_free).is_err() {
-            self.metrics.rejected();
-            return Err(ApiError::busy());
+        if sequences > most {
+            let param = if prompts > 1 { "prompt" } else { "n" };
+            let message = format!(
+                "{sequences} answers are more than the {most} that this server has a place for"
+            );
+            return Err(ApiError::invalid(param, message));
         }
+        Place::take(self, sequences).ok_or_else(|| {
+            self.metrics.rejected();
+            ApiError::busy()
+        })
+    }
+
+    /// Has prompts answered, each as often as `generation` says: the answers to the first come first.
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        place: Place,
+        prompts: &[(Prepared, String)],
+        generation: &Generation,
+    ) -> Listening {
         let (listener, from) = unbounded_channel();
         let listening = Listening {
             request: self.requests.fetch_add(1, SeqCst),
-            sequences,
             desk: self.clone(),
+            place,
             from,
         };
         for (number, (prompt, _)) in prompts.iter().enumerate() {
@@ -278,7 +322,7 @@ impl Desk {
                 ask(choice, Wanted::Answer(Box::new(sequence)));
             }
         }
-        Ok(listening)
+        listening
     }
 
     /// The answer to be of a prompt, one of several that differ by their draws.
@@ -311,6 +355,11 @@ impl Desk {
 }
 
 impl Listening {
+    /// Where it stands.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// What is told next, and of which answer; nothing when the engine has stopped.
     pub(crate) async fn next(&mut self) -> Option<(usize, Told)> {
         self.from.recv().await
@@ -319,7 +368,6 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.desk.open.fetch_sub(self.sequences, SeqCst);
         // One that has ended is known to nobody, and a worker that is gone needs no word.
         drop(self.desk.commands.send(Command::Cancel(self.request)));
     }

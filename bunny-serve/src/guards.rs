@@ -47,6 +47,9 @@ fn is_ours(host: &str, names: &[String]) -> bool {
         || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
+/// What stands before a key.
+const BEARER: &[u8] = b"Bearer ";
+
 /// Refuses a request without the key, where there is one.
 pub(crate) async fn key(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
     let Some(key) = &desk.options.api_key else {
@@ -56,7 +59,9 @@ pub(crate) async fn key(State(desk): State<Arc<Desk>>, request: Request, next: N
         .headers()
         .get(header::AUTHORIZATION)
         .map(HeaderValue::as_bytes);
-    let given = given.and_then(|given| given.strip_prefix(b"Bearer "));
+    let given = given.and_then(|given| given.split_at_checked(BEARER.len()));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER));
+    let given = given.map(|(_, key)| key);
     match given.is_some_and(|given| same(given, key.as_bytes())) {
         true => next.run(request).await,
         false => ApiError::unauthorized().into_response(),

@@ -36,6 +36,7 @@ mod desk;
 mod fetch;
 mod guards;
 mod metrics;
+mod off_thread;
 mod options;
 mod page;
 mod picture;

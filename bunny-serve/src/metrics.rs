@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use bunny_core::generate::{CacheUse, PictureUse, Sequence, Timings};
+use bunny_core::generate::{CacheUse, FinishReason, PictureUse, Sequence, Timings};
 
 use histogram::{Histogram, SECONDS, TOKENS};
 
@@ -27,10 +27,11 @@ pub(crate) struct Metrics {
     rejected: AtomicU64,
     cache: Mutex<CacheUse>,
     pictures: Mutex<PictureUse>,
-    /// How often sequences ended, by the reason.
+    /// How often sequences ended, by the reason, as vLLM calls them.
     ends: Mutex<BTreeMap<&'static str, u64>>,
     first_token: Histogram,
     next_token: Histogram,
+    each_token: Histogram,
     queue: Histogram,
     prefill: Histogram,
     decode: Histogram,
@@ -60,6 +61,7 @@ impl Default for Metrics {
             ends: Mutex::default(),
             first_token: seconds(),
             next_token: seconds(),
+            each_token: seconds(),
             queue: seconds(),
             prefill: seconds(),
             decode: seconds(),
@@ -85,11 +87,6 @@ impl Metrics {
     /// Notes how many pictures were shown.
     pub(crate) fn pictures(&self, pictures: PictureUse) {
         *locked(&self.pictures) = pictures;
-    }
-
-    /// How many sequences wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Relaxed)
     }
 
     /// Notes a request that was refused since too many waited.
@@ -120,7 +117,14 @@ impl Metrics {
         self.prefill.add(timings.prefill.as_secs_f64());
         self.decode.add(timings.decode.as_secs_f64());
         self.whole.add(whole.as_secs_f64());
-        self.ended(sequence.finish().map_or("length", |finish| finish.name()));
+        if answer > 1 {
+            let each = timings.decode.as_secs_f64() / (answer - 1) as f64;
+            self.each_token.add(each);
+        }
+        self.ended(match sequence.finish() {
+            None | Some(FinishReason::Length) => "length",
+            Some(_) => "stop",
+        });
     }
 
     pub(crate) fn ended(&self, reason: &'static str) {
@@ -161,7 +165,7 @@ impl Metrics {
             (
                 "num_requests_waiting",
                 "gauge",
-                self.waiting() as u64,
+                self.waiting.load(Relaxed) as u64,
                 "Sequences that wait for a slot.",
             ),
             (
@@ -218,6 +222,13 @@ impl Metrics {
                 pictures.known,
                 "Pictures that were known.",
             ),
+            // Whoever has begun has all the memory that it may come to need.
+            (
+                "num_preemptions_total",
+                "counter",
+                0,
+                "Answers broken off for others.",
+            ),
             (
                 "admission_rejections_total",
                 "counter",
@@ -250,6 +261,11 @@ impl Metrics {
                 "inter_token_latency_seconds",
                 &self.next_token,
                 "From one token to the next.",
+            ),
+            (
+                "request_time_per_output_token_seconds",
+                &self.each_token,
+                "Of an answer's tokens behind the first, the mean.",
             ),
             (
                 "request_queue_time_seconds",

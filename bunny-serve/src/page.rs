@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -94,8 +94,9 @@ pub(crate) fn files() -> Router<Arc<Desk>> {
 
 async fn sample(
     State(desk): State<Arc<Desk>>,
-    Path(number): Path<String>,
+    number: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
+    let Path(number) = number?;
     let number = number.parse().ok();
     match number.and_then(|number: usize| desk.options.samples.get(number)) {
         Some(sample) => Ok(file(sample.kind, sample.bytes)),

@@ -6,16 +6,20 @@ use bunny_core::input::image::{
 
 use crate::fetch::Fetcher;
 
+/// Whether a picture lies on another server.
+pub(crate) fn is_remote(address: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        let head = address.get(..scheme.len()).unwrap_or_default();
+        head.eq_ignore_ascii_case(scheme)
+    })
+}
+
 /// The bytes of a picture's address: a data URL, or one that is fetched where there is a fetcher.
 ///
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn bytes(address: &str, fetcher: Option<&Fetcher>) -> Result<Vec<u8>, String> {
-    let is_remote = ["http://", "https://"].iter().any(|scheme| {
-        let head = address.get(..scheme.len()).unwrap_or_default();
-        head.eq_ignore_ascii_case(scheme)
-    });
-    match fetcher.filter(|_| is_remote) {
+    match fetcher.filter(|_| is_remote(address)) {
         Some(fetcher) => fetcher.fetch(address),
         None => data_url(address).map_err(|error| match error {
             DataUrlError::NoDataUrl => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Path, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, Path, Request, State, rejection::PathRejection},
     http::{HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -18,8 +18,10 @@ use crate::{
     answers::{Answers, Question},
     clock::now,
     cors,
-    desk::Desk,
-    guards, page,
+    desk::{Desk, Place, Prepared},
+    guards,
+    off_thread::off_thread,
+    page,
     request_id::{self, RequestId},
     stream,
     wire::{ApiError, ChatRequest, CompletionRequest, Form, Generation, PromptText, Writer},
@@ -88,17 +90,27 @@ async fn chat(
     Extension(id): Extension<RequestId>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let question = off_thread(desk.clone(), move |desk| {
-        let request = ChatRequest::parse(&body.0)?;
-        desk.check_model(request.generation.model.as_deref())?;
-        let prompt = desk.prepare_chat(&request)?;
-        Ok(Question {
-            prompts: vec![(prompt, String::new())],
-            writer: writer(desk, Form::Chat, &id, &request.generation),
-            generation: request.generation,
-        })
-    });
-    respond(question.await?, desk).await
+    let request = off_thread(move || ChatRequest::parse(&body.0)).await??;
+    desk.check_model(request.generation.model.as_deref())?;
+    let place = desk.admit(1, &request.generation)?;
+    let prepared = async {
+        let at = desk.clone();
+        let read = off_thread(move || {
+            let tokens = at.chat_tokens(&request)?;
+            let pictures = request.turns.into_iter().flat_map(|turn| turn.pictures);
+            Ok((tokens, pictures.collect(), request.generation))
+        });
+        let (tokens, pictures, generation) = read.await??;
+        let pictures = desk.pictures(pictures).await?;
+        Ok((Prepared { tokens, pictures }, generation))
+    };
+    let (prompt, generation) = place.in_time(prepared).await?;
+    let question = Question {
+        prompts: vec![(prompt, String::new())],
+        writer: writer(&desk, Form::Chat, &id, &generation),
+        generation,
+    };
+    respond(question, place, desk).await
 }
 
 async fn completions(
@@ -106,47 +118,44 @@ async fn completions(
     Extension(id): Extension<RequestId>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let question = off_thread(desk.clone(), move |desk| {
-        let CompletionRequest {
-            prompts,
-            echo,
-            generation,
-        } = CompletionRequest::parse(&body.0)?;
-        desk.check_model(generation.model.as_deref())?;
+    let request = off_thread(move || CompletionRequest::parse(&body.0)).await??;
+    let CompletionRequest {
+        prompts,
+        echo,
+        generation,
+    } = request;
+    desk.check_model(generation.model.as_deref())?;
+    let place = desk.admit(prompts.len(), &generation)?;
+    let at = desk.clone();
+    let prepared = off_thread(move || {
         let prompts = prompts.into_iter().map(|prompt| {
-            let prepared = desk.prepare_text(&prompt, &generation)?;
+            let prepared = at.prepare_text(&prompt, &generation)?;
             let before = match (echo, prompt) {
                 (false, _) => String::new(),
                 (true, PromptText::Words(text)) => text,
                 (true, PromptText::Ids(ids)) => {
-                    let text = desk.model.tokenizer.decode(&ids);
+                    let text = at.model.tokenizer.decode(&ids);
                     text.map_err(|error| ApiError::internal(&error))?
                 }
             };
             Ok((prepared, before))
         });
-        Ok(Question {
-            prompts: prompts.collect::<Result<_, ApiError>>()?,
-            writer: writer(desk, Form::Text, &id, &generation),
-            generation,
-        })
+        let prompts = prompts.collect::<Result<_, ApiError>>()?;
+        Ok((prompts, generation))
     });
-    respond(question.await?, desk).await
-}
-
-/// Runs what decodes pictures and words on a thread that nobody waits for.
-async fn off_thread(
-    desk: Arc<Desk>,
-    prepare: impl FnOnce(&Desk) -> Result<Question, ApiError> + Send + 'static,
-) -> Result<Question, ApiError> {
-    let prepared = tokio::task::spawn_blocking(move || prepare(&desk)).await;
-    prepared.unwrap_or_else(|error| Err(ApiError::internal(&error)))
+    let (prompts, generation) = place.in_time(async { prepared.await? }).await?;
+    let question = Question {
+        prompts,
+        writer: writer(&desk, Form::Text, &id, &generation),
+        generation,
+    };
+    respond(question, place, desk).await
 }
 
 /// The response: one body, or a stream.
-async fn respond(question: Question, desk: Arc<Desk>) -> Result<Response, ApiError> {
+async fn respond(question: Question, place: Place, desk: Arc<Desk>) -> Result<Response, ApiError> {
     let is_streamed = question.generation.stream;
-    let answers = Answers::new(question, desk)?;
+    let answers = Answers::new(question, place, desk);
     match is_streamed {
         true => Ok(stream::respond(answers)),
         false => Ok(Json(answers.whole().await?).into_response()),
@@ -181,8 +190,9 @@ async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {
 
 async fn model(
     State(desk): State<Arc<Desk>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Path(name) = name?;
     desk.check_model(Some(&name))?;
     Ok(Json(model_json(&desk)))
 }

@@ -160,11 +160,9 @@ impl Server {
     /// # Errors
     /// When the system refuses threads or sockets, or the model's device has failed.
     pub fn run(self) -> Result<(), ServeError> {
-        // Pictures are decoded on as many threads as there are processors, and no more.
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let runtime = Builder::new_multi_thread()
             .worker_threads(processors.min(4))
-            .max_blocking_threads(processors)
             .enable_all()
             .build()?;
         let Self {

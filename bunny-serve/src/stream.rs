@@ -78,8 +78,9 @@ impl Speaker {
         for index in 0..self.answers.choices.len() {
             self.send(self.answers.writer.begin(index)).await?;
         }
-        if self.answers.desk.metrics.waiting() > 0 {
-            self.comment().await?;
+        if let Some(before) = self.answers.behind() {
+            self.comment(format!("waits its turn, {before} before it"))
+                .await?;
         }
         loop {
             let next = tokio::select! {
@@ -87,7 +88,7 @@ impl Speaker {
                 () = self.events.closed() => return Err(Broken::Unheard),
             };
             match next {
-                Err(_) => self.comment().await?,
+                Err(_) => self.comment("still here".into()).await?,
                 Ok(new) => match new? {
                     New::Echoed(at) => {
                         let echo = &self.answers.choices[at].choice;
@@ -124,14 +125,9 @@ impl Speaker {
         self.send(Some(chunk)).await
     }
 
-    /// Tells how many wait, or that the answer goes on.
-    async fn comment(&self) -> Result<(), Broken> {
-        let waiting = self.answers.desk.metrics.waiting();
-        let comment = match waiting {
-            0 => "still here".to_string(),
-            _ => format!("{waiting} wait for their turn"),
-        };
-        self.put(Event::default().comment(comment)).await
+    /// Says something that no client takes for a part of the answer.
+    async fn comment(&self, text: String) -> Result<(), Broken> {
+        self.put(Event::default().comment(text)).await
     }
 
     async fn send(&self, data: Option<Value>) -> Result<(), Broken> {

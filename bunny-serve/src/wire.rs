@@ -13,3 +13,4 @@ pub(crate) use chat::ChatRequest;
 pub(crate) use completion::{CompletionRequest, PromptText};
 pub(crate) use error::ApiError;
 pub(crate) use generation::Generation;
+pub(crate) use log_probabilities::characters_begun;

@@ -181,7 +181,7 @@ impl<B: Backend> AtWork<B> {
             if let Err(error) = self.engine.cancel(id) {
                 tracing::error!("{error}");
             }
-            self.metrics.ended("cancelled");
+            self.metrics.ended("abort");
         }
         self.count();
     }

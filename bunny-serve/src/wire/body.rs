@@ -109,13 +109,14 @@ impl Body {
         Ok(texts.unwrap_or_default())
     }
 
-    /// Refuses a field that asks for what this server does not do; empty lists and objects ask nothing.
-    pub(super) fn refuse(&self, field: &str) -> Result<(), ApiError> {
+    /// Refuses a field that asks for what this server does not do; what is empty asks nothing, nor does one
+    /// of these words.
+    pub(super) fn refuse(&self, field: &str, idle: &[&str]) -> Result<(), ApiError> {
         let asks = match self.get(field) {
             None | Some(Value::Bool(false)) => false,
             Some(Value::Array(items)) => !items.is_empty(),
             Some(Value::Object(items)) => !items.is_empty(),
-            Some(Value::String(text)) => text != "none" && text != "auto",
+            Some(Value::String(text)) => !text.is_empty() && !idle.contains(&&**text),
             Some(_) => true,
         };
         match asks {

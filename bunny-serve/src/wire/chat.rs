@@ -36,7 +36,7 @@ impl ChatRequest {
             "function_call",
             "audio",
         ] {
-            body.refuse(field)?;
+            body.refuse(field, &["none", "auto"])?;
         }
         let format = body
             .object("response_format")?

@@ -30,7 +30,7 @@ pub(crate) enum PromptText {
 impl CompletionRequest {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let body = Body::parse(bytes)?;
-        body.refuse("suffix")?;
+        body.refuse("suffix", &[])?;
         let mut generation = Generation::read(&body)?;
         let best = body.count("best_of", [1, usize::MAX])?;
         if best.is_some_and(|best| best != generation.choices) {

@@ -101,7 +101,7 @@ fn sixty_four_clients_get_the_answers_that_each_gets_alone() {
     }
     let metrics = get(&server, "/metrics").body;
     assert!(
-        metrics.contains("finished_reason=\"end_of_text\"} 64"),
+        metrics.contains("finished_reason=\"stop\"} 64"),
         "{metrics}"
     );
     assert!(
@@ -216,7 +216,8 @@ fn texts_are_completed_as_they_stand() {
 #[test]
 fn a_streamed_echo_is_the_whole_one_in_pieces() {
     let server = start(|_| {});
-    let prompts = json!(["USER: What is 2 + 2? ASSISTANT:", "One, two, three"]);
+    // The last two characters are of several tokens each.
+    let prompts = json!(["USER: What is 2 + 2? ASSISTANT:", "One, two, é 😀"]);
     let mut body =
         json!({"prompt": prompts, "max_tokens": 6, "temperature": 0, "echo": true, "n": 2});
     for scored in [false, true] {
@@ -244,6 +245,7 @@ fn a_streamed_echo_is_the_whole_one_in_pieces() {
             if !scored {
                 continue;
             }
+            assert_offsets(choice);
             for field in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
                 let parts = pieces
                     .iter()
@@ -253,4 +255,28 @@ fn a_streamed_echo_is_the_whole_one_in_pieces() {
             }
         }
     }
+}
+
+/// Every token stands where it is said to; one that is no text by itself, in the character that it is a part of.
+fn assert_offsets(choice: &Value) {
+    let text: Vec<char> = choice["text"].as_str().unwrap().chars().collect();
+    let list = |field: &str| choice["logprobs"][field].as_array().unwrap();
+    let mut parts = 0;
+    for (token, offset) in list("tokens").iter().zip(list("text_offset")) {
+        let (token, offset) = (token.as_str().unwrap(), offset.as_u64().unwrap() as usize);
+        match token.starts_with("bytes:") {
+            true => {
+                parts += 1;
+                assert!(text[offset].len_utf8() > 1, "{token} at {offset}: {choice}");
+            }
+            // What ends an answer is no part of its text.
+            false if offset == text.len() => assert_eq!(token, "<|endoftext|>"),
+            false => {
+                let there: String = text[offset..].iter().take(token.chars().count()).collect();
+                assert_eq!(there, token, "at {offset}: {choice}");
+            }
+        }
+    }
+    let is_split = choice["text"].as_str().unwrap().contains('😀');
+    assert_eq!(parts > 0, is_split, "{choice}");
 }

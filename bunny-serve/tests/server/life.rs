@@ -28,23 +28,26 @@ fn who_goes_away_is_cancelled_and_too_many_are_refused() {
     });
     let long = without_end();
     let body = long.to_string();
-    let mut held: Vec<TcpStream> = (0..2)
-        .map(|_| send(&server, CHAT, body.as_bytes()))
-        .collect();
-    for stream in &mut held {
-        // The first bytes of a response say that it was admitted.
-        stream.read_exact(&mut [0; 12]).unwrap();
+    let mut first = send(&server, CHAT, body.as_bytes());
+    // The first bytes of a response say that it was admitted.
+    first.read_exact(&mut [0; 12]).unwrap();
+    let mut waiting = send(&server, CHAT, body.as_bytes());
+    let mut heard = Vec::new();
+    while !heard.ends_with(b": waits its turn, 1 before it\n") {
+        let mut byte = [0];
+        waiting.read_exact(&mut byte).unwrap();
+        heard.extend(byte);
     }
     let refused = ask(&server, question("What is in the picture?"));
     assert_eq!(refused.status, 429, "{}", refused.body);
     assert!(refused.headers.contains("retry-after: 1"));
     assert_eq!(refused.error()["code"], "queue_full");
-    drop(held);
+    drop((first, waiting));
     let started = Instant::now();
     loop {
         let metrics = get(&server, "/metrics").body;
         if metrics.contains("bunny:num_requests_running{model_name=\"builtin\"} 0")
-            && metrics.contains("finished_reason=\"cancelled\"} 2")
+            && metrics.contains("finished_reason=\"abort\"} 2")
         {
             break;
         }
@@ -74,4 +77,43 @@ fn a_stopping_server_ends_its_answers_and_itself() {
         "{rest}"
     );
     assert!(TcpStream::connect(server.address).is_err());
+}
+
+#[test]
+fn a_picture_that_does_not_come_holds_up_nobody_else() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/a.png", silent.local_addr().unwrap());
+    let server = start(|options| {
+        options.allow_hosts = vec!["127.0.0.1".into()];
+        options.timeout = Duration::from_secs(3);
+        options.slots = 1;
+        options.queue = 8;
+    });
+    let content = json!([
+        {"type": "text", "text": "What is in the picture?"},
+        {"type": "image_url", "image_url": {"url": address}},
+    ]);
+    let body = json!({"messages": [{"role": "user", "content": content}]}).to_string();
+    let waiting: Vec<TcpStream> = (0..8)
+        .map(|_| send(&server, CHAT, body.as_bytes()))
+        .collect();
+    // All are there.
+    let held: Vec<_> = (0..8).map(|_| silent.accept().unwrap()).collect();
+    let words = json!({"messages": [{"role": "user", "content": "What is 2 plus 2?"}]});
+    let asked = Instant::now();
+    assert_eq!(ask(&server, words.clone()).status, 200);
+    assert!(
+        asked.elapsed() < Duration::from_secs(3),
+        "it waited for them"
+    );
+    // One more place was left, and none for two.
+    let mut two = words.clone();
+    two["n"] = json!(2);
+    assert_eq!(ask(&server, two).status, 429);
+    for mut stream in waiting {
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 504"), "{reply}");
+    }
+    drop(held);
 }

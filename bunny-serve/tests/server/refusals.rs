@@ -9,6 +9,7 @@ fn every_error_has_the_shape_and_the_status_of_the_api() {
     let server = start(|options| {
         options.max_body = 32_768;
         options.max_pictures = 1;
+        (options.slots, options.queue) = (1, 1);
     });
     let plain = |content: Value| json!({"messages": [{"role": "user", "content": content}]});
     let image = |url: &str| plain(json!([{"type": "image_url", "image_url": {"url": url}}]));
@@ -24,6 +25,27 @@ fn every_error_has_the_shape_and_the_status_of_the_api() {
             get(&server, "/v1/models/gpt"),
             404,
             "not_found_error",
+        ),
+        (
+            "a name that is no UTF-8",
+            get(&server, "/v1/models/%FF"),
+            400,
+            "invalid_request_error",
+        ),
+        (
+            "a sample that is no UTF-8",
+            get(&server, "/samples/%FF"),
+            400,
+            "invalid_request_error",
+        ),
+        (
+            "more answers than ever have a place",
+            ask(
+                &server,
+                json!({"messages": [{"role": "user", "content": "a"}], "n": 3}),
+            ),
+            400,
+            "invalid_request_error",
         ),
         (
             "method",
