@@ -136,7 +136,7 @@ impl Desk {
     /// The tokens of a chat.
     pub(crate) fn chat_tokens(&self, request: &ChatRequest) -> Result<Vec<Token>, ApiError> {
         const PARAM: &str = "messages";
-        let count = request.turns.iter().map(|turn| turn.pictures.len()).sum();
+        let count: usize = request.turns.iter().map(|turn| turn.pictures.len()).sum();
         let most = self.options.max_pictures;
         if count > most {
             let message =

@@ -98,7 +98,7 @@ async fn chat(
         let read = off_thread(move || {
             let tokens = at.chat_tokens(&request)?;
             let pictures = request.turns.into_iter().flat_map(|turn| turn.pictures);
-            Ok((tokens, pictures.collect(), request.generation))
+            Ok::<_, ApiError>((tokens, pictures.collect(), request.generation))
         });
         let (tokens, pictures, generation) = read.await??;
         let pictures = desk.pictures(pictures).await?;
@@ -141,7 +141,7 @@ async fn completions(
             Ok((prepared, before))
         });
         let prompts = prompts.collect::<Result<_, ApiError>>()?;
-        Ok((prompts, generation))
+        Ok::<_, ApiError>((prompts, generation))
     });
     let (prompts, generation) = place.in_time(async { prepared.await? }).await?;
     let question = Question {
