@@ -94,6 +94,39 @@ assert.equal(await page.locator("#transcript .assistant a").count(), 1);
 await page.keyboard.press("Escape");
 await page.getByText("stopped").waitFor();
 
+// Another conversation while an answer runs can be asked at once, by whatever way it was come to, and what had been
+// said stays with the one that was left; one that is deleted stays so.
+const nothingRuns = async () => {
+  assert(await page.locator("#send").isVisible(), "nothing can be sent");
+  assert(await page.locator("#stop").isHidden(), "there is something to stop");
+};
+const listed = (title) => page.locator("#chats li", { has: page.getByRole("button", { name: title, exact: true }) });
+const leaving = {
+  "walking off by button": () => page.getByRole("button", { name: "New conversation" }).click(),
+  "walking off by key": () => page.keyboard.press("Control+Shift+O"),
+  "walking off to another": () => listed("walking off by key").locator(".open").click(),
+};
+await leaving["walking off by button"]();
+for (const [title, leave] of Object.entries(leaving)) {
+  await ask(page, title);
+  await page.locator("#transcript strong").waitFor();
+  await leave();
+  await page.waitForFunction((title) => document.querySelector("#transcript .user")?.textContent.includes(title) !== true, title);
+  await nothingRuns();
+}
+await page.getByText("stopped").waitFor();
+await page.getByRole("button", { name: "Regenerate" }).click();
+await listed("walking off by key").locator(".open").click();
+assert(await page.locator("#stop").isVisible(), "an answer ends where its own conversation is opened");
+for (const title of Object.keys(leaving)) await page.getByRole("button", { name: `Delete ${title}` }).click();
+await page.waitForFunction(() => document.querySelectorAll("#chats li").length === 1);
+await nothingRuns();
+// What was kept after all would be here by now.
+await page.waitForTimeout(200);
+await page.locator("#search").fill("walking off");
+await page.waitForFunction(() => document.querySelectorAll("#chats li").length === 0);
+await page.locator("#search").fill("");
+
 // What was said is still there after a reload, and can be found, exported, asked again and changed.
 await page.reload();
 await page.locator("#transcript .assistant").nth(3).waitFor();

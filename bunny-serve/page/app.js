@@ -4,7 +4,7 @@
 
 import { call, hear } from "./backend.js";
 import { markdown } from "./markdown.js";
-import { chats, load, remove, store } from "./history.js";
+import { chats, load, remove, store, storeAgain } from "./history.js";
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, attributes = {}, ...children) => {
@@ -24,7 +24,7 @@ const make = (tag, attributes = {}, ...children) => {
 let chat = newChat();
 /** Pictures of the next question, as blobs. */
 let pictures = [];
-/** The answer under way: its `AbortController`, or nothing. */
+/** The answer under way in the conversation shown: its `AbortController`, or nothing. */
 let running = null;
 /** What the server says of its model: `{model, card, samples}`. */
 let model = { model: "", card: "", samples: [] };
@@ -83,12 +83,12 @@ function drawPictures() {
 
 // ---- asking ----
 
-/** The conversation as the server takes it. */
-async function messages() {
+/** A conversation as the server takes it. */
+async function messages(turns) {
   const list = [];
   const { system } = settings();
   if (system) list.push({ role: "system", content: system });
-  for (const turn of chat.turns) {
+  for (const turn of turns) {
     if (turn.role === "assistant") {
       if (turn.text) list.push({ role: "assistant", content: turn.text });
       continue;
@@ -113,14 +113,15 @@ async function ask() {
   $("question").value = "";
   fit();
   drawPictures();
-  await keep(chat);
+  // Not waited for: the answer begins in this conversation, whichever is shown by then.
+  keep(chat);
   await answer();
 }
 
 /** Keeps a conversation, where the browser lets it. */
-async function keep(one) {
+async function keep(one, put = store) {
   one.updated = Date.now();
-  await store(one).catch(() => notice("This browser keeps no history."));
+  await put(one).catch(() => notice("This browser keeps no history."));
   await drawChats();
 }
 
@@ -137,7 +138,7 @@ async function answer() {
   try {
     const { temperature, top_p, max_tokens, seed } = settings();
     const body = {
-      model: model.model, messages: await messages(), stream: true,
+      model: model.model, messages: await messages(into.turns), stream: true,
       stream_options: { include_usage: true },
       temperature: Number(temperature), top_p: Number(top_p), max_tokens: Number(max_tokens),
     };
@@ -167,7 +168,7 @@ async function answer() {
     };
     announce(turn.text);
   } catch (error) {
-    if (error.name === "AbortError") turn.stopped = true;
+    if (control.signal.aborted) turn.stopped = true;
     else {
       turn.failed = error instanceof TypeError ? "The server does not answer." : error.message;
       if (error instanceof TypeError) connected(false);
@@ -175,7 +176,8 @@ async function answer() {
     }
   } finally {
     if (running === control) running = null;
-    await keep(into);
+    // A conversation that was deleted meanwhile stays deleted.
+    await keep(into, storeAgain);
     if (into === chat) {
       drawChat();
       $("question").focus();
@@ -304,15 +306,17 @@ async function drawChats() {
       make("button", {
         type: "button", text: "✕", "aria-label": `Delete ${title}`,
         onclick: async () => {
-          await remove(id);
           if (id === chat.id) show(newChat());
-          else drawChats();
+          await remove(id);
+          drawChats();
         },
       }))));
 }
 
 function show(other) {
+  // The answer under way is kept with its own conversation; in this one none is.
   running?.abort();
+  running = null;
   chat = other;
   drawChat();
   drawChats();
@@ -321,7 +325,11 @@ function show(other) {
 }
 
 async function open(id) {
-  show(await load(id));
+  // What is shown may be ahead of what is stored: its answer under way is not yet there.
+  const one = id === chat.id ? chat : await load(id);
+  if (one === chat) sidebar(false);
+  else if (one) show(one);
+  else drawChats();
 }
 
 function sidebar(shown) {

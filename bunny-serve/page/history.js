@@ -29,4 +29,10 @@ export async function chats() {
 
 export const load = (id) => inStore("readonly", (store) => store.get(id));
 export const store = (chat) => inStore("readwrite", (store) => store.put(chat));
+/** Stores a conversation anew, unless it is no longer there: another tab may have deleted it, too. */
+export const storeAgain = (chat) => inStore("readwrite", (store) => {
+  const there = store.getKey(chat.id);
+  there.onsuccess = () => { if (there.result !== undefined) store.put(chat); };
+  return there;
+});
 export const remove = (id) => inStore("readwrite", (store) => store.delete(id));

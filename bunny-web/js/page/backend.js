@@ -51,9 +51,11 @@ export async function call(address, options) {
 async function answer({ messages, ...body }, signal) {
   let bunny, turns, system;
   try {
-    bunny = await loading;
+    // A stop is heard while the model is still being loaded, too.
+    bunny = await Promise.race([loading, aborted(signal)]);
     [turns, system] = conversation(messages);
   } catch (error) {
+    signal?.throwIfAborted();
     return refusal(error);
   }
   const encoder = new TextEncoder();
@@ -86,6 +88,12 @@ async function answer({ messages, ...body }, signal) {
   });
   return new Response(stream, { headers: { "Content-Type": "text/event-stream" } });
 }
+
+/** Fails when `signal` does. */
+const aborted = (signal) => new Promise((_, failed) => {
+  if (signal?.aborted) failed(signal.reason);
+  signal?.addEventListener("abort", () => failed(signal.reason));
+});
 
 const refusal = (error) => Response.json({ error: { message: error.message } }, { status: 400 });
 
