@@ -146,7 +146,51 @@ await answered(page, 4);
 await page.getByRole("button", { name: "Edit" }).click();
 assert.equal(await page.locator("#question").inputValue(), "Go on");
 
+// Pictures of kinds that the server refuses are converted, whatever is said of them; what cannot be is refused before
+// it is asked about.
+const add = (...files) => page.locator("#file").setInputFiles(
+  files.map(([name, mimeType, bytes]) => ({ name, mimeType, buffer: Buffer.from(bytes) })));
+const sent = async (question) => {
+  const [request] = await Promise.all([page.waitForRequest("**/chat/completions"), ask(page, question)]);
+  const parts = request.postDataJSON().messages.flatMap(({ content }) => content);
+  return parts.map(({ text, image_url }) => text ?? image_url?.url.split(",")[0]);
+};
+const bitmap = [
+  ..."BM", 70, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 1, 0, 24, 0, ...Array(40).fill(0),
+].map((byte) => byte.charCodeAt?.() ?? byte);
+const drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1"><circle r="1" fill="red"/></svg>';
+await page.getByRole("button", { name: "New conversation" }).click();
+await add(
+  ["a.bmp", "image/bmp", bitmap], ["b", "", bitmap], ["c.png", "image/png", bitmap],
+  ["d.svg", "image/svg+xml", drawing], ["e", "", drawing], ["f", "", readFileSync(PICTURE)],
+);
+const [png, jpeg] = ["data:image/png;base64", "data:image/jpeg;base64"];
+assert.deepEqual(await sent("What are these?"), [png, png, png, png, png, jpeg, "What are these?"]);
+await answered(page, 1);
+await page.locator("#question").fill("And these?");
+await page.evaluate(() => {
+  const data = new DataTransfer();
+  data.items.add(new File(["\0\0\0\x18ftypheic"], "h.heic", { type: "image/heic" }));
+  data.items.add(new File(["words"], "i.txt", { type: "text/plain" }));
+  data.items.add(new File(["more words"], "j"));
+  document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  document.querySelector("#composer").requestSubmit();
+});
+await page.locator("#notice", { hasText: /h\.heic is no .*i\.txt is no .*j is no / }).waitFor();
+assert.equal(await page.locator("#pictures li").count(), 0);
+assert.equal(await page.locator("#question").inputValue(), "And these?");
+
+// What fails spoils nothing that is asked later.
+await page.getByRole("button", { name: "New conversation" }).click();
+await add(["half.jpg", "image/jpeg", readFileSync(PICTURE).subarray(0, 200)]);
+await ask(page, "What is in the half?");
+await page.locator(".failed", { hasText: "cannot be read" }).waitFor();
+assert.deepEqual(await sent("What is a circle?"), ["What is a circle?"]);
+await answered(page, 1);
+await nothingSerious(page, "with a failure");
+
 // The server goes, and comes back.
+await page.getByRole("button", { name: "New conversation" }).click();
 await end(running);
 await ask(page, "Is anybody there?");
 await page.locator(".failed", { hasText: "The server does not answer." }).waitFor();

@@ -5,6 +5,7 @@
 import { call, hear } from "./backend.js";
 import { markdown } from "./markdown.js";
 import { chats, load, remove, store, storeAgain } from "./history.js";
+import { taken } from "./pictures.js";
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, attributes = {}, ...children) => {
@@ -24,6 +25,10 @@ const make = (tag, attributes = {}, ...children) => {
 let chat = newChat();
 /** Pictures of the next question, as blobs. */
 let pictures = [];
+/** Ends when all that were added are among them, or refused. */
+let added = Promise.resolve();
+/** How many files were refused so far. */
+let refusals = 0;
 /** The answer under way in the conversation shown: its `AbortController`, or nothing. */
 let running = null;
 /** What the server says of its model: `{model, card, samples}`. */
@@ -61,9 +66,18 @@ function dataUrl(blob) {
 }
 
 function addPictures(files) {
-  const images = [...files].filter((file) => file.type.startsWith("image/"));
-  if (images.length < files.length) notice("Only pictures can be added.");
-  pictures.push(...images);
+  // A list of a browser's own is emptied before it is read.
+  const list = [...files];
+  added = added.then(() => readPictures(list));
+}
+
+async function readPictures(files) {
+  const refused = [];
+  for (const file of files) {
+    await taken(file).then((picture) => pictures.push(picture), ({ message }) => refused.push(message));
+  }
+  refusals += refused.length;
+  notice(refused.join(" "));
   drawPictures();
   $("question").focus();
 }
@@ -83,12 +97,15 @@ function drawPictures() {
 
 // ---- asking ----
 
+/** What is sent of a conversation: a question that failed would have each later one fail that it is sent with. */
+const sent = (turns) => turns.filter((turn, at) => !turn.failed && !turns[at + 1]?.failed);
+
 /** A conversation as the server takes it. */
 async function messages(turns) {
   const list = [];
   const { system } = settings();
   if (system) list.push({ role: "system", content: system });
-  for (const turn of turns) {
+  for (const turn of sent(turns)) {
     if (turn.role === "assistant") {
       if (turn.text) list.push({ role: "assistant", content: turn.text });
       continue;
@@ -104,6 +121,10 @@ async function messages(turns) {
 }
 
 async function ask() {
+  const [into, before] = [chat, refusals];
+  await added;
+  // Who asks about a picture that turns out to be none is told so first.
+  if (into !== chat || refusals > before) return;
   const text = $("question").value.trim();
   if (running || (!text && pictures.length === 0)) return;
   notice("");
@@ -263,6 +284,7 @@ function drawTurn(turn, at) {
   // Browsers lend the clipboard to localhost and HTTPS alone.
   if (turn.text && navigator.clipboard) tools.append(make("button", { type: "button", text: "Copy", onclick: () => navigator.clipboard.writeText(turn.text) }));
   if (last) tools.append(make("button", { type: "button", text: turn.failed ? "Try again" : "Regenerate", onclick: regenerate }));
+  else if (turn.failed) tools.append(make("span", { text: "not sent with later questions" }));
   if (turn.stopped) tools.append(make("span", { text: "stopped" }));
   if (turn.cut) tools.append(make("span", { text: "cut at the longest answer" }));
   if (turn.stats) tools.append(make("span", { class: "stats", text: told(turn.stats) }));

@@ -18,7 +18,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page's files.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -43,6 +43,11 @@ const FILES: [(&str, &str, &str); 6] = [
         "/markdown.js",
         "text/javascript; charset=utf-8",
         include_str!("../page/markdown.js"),
+    ),
+    (
+        "/pictures.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../page/pictures.js"),
     ),
     (
         "/style.css",
