@@ -5,7 +5,7 @@
 import { call, hear } from "./backend.js";
 import { markdown } from "./markdown.js";
 import { chats, load, remove, store, storeAgain } from "./history.js";
-import { taken } from "./pictures.js";
+import { dataUrl, taken } from "./pictures.js";
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, attributes = {}, ...children) => {
@@ -54,15 +54,6 @@ const addresses = new WeakMap();
 function address(blob) {
   if (!addresses.has(blob)) addresses.set(blob, URL.createObjectURL(blob));
   return addresses.get(blob);
-}
-
-function dataUrl(blob) {
-  return new Promise((done, failed) => {
-    const reader = new FileReader();
-    reader.onload = () => done(reader.result);
-    reader.onerror = () => failed(reader.error);
-    reader.readAsDataURL(blob);
-  });
 }
 
 function addPictures(files) {

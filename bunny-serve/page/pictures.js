@@ -32,13 +32,10 @@ export async function taken(file) {
 
 async function converted(blob) {
   const image = new Image();
-  image.src = URL.createObjectURL(blob);
-  try {
-    await image.decode();
-    return await png(image);
-  } finally {
-    URL.revokeObjectURL(image.src);
-  }
+  // From a blob's own address, drawings with text of HTML may be looked at but not read.
+  image.src = await dataUrl(blob);
+  await image.decode();
+  return png(image);
 }
 
 async function png(image) {
@@ -56,4 +53,14 @@ async function png(image) {
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
   if (!blob) throw new TypeError("no picture");
   return blob;
+}
+
+/** A blob as an address that holds it. */
+export function dataUrl(blob) {
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(blob);
+  });
 }
