@@ -36,6 +36,15 @@ async function nothingSerious(page, where) {
   assert.deepEqual(serious.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], where);
 }
 
+/** Fills fields of the settings; whether they are still open after that. */
+async function set(values, way = "Save") {
+  await page.getByRole("button", { name: "Settings" }).click();
+  for (const [label, value] of Object.entries(values)) await page.getByLabel(label).fill(value);
+  if (way === "Save") await page.getByRole("button", { name: "Save" }).click();
+  else await page.keyboard.press(way);
+  return page.locator("#settings").evaluate((dialog) => dialog.open);
+}
+
 let running = await serve("--port", "0");
 const { url } = running;
 const port = new URL(url).port;
@@ -68,9 +77,7 @@ await ask(page, "Where is the black diamond?");
 await answered(page, 3);
 
 // Stop, by button and by key; words of a model are words, whatever they look like.
-await page.getByRole("button", { name: "Settings" }).click();
-await page.getByLabel("Temperature").fill("2");
-await page.getByRole("button", { name: "Save" }).click();
+await set({ Temperature: "2" });
 await page.evaluate(() => {
   // A slow answer of one's own: the built-in model's are over at once.
   const real = window.fetch;
@@ -180,6 +187,21 @@ await page.locator("#notice", { hasText: /h\.heic is no .*i\.txt is no .*j is no
 assert.equal(await page.locator("#pictures li").count(), 0);
 assert.equal(await page.locator("#question").inputValue(), "And these?");
 
+// Settings: what is empty is as if it were not set, what is wrong cannot be saved, and Escape saves nothing.
+assert.equal(await set({ Temperature: "", "Top p": "", "Longest answer": "", Seed: "" }), false);
+const [request] = await Promise.all([page.waitForRequest("**/chat/completions"), ask(page, "And how many?")]);
+const { temperature, top_p, max_tokens, seed } = request.postDataJSON();
+assert.deepEqual([temperature, top_p, max_tokens, seed], [0, 1, 512, undefined]);
+await answered(page, 2);
+for (const wrong of [{ Temperature: "3" }, { "Top p": "0" }, { "Longest answer": "0" }, { "Longest answer": "1.5" }, { Seed: "-1" }]) {
+  assert.equal(await set(wrong), true, JSON.stringify(wrong));
+  await page.keyboard.press("Escape");
+}
+assert.equal(await set({ "Longest answer": "0" }, "Escape"), false);
+await page.getByRole("button", { name: "Settings" }).click();
+assert.deepEqual(await page.locator("#settings input[type=number]").evaluateAll((fields) => fields.map(({ value }) => value)), ["0", "1", "512", ""]);
+await page.keyboard.press("Escape");
+
 // What fails spoils nothing that is asked later.
 await page.getByRole("button", { name: "New conversation" }).click();
 await add(["half.jpg", "image/jpeg", readFileSync(PICTURE).subarray(0, 200)]);
@@ -202,9 +224,8 @@ await page.getByRole("button", { name: "Try again" }).click();
 await page.locator(".failed", { hasText: "key" }).waitFor();
 await page.getByRole("button", { name: "Settings" }).click();
 await nothingSerious(page, "in the settings");
-await page.getByLabel("Key").fill("secret");
-await page.getByLabel("Temperature").fill("0");
-await page.getByRole("button", { name: "Save" }).click();
+await page.keyboard.press("Escape");
+await set({ Key: "secret" });
 await page.getByRole("button", { name: "Try again" }).click();
 await page.waitForFunction(() => document.querySelectorAll(".failed").length === 0);
 await page.keyboard.press("Control+Shift+O");

@@ -39,7 +39,11 @@ function newChat() {
 }
 
 const DEFAULTS = { temperature: 0, top_p: 1, max_tokens: 512, seed: "", system: "" };
-const settings = () => ({ ...DEFAULTS, ...JSON.parse(localStorage.getItem("settings") ?? "{}") });
+/** What a person has set. Fields that were left empty mean the default: as a number, nothing would be 0. */
+function settings() {
+  const said = Object.entries(JSON.parse(localStorage.getItem("settings") ?? "{}")).filter(([, value]) => value !== "");
+  return { ...DEFAULTS, ...Object.fromEntries(said) };
+}
 const key = () => sessionStorage.getItem("key") ?? "";
 
 function headers() {
@@ -376,6 +380,8 @@ async function exportAll() {
 function openSettings() {
   const form = $("settings").querySelector("form");
   for (const [name, value] of Object.entries({ ...settings(), key: key() })) form.elements[name].value = value;
+  // Not every browser forgets at Escape what the last closing said, and that was perhaps to save.
+  $("settings").returnValue = "";
   $("settings").showModal();
 }
 
