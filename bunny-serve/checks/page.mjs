@@ -6,7 +6,7 @@
 // Which browser, and where packages may be, says browser.mjs.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { once } from "node:events";
 
@@ -14,6 +14,7 @@ import { PICTURE, answered, answers, ask, give, openBrowser, require } from "./b
 
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
+const EXAMPLES = new URL("../../examples", import.meta.url).pathname;
 const [, , bunny, screenshot] = process.argv;
 
 async function serve(...options) {
@@ -230,6 +231,15 @@ await page.getByRole("button", { name: "Try again" }).click();
 await page.waitForFunction(() => document.querySelectorAll(".failed").length === 0);
 await page.keyboard.press("Control+Shift+O");
 assert.equal(await answers(page).count(), 0);
+
+// The examples that need no packages: what is asked may hold what JSON and shells take for their own.
+const question = 'What is "in"\tthe picture,\n\na \\n or $HOME?';
+const [bySh, byNode] = [["sh", "ask.sh"], [process.execPath, "ask.mjs"]].map(([program, example]) => execFileSync(
+  program, [`${EXAMPLES}/${example}`, PICTURE, question],
+  { env: { ...process.env, BUNNY_SERVER: url, BUNNY_KEY: "secret" }, encoding: "utf8" },
+));
+assert(bySh.includes('"choices"'), bySh);
+assert.equal(JSON.parse(bySh).choices[0].message.content, byNode.trimEnd());
 
 // In the dark, on a telephone.
 await page.emulateMedia({ colorScheme: "dark", reducedMotion: "reduce" });
