@@ -51,8 +51,8 @@ export async function call(address, options) {
 async function answer({ messages, ...body }, signal) {
   let bunny, turns, system;
   try {
-    // A stop is heard while the model is still being loaded, too.
-    bunny = await Promise.race([loading, aborted(signal)]);
+    // A stop is heard before the answer begins, too: while a model is loaded, that is long.
+    bunny = await Promise.race([aborted(signal), loading]);
     [turns, system] = conversation(messages);
   } catch (error) {
     signal?.throwIfAborted();
