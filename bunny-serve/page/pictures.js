@@ -13,11 +13,10 @@ const LONGEST = 2048;
 
 /** A file as a picture that the server takes. Its first bytes say what it is: types come from names, or lack. */
 export async function taken(file) {
-  const bytes = new Uint8Array(await file.slice(0, 12).arrayBuffer());
-  const head = String.fromCharCode(...bytes);
-  const kind = KINDS.find(([, beginning]) => beginning.test(head))?.[0];
-  if (kind) return file.type === kind ? file : new File([file], file.name, { type: kind });
   try {
+    const head = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
+    const kind = KINDS.find(([, beginning]) => beginning.test(head))?.[0];
+    if (kind) return file.type === kind ? file : new File([file], file.name, { type: kind });
     const untold = ["", "application/octet-stream"].includes(file.type);
     if (!untold && !file.type.startsWith("image/")) throw new TypeError(file.type);
     // Browsers know all kinds but this one by their bytes.
@@ -25,6 +24,7 @@ export async function taken(file) {
     const png = await converted(vectors ? new Blob([file], { type: "image/svg+xml" }) : file);
     return new File([png], file.name, { type: "image/png" });
   } catch {
+    // A folder that was dropped comes here too: it cannot be read.
     const name = file.name || "This file";
     throw new Error(`${name} is no JPEG, PNG, WebP or GIF, and no picture that this browser can convert.`);
   }
