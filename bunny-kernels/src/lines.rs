@@ -14,7 +14,8 @@ pub(crate) trait Lines: Copy + Send + Sync {
     /// Where there are none.
     fn load<S: Simd>(&self, s: S, line: usize, from: usize, n: usize) -> S::V;
 
-    /// Where a number lies, or would lie if there were one.
+    /// Where a number lies, or would lie if there were one: tile registers have it fetched ahead.
+    #[cfg(target_arch = "x86_64")]
     fn place(&self, line: usize, at: usize) -> *const u8;
 }
 
@@ -52,6 +53,7 @@ impl<E: Element> Lines for Floats<'_, E> {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn place(&self, line: usize, at: usize) -> *const u8 {
         self.data

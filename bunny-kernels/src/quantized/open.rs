@@ -104,6 +104,7 @@ impl Lines for &Opened<'_> {
         number
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn place(&self, line: usize, at: usize) -> *const u8 {
         let (bytes, at) = match self.weight.codes {

@@ -112,6 +112,7 @@ pub(super) fn to_float32(vector: &[f32], shift: &[f32], rounded: &mut [u32]) -> 
 }
 
 /// The same as `bf16`.
+#[cfg(any(test, target_arch = "x86_64"))]
 pub(super) fn to_bfloat16(vector: &[f32], shift: &[f32], rounded: &mut [u16]) -> (f64, f64) {
     dispatch(Round {
         vector,
