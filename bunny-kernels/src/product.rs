@@ -84,7 +84,7 @@ fn tile_columns(level: Level) -> usize {
         Level::Avx2 | Level::Avx2Quads => 24,
         Level::Plain => 12,
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        Level::Simd128 => 12,
+        Level::Simd128 => 8,
     }
 }
 
@@ -252,7 +252,10 @@ impl<L: Lines, const PAIRS: bool> Kernel for Chunk<'_, L, PAIRS> {
     fn run<S: Simd>(self, s: S) {
         // SAFETY: panels were packed for these very heights, and chunks are disjoint.
         unsafe {
-            if S::SIXTEEN {
+            if S::SIXTEEN && !S::FUSED {
+                // Sums, columns, a row's number and a product: as many as are there.
+                self.compute::<S, 4, 2>(s)
+            } else if S::SIXTEEN {
                 self.compute::<S, 4, 3>(s)
             } else {
                 self.compute::<S, 8, 3>(s)

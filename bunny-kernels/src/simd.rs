@@ -45,6 +45,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// Whether there are but sixteen registers.
     const SIXTEEN: bool = false;
+    /// Whether a product is added in one instruction, and needs no register of its own.
+    const FUSED: bool = true;
 
     fn splat(self, x: f32) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;

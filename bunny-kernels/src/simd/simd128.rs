@@ -15,6 +15,7 @@ impl Simd for Simd128 {
     type V = v128;
     const LANES: usize = 4;
     const SIXTEEN: bool = true;
+    const FUSED: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> v128 {
