@@ -112,7 +112,7 @@ fn run(paths: &Paths) -> Result<Report> {
 }
 
 #[test]
-fn a_selection_on_a_server_that_misbehaves_gives_the_same_bytes() {
+fn a_selection_on_a_store_that_misbehaves_gives_the_same_bytes() {
     let server = Server::start();
     // Nothing else runs in this process yet.
     for (name, value) in [

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -38,6 +39,10 @@ const BLOCK: u64 = 1 << 12;
 
 /// Times that a file is put before its absence counts as a failure.
 const PUTS: usize = 5;
+
+/// Times that files are listed or removed before a failure counts, and the wait before the second.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Files below one address, `s3://bucket/path`; the keys of the set or of the work files.
 #[derive(Clone)]
@@ -181,6 +186,31 @@ impl Remote {
         self.runtime
             .block_on(requests)
             .map_err(|error| failed(path, action, error))
+    }
+
+    /// The same for what lists or removes, and may be done twice: where its answer is cut, `object_store`
+    /// does not ask again.
+    fn wait_again<T, R>(
+        &self,
+        key: &str,
+        action: &'static str,
+        mut requests: impl FnMut() -> R,
+    ) -> Result<T>
+    where
+        R: Future<Output = object_store::Result<T>>,
+    {
+        self.wait(key, action, async {
+            let mut tries = 1;
+            loop {
+                match requests().await {
+                    Err(object_store::Error::Generic { .. }) if tries < TRIES => {
+                        tokio::time::sleep(PAUSE * tries).await;
+                        tries += 1;
+                    }
+                    done => return done,
+                }
+            }
+        })
     }
 
     fn head(&self, key: &str) -> Result<ObjectMeta> {
@@ -489,9 +519,10 @@ impl Store for Remote {
 
     fn entries(&self, folder: &str) -> Result<Vec<Entry>> {
         let location = self.locate(folder)?;
-        let listed = self.objects.list_with_delimiter(Some(&location));
-        self.traffic.add(1, 0, 0);
-        let listed = self.wait(folder, "list", listed)?;
+        let listed = self.wait_again(folder, "list", || {
+            self.traffic.add(1, 0, 0);
+            self.objects.list_with_delimiter(Some(&location))
+        })?;
         let name = |location: &Location| location.filename().unwrap_or_default().to_owned().into();
         let folders = listed.common_prefixes.iter().map(|folder| Entry {
             name: name(folder),
@@ -532,9 +563,9 @@ impl Store for Remote {
 
     fn remove(&self, key: &str) -> Result<()> {
         let location = self.locate(key)?;
-        self.traffic.add(2, 0, 0);
-        self.wait(key, "remove", async {
+        self.wait_again(key, "remove", async || {
             use futures_util::StreamExt;
+            self.traffic.add(2, 0, 0);
             let below = self.objects.list(Some(&location));
             let below = below
                 .map(|found| found.map(|object| object.location))
