@@ -1,5 +1,8 @@
 """A coreset on a Ray cluster whose nodes share a file system: pip install ray, then
-python examples/engines/ray_coreset.py --embeddings /mnt/laion --out /mnt/coreset --sample 2000000"""
+python examples/engines/ray_coreset.py --embeddings /mnt/laion --out /mnt/coreset --sample 2000000
+
+Tried with Ray 2.60.0 (Python 3.11) on one machine of two cores, three workers killed while they worked: the same bytes
+as one process (tests/reference/ray_kills.py). On several machines bunny-cli has to be in the PATH of each."""
 
 import json
 import subprocess

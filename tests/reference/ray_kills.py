@@ -67,7 +67,7 @@ def main(program):
             if at_work and killed < 3:
                 os.kill(at_work[0], signal.SIGKILL)
                 killed += 1
-            time.sleep(1)
+            time.sleep(0.3)
         assert driver.returncode == 0, driver.returncode
         assert killed == 3, killed
         one, other = results(folder / "whole"), results(folder / "out")
