@@ -14,6 +14,7 @@ best counts. Both write the same layout; beforehand their vectors in f32 are hel
 """
 
 import argparse
+import importlib.util
 import io
 import json
 import os
@@ -30,6 +31,8 @@ import common
 
 ARCH = "ViT-B-32-quickgelu"
 SHARD = 100
+# Of an odd margin torchvision leaves another half out than transformers, and so do open_clip and bunny.
+HEIGHTS = [height for height in range(224, 385) if int(224 * 384 / height) % 2 == 0]
 WORDS = """a the of in on with and two three red blue small old wooden house dog cat street table beach mountain car
 photo vintage portrait illustration kitchen free shipping best online new 2019 modern white black garden sunset city
 people walking near large green tree bridge water boat sky children playing sign food plate""".split()
@@ -46,7 +49,7 @@ def write_tars(folder, pairs):
         with tarfile.open(folder / f"{start // SHARD:05}.tar", "w") as tar:
             for number in range(start, min(start + SHARD, pairs)):
                 dice = np.random.default_rng(number)
-                height = int(dice.integers(216, 385))
+                height = int(dice.choice(HEIGHTS))
                 waves = np.sin(np.arange(384)[None, :, None] / (9 + number % 31) + np.arange(height)[:, None, None] / 31)
                 values = (127 + 90 * waves + dice.normal(0, 20, (height, 384, 3))).clip(0, 255).astype(np.uint8)
                 picture = io.BytesIO()
@@ -145,6 +148,10 @@ def clip_retrieval():
     model, prepare, tokenizer = random_clip()
     for name in ("all_clip", "fire", "sentence_transformers", "wandb"):
         sys.modules[name] = types.ModuleType(name)
+    # The package itself imports its server.
+    package = types.ModuleType("clip_retrieval")
+    package.__path__ = list(importlib.util.find_spec("clip_retrieval").submodule_search_locations)
+    sys.modules["clip_retrieval"] = package
     sys.modules["all_clip"].load_clip = lambda **_: (model, prepare, tokenizer)
     sys.modules["sentence_transformers"].SentenceTransformer = None
     from clip_retrieval.clip_inference import worker
@@ -226,7 +233,7 @@ def hold_against(ours, theirs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=pathlib.Path, required=True)
-    parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--pairs", type=int, default=2000, help="a hundred to a tar, and a tar at least to a thread")
     parser.add_argument("--dtype", choices=["f32", "bf16"], nargs="+", default=["f32", "bf16"], help="bunny's")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256], help="sizes of clip-retrieval's batches")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -255,10 +262,10 @@ def main():
             runs.append({"peer": f"bunny {dtype}", "pairs_per_second": args.pairs / seconds, "load_before": load,
                          "wall_seconds": seconds})
             if turn == 0 and dtype == "f32":
-                # Halves of numbers below 1, and sums in another order.
+                # Numbers of 16 bits below a half, which sums in another order round otherwise: twice their spacing.
                 apart = hold_against(args.folder / "bunny-f32", args.folder / "clip-retrieval")
                 print(f"vectors in f32 differ by {apart:.1e} at most", file=sys.stderr)
-                if apart > 2**-10:
+                if apart > 2**-11:
                     raise SystemExit("these are not the same vectors")
     common.report(args, runs, [("pairs a second", "pairs_per_second", 1, "/s", True)])
 

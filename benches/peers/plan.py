@@ -9,7 +9,7 @@ Selects from a seeded mixture of float16 rows on the sphere (written once), in o
 With `--s3 PYTHON`, set and work files are on an S3 server (tests/reference/s3_server.py, run by that Python), a
 part is a file, and requests and bytes are held against what the server has counted; the binary is built with
 `--features s3`. The server's bytes a second are measured first, and given to the plan: it takes its share of the
-same cores, so seconds say little there."""
+same cores, so seconds say little there. This way has not been run yet."""
 
 import argparse
 import concurrent.futures
