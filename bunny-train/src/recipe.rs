@@ -393,12 +393,6 @@ impl Recipe {
                 problem,
             )
         })?;
-        if stages.is_empty() {
-            return Err(field(
-                "recipe",
-                "has none of [language], [contrastive], [pretrain], [finetune]".into(),
-            ));
-        }
         let stages = stages.into_iter().map(|(kind, own)| {
             let known = StageRecipe::keys(kind);
             let mut all = table.clone();
@@ -501,6 +495,23 @@ fn no_stage(given: &str) -> String {
 /// Keys above the stages, and overrides for all of them, are known to a stage at least; overrides for
 /// one stage are for one that the recipe has.
 fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> Result<(), Fault> {
+    let keys: Vec<String> = kinds
+        .iter()
+        .flat_map(|kind| StageRecipe::keys(*kind))
+        .collect();
+    let stages = StageKind::ALL.iter().map(|kind| kind.name());
+    let known: Vec<&str> = keys.iter().map(String::as_str).chain(stages).collect();
+    let is_unknown = |key: &&String| !known.contains(&key.as_str());
+    // A table above the stages can only be meant for one of them. It is looked for first: without it
+    // keys of its own are unknown as well.
+    let mut tables = table.iter().filter(|(_, value)| value.is_table());
+    if let Some((stage, _)) = tables.find(|(key, _)| is_unknown(key)) {
+        return Err((String::new(), no_stage(stage)));
+    }
+    if kinds.is_empty() {
+        let problem = "has none of [language], [contrastive], [pretrain], [finetune]";
+        return Err((String::new(), problem.into()));
+    }
     let absent = overrides.iter().find_map(|change| {
         let stage = change.stage.filter(|stage| !kinds.contains(stage))?;
         Some((stage, &change.key))
@@ -513,19 +524,9 @@ fn check_shared(kinds: &[StageKind], table: &Table, overrides: &[Override]) -> R
         );
         return Err((format!(".{stage}.{key}"), problem));
     }
-    let keys: Vec<String> = kinds
-        .iter()
-        .flat_map(|kind| StageRecipe::keys(*kind))
-        .collect();
-    let stages = StageKind::ALL.iter().map(|kind| kind.name());
-    let known: Vec<&str> = keys.iter().map(String::as_str).chain(stages).collect();
     let shared = overrides.iter().filter(|change| change.stage.is_none());
     let mut keys = table.keys().chain(shared.map(|change| &change.key));
-    match keys.find(|key| !known.contains(&key.as_str())) {
-        // A table above the stages can only be meant for one of them.
-        Some(unknown) if table.get(unknown).is_some_and(Value::is_table) => {
-            Err((String::new(), no_stage(unknown)))
-        }
+    match keys.find(is_unknown) {
         Some(unknown) => Err(unknown_key(unknown, &known)),
         None => Ok(()),
     }

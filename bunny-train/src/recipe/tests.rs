@@ -162,6 +162,15 @@ fn what_cannot_be_followed_is_named_with_its_place() {
         "small.toml: recipe: there is no stage `sft`; stages are language, contrastive, pretrain, \
          finetune"
     );
+    // Before the keys that are that stage's, and that no stage of the recipe knows.
+    assert!(
+        fault(
+            "format_version = 1\nlora_enable = true\n[sft]\nseed = 1\n",
+            &[]
+        )
+        .contains("there is no stage `sft`")
+    );
+    assert!(fault("format_version = 1\nseed = 1\n", &[]).contains("has none of"));
     let alone = "format_version = 1\nmodel_name_or_path = \"a\"\n[finetune]\ndata_path = \"b\"\n";
     assert_eq!(
         fault(alone, &["pretrain.learning_rate=1"]),
