@@ -397,6 +397,10 @@ fn what_would_stop_the_second_stage_is_told_before_the_first() {
         (&*data, "records that cannot be learnt from: 1"),
         ("finetune.version=llama", "add a beginning of sequence"),
         (
+            "finetune.model_max_length=2",
+            "there is nothing to learn: no step has an answer",
+        ),
+        (
             "finetune.data_path=gone.json",
             "finetune.data_path = gone.json",
         ),

@@ -200,9 +200,10 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
-    /// A run has taken its steps, and no answer was there to be learnt in any of them.
+    /// No step of a run has an answer to learn.
     #[error(
-        "{}: nothing was learnt: no step had an answer to learn (records left out: {without_picture} for          their pictures, {without_answer} cut before their first answer)",
+        "{}: there is nothing to learn: no step has an answer (records left out for their pictures: \
+         {without_picture}, cut by model_max_length before their first answer: {without_answer})",
         file.display()
     )]
     NothingLearnt {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bunny_core::{BunnyConfig, checkpoint::Precision, nn::count};
 use bunny_train::{
+    TrainError,
     data::{Dataset, Preflight},
     recipe::{BunnyRecipe, PicturePolicy},
     report::{LearnCounts, MemoryPlan},
@@ -220,12 +221,18 @@ pub fn scan_records(job: &Job<BunnyStage>, setup: &BunnySetup) -> Result<usize> 
         let found = Preflight::scan(&dataset);
         drop(spinner);
         say_found(job, &found, split);
-        longest = longest.max(found.longest);
         refuse(
             found.faulty,
             found.missing_pictures,
             job.stage.recipe.missing_pictures,
         )?;
+        if found.learnt == 0 && file == job.stage.training().data_path {
+            bail!(TrainError::NothingLearnt {
+                file: file.to_owned(),
+                without_picture: found.missing_pictures,
+                without_answer: found.unlearnt,
+            });
+        }
         longest = longest.max(found.longest);
     }
     Ok(longest)

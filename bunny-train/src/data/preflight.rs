@@ -22,6 +22,8 @@ pub struct Preflight {
     pub cut: usize,
     /// Cut before their first answer, so that nothing is learnt from them.
     pub unlearnt: usize,
+    /// Of these, with an answer that is learnt, and with their picture.
+    pub learnt: usize,
     /// Positions of the longest.
     pub longest: usize,
     /// Records that name a picture that is not there.
@@ -73,7 +75,8 @@ impl Preflight {
             tell(&mut self.notes, note);
         }
         let pictures = &dataset.pictures;
-        if let Some(name) = sample.pictures.iter().find(|name| !pictures.contains(name)) {
+        let missing = sample.pictures.iter().find(|name| !pictures.contains(name));
+        if let Some(name) = missing {
             self.missing_pictures += 1;
             let fault = of_record(&format!("there is no picture `{name}`"));
             tell(&mut self.faults, fault);
@@ -98,6 +101,8 @@ impl Preflight {
             self.unlearnt += 1;
             let note = of_record("it is cut before its first answer: nothing is learnt from it");
             tell(&mut self.notes, note);
+        } else if missing.is_none() && !sample.answers.is_empty() {
+            self.learnt += 1;
         }
     }
 
@@ -106,6 +111,7 @@ impl Preflight {
         self.unused_pictures += other.unused_pictures;
         self.cut += other.cut;
         self.unlearnt += other.unlearnt;
+        self.learnt += other.learnt;
         self.longest = self.longest.max(other.longest);
         self.missing_pictures += other.missing_pictures;
         self.faulty += other.faulty;
