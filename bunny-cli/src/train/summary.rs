@@ -37,7 +37,7 @@ pub fn say_losses<S: Stage>(job: &Job<S>, outcome: &Outcome, elapsed: Duration) 
         text += &format!("; eval_loss {loss:.4} at the end");
     }
     say(format_args!("{text}"));
-    if outcome.stopped_early {
+    if outcome.stopped_early && outcome.steps < outcome.total {
         say(format_args!(
             "  ended before step {}: {} evaluations were no better than the best",
             outcome.total,
