@@ -138,6 +138,37 @@ fn a_training_ends_with_its_losses_and_with_commands_that_run_as_they_stand() {
 }
 
 #[test]
+fn a_last_evaluation_ends_nothing_early_and_records_that_are_no_questions_are_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = fs::read(root().join("tests/fixtures/training/finetune.json")).unwrap();
+    let records: Vec<Value> = serde_json::from_slice(&records).unwrap();
+    let lines: Vec<String> = records.iter().map(Value::to_string).collect();
+    let file = folder.path().join("held out.jsonl");
+    fs::write(&file, lines.join("\n")).unwrap();
+    let file = format!("finetune.eval_data_path={}", text(&file));
+    // Nothing gets better: the second evaluation, at the last step, is one too many.
+    let out = folder.path().join("run");
+    let said = printed(&train(
+        &out,
+        &[
+            "--set",
+            &file,
+            "--set=max_steps=2",
+            "--set=finetune.eval_steps=1",
+            "--set=finetune.learning_rate=1e-30",
+            "--set=finetune.mm_projector_lr=1e-30",
+            "--set=finetune.early_stopping_patience=1",
+        ],
+    ));
+    assert!(said.contains("finetune: 2 steps, done in"), "{said}");
+    assert!(!said.contains("ended before"), "{said}");
+    assert!(
+        said.contains("to examine it       write questions for `bunny-cli eval qa`"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_dry_run_computes_for_the_longest_record_and_says_what_the_machine_has() {
     let folder = tempfile::tempdir().unwrap();
     let said = printed(&train(folder.path(), &["--dry-run", "--stage", "finetune"]));

@@ -71,7 +71,13 @@ pub fn say_next(job: &Job<BunnyStage>) {
     let records = training.eval_data_path.as_ref();
     let records = records.unwrap_or(&training.data_path);
     // One list of conversations, which questions are read from as they stand.
-    if records.extension().is_some_and(|ending| ending == "json") {
+    if records.extension().is_none_or(|ending| ending != "json") {
+        say(format_args!(
+            "to examine it       write questions for `bunny-cli eval qa`: of records it takes one list in \
+             .json, and not {}",
+            path(records)
+        ));
+    } else {
         let pictures = job.stage.recipe.image_folder.as_deref();
         let pictures = pictures.map(|folder| format!(" --images {}", path(folder)));
         say(format_args!(
