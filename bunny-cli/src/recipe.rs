@@ -72,7 +72,7 @@ pub struct CopyArgs {
 pub fn run(verb: RecipeVerb) -> Result<()> {
     match verb {
         RecipeVerb::List(args) => list(&args),
-        RecipeVerb::Show(args) => print!("{}", find(&args.name)?.text),
+        RecipeVerb::Show(args) => print!("{}", find(&args.name)?.to_copy()),
         RecipeVerb::Copy(args) => return copy(&args),
     }
     Ok(())
@@ -85,10 +85,12 @@ fn list(args: &ListArgs) {
         println!("{}", json!({"format_version": 1, "recipes": rows}));
         return;
     }
+    let widest = carried::ALL.iter().map(|recipe| recipe.name.len()).max();
+    let widest = widest.unwrap_or(0);
     for kind in [Kind::Training, Kind::Mix, Kind::Condense] {
         println!("bunny-cli {} NAME", kind.verb());
         for recipe in carried::ALL.iter().filter(|recipe| recipe.kind == kind) {
-            println!("  {:<26} {}", recipe.name, recipe.about());
+            println!("  {:<widest$}  {}", recipe.name, recipe.about());
         }
     }
 }
@@ -103,7 +105,7 @@ fn copy(args: &CopyArgs) -> Result<()> {
             out.display()
         );
     }
-    write_atomic(&out, |file| file.write_all(recipe.text.as_bytes()))?;
+    write_atomic(&out, |file| file.write_all(recipe.to_copy().as_bytes()))?;
     println!("{}", out.display());
     Ok(())
 }

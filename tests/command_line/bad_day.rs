@@ -77,6 +77,9 @@ fn recipes_are_carried_shown_and_copied() {
     let copy = || bunny_in(folder.path(), &["recipe", "copy", "tiny"]);
     succeeds(&copy());
     assert!(complaint(&copy()).contains("tiny.toml: is there already"));
+    // The schema lies where the repository is.
+    let shown = bunny(&["recipe", "show", "own-pictures"]);
+    assert!(shown.stdout.starts_with(b"# bunny-cli model unpack base\n"));
     // By its name, from anywhere, as far as what it names is there.
     let run = bunny_in(folder.path(), &["train", "bunny-phi-2-siglip", "--dry-run"]);
     assert!(complaint(&run).contains("pretrain.data_path = data/pretrain"));

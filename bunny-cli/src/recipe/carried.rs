@@ -37,9 +37,22 @@ pub struct Carried {
 }
 
 impl Carried {
+    /// All of it but the line that tells an editor where its schema lies, which is in the repository
+    /// alone.
+    pub fn to_copy(&self) -> &'static str {
+        match self.text.strip_prefix("#:schema ") {
+            Some(rest) => {
+                let own = rest.split_once('\n').map_or("", |(_, own)| own);
+                own.strip_prefix("#\n").unwrap_or(own)
+            }
+            None => self.text,
+        }
+    }
+
     /// The first sentence of its own description, behind the line with the command.
     pub fn about(&self) -> String {
-        let comment = self.text.lines().take_while(|line| line.starts_with('#'));
+        let comment = self.to_copy().lines();
+        let comment = comment.take_while(|line| line.starts_with('#'));
         let words = comment.map(|line| line.trim_start_matches('#').trim());
         let words: Vec<&str> = words.skip_while(|line| !line.is_empty()).skip(1).collect();
         let text = words.join(" ");
@@ -138,8 +151,14 @@ mod tests {
                         drop(CondenseRecipe::parse(name, recipe.text).unwrap());
                     }
                 }
+                assert!(
+                    recipe.to_copy().starts_with("# bunny-cli "),
+                    "{}",
+                    recipe.name
+                );
                 let about = recipe.about();
                 assert!((20..200).contains(&about.len()), "{}: {about}", recipe.name);
+                assert!(!about.contains("bunny-cli"), "{}: {about}", recipe.name);
             }
         }
     }
