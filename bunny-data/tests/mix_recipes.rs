@@ -448,6 +448,14 @@ fn wrong_recipes_name_the_line_and_the_nearest_key() {
             ["line 6", "`first`"],
         ),
         (
+            format!("{head}{A}take = 500\n"),
+            ["line 6", "{ first = 500 }"],
+        ),
+        (
+            format!("{head}expect = 'all'\n{A}"),
+            ["line 3", "`expect` is written as a count"],
+        ),
+        (
             format!("{head}ordre = 'shuffle'\n{A}"),
             ["line 3", "`order`"],
         ),

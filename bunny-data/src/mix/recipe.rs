@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::boxes::BoxSpace;
 use super::dataoptim;
@@ -89,7 +89,11 @@ pub struct MixSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace: Option<Replace>,
     /// How many of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "take"
+    )]
     pub take: Option<Take>,
     /// How often each is used: 2 is twice, 1.5 is once and a random half of them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,13 +189,28 @@ pub enum Take {
     Fraction(f64),
 }
 
+/// Reads a [`Take`]: as a table first, since of anything else TOML says neither the key nor an example.
+fn take<'de, D: Deserializer<'de>>(given: D) -> std::result::Result<Option<Take>, D::Error> {
+    let table = toml::Table::deserialize(given).map_err(|_| {
+        D::Error::custom(
+            "`take` is written as { first = 500 }, { random = 500 } or { fraction = 0.1 }",
+        )
+    })?;
+    let take = Take::deserialize(toml::Value::Table(table));
+    take.map(Some)
+        .map_err(|error| D::Error::custom(error.message()))
+}
+
 /// A count, or the counts that are known for one thing: public figures may disagree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "OneOrMore", into = "OneOrMore")]
 pub struct Expected(pub Vec<usize>);
 
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`expect` is written as a count, 500, or as a list of counts, [500, 501]"
+)]
 enum OneOrMore {
     One(usize),
     More(Vec<usize>),
