@@ -135,15 +135,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// An error and its causes, each said once: some errors already say theirs.
+/// An error and its causes, each said once: some errors already say theirs, some what they are about.
 fn one_line(error: &anyhow::Error) -> String {
     error
         .chain()
         .skip(1)
         .fold(error.to_string(), |text, cause| {
             let cause = cause.to_string();
+            let last = text.rsplit(": ").next().unwrap_or_default();
             if text.contains(&cause) {
                 text
+            } else if cause
+                .strip_prefix(last)
+                .is_some_and(|rest| rest.starts_with(": "))
+            {
+                format!("{}{cause}", &text[..text.len() - last.len()])
             } else {
                 format!("{text}: {cause}")
             }
@@ -154,7 +160,20 @@ fn one_line(error: &anyhow::Error) -> String {
 mod tests {
     use clap::{Command, CommandFactory};
 
-    use super::Cli;
+    use super::{Cli, one_line};
+
+    #[test]
+    fn an_error_says_once_what_it_is_about() {
+        let error = |cause: &'static str| anyhow::anyhow!(cause).context("a/b").context("stage x");
+        for (cause, line) in [
+            ("a/b: no such folder", "stage x: a/b: no such folder"),
+            ("a/bc: no such folder", "stage x: a/b: a/bc: no such folder"),
+            ("in a/b", "stage x: a/b: in a/b"),
+            ("a/b", "stage x: a/b"),
+        ] {
+            assert_eq!(one_line(&error(cause)), line);
+        }
+    }
 
     /// The verbs below `command`, and those below them, each with the words that name it.
     fn verbs(command: &Command, before: &str) -> Vec<(String, Command)> {
