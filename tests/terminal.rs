@@ -123,7 +123,7 @@ fn tab_completes_commands_and_the_names_of_pictures() {
     terminal.shows("> ");
     // The home folder.
     terminal.types("/image ~/my\t\r");
-    terminal.shows("shown with your next message, as are 1 before it");
+    terminal.shows("shown with your next message, as is the one before it");
     terminal.shows("> ");
     // Several begin alike: once to see that there are several, once to see them.
     terminal.types("/\t\t");

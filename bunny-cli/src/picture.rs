@@ -6,12 +6,12 @@ mod fetch;
 use std::{
     env,
     io::{self, IsTerminal, Read, Write},
-    path::Path,
 };
 
 use anyhow::{Context, Result, bail};
 use bunny_base::escape::for_terminal;
-use bunny_core::input::image::{DecodeOptions, data_url, decode, decode_file};
+use bunny_core::input::image::{DecodeOptions, data_url, decode, decode_file, file_url};
+use console::Term;
 use image::{RgbImage, imageops};
 
 use crate::args::PictureArgs;
@@ -51,9 +51,9 @@ pub fn read(name: &str, from: PictureArgs) -> Result<RgbImage> {
         input.take(LARGEST).read_to_end(&mut bytes).context(what)?;
         return decode(&bytes, options).context(what);
     }
-    // What a file manager hands over; the rest of an address is no file's name.
-    let path = name.strip_prefix("file://").unwrap_or(name);
-    Ok(decode_file(Path::new(path), options)?)
+    // What a file manager hands over.
+    let file = file_url(name);
+    Ok(decode_file(file.as_deref().unwrap_or(name), options)?)
 }
 
 /// A picture that was named in a conversation, whose lines standard input is.
@@ -81,21 +81,38 @@ fn shown(name: &str) -> String {
 /// # Errors
 /// When the terminal takes nothing.
 pub fn draw(picture: &RgbImage) -> io::Result<()> {
-    const COLUMNS: u32 = 56;
     let mut out = io::stderr().lock();
     if !out.is_terminal() || env::var_os("NO_COLOR").is_some() {
         return Ok(());
     }
-    let rows = (COLUMNS * picture.height() / picture.width()).clamp(2, 60) & !1;
-    let small = imageops::resize(picture, COLUMNS, rows, imageops::FilterType::Triangle);
+    let terminal = Term::stderr().size_checked().unwrap_or((24, 80));
+    let (columns, rows) = drawn_size(picture.dimensions(), terminal);
+    let small = imageops::resize(picture, columns, rows, imageops::FilterType::Triangle);
     for y in (0..rows).step_by(2) {
-        for x in 0..COLUMNS {
+        for x in 0..columns {
             let ([r, g, b], [r2, g2, b2]) = (small[(x, y)].0, small[(x, y + 1)].0);
             write!(out, "\x1b[38;2;{r};{g};{b}m\x1b[48;2;{r2};{g2};{b2}m▀")?;
         }
         writeln!(out, "\x1b[0m")?;
     }
     Ok(())
+}
+
+/// The columns and the rows of pixels, two to a line, in which a picture of `width` and `height` is drawn
+/// on a terminal of so many lines and columns.
+fn drawn_size((width, height): (u32, u32), (lines, columns): (u16, u16)) -> (u32, u32) {
+    // A line that is full breaks on some terminals, and what is typed next stays in sight.
+    let widest = u32::from(columns).saturating_sub(1).clamp(1, 56);
+    let highest = 2 * u32::from(lines).saturating_sub(4).clamp(1, 30);
+    let scale = f64::min(
+        f64::from(widest) / f64::from(width),
+        f64::from(highest) / f64::from(height),
+    );
+    let fit = |side: u32, step: u32| {
+        let steps = (f64::from(side) * scale / f64::from(step)).round() as u32;
+        steps.max(1) * step
+    };
+    (fit(width, 1), fit(height, 2))
 }
 
 #[cfg(feature = "hub")]
@@ -111,6 +128,21 @@ fn fetch(_url: &str, _from: PictureArgs) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drawing_has_the_picture_s_shape_and_fits_the_terminal() {
+        for (picture, terminal, drawn) in [
+            ((400, 400), (60, 80), (56, 56)),
+            ((400, 400), (24, 80), (40, 40)),
+            ((400, 400), (24, 33), (32, 32)),
+            ((800, 100), (24, 80), (56, 8)),
+            ((100, 800), (60, 80), (8, 60)),
+            ((9000, 1), (24, 80), (56, 2)),
+            ((1, 9000), (2, 1), (1, 2)),
+        ] {
+            assert_eq!(drawn_size(picture, terminal), drawn, "{picture:?}");
+        }
+    }
 
     #[test]
     fn a_picture_may_stand_in_its_address_or_behind_a_scheme() {

@@ -72,7 +72,8 @@ fn obey<B: Backend>(
             if has_person {
                 let waiting = match pictures.len() {
                     1 => String::new(),
-                    count => format!(", as are {} before it", count - 1),
+                    2 => ", as is the one before it".to_owned(),
+                    count => format!(", as are the {} before it", count - 1),
                 };
                 eprintln!("{width} × {height} pixels, shown with your next message{waiting}");
             }

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::input::image::file_url;
+
 /// The commands that a line may be.
 pub const HELP: &str = "\
 /image FILE|URL   show a picture with the next message; several may be shown
@@ -42,9 +44,9 @@ pub enum TypedError {
 }
 
 impl<'a> Typed<'a> {
-    /// Reads a line. A file's name may stand in quotation marks, have its spaces escaped by `\` as
-    /// terminals write the name of a file that is dropped on them, or begin with `~/`, which stands
-    /// for `home`.
+    /// Reads a line. A file's name may stand in quotation marks or have its spaces escaped by `\`, as
+    /// terminals write the name of a file that is dropped on them, begin with `~/`, which stands for
+    /// `home`, or be a `file://` address.
     ///
     /// A message may begin with a path: `/home/me/cat.jpg shows what?` is no command.
     ///
@@ -68,28 +70,40 @@ impl<'a> Typed<'a> {
     }
 }
 
-/// A name without quotation marks, escapes and `~`.
+/// A name without quotation marks, escapes and `~`, and a file's address as the file's name.
 fn file_name(typed: &str, home: Option<&str>) -> Result<String, TypedError> {
-    let quoted = ['"', '\''].iter().find(|mark| typed.starts_with(**mark));
-    if let Some(mark) = quoted {
-        let inner = typed[1..].strip_suffix(*mark);
-        let inner = inner.ok_or_else(|| TypedError::Unclosed(typed.into()))?;
-        return Ok(inner.into());
-    }
-    let name = match (typed.strip_prefix("~/"), home) {
+    let name = unquoted(typed)?;
+    Ok(match (name.strip_prefix("~/"), home) {
         (Some(rest), Some(home)) => format!("{}/{rest}", home.trim_end_matches('/')),
-        _ => typed.into(),
-    };
+        _ => file_url(&name).unwrap_or(name),
+    })
+}
+
+/// A name as a shell reads its word, but that spaces need no quotation marks, and that a name which
+/// begins with none has none: `it's mine.jpg`.
+fn unquoted(typed: &str) -> Result<String, TypedError> {
     // Where `\` divides folders it escapes nothing.
-    if cfg!(windows) {
-        return Ok(name);
+    let escapes = !cfg!(windows);
+    let is_quoted = typed.starts_with(['"', '\'']);
+    let mut open = None;
+    let mut name = String::new();
+    let mut letters = typed.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match (open, letter) {
+            (Some(mark), _) if letter == mark => open = None,
+            (None, '"' | '\'') if is_quoted => open = Some(letter),
+            (None, '\\') if escapes => name.extend(letters.next()),
+            (Some('"'), '\\') if escapes => {
+                let escaped = letters.next_if(|next| matches!(next, '"' | '\\' | '$' | '`'));
+                name.push(escaped.unwrap_or('\\'));
+            }
+            _ => name.push(letter),
+        }
     }
-    let mut escaped = false;
-    let kept = name.chars().filter(|&letter| {
-        escaped = letter == '\\' && !escaped;
-        !escaped
-    });
-    Ok(kept.collect())
+    match open {
+        Some(_) => Err(TypedError::Unclosed(typed.into())),
+        None => Ok(name),
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +139,10 @@ mod tests {
             ("/image 'my cat.jpg'", "my cat.jpg"),
             ("/image \"my cat.jpg\"", "my cat.jpg"),
             ("/image my cat.jpg", "my cat.jpg"),
+            ("/image it's mine.jpg", "it's mine.jpg"),
             ("/image ~/cat.jpg", "/home/me/cat.jpg"),
+            ("/image \"~/my cat.jpg\"", "/home/me/my cat.jpg"),
+            ("/image file:///tmp/my%20cat.jpg", "/tmp/my cat.jpg"),
             ("/image ~other/cat.jpg", "~other/cat.jpg"),
             ("/image -", "-"),
         ] {
@@ -136,6 +153,8 @@ mod tests {
         for (line, name) in [
             (r"/image my\ cat\'s.jpg", "my cat's.jpg"),
             (r"/image a\\b.jpg", r"a\b.jpg"),
+            (r"/image 'Ada'\''s cat.jpg'", "Ada's cat.jpg"),
+            (r#"/image "a \"b\" \c.jpg""#, r#"a "b" \c.jpg"#),
         ] {
             assert_eq!(Typed::parse(line, None).unwrap(), image(name), "{line}");
         }

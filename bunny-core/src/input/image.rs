@@ -7,6 +7,7 @@ mod config;
 mod data_url;
 mod decode;
 mod error;
+mod file_url;
 mod gif;
 mod jpeg;
 mod png;
@@ -22,6 +23,7 @@ use resize::Side;
 pub use data_url::{DataUrlError, data_url};
 pub use decode::{DecodeOptions, decode, decode_file};
 pub use error::ImageError;
+pub use file_url::file_url;
 
 /// What becomes of a picture that is not square: `image_aspect_ratio` of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
