@@ -217,6 +217,8 @@ fn bad_usage_ends_with_2() {
         &["chat", "--temperature", "hot"][..],
         &["train", "--ranks", "0"],
         &["chat", "--model", "x", "--temperature", "-1"],
+        &["chat", "--top-p", "2"],
+        &["chat", "--max-new-tokens", "0"],
         &["bench", "--backend", "abacus"],
         &["bench", "--repeats", "0"],
         &["bench", "train", "--batch", "0"],
@@ -225,6 +227,8 @@ fn bad_usage_ends_with_2() {
     ] {
         assert_eq!(bunny(arguments).status.code(), Some(2), "{arguments:?}");
     }
+    let negative = bunny(&["chat", "--temperature", "-1"]);
+    assert!(String::from_utf8_lossy(&negative.stderr).contains("must be a number, 0 or more"));
 }
 
 #[test]

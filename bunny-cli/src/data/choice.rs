@@ -1,5 +1,7 @@
 //! Words of the command line for the choices of a library, which names them in its files already.
 
+use std::ops::RangeInclusive;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
 
@@ -9,6 +11,32 @@ where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(words).try_map(|word| serde_json::from_value::<T>(word.into()))
+}
+
+/// Parses a count of `range`: `2000000`, `2_000_000` or `2e6`.
+pub fn count(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let digits = text.replace('_', "");
+        // Whole numbers up to here are exact.
+        let whole =
+            |number: &f64| number.fract() == 0.0 && (0.0..(1_u64 << 53) as f64).contains(number);
+        let float = || {
+            digits
+                .parse()
+                .ok()
+                .filter(whole)
+                .map(|number: f64| number as u64)
+        };
+        let number = digits.parse().ok().or_else(float);
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (from, to) = range.clone().into_inner();
+                format!("write a whole number from {from} to {to}, as 2000000, 2_000_000 or 2e6")
+            })
+    }
 }
 
 /// Bytes: `8GB`, `512MiB`, `1.5G` or a plain number. Decimal units but for `KiB`, `MiB`, `GiB`.
@@ -51,6 +79,18 @@ pub fn show_bytes(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_may_be_written_short() {
+        let count = count(1..=1 << 60);
+        for text in ["2000000", "2_000_000", "2e6", "2E6", "0.2e7"] {
+            assert_eq!(count(text), Ok(2_000_000), "{text}");
+        }
+        assert_eq!(count("9007199254740993"), Ok((1 << 53) + 1));
+        for wrong in ["", "0", "-1", "1.5", "2e30", "nan", "inf", "2M"] {
+            assert!(count(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn bytes_have_units() {

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bunny_data::coreset::engine::Local;
-use bunny_data::coreset::{
-    ClusterOptions, PlanOptions, Silent, TileSize, Worker, calibrate, plan,
-};
+use bunny_data::coreset::{ClusterOptions, PlanOptions, Silent, TileSize, Worker, calibrate, plan};
 use bunny_data::embeddings::Dtype;
 
-use super::choice::{bytes, choice, show_bytes};
+use super::choice::{bytes, choice, count, show_bytes};
 use super::coreset::{DivisionArgs, memory};
 use crate::Format;
 
@@ -22,13 +20,13 @@ use crate::Format;
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
     /// Rows of the set
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..1 << 48))]
+    #[arg(long, value_name = "N", value_parser = count(1..=(1 << 48) - 1))]
     rows: u64,
     /// Numbers in an embedding
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     dim: u32,
     /// Clusters
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=0xffff_ffff))]
+    #[arg(long, value_name = "K", value_parser = count(1..=0xffff_ffff))]
     clusters: u64,
     /// The type of the embeddings
     #[arg(long, default_value = "float16", value_parser = choice::<Dtype>(&["float16", "float32"]))]
@@ -37,7 +35,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "N", default_value_t = u64::from(ClusterOptions::default().iterations))]
     iterations: u64,
     /// Rows of the training sample for each centroid
-    #[arg(long, value_name = "N", default_value_t = ClusterOptions::default().rows_per_centroid)]
+    #[arg(long, value_name = "N", default_value_t = ClusterOptions::default().rows_per_centroid, value_parser = count(0..=1 << 48))]
     rows_per_centroid: u64,
     /// Search the centroids in two levels, in this many groups
     #[arg(long, value_name = "N")]

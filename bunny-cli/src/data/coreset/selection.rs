@@ -13,7 +13,7 @@ use clap::{Args, Command, FromArgMatches};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::data::choice::choice;
+use crate::data::choice::{choice, count};
 
 /// The headings of the flags.
 const CLUSTERS: &str = "Clusters";
@@ -38,7 +38,7 @@ pub struct SelectionArgs {
 
     /// Clusters to train; by default the paper's 100,000, or as many as leave its 20,533 rows to
     /// each, or those of --start-from
-    #[arg(long, value_name = "K", help_heading = CLUSTERS)]
+    #[arg(long, value_name = "K", value_parser = count(0..=0xffff_ffff), help_heading = CLUSTERS)]
     pub clusters: Option<u64>,
     /// Use the centroids of this .npy file as they are
     #[arg(long, value_name = "FILE", conflicts_with_all = ["clusters", "start_from"], help_heading = CLUSTERS)]
