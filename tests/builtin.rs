@@ -58,6 +58,17 @@ fn it_tells_what_is_in_the_sample_without_being_named() {
 }
 
 #[test]
+fn what_it_cannot_do_is_said_once_to_whoever_names_no_model() {
+    // With prompts, and with lines that are piped in.
+    for more in [&["--prompt", "Hi", "--max-new-tokens", "2"][..], &[]] {
+        let output = bunny(&[&["chat"], more].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        assert_eq!(told.matches("knows its small world alone").count(), 1);
+    }
+}
+
+#[test]
 fn unpacked_it_is_a_checkpoint_that_says_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("small-bunny");

@@ -96,11 +96,13 @@ impl Work for Talking {
             ends_circles: args.model.is_builtin(),
             ..Turns::new(chat, args.generation.options(), args.format)?
         };
+        #[cfg(feature = "builtin-model")]
+        if args.model.is_builtin() {
+            use bunny_core::checkpoint::builtin::LIMITS;
+
+            crate::progress::tell(format_args!("{LIMITS}\n"));
+        }
         if args.prompt.is_empty() {
-            #[cfg(feature = "builtin-model")]
-            if args.model.is_builtin() {
-                eprintln!("{}\n", bunny_core::checkpoint::builtin::LIMITS);
-            }
             for picture in &pictures {
                 picture::draw(picture)?;
             }
