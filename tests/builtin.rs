@@ -105,6 +105,8 @@ fn in_gguf_it_says_the_same_and_is_taken_wherever_a_model_is() {
         .lines()
         .map(|file| Path::new(file).file_name().unwrap().to_str().unwrap())
         .collect();
+    let card = fs::read_to_string(out.join("README.md")).unwrap();
+    assert!(card.contains("| licence | mit OR apache-2.0 |"), "{card}");
     let (model, projector) = ("bunny-builtin-f16.gguf", "mmproj-bunny-builtin-f16.gguf");
     assert_eq!(names, [model, projector, "Modelfile", "README.md"]);
     let questions = ["What is in the picture?", "And what is written there?"];

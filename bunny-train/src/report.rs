@@ -5,5 +5,5 @@ pub mod inspect;
 mod plan;
 pub mod plot;
 
-pub use card::{CARD, Origin, average_card, llava_card, merged_card};
+pub use card::{CARD, Origin, average_card, llava_card, merged_card, with_origin};
 pub use plan::{LearnCounts, MemoryPlan, lora_parameters};

@@ -1,23 +1,25 @@
 //! `bunny-cli export gguf`: a model for llama.cpp, and for what is built on it.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use bunny_base::write_atomic;
 use bunny_core::checkpoint::{GgufExport, GgufProjector, GgufWeights};
+use bunny_train::report::{CARD, Origin, with_origin};
 use clap::ValueEnum;
 
 use crate::{
     args::{OutputArgs, SourceArgs},
-    load::BUILTIN,
+    load::{BUILTIN, builtin_card},
     progress::Spinner,
 };
 
 /// Writes a model as GGUF, for llama.cpp, ollama, LM Studio and what else is built on llama.cpp.
 ///
 /// Two files: the language model with its tokenizer and chat template, and a projector file (mmproj) with
-/// the vision tower. A Modelfile for ollama and a README.md with the commands lie beside them. Adapters are
-/// folded in; a model that is in integers already keeps their numbers where --weights asks for as few bits.
-/// Tower and projector stay in 16 bits.
+/// the vision tower. A Modelfile for ollama and a README.md with the commands, and with what the model's own
+/// says of where it comes from, lie beside them. Adapters are folded in; a model that is in integers already
+/// keeps their numbers where --weights asks for as few bits. Tower and projector stay in 16 bits.
 ///
 /// Models with SigLIP and a projector of two layers can be written: those with EVA-CLIP, CLIP or several
 /// sizes of a picture (S²) are refused, since llama.cpp computes no such towers. Every verb here takes the
@@ -82,8 +84,12 @@ pub fn run(args: &GgufArgs) -> Result<()> {
     // Before anything is downloaded.
     let _out = args.output.take()?;
     let model = args.source.model();
-    if !model.is_builtin() {
-        args.output.refuse_source(&model.source()?)?;
+    let source = match model.is_builtin() {
+        true => None,
+        false => Some(model.source()?),
+    };
+    if let Some(source) = &source {
+        args.output.refuse_source(source)?;
     }
     let export = GgufExport {
         name: match &args.name {
@@ -107,6 +113,14 @@ pub fn run(args: &GgufArgs) -> Result<()> {
         let _shown = Spinner::new("writing");
         open.export_gguf(&args.output.out, &export)?
     };
+    // The card that says how the files are used says where they come from too.
+    let card = args.output.out.join(CARD);
+    let text = fs::read_to_string(&card).with_context(|| card.display().to_string())?;
+    let origin = source
+        .as_ref()
+        .map_or(Origin::Program(builtin_card()), Origin::Files);
+    let text = with_origin(&text, origin);
+    write_atomic(&card, |file| file.write_all(text.as_bytes()))?;
     args.output.finish(written, None)
 }
 

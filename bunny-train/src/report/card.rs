@@ -1,6 +1,7 @@
 //! A model's card: the `README.md` that says what a merged model was made of.
 
 mod llava;
+mod told;
 
 use std::{
     fmt::Write,
@@ -17,6 +18,9 @@ use crate::{
 };
 
 pub use llava::{Origin, llava_card};
+pub use told::with_origin;
+
+use told::card_of;
 
 /// The file's name in a model's folder.
 pub const CARD: &str = "README.md";
@@ -65,7 +69,8 @@ pub fn merged_card(source: &ModelSource, folder: &Path) -> Result<String, TrainE
     };
     let own = source.base.as_deref().unwrap_or(&source.model);
     let base = key("model_name_or_path").map_or_else(|| shown(own), str::to_owned);
-    let licence = licence_of(own);
+    // Where all has learnt, the run's folder is the model, and its base is the recipe's.
+    let licence = licence_of(own).or_else(|| licence_of(Path::new(&base)));
 
     let mut card = head(
         licence.as_deref(),
@@ -204,7 +209,7 @@ fn figures(card: &mut String, folder: &Path) -> Result<(), TrainError> {
 
 /// The licence that the card of a model's folder names.
 fn licence_of(model: &Path) -> Option<String> {
-    licence_in(&std::fs::read_to_string(model.join(CARD)).ok()?)
+    licence_in(&card_of(model))
 }
 
 /// The licence that a card names.

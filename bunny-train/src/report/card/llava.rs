@@ -5,7 +5,10 @@ use std::{fmt::Write, path::Path};
 use bunny_core::{BunnyConfig, Fields, checkpoint::ModelSource};
 use bunny_weights::folder::CONFIG;
 
-use super::{head, is_hub_id, licence_in, licence_of, linked, name_of, shown};
+use super::{
+    head, is_hub_id, licence_of, linked, name_of, shown,
+    told::{Told, card_of},
+};
 use crate::error::TrainError;
 
 /// Where a model that was written anew came from.
@@ -28,6 +31,11 @@ pub fn llava_card(
     origin: Origin<'_>,
     folder: &Path,
 ) -> Result<String, TrainError> {
+    let own_card = match origin {
+        Origin::Files(source) => card_of(&source.model),
+        Origin::Program(card) => card.to_owned(),
+    };
+    let told = Told::by(&own_card);
     let (base, licence) = match origin {
         Origin::Files(source) => {
             let own = source.base.as_deref().unwrap_or(&source.model);
@@ -36,18 +44,26 @@ pub fn llava_card(
                 .as_ref()
                 .and_then(|said| said.string("_name_or_path").ok().flatten());
             let base = named.filter(|name| is_hub_id(name));
-            let licence = licence_of(&source.model).or_else(|| licence_of(own));
+            let licence = told.licence.clone().or_else(|| licence_of(own));
             (base.map_or_else(|| shown(own), str::to_owned), licence)
         }
-        Origin::Program(card) => ("the model that bunny carries".into(), licence_in(card)),
+        Origin::Program(_) => ("the model that bunny carries".into(), told.licence.clone()),
     };
     let tower = config.vision_tower.as_str();
     let hub_ids = [&*base, tower].into_iter().filter(|name| is_hub_id(name));
-    let mut card = head(licence.as_deref(), hub_ids);
+    let bases = match told.bases.is_empty() {
+        true => hub_ids.collect(),
+        false => told.bases.clone(),
+    };
+    let mut card = head(licence.as_deref(), bases.into_iter());
     let name = name_of(folder);
     let base = match origin {
         Origin::Files(_) => linked(&base),
         Origin::Program(_) => base,
+    };
+    let rows = match told.rows.is_empty() {
+        true => format!("| base | {base} |"),
+        false => told.rows.join("\n"),
     };
     let licence = licence
         .as_deref()
@@ -57,7 +73,7 @@ pub fn llava_card(
         "# {name}\n\n\
          A Bunny, written by bunny {version} as a LLaVA of transformers (4.57 and 5).\n\n\
          | | |\n|---|---|\n\
-         | base | {base} |\n\
+         {rows}\n\
          | vision tower | {tower} |\n\
          | licence | {licence} |\n\n\
          ```python\n\
@@ -79,6 +95,7 @@ pub fn llava_card(
         version = env!("CARGO_PKG_VERSION"),
         tower = linked(tower),
     );
+    told.put_recipe(&mut card);
     Ok(card)
 }
 
