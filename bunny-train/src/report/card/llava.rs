@@ -59,7 +59,7 @@ pub fn llava_card(
     let name = name_of(folder);
     let base = match origin {
         Origin::Files(_) => linked(&base),
-        Origin::Program(_) => base,
+        Origin::Program(_) => base.clone(),
     };
     let rows = match told.rows.is_empty() {
         true => format!("| base | {base} |"),
