@@ -76,11 +76,11 @@ fn cuda_name(_: Numbers, _: usize) -> Option<String> {
 fn of_gpu(name: &str) -> Option<f64> {
     let words: Vec<&str> = name.split([' ', '-']).collect();
     let has = |word: &&str| words.contains(word);
-    if OTHERS.iter().any(|word| has(word)) {
+    if OTHERS.iter().any(has) {
         return None;
     }
     let mut known = GPUS.iter();
-    let (_, tflops) = known.find(|(wanted, _)| wanted.iter().all(|word| has(word)))?;
+    let (_, tflops) = known.find(|(wanted, _)| wanted.iter().all(has))?;
     Some(*tflops)
 }
 
