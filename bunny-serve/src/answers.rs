@@ -8,7 +8,7 @@ use bunny_core::{
     input::tokenizer::{Token, Tokenizer},
 };
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use crate::{
     desk::{Desk, Listening, Place, Prepared},
@@ -33,7 +33,6 @@ pub(crate) struct Answers {
     pub choices: Vec<Heard>,
     prompts: Vec<(Prepared, String)>,
     listening: Listening,
-    deadline: Instant,
     /// Answers to one prompt.
     of_a_prompt: usize,
     going_on: usize,
@@ -90,7 +89,6 @@ impl Answers {
                 ..usage
             }
         });
-        let deadline = place.deadline;
         let listening = desk.ask(place, &prompts, &generation);
         let before = prompts.iter().map(|(_, before)| before);
         let before = before.flat_map(|text| std::iter::repeat_n(text, generation.choices));
@@ -119,7 +117,6 @@ impl Answers {
             behind_scores: vec![behind_scores; prompts.len()],
             usage,
             listening,
-            deadline,
             of_a_prompt: generation.choices,
             going_on: choices.len() + usize::from(generation.scores_prompts) * prompts.len(),
             prompts,
@@ -128,9 +125,9 @@ impl Answers {
         }
     }
 
-    /// Sequences that this request waits behind.
-    pub(crate) fn behind(&self) -> Option<usize> {
-        self.listening.place().behind
+    /// Where the request stands, and until when.
+    pub(crate) fn place(&self) -> &Place {
+        self.listening.place()
     }
 
     /// What is heard next.
@@ -142,7 +139,8 @@ impl Answers {
             if self.going_on == 0 {
                 return Ok(New::Nothing);
             }
-            let told = timeout_at(self.deadline, self.listening.next()).await;
+            let deadline = self.place().deadline;
+            let told = timeout_at(deadline, self.listening.next()).await;
             let told = told.map_err(|_| ApiError::timed_out())?;
             let (at, told) = told.ok_or_else(ApiError::stopping)?;
             let new = match told {
@@ -204,11 +202,6 @@ impl Answers {
         // One that had no room for a token has ended without one.
         let finish = &mut self.choices[at].choice.finish;
         finish.get_or_insert(FinishReason::Length);
-    }
-
-    /// When the request has taken too long.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
     }
 
     /// All answers in one body.

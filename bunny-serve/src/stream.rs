@@ -78,7 +78,7 @@ impl Speaker {
         for index in 0..self.answers.choices.len() {
             self.send(self.answers.writer.begin(index)).await?;
         }
-        if let Some(before) = self.answers.behind() {
+        if let Some(before) = self.answers.place().behind {
             self.comment(format!("waits its turn, {before} before it"))
                 .await?;
         }
@@ -138,7 +138,7 @@ impl Speaker {
     }
 
     async fn put(&self, event: Event) -> Result<(), Broken> {
-        let sent = timeout_at(self.answers.deadline(), self.events.send(Ok(event))).await;
+        let sent = timeout_at(self.answers.place().deadline, self.events.send(Ok(event))).await;
         match sent {
             Ok(Ok(())) => Ok(()),
             _ => Err(Broken::Unheard),

@@ -1,5 +1,7 @@
 //! Addresses of files, as file managers and browsers hand them over.
 
+use percent_encoding::percent_decode_str;
+
 /// The name of the file that an address names: `/tmp/my cat.jpg` of `file:///tmp/my%20cat.jpg`. `None`
 /// where it is no address of a file on this machine.
 pub fn file_url(address: &str) -> Option<String> {
@@ -10,21 +12,8 @@ pub fn file_url(address: &str) -> Option<String> {
         Some(drive) if cfg!(windows) && drive.get(1..2) == Some(":") => drive,
         _ => path,
     };
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((byte, behind)) = rest.split_first() {
-        let escaped = behind.get(..2).filter(|_| *byte == b'%');
-        let escaped = escaped.and_then(|digits| {
-            let [high, low] = [digits[0], digits[1]].map(|digit| char::from(digit).to_digit(16));
-            Some((high? << 4 | low?) as u8)
-        });
-        bytes.push(escaped.unwrap_or(*byte));
-        rest = match escaped {
-            Some(_) => &behind[2..],
-            None => behind,
-        };
-    }
-    String::from_utf8(bytes).ok()
+    let name = percent_decode_str(path).decode_utf8().ok()?;
+    Some(name.into_owned())
 }
 
 #[cfg(test)]
