@@ -1,16 +1,24 @@
 //! Products with weights of eight and four bits a number, and rows of them.
 //!
-//! They are the kernels' of `bunny_kernels::quantized`, and so the processor's, through burn-flex.
+//! On the processor they are the kernels of `bunny_kernels::quantized`, through burn-flex; on GPUs there
+//! are kernels here.
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod cubecl;
 #[cfg(feature = "flex")]
 mod flex;
 
 use std::{fmt, str::FromStr};
 
 pub use bunny_kernels::quantized::Activations;
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, backend::Backend};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use burn::{backend::Autodiff, tensor::backend::AutodiffBackend};
 
-use super::{Phase, place::Place};
+use super::{
+    Phase,
+    place::{Place, on_gpu},
+};
 
 /// How a packed weight is stored, as `bunny_kernels::quantized` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,9 +92,9 @@ impl fmt::Display for Packing {
 /// A packed weight's tensors, `[out, in]`.
 #[derive(Debug, Clone)]
 pub struct PackedTensors<B: Backend> {
-    /// The codes, `[out, bytes of a row]`, bytes.
+    /// The codes, `[out, a row]`, held as [`packed_part`] does.
     pub codes: Tensor<B, 2, Int>,
-    /// The scales, `[out, 2 * groups]`, the bytes of f16.
+    /// The scales, the bytes of f16, `[out, a row]`, held likewise.
     pub scales: Tensor<B, 2, Int>,
     /// Numbers of a row.
     pub inner: usize,
@@ -96,11 +104,24 @@ pub struct PackedTensors<B: Backend> {
 
 /// Whether a backend has products with packed weights.
 pub fn packs<B: Backend>() -> bool {
-    match Place::of::<B>() {
-        #[cfg(feature = "flex")]
-        Place::Flex | Place::FlexAutodiff => true,
-        _ => false,
-    }
+    Place::of::<B>() != Place::Other
+}
+
+/// Rows of codes or of scales as the kernels of a backend read them: bytes on the processor, words of 32
+/// bits on a GPU.
+///
+/// # Shapes
+/// `bytes` of `rows` rows → `[rows, a row]`
+pub fn packed_part<B: Backend>(bytes: Bytes, rows: usize, device: &B::Device) -> Tensor<B, 2, Int> {
+    on_gpu!(B;
+        plain<_K> => cubecl::words(bytes, rows, device),
+        autodiff<_K> => cubecl::words(bytes, rows, device),
+        else => {
+            let shape = [rows, bytes.len() / rows.max(1)];
+            let data = TensorData::from_bytes(bytes, shape, DType::I8);
+            Tensor::from_data(data, (device, DType::I8))
+        },
+    )
 }
 
 /// `y = x Wᵀ + b`, with the sums of a phase's rows. Gradients reach the input, and never the weight.
@@ -117,18 +138,27 @@ pub fn packed_linear<B: Backend>(
     weight: PackedTensors<B>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
-    match Place::of::<B>() {
-        #[cfg(feature = "flex")]
-        Place::Flex => flex::linear(phase, activations, input, weight, bias),
-        #[cfg(feature = "flex")]
-        Place::FlexAutodiff => {
-            let output = flex::tracked_linear(phase, activations, input, weight);
-            match bias {
-                Some(bias) => output + bias.unsqueeze(),
-                None => output,
+    on_gpu!(B;
+        plain<K> => cubecl::linear::<B, K>(phase, input, weight, bias),
+        autodiff<K> => biased(cubecl::tracked_linear::<B, K>(phase, input, weight), bias),
+        else => match Place::of::<B>() {
+            #[cfg(feature = "flex")]
+            Place::Flex => flex::linear(phase, activations, input, weight, bias),
+            #[cfg(feature = "flex")]
+            Place::FlexAutodiff => {
+                biased(flex::tracked_linear(phase, activations, input, weight), bias)
             }
-        }
-        _ => unreachable!("no weight is packed for such a backend: {weight:?}, {phase:?}"),
+            _ => unreachable!("no weight is packed for such a backend: {weight:?}, {activations:?}"),
+        },
+    )
+}
+
+/// A bias that may learn is a step of its own.
+#[cfg(any(feature = "flex", feature = "cuda", feature = "wgpu"))]
+fn biased<B: Backend>(output: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
+    match bias {
+        Some(bias) => output + bias.unsqueeze(),
+        None => output,
     }
 }
 
@@ -138,11 +168,20 @@ pub fn packed_linear<B: Backend>(
 /// `[out, in]` → `[rows, in]`, f32
 ///
 /// # Panics
-/// On a backend that [has no such products](packs).
+/// On a backend that [has no such products](packs), or when a row is not there.
 pub fn packed_rows<B: Backend>(weight: PackedTensors<B>, rows: &[usize]) -> Tensor<B, 2> {
-    match Place::of::<B>() {
-        #[cfg(feature = "flex")]
-        Place::Flex | Place::FlexAutodiff => flex::rows(&weight, rows),
-        _ => unreachable!("no weight is packed for such a backend: {weight:?} {rows:?}"),
-    }
+    let out = weight.codes.dims()[0];
+    assert!(
+        rows.iter().all(|row| *row < out),
+        "rows are opened that are not there"
+    );
+    on_gpu!(B;
+        plain<K> => raise(cubecl::rows::<B, K>(weight, rows)),
+        autodiff<K> => raise(Autodiff::<K>::from_inner(cubecl::rows::<B, K>(weight, rows))),
+        else => match Place::of::<B>() {
+            #[cfg(feature = "flex")]
+            Place::Flex | Place::FlexAutodiff => flex::rows(&weight, rows),
+            _ => unreachable!("no weight is packed for such a backend: {weight:?} {rows:?}"),
+        },
+    )
 }

@@ -7,12 +7,14 @@ use bunny_kernels::{
 use bunny_weights::{convert, packed::PackedRows};
 use burn::{
     module::{Module, Param, ParamId},
-    tensor::{AllocationProperty, Bytes, DType, Int, Tensor, TensorData, backend::Backend},
+    tensor::{AllocationProperty, Bytes, DType, Int, Tensor, backend::Backend},
 };
 
 use crate::{
     nn::stored_as,
-    ops::{Activations, Bits, PackedTensors, Packing, Phase, packed_linear, packed_rows},
+    ops::{
+        Activations, Bits, PackedTensors, Packing, Phase, packed_linear, packed_part, packed_rows,
+    },
 };
 
 /// Integers with a scale for each group of them: see `bunny_kernels::quantized` for the layout.
@@ -20,9 +22,9 @@ use crate::{
 /// It does not learn; gradients go through it to what it is multiplied with.
 #[derive(Module, Debug)]
 pub struct PackedWeight<B: Backend> {
-    /// `[out, bytes of a row]`.
+    /// `[out, a row]`, as [`packed_part`] holds them.
     codes: Param<Tensor<B, 2, Int>>,
-    /// f16 as bytes, `[out, 2 * groups]`.
+    /// The bytes of f16, `[out, a row]`, held likewise.
     scales: Param<Tensor<B, 2, Int>>,
     /// Numbers of a row.
     inner: usize,
@@ -99,14 +101,15 @@ impl<B: Backend> PackedWeight<B> {
         activations: Activations,
         device: &B::Device,
     ) -> Self {
-        let tensor = |bytes: Bytes| {
-            let shape = [out, bytes.len() / out.max(1)];
-            let data = TensorData::from_bytes(bytes, shape, DType::I8);
-            Param::initialized(ParamId::new(), Tensor::from_data(data, (device, DType::I8)))
+        // They stay for the whole run: a pool for such tensors keeps them apart from what comes and goes.
+        let part = |bytes: Bytes| {
+            let hold = |bytes| packed_part::<B>(bytes, out, device);
+            let tensor = B::memory_persistent_allocations(device, bytes, hold);
+            Param::initialized(ParamId::new(), tensor)
         };
         Self {
-            codes: tensor(codes),
-            scales: tensor(scales),
+            codes: part(codes),
+            scales: part(scales),
             inner,
             packing,
             activations,
@@ -125,8 +128,11 @@ impl<B: Backend> PackedWeight<B> {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        let count = |tensor: &Param<Tensor<B, 2, Int>>| tensor.val().shape().num_elements();
-        count(&self.codes) + count(&self.scales)
+        let bytes = |tensor: &Param<Tensor<B, 2, Int>>| {
+            let tensor = tensor.val();
+            tensor.shape().num_elements() * tensor.dtype().size()
+        };
+        bytes(&self.codes) + bytes(&self.scales)
     }
 
     /// The device that it lies on.
@@ -168,7 +174,7 @@ impl<B: Backend> PackedWeight<B> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use bunny_base::random::mix_all;
-    use burn::backend::Autodiff;
+    use burn::{backend::Autodiff, tensor::TensorData};
     use burn_flex::Flex;
 
     use super::*;

@@ -10,13 +10,16 @@ use burn::{
 use burn_cubecl::CubeBackend;
 use burn_flex::Flex;
 
-use crate::ops::{
-    self, Activation, AdamStep, AttentionMask, Mask, NewtonSchulz, Operands, Phase, adamw,
-    attention, cross_entropy,
-    dropout::{self, Keep},
-    linear, norm,
-    place::served,
-    rope, rows, sum_of_squares,
+use crate::{
+    nn::{PackedWeight, Weight},
+    ops::{
+        self, Activation, Activations, AdamStep, AttentionMask, Bits, Mask, NewtonSchulz, Operands,
+        Packing, Phase, adamw, attention, cross_entropy,
+        dropout::{self, Keep},
+        linear, norm,
+        place::served,
+        rope, rows, sum_of_squares,
+    },
 };
 
 /// Numbers that look random, between -2 and 2.
@@ -29,6 +32,20 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
 fn input<B: Backend, const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<B, D> {
     let data = TensorData::new(numbers(seed, shape.iter().product()), shape);
     Tensor::from_data(data, (&B::Device::default(), DType::F32))
+}
+
+/// A weight in integers.
+fn packed<B: Backend>([out, inner]: [usize; 2], packing: Packing) -> Weight<B> {
+    let numbers = numbers(7, out * inner);
+    let packed = PackedWeight::rounded(
+        bytemuck::cast_slice(&numbers),
+        DType::F32,
+        [out, inner],
+        packing,
+        Activations::F32,
+        &Default::default(),
+    );
+    Weight::Packed(packed.expect("the numbers are finite"))
 }
 
 fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
@@ -173,6 +190,37 @@ macro_rules! tests {
                 let expected = run!(Flex, [x: 2 = [5, 48], w: 2 = [33, 48]], 2,
                     linear::plain(x.clone(), w.clone(), None));
                 assert_same("linear without bias", found, expected, PRODUCTS);
+            }
+
+            #[test]
+            fn weights_in_integers() {
+                for bits in [Bits::Eight, Bits::Four] {
+                    // Words that are not full, groups that are not, one group a row, and vectors.
+                    for (sides, group) in [([33, 45], 32), ([40, 300], 64), ([7, 12], 32), ([70, 2560], 128)] {
+                        let packing = Packing { bits, group };
+                        // As the processor opens them, which is held against other readers of such files.
+                        let floats = values(packed::<Flex>(sides, packing).floats());
+                        let found = values(packed::<K>(sides, packing).floats());
+                        // Between the scale's last bit and another order of factors nothing is rounded.
+                        assert_near("opened", &found, &floats, 1e-7);
+                        let named = values(packed::<K>(sides, packing).token_rows(&[6, 0, 6]));
+                        assert_eq!(named[..sides[1]], found[6 * sides[1]..7 * sides[1]]);
+                        for (rows, phase) in [(1, Phase::Decode), (3, Phase::Whole), (19, Phase::Decode), (40, Phase::Prefill)] {
+                            let [out, inner] = sides;
+                            let found = run!(K, [x: 2 = [rows, inner], b: 1 = [out]], 2, {
+                                let weight = packed::<B>(sides, packing);
+                                served(|| weight.linear(phase, x.clone(), Some(b.clone())))
+                            });
+                            let expected = run!(Flex, [x: 2 = [rows, inner], b: 1 = [out]], 2, {
+                                let weight = TensorData::new(floats.clone(), sides);
+                                let weight = Tensor::from_data(weight, &Default::default());
+                                linear::plain(x.clone(), weight, Some(b.clone()))
+                            });
+                            let what = format!("{sides:?} {packing}, {rows} rows, {phase:?}");
+                            assert_same(&what, found, expected, PRODUCTS);
+                        }
+                    }
+                }
             }
 
             #[test]
