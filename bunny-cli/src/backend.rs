@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use bunny_core::{
     nn::{Activations, Packing, Precision, WeightFormat},
-    ops::packs,
+    ops::{narrows_cache, packs},
 };
 use burn::tensor::backend::{Backend, Device};
 
@@ -25,6 +25,7 @@ pub struct Numbers {
     wanted: DtypeName,
     packing: Option<Packing>,
     vision_int8: bool,
+    cache_int8: bool,
     activations: Activations,
 }
 
@@ -63,9 +64,16 @@ impl Numbers {
                 self.backend.name()
             );
         }
+        if self.cache_int8 && !narrows_cache::<B>() {
+            bail!(
+                "backend `{}` keeps keys and values as it computes them: take --backend cpu, or leave --kv-cache-dtype out",
+                self.backend.name()
+            );
+        }
         Ok(Precision {
             packing: self.packing,
             vision_int8: self.vision_int8,
+            cache_int8: self.cache_int8,
             activations: self.activations,
             ..precision
         })
@@ -101,6 +109,19 @@ impl Numbers {
 }
 
 impl BackendArgs {
+    /// The same, for work that writes no answers.
+    ///
+    /// # Errors
+    /// When keys and values are to be kept in eight bits: there are none to keep.
+    pub fn without_cache(self) -> Result<Self> {
+        if self.kv_cache_dtype.is_some() {
+            bail!(
+                "no keys and values are kept where no answer is written: leave --kv-cache-dtype out"
+            );
+        }
+        Ok(self)
+    }
+
     /// Does `work` on the backend asked for.
     ///
     /// # Errors
@@ -111,6 +132,7 @@ impl BackendArgs {
             wanted: self.dtype,
             packing: self.weights,
             vision_int8: self.vision_weights.is_some(),
+            cache_int8: self.kv_cache_dtype.is_some(),
             activations: self.activations.into(),
         };
         match self.backend {

@@ -254,6 +254,7 @@ fn train(args: RunArgs) -> Result<()> {
         signals::end_with_the_reader();
     }
     keep_freed_memory();
+    let backend = args.backend.without_cache()?;
     let recipe = args.recipe.read()?;
     let out = args.out.clone().unwrap_or_else(|| recipe.folder());
     let recipe = recipe.with_results_in(&out);
@@ -325,7 +326,7 @@ fn train(args: RunArgs) -> Result<()> {
             is_last: at + 1 == stages.len(),
             ..options
         };
-        let is_complete = job.run(args.backend, options)?;
+        let is_complete = job.run(backend, options)?;
         if !is_complete {
             bail!("stopped before the end: go on with --resume");
         }

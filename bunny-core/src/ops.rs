@@ -64,7 +64,8 @@ pub use adamw::{AdamStep, adamw};
 pub use adapted_linear::{Adapter, adapted_linear};
 pub use attention::{AttentionMask, Mask, attention};
 pub use cached_attention::{
-    KvBlocks, KvCache, KvPass, KvSequence, LayerCache, cached_attention, kv_blocks, narrows_cache,
+    KvBlocks, KvCache, KvPass, KvSequence, LayerCache, cached_attention, kv_blocks,
+    kv_row_bytes, narrows_cache,
     windowed_attention,
 };
 pub use cross_entropy::cross_entropy;
@@ -78,7 +79,7 @@ pub use norm::{layer_norm, rms_norm};
 pub use operands::Operands;
 pub use orthogonal::{NewtonSchulz, orthogonal};
 pub use packed_linear::{
-    Activations, Bits, PackedTensors, Packing, packed_linear, packed_rows, packs,
+    Activations, Bits, PackedTensors, Packing, packed_linear, packed_part, packed_rows, packs,
 };
 pub use phase::Phase;
 pub use rope::{rotate, rotate_pairs};

@@ -86,7 +86,7 @@ enum Stage {
 /// # Errors
 /// When the model is unknown or the backend is not there.
 pub fn run(args: BenchTrainArgs) -> Result<()> {
-    args.backend.run(Measuring(args))
+    args.backend.without_cache()?.run(Measuring(args))
 }
 
 impl BenchTrainArgs {

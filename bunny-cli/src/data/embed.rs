@@ -153,6 +153,7 @@ impl EmbedArgs {
                 "--weights is for language models: --vision-weights int8 is for both towers of a pair"
             );
         }
+        let backend = self.backend.without_cache()?;
         let source = SourceOptions {
             records: self.pairs.records.clone(),
             part_files: self.pairs.part_files.get(),
@@ -167,7 +168,7 @@ impl EmbedArgs {
         };
         // What is made from what is looked at before anything is written over.
         let _folder = OutputFolder::take(&self.out, self.force || is_embeddings(&self.out))?;
-        let report = self.backend.run(embedding)?;
+        let report = backend.run(embedding)?;
         if report.counts.is_none() {
             bail!("{}: not all of it is there", self.out.display());
         }

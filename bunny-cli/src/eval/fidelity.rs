@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Format,
-    args::{ActivationsName, ModelArgs, activations_name},
+    args::{ActivationsName, EightBits, ModelArgs, activations_name},
     progress::Spinner,
     samples::{self, Sample},
 };
@@ -41,6 +41,9 @@ pub struct FidelityArgs {
     /// The same model in other files, as `model quantize` wrote them; give it once for each
     #[arg(long, value_name = "DIR")]
     quantized: Vec<PathBuf>,
+    /// Keys and values in integers: beside the model in f32
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    kv_cache_dtype: Option<EightBits>,
     /// Pictures, texts (.txt, .md) or folders of them [default: a small set]
     #[arg(long, value_name = "PATH")]
     texts: Vec<PathBuf>,
@@ -100,6 +103,13 @@ fn run_on<B: Backend>(args: &FidelityArgs) -> Result<()> {
     for packing in &args.weights {
         let packed = said(&args.model, own.packed(Some(*packing)))?;
         rows.push(row(&packing.to_string(), &right, &packed));
+    }
+    if let Some(EightBits::Int8) = args.kv_cache_dtype {
+        let cached = Precision {
+            cache_int8: true,
+            ..own
+        };
+        rows.push(row("int8 cache", &right, &said(&args.model, cached)?));
     }
     for folder in &args.quantized {
         let name = folder.to_string_lossy();

@@ -101,7 +101,8 @@ impl<B: Backend> Bunny<B> {
 
     /// An empty cache for what sequences leave behind, cut as suits the backend.
     ///
-    /// On CPUs it holds 16 bits where the weights do: it is read whole with every token.
+    /// On CPUs it holds 16 bits where the weights do, or eight where [`Precision::cache_int8`] says so: it
+    /// is read whole with every token.
     pub fn new_cache(&self, device: &B::Device) -> KvCache<B> {
         let table_limit = self.precision.table_limit;
         let DecoderConfig {
@@ -113,7 +114,7 @@ impl<B: Backend> Bunny<B> {
         let dtype = self.cache_type();
         let mut blocks = ops::kv_blocks::<B>();
         // A tensor is no larger than a kernel can read.
-        let block = blocks.positions * kv_heads * head_dim * dtype.size();
+        let block = blocks.positions * kv_heads * ops::kv_row_bytes(dtype, head_dim);
         blocks.per_tensor = blocks.per_tensor.min((table_limit / block).max(1));
         KvCache::new(layers, kv_heads, head_dim, dtype, blocks, device)
     }
@@ -124,8 +125,12 @@ impl<B: Backend> Bunny<B> {
             weights,
             packing,
             compute,
+            cache_int8,
             ..
         } = self.precision;
+        if cache_int8 && ops::narrows_cache::<B>() {
+            return DType::I8;
+        }
         // Beside integers the cache would be read longest.
         let weights = match packing {
             Some(_) => DType::F16,
@@ -146,8 +151,9 @@ impl<B: Backend> Bunny<B> {
             Some(head) => head.visit(&mut read),
             None => Module::<B>::visit(&model.embed_tokens, &mut read),
         }
-        let size = self.cache_type().size();
-        let cached = positions * self.config.decoder.kv_bytes_per_token(size);
+        let decoder = &self.config.decoder;
+        let row = ops::kv_row_bytes(self.cache_type(), decoder.head_dim);
+        let cached = positions * 2 * decoder.num_hidden_layers * decoder.num_key_value_heads * row;
         read.0 + cached as u64
     }
 

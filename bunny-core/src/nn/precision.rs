@@ -20,6 +20,9 @@ pub struct Precision {
     pub packing: Option<Packing>,
     /// Whether tower and projector are held in eight bits. Never in four: small letters are lost first.
     pub vision_int8: bool,
+    /// Whether keys and values are kept in eight bits, a scale a position and head, where the backend
+    /// [narrows](crate::ops::narrows_cache) its cache.
+    pub cache_int8: bool,
     /// How products of many rows with integers round what is multiplied.
     pub activations: Activations,
     /// The type of the activations between them.
@@ -35,6 +38,7 @@ impl Precision {
         weights: WeightFormat::F32,
         packing: None,
         vision_int8: false,
+        cache_int8: false,
         activations: Activations::Int8,
         compute: DType::F32,
         table_limit: usize::MAX,
@@ -158,6 +162,9 @@ impl fmt::Display for Precision {
         }
         if self.vision_int8 {
             f.write_str("int8 tower, ")?;
+        }
+        if self.cache_int8 {
+            f.write_str("int8 cache, ")?;
         }
         let (weights, compute) = (self.weights.name(), self.compute.name());
         match weights == compute {

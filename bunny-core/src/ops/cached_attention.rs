@@ -14,7 +14,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use self::kv_cache::{BlockStore, Run, Span};
 pub use self::{
-    kv_cache::{KvBlocks, KvCache, KvPass, KvSequence, LayerCache},
+    kv_cache::{KvBlocks, KvCache, KvPass, KvSequence, LayerCache, kv_row_bytes},
     windowed::windowed_attention,
 };
 use super::{

@@ -4,14 +4,18 @@
 //! What a query sees depends on its own sequence alone, to the bit: neither other sequences nor how
 //! many queries come at once change the order of its sums.
 
+mod kept;
+
+use self::kept::{Kept, widen};
 use super::block::{self, Rows};
 use super::{AttentionMask, AttentionShape, AttentionStrides, AttentionView, Call, forward};
 use crate::math::exp;
 use crate::parallel;
 use crate::scratch::Shared;
-use crate::simd::{Element, Kernel, Simd, dispatch, prefetch};
-use half::slice::HalfFloatSliceExt;
+use crate::simd::{Kernel, Simd, dispatch, prefetch};
 use half::{bf16, f16};
+
+pub use self::kept::{gather_heads, keep_rows};
 
 /// Keys and values in memory: pairs of blocks, each `[kv_heads, positions, head_dim]`.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,8 @@ pub enum CachedBlocks<'a> {
     F16(&'a [[&'a [f16]; 2]]),
     /// The upper half of single precision.
     Bf16(&'a [[&'a [bf16]; 2]]),
+    /// Bytes with sign, and in front of each row its scale: see [`CachedShape::row_bytes`].
+    Int8(&'a [[&'a [i8]; 2]]),
 }
 
 /// A block that is written to.
@@ -35,6 +41,8 @@ pub enum CachedBlockMut<'a> {
     F16(&'a mut [f16]),
     /// The upper half of single precision.
     Bf16(&'a mut [bf16]),
+    /// Bytes with sign, and in front of each row its scale.
+    Int8(&'a mut [i8]),
 }
 
 /// A sequence whose last positions are queries.
@@ -67,7 +75,13 @@ impl CachedShape {
     /// What the positions of a block are a multiple of: keys that are looked at together lie in one.
     pub const GRAIN: usize = block::KEYS;
 
-    fn check<E>(
+    /// Bytes of a row of `head_dim` numbers in eight bits: first four of its scale, an `f32` with the lowest
+    /// first, then the codes, up to the next multiple of four. A number is its code times the scale.
+    pub const fn row_bytes(head_dim: usize) -> usize {
+        4 + head_dim.next_multiple_of(4)
+    }
+
+    fn check<E: Kept>(
         &self,
         q: AttentionView<'_>,
         blocks: &[[&[E]; 2]],
@@ -83,7 +97,7 @@ impl CachedShape {
             self.positions > 0 && self.positions.is_multiple_of(Self::GRAIN),
             "positions of a block"
         );
-        let numbers = self.kv_heads * self.positions * d;
+        let numbers = self.block_elements::<E>();
         assert!(
             blocks.iter().flatten().all(|block| block.len() >= numbers),
             "a block is too short"
@@ -100,154 +114,20 @@ impl CachedShape {
         }
     }
 
-    /// Where a position of a head begins in a block.
+    /// Elements of a block.
+    fn block_elements<E: Kept>(&self) -> usize {
+        self.kv_heads * self.positions * E::row(self.head_dim)
+    }
+
+    /// Where the numbers of a position of a head begin in a block.
     #[inline(always)]
-    fn at(&self, head: usize, position: usize) -> usize {
-        (head * self.positions + position) * self.head_dim
+    fn at<E: Kept>(&self, head: usize, position: usize) -> usize {
+        (head * self.positions + position) * E::row(self.head_dim) + E::AHEAD
     }
 
     /// How results lie: `[rows, query_heads, head_dim]`.
     fn out_strides(&self) -> AttentionStrides {
         AttentionStrides::rows_first(self.query_heads, 0, self.head_dim)
-    }
-}
-
-/// What the numbers of a cache are kept in.
-trait Kept: Element {
-    /// The numbers as they are, if they are floats.
-    fn floats(from: *const Self) -> Option<*const f32>;
-}
-
-impl Kept for f32 {
-    #[inline(always)]
-    fn floats(from: *const Self) -> Option<*const f32> {
-        Some(from)
-    }
-}
-
-impl Kept for f16 {
-    #[inline(always)]
-    fn floats(_: *const Self) -> Option<*const f32> {
-        None
-    }
-}
-
-impl Kept for bf16 {
-    #[inline(always)]
-    fn floats(_: *const Self) -> Option<*const f32> {
-        None
-    }
-}
-
-/// Numbers that are worth a task.
-const TASK_FLOATS: usize = 16 << 10;
-
-/// Writes rows `first_row..first_row + count` of some heads into a block, from position `at` on.
-///
-/// # Panics
-/// When there are not as many rows, or as many positions.
-pub fn keep_rows(
-    block: CachedBlockMut<'_>,
-    rows: AttentionView<'_>,
-    (first_row, count): (usize, usize),
-    at: usize,
-    shape: CachedShape,
-) {
-    let CachedShape {
-        kv_heads,
-        head_dim,
-        positions,
-        ..
-    } = shape;
-    assert!(at + count <= positions, "more rows than positions");
-    let extent = rows
-        .strides
-        .extent(1, kv_heads, first_row + count, head_dim);
-    assert!(rows.data.len() >= extent, "rows are too short");
-    let row = |head, row| {
-        let from = rows.strides.at(0, head, first_row + row);
-        &rows.data[from..][..head_dim]
-    };
-    /// A task takes some heads.
-    fn each_head<E: Copy + Send>(
-        block: &mut [E],
-        count: usize,
-        at: usize,
-        shape: CachedShape,
-        keep: impl Fn(usize, usize, &mut [E]) + Send + Sync,
-    ) {
-        let head_floats = count * shape.head_dim;
-        let heads = (TASK_FLOATS / head_floats.max(1)).clamp(1, shape.kv_heads);
-        assert!(
-            block.len() >= shape.at(shape.kv_heads, 0),
-            "a block is too short"
-        );
-        let block = Shared::new(block);
-        parallel::for_each(shape.kv_heads.div_ceil(heads), |task| {
-            for head in task * heads..shape.kv_heads.min((task + 1) * heads) {
-                for row in 0..count {
-                    // SAFETY: within the block, and every row of every head is written once.
-                    let to = unsafe { block.part(shape.at(head, at + row), shape.head_dim) };
-                    keep(head, row, to);
-                }
-            }
-        });
-    }
-    match block {
-        CachedBlockMut::F32(block) => each_head(block, count, at, shape, |head, at, to| {
-            to.copy_from_slice(row(head, at));
-        }),
-        CachedBlockMut::F16(block) => each_head(block, count, at, shape, |head, at, to| {
-            to.convert_from_f32_slice(row(head, at));
-        }),
-        CachedBlockMut::Bf16(block) => each_head(block, count, at, shape, |head, at, to| {
-            to.convert_from_f32_slice(row(head, at));
-        }),
-    }
-}
-
-/// The keys and the values of a sequence, each `[kv_heads, len, head_dim]`, taken out of its blocks.
-///
-/// # Panics
-/// When there are not as many blocks.
-pub fn gather_heads(
-    blocks: CachedBlocks<'_>,
-    sequence: CachedSequence,
-    shape: CachedShape,
-) -> [Vec<f32>; 2] {
-    fn gather<E: Copy + Sync>(
-        blocks: &[[&[E]; 2]],
-        sequence: CachedSequence,
-        shape: CachedShape,
-        widen: impl Fn(&[E], &mut [f32]) + Send + Sync,
-    ) -> [Vec<f32>; 2] {
-        let (len, d) = (sequence.len, shape.head_dim);
-        [0, 1].map(|which| {
-            let mut all = vec![0.0; shape.kv_heads * len * d];
-            let out = Shared::new(&mut all);
-            let steps = len.div_ceil(shape.positions);
-            parallel::for_each(shape.kv_heads * steps, |task| {
-                let (head, step) = (task / steps, task % steps);
-                let first = step * shape.positions;
-                let count = shape.positions.min(len - first) * d;
-                let block = blocks[sequence.first_block + step][which];
-                // SAFETY: every task has positions of its own.
-                let to = unsafe { out.part((head * len + first) * d, count) };
-                widen(&block[shape.at(head, 0)..][..count], to);
-            });
-            all
-        })
-    }
-    match blocks {
-        CachedBlocks::F32(blocks) => gather(blocks, sequence, shape, |from, to| {
-            to.copy_from_slice(from);
-        }),
-        CachedBlocks::F16(blocks) => gather(blocks, sequence, shape, |from, to| {
-            from.convert_to_f32_slice(to);
-        }),
-        CachedBlocks::Bf16(blocks) => gather(blocks, sequence, shape, |from, to| {
-            from.convert_to_f32_slice(to);
-        }),
     }
 }
 
@@ -268,6 +148,7 @@ pub fn prefill_attention(
         CachedBlocks::F32(blocks) => prefill(q, blocks, sequences, out, shape, scale),
         CachedBlocks::F16(blocks) => prefill(q, blocks, sequences, out, shape, scale),
         CachedBlocks::Bf16(blocks) => prefill(q, blocks, sequences, out, shape, scale),
+        CachedBlocks::Int8(blocks) => prefill(q, blocks, sequences, out, shape, scale),
     }
 }
 
@@ -355,21 +236,22 @@ impl<E: Kept> Rows for Paged<'_, E> {
     ) -> (*const f32, usize) {
         let (d, positions) = (self.shape.head_dim, self.shape.positions);
         let block = self.blocks[first / positions][self.which];
-        let numbers = &block[self.shape.at(head, first % positions)..][..count * d];
+        let row = E::row(d);
+        let numbers =
+            &block[self.shape.at::<E>(head, first % positions)..][..count * row - E::AHEAD];
         if let Some(floats) = E::floats(numbers.as_ptr()) {
             return (floats, d);
         }
-        let mut at = 0;
-        // SAFETY: as many numbers there, and room for them as the caller promises.
-        unsafe {
-            while at + S::LANES <= numbers.len() {
-                s.store(scratch.add(at), E::load(s, numbers.as_ptr().add(at)));
-                at += S::LANES;
-            }
-            if at < numbers.len() {
-                let left = numbers.len() - at;
-                let last = E::load_head(s, numbers.as_ptr().add(at), left);
-                s.store_head(scratch.add(at), left, last);
+        // Rows without a scale are one run.
+        let (runs, length) = match E::AHEAD {
+            0 => (1, count * d),
+            _ => (count, d),
+        };
+        for run in 0..runs {
+            // SAFETY: as many numbers there, and room for them as the caller promises.
+            unsafe {
+                let (from, to) = (numbers.as_ptr().add(run * row), scratch.add(run * d));
+                widen(s, from, length, to);
             }
         }
         (scratch.cast_const(), d)
@@ -401,10 +283,11 @@ pub fn decode_attention(
         CachedBlocks::F32(blocks) => decode(q, blocks, sequences, out, shape, scale),
         CachedBlocks::F16(blocks) => decode(q, blocks, sequences, out, shape, scale),
         CachedBlocks::Bf16(blocks) => decode(q, blocks, sequences, out, shape, scale),
+        CachedBlocks::Int8(blocks) => decode(q, blocks, sequences, out, shape, scale),
     }
 }
 
-fn decode<E: Element>(
+fn decode<E: Kept>(
     q: AttentionView<'_>,
     blocks: &[[&[E]; 2]],
     sequences: &[CachedSequence],
@@ -500,7 +383,7 @@ struct Part<'a, E> {
     record: &'a mut [f32],
 }
 
-impl<E: Element> Part<'_, E> {
+impl<E: Kept> Part<'_, E> {
     /// The keys from `at` on that lie in one block: how many, and where they begin.
     #[inline(always)]
     fn run(&self, at: usize, which: usize) -> (usize, *const E) {
@@ -508,8 +391,9 @@ impl<E: Element> Part<'_, E> {
         let within = at % positions;
         let count = (positions - within).min(self.end - at);
         let block = self.blocks[at / positions][which];
-        let first = self.shape.at(self.kv_head, within);
-        let numbers = &block[first..][..count * self.shape.head_dim];
+        let first = self.shape.at::<E>(self.kv_head, within);
+        let row = E::row(self.shape.head_dim);
+        let numbers = &block[first..][..count * row - E::AHEAD];
         (count, numbers.as_ptr())
     }
 
@@ -519,16 +403,19 @@ impl<E: Element> Part<'_, E> {
     fn next(&self, at: usize, which: usize) -> Option<*const E> {
         let positions = self.shape.positions;
         let block = self.blocks[at / positions];
-        let first = self.shape.at(self.kv_head, at % positions);
+        let [first, of_next] = [0, 1].map(|head| {
+            let head = self.kv_head + head;
+            self.shape.at::<E>(head, at % positions)
+        });
         let next = match which {
             0 => block[1].as_ptr().wrapping_add(first),
-            _ => block[0].as_ptr().wrapping_add(first + self.shape.at(1, 0)),
+            _ => block[0].as_ptr().wrapping_add(of_next),
         };
         self.is_first.then_some(next)
     }
 }
 
-impl<E: Element> Kernel for Part<'_, E> {
+impl<E: Kept> Kernel for Part<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -561,9 +448,17 @@ impl<E: Element> Kernel for Part<'_, E> {
         while at < self.end {
             let (count, values) = Part::run(&self, at, 1);
             let next = self.next(at, 1);
-            let weights = &scores[at - self.start..][..count];
+            let weights = &mut scores[at - self.start..][..count];
             // SAFETY: as many values, each as long as the sums.
-            unsafe { weigh(s, weights, values, &mut self.record[2..], next) };
+            unsafe {
+                if E::AHEAD > 0 {
+                    let row = E::row(self.shape.head_dim);
+                    for (i, weight) in weights.iter_mut().enumerate() {
+                        *weight *= E::scale(values.add(i * row));
+                    }
+                }
+                weigh(s, weights, values, &mut self.record[2..], next);
+            }
             at += count;
         }
     }
@@ -583,7 +478,7 @@ fn fetch<E>(from: *const E, count: usize) {
 /// # Safety
 /// There are as many keys as scores, one after the other.
 #[inline(always)]
-unsafe fn score<S: Simd, E: Element>(
+unsafe fn score<S: Simd, E: Kept>(
     s: S,
     query: &[f32],
     keys: *const E,
@@ -592,38 +487,39 @@ unsafe fn score<S: Simd, E: Element>(
     next: Option<*const E>,
 ) {
     const AT_ONCE: usize = 4;
+    let row = E::row(query.len());
     let mut key = 0;
     // SAFETY: keys below the number of scores.
     unsafe {
         while key + AT_ONCE <= scores.len() {
             if let Some(next) = next {
-                fetch(next.wrapping_add(key * query.len()), AT_ONCE * query.len());
+                fetch(next.wrapping_add(key * row), AT_ONCE * row);
             }
-            let sums = products::<S, E, AT_ONCE>(s, query, keys.add(key * query.len()));
+            let sums = products::<S, E, AT_ONCE>(s, query, keys.add(key * row));
             for i in 0..AT_ONCE {
-                scores[key + i] = scale * s.sum(sums[i]);
+                scores[key + i] = scale * s.sum(sums[i]) * E::scale(keys.add((key + i) * row));
             }
             key += AT_ONCE;
         }
         while key < scores.len() {
-            let [sum] = products::<S, E, 1>(s, query, keys.add(key * query.len()));
-            scores[key] = scale * s.sum(sum);
+            let [sum] = products::<S, E, 1>(s, query, keys.add(key * row));
+            scores[key] = scale * s.sum(sum) * E::scale(keys.add(key * row));
             key += 1;
         }
     }
 }
 
-/// The products of a query with `N` keys, lane by lane.
+/// The products of a query with `N` keys, lane by lane, scales apart.
 ///
 /// # Safety
 /// There are as many keys.
 #[inline(always)]
-unsafe fn products<S: Simd, E: Element, const N: usize>(
+unsafe fn products<S: Simd, E: Kept, const N: usize>(
     s: S,
     query: &[f32],
     keys: *const E,
 ) -> [S::V; N] {
-    let d = query.len();
+    let (d, row) = (query.len(), E::row(query.len()));
     let mut sums = [s.zero(); N];
     let mut p = 0;
     // SAFETY: within the query and the keys.
@@ -631,14 +527,14 @@ unsafe fn products<S: Simd, E: Element, const N: usize>(
         while p + S::LANES <= d {
             let query = s.load(query.as_ptr().add(p));
             for i in 0..N {
-                sums[i] = s.mul_add(query, E::load(s, keys.add(i * d + p)), sums[i]);
+                sums[i] = s.mul_add(query, E::load(s, keys.add(i * row + p)), sums[i]);
             }
             p += S::LANES;
         }
         if p < d {
             let query = s.load_head(query.as_ptr().add(p), d - p);
             for i in 0..N {
-                let key = E::load_head(s, keys.add(i * d + p), d - p);
+                let key = E::load_head(s, keys.add(i * row + p), d - p);
                 sums[i] = s.mul_add(query, key, sums[i]);
             }
         }
@@ -651,14 +547,14 @@ unsafe fn products<S: Simd, E: Element, const N: usize>(
 /// # Safety
 /// There are as many values as weights, one after the other, each as long as `sums`.
 #[inline(always)]
-unsafe fn weigh<S: Simd, E: Element>(
+unsafe fn weigh<S: Simd, E: Kept>(
     s: S,
     weights: &[f32],
     values: *const E,
     sums: &mut [f32],
     mut next: Option<*const E>,
 ) {
-    let d = sums.len();
+    let (d, row) = (sums.len(), E::row(sums.len()));
     let mut column = 0;
     // SAFETY: whole vectors within the values, and the head of one for what is left.
     unsafe {
@@ -670,18 +566,18 @@ unsafe fn weigh<S: Simd, E: Element>(
                     let left = d - column;
                     let mut sum = s.load_head(to, left);
                     for (i, weight) in weights.iter().enumerate() {
-                        let value = E::load_head(s, from.add(i * d), left);
+                        let value = E::load_head(s, from.add(i * row), left);
                         sum = s.mul_add(s.splat(*weight), value, sum);
                     }
                     s.store_head(to, left, sum);
                     left
                 }
-                1 => columns::<S, E, 1>(s, weights, from, d, to, next),
-                2 => columns::<S, E, 2>(s, weights, from, d, to, next),
-                3 => columns::<S, E, 3>(s, weights, from, d, to, next),
-                4 => columns::<S, E, 4>(s, weights, from, d, to, next),
-                5 => columns::<S, E, 5>(s, weights, from, d, to, next),
-                _ => columns::<S, E, 6>(s, weights, from, d, to, next),
+                1 => columns::<S, E, 1>(s, weights, from, row, to, next),
+                2 => columns::<S, E, 2>(s, weights, from, row, to, next),
+                3 => columns::<S, E, 3>(s, weights, from, row, to, next),
+                4 => columns::<S, E, 4>(s, weights, from, row, to, next),
+                5 => columns::<S, E, 5>(s, weights, from, row, to, next),
+                _ => columns::<S, E, 6>(s, weights, from, row, to, next),
             };
             next = None;
         }
@@ -693,7 +589,7 @@ unsafe fn weigh<S: Simd, E: Element>(
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn columns<S: Simd, E: Element, const NV: usize>(
+unsafe fn columns<S: Simd, E: Kept, const NV: usize>(
     s: S,
     weights: &[f32],
     values: *const E,

@@ -84,6 +84,9 @@ fn keep<B: Backend>(
             let to = match dtype {
                 DType::F16 => CachedBlockMut::F16(block.storage_mut()),
                 DType::BF16 => CachedBlockMut::Bf16(block.storage_mut()),
+                DType::I8 => {
+                    CachedBlockMut::Int8(bytemuck::cast_slice_mut(block.storage_mut::<f32>()))
+                }
                 _ => CachedBlockMut::F32(block.storage_mut()),
             };
             cpu::keep_rows(to, rows, (run.row, run.count), run.at, shape);
@@ -130,6 +133,13 @@ fn with_blocks(dtype: DType, held: &[[FlexTensor; 2]], read: impl FnOnce(CachedB
     match dtype {
         DType::F16 => read(CachedBlocks::F16(&pairs!(f16))),
         DType::BF16 => read(CachedBlocks::Bf16(&pairs!(bf16))),
+        DType::I8 => {
+            fn bytes(block: &FlexTensor) -> &[i8] {
+                bytemuck::cast_slice(block.storage::<f32>())
+            }
+            let pairs: Vec<_> = held.iter().map(|pair| pair.each_ref().map(bytes)).collect();
+            read(CachedBlocks::Int8(&pairs));
+        }
         _ => read(CachedBlocks::F32(&pairs!(f32))),
     }
 }

@@ -18,6 +18,15 @@ use std::{
 
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 
+/// Bytes of the keys, or of the values, of a position in one head.
+pub fn kv_row_bytes(dtype: DType, head_dim: usize) -> usize {
+    match dtype {
+        // A scale, and the codes in whole words: `bunny_kernels::CachedShape::row_bytes`.
+        DType::I8 => size_of::<f32>() + head_dim.next_multiple_of(4),
+        _ => head_dim * dtype.size(),
+    }
+}
+
 /// How a cache's blocks are cut, and how many of them lie in one tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvBlocks {
@@ -54,6 +63,7 @@ pub struct BlockStore<B: Backend> {
     tensors: Vec<Tensor<B, 4>>,
     /// `[1, kv_heads, positions, head_dim]`.
     shape: [usize; 4],
+    /// I8 stands for bytes with a scale a row, which lie in a tensor of as many f32.
     dtype: DType,
     device: B::Device,
     per_tensor: usize,
@@ -129,7 +139,7 @@ impl KvSequence {
 
 impl<B: Backend> KvCache<B> {
     /// An empty cache for models of `layers` layers with `kv_heads` heads of `head_dim` numbers of
-    /// type `dtype`.
+    /// type `dtype`: a float, or I8 where the backend [narrows](super::narrows_cache) its cache.
     pub fn new(
         layers: usize,
         kv_heads: usize,
@@ -179,10 +189,11 @@ impl<B: Backend> KvCache<B> {
 
     /// Bytes of a position: keys and values, in every layer and head.
     pub fn bytes_per_position(&self) -> usize {
-        let numbers = |store: &BlockStore<B>| store.shape[1] * store.shape[3] * store.dtype.size();
+        let bytes =
+            |store: &BlockStore<B>| store.shape[1] * kv_row_bytes(store.dtype, store.shape[3]);
         let layers = self.layers.iter();
         layers
-            .map(|layer| numbers(&layer.keys) + numbers(&layer.values))
+            .map(|layer| bytes(&layer.keys) + bytes(&layer.values))
             .sum()
     }
 
@@ -289,9 +300,16 @@ impl<B: Backend> BlockStore<B> {
     fn make_room(&mut self, count: usize) {
         while self.len() < count {
             let [_, heads, positions, head_dim] = self.shape;
+            let (dtype, width) = match self.dtype {
+                DType::I8 => (
+                    DType::F32,
+                    kv_row_bytes(DType::I8, head_dim) / size_of::<f32>(),
+                ),
+                dtype => (dtype, head_dim),
+            };
             let zeros = |blocks| {
-                let shape = [blocks, heads, positions, head_dim];
-                Tensor::zeros(shape, (&self.device, self.dtype))
+                let shape = [blocks, heads, positions, width];
+                Tensor::zeros(shape, (&self.device, dtype))
             };
             match self.tensors.last_mut() {
                 Some(last) if last.dims()[0] < self.per_tensor => {

@@ -11,6 +11,7 @@ enum Kind {
     F32,
     F16,
     Bf16,
+    Int8,
 }
 
 /// Sequences of some lengths, with queries at their ends.
@@ -26,6 +27,7 @@ enum Blocks {
     F32(Vec<Vec<f32>>),
     F16(Vec<Vec<f16>>),
     Bf16(Vec<Vec<bf16>>),
+    Int8(Vec<Vec<i8>>),
 }
 
 impl Case {
@@ -43,12 +45,37 @@ impl Case {
     }
 
     /// The keys, or the values, of a sequence, `[positions, kv_heads, head_dim]`: numbers that each kind
-    /// holds exactly.
-    fn rows(&self, sequence: usize, which: usize) -> Vec<f32> {
+    /// of float holds exactly.
+    fn drawn(&self, sequence: usize, which: usize) -> Vec<f32> {
         let (len, _) = self.lens[sequence];
         let count = len * self.shape.kv_heads * self.shape.head_dim;
         let numbers = noise(count, (2 * sequence + which) as u64 + 10);
-        numbers.iter().map(|x| (x * 64.0).round() / 32.0).collect()
+        let rounded = |x: &f32| match self.kind {
+            // Halfway between two steps either is the nearest: such numbers are not drawn.
+            Kind::Int8 => 2.0 * x,
+            _ => (x * 64.0).round() / 32.0,
+        };
+        numbers.iter().map(rounded).collect()
+    }
+
+    /// The same as they are kept: in eight bits, the nearest of the steps whose 127th is a row's greatest.
+    fn rows(&self, sequence: usize, which: usize) -> Vec<f32> {
+        let mut rows = self.drawn(sequence, which);
+        if self.kind == Kind::Int8 {
+            for row in rows.chunks_exact_mut(self.shape.head_dim) {
+                let greatest = row.iter().map(|x| x.abs()).max_by(f32::total_cmp).unwrap();
+                let step = greatest / 127.0;
+                for x in row {
+                    let nearest = (-127..=127).min_by(|a, b| {
+                        let off =
+                            |code: i32| (f64::from(*x) - f64::from(code) * f64::from(step)).abs();
+                        off(*a).total_cmp(&off(*b))
+                    });
+                    *x = nearest.unwrap() as f32 * step;
+                }
+            }
+        }
+        rows
     }
 
     /// The queries of a sequence, `[queries, query_heads, head_dim]`.
@@ -70,6 +97,7 @@ impl Case {
             positions,
         } = self.shape;
         let room = kv_heads * positions * head_dim;
+        let room_int8 = kv_heads * positions * CachedShape::row_bytes(head_dim);
         let wanted: Vec<usize> = of
             .iter()
             .map(|at| self.lens[*at].0.div_ceil(positions))
@@ -80,13 +108,15 @@ impl Case {
             Kind::F32 => Blocks::F32(vec![vec![f32::NAN; room]; count]),
             Kind::F16 => Blocks::F16(vec![vec![f16::NAN; room]; count]),
             Kind::Bf16 => Blocks::Bf16(vec![vec![bf16::NAN; room]; count]),
+            // Scales of such bytes are no numbers.
+            Kind::Int8 => Blocks::Int8(vec![vec![-1; room_int8]; count]),
         };
         let (mut sequences, mut q) = (Vec::new(), Vec::new());
         let (mut first_block, mut first_row) = (0, 0);
         for (at, wanted) in of.iter().zip(&wanted) {
             let (len, queries) = self.lens[*at];
             for which in [0, 1] {
-                let rows = self.rows(*at, which);
+                let rows = self.drawn(*at, which);
                 let view = AttentionView {
                     data: &rows,
                     strides: AttentionStrides::rows_first(kv_heads, len, head_dim),
@@ -100,6 +130,7 @@ impl Case {
                         Blocks::F32(all) => CachedBlockMut::F32(&mut all[block]),
                         Blocks::F16(all) => CachedBlockMut::F16(&mut all[block]),
                         Blocks::Bf16(all) => CachedBlockMut::Bf16(&mut all[block]),
+                        Blocks::Int8(all) => CachedBlockMut::Int8(&mut all[block]),
                     };
                     keep_rows(to, view, (row, some), within, self.shape);
                     row += some;
@@ -156,6 +187,15 @@ impl Case {
                     .map(|two| [&two[0][..], &two[1][..]])
                     .collect();
                 let blocks = CachedBlocks::Bf16(&pairs);
+                attend(q, blocks, &sequences, &mut out, self.shape, scale);
+                gathered(blocks)
+            }
+            Blocks::Int8(all) => {
+                let pairs: Vec<[&[i8]; 2]> = all
+                    .chunks(2)
+                    .map(|two| [&two[0][..], &two[1][..]])
+                    .collect();
+                let blocks = CachedBlocks::Int8(&pairs);
                 attend(q, blocks, &sequences, &mut out, self.shape, scale);
                 gathered(blocks)
             }
@@ -230,7 +270,7 @@ impl Case {
 /// Heads, lengths and widths with every kind of tail, in every kind of number.
 fn cases() -> Vec<(Case, bool)> {
     let mut cases = Vec::new();
-    for kind in [Kind::F32, Kind::F16, Kind::Bf16] {
+    for kind in [Kind::F32, Kind::F16, Kind::Bf16, Kind::Int8] {
         let single: Vec<(usize, usize)> = [1, 5, 128, 129, 255, 256, 257, 600]
             .map(|len| (len, 1))
             .to_vec();
