@@ -283,6 +283,31 @@ fn what_was_mistyped_is_told_with_its_mend() {
 }
 
 #[test]
+fn a_file_without_a_record_passes_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    for (name, contents) in [
+        ("list.json", "[]"),
+        ("empty.json", ""),
+        ("blank.jsonl", "\n\n"),
+    ] {
+        let file = folder.path().join(name);
+        fs::write(&file, contents).unwrap();
+        for arguments in [
+            &["data", "stats", text(&file), "--html", text(&page)][..],
+            &["data", "validate", text(&file), "--report", text(&page)],
+            &["data", "preview", text(&file), "--out", text(&page)],
+        ] {
+            let said = complaint(&bunny(arguments));
+            assert!(said.contains(name), "{said}");
+            let told = ["there are no records in it", "the file is empty"];
+            assert!(told.iter().any(|told| said.contains(told)), "{said}");
+            assert!(!page.exists(), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
 fn a_backend_that_is_not_built_in_is_refused_at_once_with_the_line_that_builds_it() {
     for (name, is_built_in) in [
         ("cuda", cfg!(feature = "cuda")),
