@@ -138,6 +138,57 @@ fn a_training_ends_with_its_losses_and_with_commands_that_run_as_they_stand() {
 }
 
 #[test]
+fn a_training_tells_a_program_in_a_line_of_json_how_each_stage_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let best = "finetune.load_best_model_at_end=true";
+    let output = train(&out, &["--set", best, "--format", "json"]);
+    let lines: Vec<Value> = printed(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // What people read goes another way.
+    let log = String::from_utf8(output.stderr.clone()).unwrap();
+    for part in ["finetune: ", "finetune 4/4 "] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for (line, stage) in lines.iter().zip(["pretrain", "finetune"]) {
+        assert_eq!(line["format_version"], 1);
+        assert_eq!(line["stage"], stage);
+        assert_eq!(line["steps"], 4);
+        assert_eq!(line["total_steps"], 4);
+        assert_eq!(line["stopped_early"], false);
+        assert!(line["seconds"].as_f64().unwrap() > 0.0);
+        let left = Path::new(line["folder"].as_str().unwrap());
+        assert_eq!(left, out.join(stage));
+        // The losses are those of the file that it names.
+        let steps = fs::read_to_string(line["metrics"].as_str().unwrap()).unwrap();
+        let losses: Vec<f64> = steps
+            .lines()
+            .map(|step| serde_json::from_str::<Value>(step).unwrap()["loss"].as_f64())
+            .map(Option::unwrap)
+            .collect();
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        for (key, expected) in [("first_loss", losses[0]), ("loss", mean)] {
+            let told = line[key].as_f64().unwrap();
+            // Read from JSON, and summed, in f64.
+            let far = (told - expected).abs();
+            assert!(far <= 1e-12 * expected.abs(), "{key}: {told} {expected}");
+        }
+        assert_eq!(line["loss_steps"], 4);
+    }
+    assert_eq!(lines[0]["best"], Value::Null);
+    let best = &lines[1]["best"];
+    assert_eq!(best["weights_are_left"], true);
+    assert!(best["eval_loss"].as_f64() <= lines[1]["eval_loss"].as_f64());
+    assert!(Path::new(best["checkpoint"].as_str().unwrap()).is_dir());
+
+    let refused = train(&out, &["--dry-run", "--format", "json"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
 fn a_last_evaluation_ends_nothing_early_and_records_that_are_no_questions_are_called_so() {
     let folder = tempfile::tempdir().unwrap();
     let records = fs::read(root().join("tests/fixtures/training/finetune.json")).unwrap();
