@@ -359,6 +359,54 @@ fn a_file_without_a_record_passes_for_nothing() {
 }
 
 #[test]
+fn a_selections_page_names_options_as_the_flags_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, out) = (folder.path().join("world"), folder.path().join("coreset"));
+    printed(&bunny(&[
+        "data",
+        "synth",
+        "--out",
+        text(&world),
+        "--pairs",
+        "40",
+        "--conversations",
+        "1",
+        "--questions",
+        "11",
+        "--texts",
+        "1",
+        "--seed",
+        "1",
+    ]));
+    printed(&bunny(&[
+        "data",
+        "coreset",
+        "--embeddings",
+        text(&world.join("embeddings")),
+        "--out",
+        text(&out),
+        "--clusters",
+        "2",
+        "--centroid-window",
+        "none",
+    ]));
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    let help = printed(&bunny(&["data", "coreset", "--help"]));
+    let told: Vec<&str> = page
+        .split("<td>--")
+        .skip(1)
+        .map(|row| row.split("</td>").next().unwrap())
+        .collect();
+    assert!(told.len() > 20, "{told:?}");
+    for flag in told {
+        assert!(help.contains(&format!("--{flag} <")), "--{flag}");
+    }
+    let marked = page.matches("<tr class=\"set\"><td>--").count();
+    assert_eq!(marked, 2, "{page}");
+    assert!(!page.contains("<pre>"));
+}
+
+#[test]
 fn a_backend_that_is_not_built_in_is_refused_at_once_with_the_line_that_builds_it() {
     for (name, is_built_in) in [
         ("cuda", cfg!(feature = "cuda")),
