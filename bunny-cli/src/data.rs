@@ -62,7 +62,7 @@ pub fn run(verb: DataVerb) -> Result<ExitCode> {
 /// what was meant.
 fn open_records(file: &Path) -> Result<RecordFile> {
     let records = RecordFile::open(file)?;
-    let name = for_terminal(&file.display().to_string()).to_string();
+    let name = for_terminal(&file.display().to_string()).into_owned();
     ensure!(!records.is_empty(), "{name}: there are no records in it");
     Ok(records)
 }
