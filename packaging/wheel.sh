@@ -15,17 +15,27 @@ maturin="maturin>=1.9,<2"
 
 if [ "${1:-}" = --dry-run ]; then
     "$python" - "$here" "$features" <<'PY'
-import pathlib, sys, tomllib
+import ast, pathlib, sys
+
+def table(file, name):
+    """The lines `key = value` of a table; strings and lists of one line are written as in Python."""
+    found, inside = {}, False
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            inside = line.strip() == f"[{name}]"
+        elif inside and " = " in line and not line.startswith("#"):
+            key, value = line.split(" = ", 1)
+            found[key] = value
+    return found
 
 here, features = pathlib.Path(sys.argv[1]), [name for name in sys.argv[2].split(",") if name]
-project = tomllib.loads((here / "pyproject.toml").read_text())
-manifest = here / project["tool"]["maturin"]["manifest-path"]
-crate = tomllib.loads(manifest.read_text())
-wanted = {*features, *project["tool"]["maturin"]["features"]}
-unknown = wanted - set(crate["features"])
+project = table(here / "pyproject.toml", "project")
+build = table(here / "pyproject.toml", "tool.maturin")
+manifest = here / ast.literal_eval(build["manifest-path"])
+unknown = {*features, *ast.literal_eval(build["features"])} - set(table(manifest, "features"))
 assert not unknown, f"{manifest} has no features {sorted(unknown)}"
-assert project["project"]["name"] == crate["package"]["name"]
-assert (here / project["project"]["readme"]).is_file()
+assert project["name"] == table(manifest, "package")["name"]
+assert (here / ast.literal_eval(project["readme"])).is_file()
 PY
     echo "would build a wheel of bunny-cli in profile $profile with features ${features:-none},"
     echo "install it into a fresh environment of $("$python" --version), and ask it about examples/pictures/shapes.jpg"

@@ -138,6 +138,57 @@ fn a_training_ends_with_its_losses_and_with_commands_that_run_as_they_stand() {
 }
 
 #[test]
+fn a_training_tells_a_program_in_a_line_of_json_how_each_stage_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let best = "finetune.load_best_model_at_end=true";
+    let output = train(&out, &["--set", best, "--format", "json"]);
+    let lines: Vec<Value> = printed(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // What people read goes another way.
+    let log = String::from_utf8(output.stderr.clone()).unwrap();
+    for part in ["finetune: ", "finetune 4/4 "] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for (line, stage) in lines.iter().zip(["pretrain", "finetune"]) {
+        assert_eq!(line["format_version"], 1);
+        assert_eq!(line["stage"], stage);
+        assert_eq!(line["steps"], 4);
+        assert_eq!(line["total_steps"], 4);
+        assert_eq!(line["stopped_early"], false);
+        assert!(line["seconds"].as_f64().unwrap() > 0.0);
+        let left = Path::new(line["folder"].as_str().unwrap());
+        assert_eq!(left, out.join(stage));
+        // The losses are those of the file that it names.
+        let steps = fs::read_to_string(line["metrics"].as_str().unwrap()).unwrap();
+        let losses: Vec<f64> = steps
+            .lines()
+            .map(|step| serde_json::from_str::<Value>(step).unwrap()["loss"].as_f64())
+            .map(Option::unwrap)
+            .collect();
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        for (key, expected) in [("first_loss", losses[0]), ("loss", mean)] {
+            let told = line[key].as_f64().unwrap();
+            // Read from JSON, and summed, in f64.
+            let far = (told - expected).abs();
+            assert!(far <= 1e-12 * expected.abs(), "{key}: {told} {expected}");
+        }
+        assert_eq!(line["loss_steps"], 4);
+    }
+    assert_eq!(lines[0]["best"], Value::Null);
+    let best = &lines[1]["best"];
+    assert_eq!(best["weights_are_left"], true);
+    assert!(best["eval_loss"].as_f64() <= lines[1]["eval_loss"].as_f64());
+    assert!(Path::new(best["checkpoint"].as_str().unwrap()).is_dir());
+
+    let refused = train(&out, &["--dry-run", "--format", "json"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
 fn a_last_evaluation_ends_nothing_early_and_records_that_are_no_questions_are_called_so() {
     let folder = tempfile::tempdir().unwrap();
     let records = fs::read(root().join("tests/fixtures/training/finetune.json")).unwrap();
@@ -280,6 +331,85 @@ fn what_was_mistyped_is_told_with_its_mend() {
         said.contains("goes without a flag: bunny-cli train 'my recipe.toml'"),
         "{said}"
     );
+}
+
+#[test]
+fn a_file_without_a_record_passes_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    for (name, contents) in [
+        ("list.json", "[]"),
+        ("empty.json", ""),
+        ("blank.jsonl", "\n\n"),
+    ] {
+        let file = folder.path().join(name);
+        fs::write(&file, contents).unwrap();
+        for arguments in [
+            &["data", "stats", text(&file), "--html", text(&page)][..],
+            &["data", "validate", text(&file), "--report", text(&page)],
+            &["data", "preview", text(&file), "--out", text(&page)],
+            &["ask", text(&file), "--out", text(&page)],
+        ] {
+            let said = complaint(&bunny(arguments));
+            assert!(said.contains(name), "{said}");
+            let told = [
+                "there are no records in it",
+                "there is no question in it",
+                "the file is empty",
+                "not a list of conversations",
+            ];
+            assert!(told.iter().any(|told| said.contains(told)), "{said}");
+            assert!(!page.exists(), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn a_selections_page_names_options_as_the_flags_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, out) = (folder.path().join("world"), folder.path().join("coreset"));
+    printed(&bunny(&[
+        "data",
+        "synth",
+        "--out",
+        text(&world),
+        "--pairs",
+        "40",
+        "--conversations",
+        "1",
+        "--questions",
+        "11",
+        "--texts",
+        "1",
+        "--seed",
+        "1",
+    ]));
+    printed(&bunny(&[
+        "data",
+        "coreset",
+        "--embeddings",
+        text(&world.join("embeddings")),
+        "--out",
+        text(&out),
+        "--clusters",
+        "2",
+        "--centroid-window",
+        "none",
+    ]));
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    let help = printed(&bunny(&["data", "coreset", "--help"]));
+    let told: Vec<&str> = page
+        .split("<td>--")
+        .skip(1)
+        .map(|row| row.split("</td>").next().unwrap())
+        .collect();
+    assert!(told.len() > 20, "{told:?}");
+    for flag in told {
+        assert!(help.contains(&format!("--{flag} <")), "--{flag}");
+    }
+    let marked = page.matches("<tr class=\"set\"><td>--").count();
+    assert_eq!(marked, 2, "{page}");
+    assert!(!page.contains("<pre>"));
 }
 
 #[test]

@@ -13,9 +13,10 @@ mod synth;
 mod tokens;
 mod validate;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use bunny_data::{for_terminal, record::RecordFile};
 use clap::Subcommand;
 
 pub use bar::Bar;
@@ -55,4 +56,13 @@ pub fn run(verb: DataVerb) -> Result<ExitCode> {
         DataVerb::Synth(args) => synth::run(args),
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Opens a file of records. One without any is refused: nothing that is said of it would be true of
+/// what was meant.
+fn open_records(file: &Path) -> Result<RecordFile> {
+    let records = RecordFile::open(file)?;
+    let name = for_terminal(&file.display().to_string()).into_owned();
+    ensure!(!records.is_empty(), "{name}: there are no records in it");
+    Ok(records)
 }

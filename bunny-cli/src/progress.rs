@@ -11,6 +11,7 @@ use std::{
 use bunny_base::escape::for_terminal;
 use bunny_base::escape::lines_for_terminal;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 /// All bars, so that lines can go above them. indicatif draws on a terminal only.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -22,11 +23,26 @@ pub fn add_bar(template: &str) -> ProgressBar {
     BARS.add(ProgressBar::new(0).with_style(style))
 }
 
+/// Says a line: [`say`] or [`tell`].
+pub type Voice = fn(fmt::Arguments<'_>);
+
 /// Says a line on standard output, above the bars. Whoever read it may be gone; the work goes on.
 pub fn say(line: fmt::Arguments<'_>) {
     BARS.suspend(|| {
         let _ = writeln!(io::stdout(), "{}", lines_for_terminal(&line.to_string()));
     });
+}
+
+/// Says a value as a line of JSON, as [`say`] says a line.
+///
+/// # Errors
+/// When it has no form in JSON.
+pub fn say_json(value: &impl Serialize) -> serde_json::Result<()> {
+    let line = serde_json::to_string(value)?;
+    BARS.suspend(|| {
+        let _ = writeln!(io::stdout(), "{line}");
+    });
+    Ok(())
 }
 
 /// Says a line on standard error, above the bars. Whoever read it may be gone; the work goes on.

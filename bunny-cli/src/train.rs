@@ -30,9 +30,10 @@ use serde::{Deserialize, Serialize};
 use stages::{AnyJob, RunOptions};
 
 use crate::{
+    Format,
     args::{BackendArgs, MemoryArgs},
     keys, load,
-    progress::tell,
+    progress::{Voice, say, tell},
     recipe::{self, Kind},
     shell, signals,
 };
@@ -99,6 +100,10 @@ pub struct RunArgs {
     /// Do not look at all records before the first step
     #[arg(long)]
     no_scan: bool,
+    /// How it is said how the stages went: json writes one line for each that ends, and what else is
+    /// said goes to standard error
+    #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "dry_run")]
+    format: Format,
     #[command(flatten)]
     memory: MemoryArgs,
 }
@@ -215,6 +220,7 @@ impl RunArgs {
             reduce: ReduceName::Memory,
             peak_tflops: None,
             no_scan: false,
+            format: Format::Text,
             memory,
         };
         let read = run.recipe.read()?;
@@ -267,6 +273,10 @@ fn train(args: RunArgs) -> Result<()> {
         resume: args.resume,
         stop: stop.clone(),
     };
+    let voice: Voice = match args.format {
+        Format::Text => say,
+        Format::Json => tell,
+    };
     let mut looked_at = Vec::new();
     if !args.dry_run {
         for (kind, _) in &stages {
@@ -276,7 +286,7 @@ fn train(args: RunArgs) -> Result<()> {
         for (kind, stage) in &stages {
             let ready = !args.no_scan && missing_source(stage, &out).is_none();
             let longest = match ready {
-                true => jobs.rehearsal(*kind, stage)?.look_at()?,
+                true => jobs.rehearsal(*kind, stage)?.look_at(voice)?,
                 false => None,
             };
             looked_at.push((ready || args.no_scan).then_some(longest));
@@ -297,6 +307,7 @@ fn train(args: RunArgs) -> Result<()> {
         longest: None,
         memory: args.memory,
         is_last: true,
+        format: args.format,
     };
     for (at, (kind, stage)) in stages.iter().enumerate() {
         // A stage can be looked at before its projector is made, and not run.
@@ -313,7 +324,7 @@ fn train(args: RunArgs) -> Result<()> {
             continue;
         }
         let longest = match looked_at.get(at) {
-            Some(None) => jobs.rehearsal(*kind, stage)?.look_at()?,
+            Some(None) => jobs.rehearsal(*kind, stage)?.look_at(voice)?,
             Some(Some(longest)) => *longest,
             None => None,
         };

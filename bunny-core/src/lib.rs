@@ -103,3 +103,8 @@ pub mod ops;
 pub use config::{BunnyConfig, ConfigError, Fields};
 pub use error::Error;
 pub use model::Bunny;
+
+/// Its example runs as a test.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,10 +5,11 @@ mod coreset_common;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, UInt32Type, UInt64Type};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use bunny_data::coreset::{MissingImages, OutputOptions};
 use coreset_common::{Machine, fixture, options, run};
@@ -27,7 +28,11 @@ fn texts(batch: &RecordBatch, name: &str) -> Vec<Option<String>> {
     column.iter().map(|text| text.map(str::to_owned)).collect()
 }
 
-/// The set `mixture` with other captions and, in a column `URL`, addresses; both by key.
+/// Columns of metadata that are called as columns of `kept.parquet` are.
+const THEIRS: [&str; 3] = ["row", "cluster", "image_text_cosine"];
+
+/// The set `mixture` with other captions and, in a column `URL`, addresses; both by key. The columns
+/// [`THEIRS`] are there too, and say whose they are.
 fn write_set(folder: &Path) -> HashMap<String, [Option<String>; 2]> {
     let mut known = HashMap::new();
     for name in ["img_emb", "text_emb", "metadata"] {
@@ -57,11 +62,16 @@ fn write_set(folder: &Path) -> HashMap<String, [Option<String>; 2]> {
                 }
                 let column =
                     |texts: Vec<Option<String>>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
-                let columns = [
+                let theirs = THEIRS.map(|name| {
+                    let said = format!("their {name}");
+                    (name, column(vec![Some(said); keys.len()]), true)
+                });
+                let mut columns = vec![
                     ("key", column(keys), true),
                     ("caption", column(captions), true),
                     ("URL", column(urls), true),
                 ];
+                columns.extend(theirs);
                 let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
                 let writer = writer.get_or_insert_with(|| {
                     let file = File::create(&copy).unwrap();
@@ -109,6 +119,67 @@ fn captions_and_addresses_stand_beside_the_keys_that_were_kept() {
     options.embeddings.url_column = Some("address".to_owned());
     let error = run(&set, &out, &options, &outputs, Machine::default()).unwrap_err();
     assert!(error.to_string().contains("address"), "{error}");
+}
+
+#[test]
+fn columns_of_the_metadata_that_are_called_as_ours_are_left_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (set, out) = (dir.path().join("set"), dir.path().join("out"));
+    write_set(&set);
+    let mut options = options("mixture");
+    options.windows.centroid = None;
+    // One of them is asked for, and comes under the name of what it is asked for.
+    options.embeddings.caption_column = Some("cluster".to_owned());
+    let outputs = OutputOptions::default();
+    run(&set, &out, &options, &outputs, Machine::default()).unwrap();
+
+    let metadata = fs::read_dir(set.join("metadata")).unwrap();
+    let mut metadata: Vec<PathBuf> = metadata.map(|entry| entry.unwrap().path()).collect();
+    // Of the names metadata_8 to metadata_011 the number counts.
+    metadata.sort_by_key(|path| {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let (_, number) = stem.rsplit_once('_').unwrap();
+        number.parse::<u32>().unwrap()
+    });
+    let batches = metadata.iter().flat_map(|path| read(path));
+    let keys: Vec<Option<String>> = batches.flat_map(|batch| texts(&batch, "key")).collect();
+    for batch in read(&out.join("kept.parquet")) {
+        let schema = batch.schema();
+        let names: Vec<&str> = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "key",
+                "url",
+                "caption",
+                "row",
+                "cluster",
+                "component",
+                "component_size",
+                "image_text_cosine",
+                "image_centroid_cosine",
+                "centroid_distance",
+            ]
+        );
+        let column = |name: &str| batch.column_by_name(name).unwrap().clone();
+        // A column of another type is none that was computed.
+        column("cluster").as_primitive::<UInt32Type>();
+        column("image_text_cosine").as_primitive::<Float64Type>();
+        let rows = column("row");
+        let rows = rows.as_primitive::<UInt64Type>().values().iter();
+        for ((key, caption), row) in texts(&batch, "key")
+            .iter()
+            .zip(texts(&batch, "caption"))
+            .zip(rows)
+        {
+            assert_eq!(key, &keys[*row as usize]);
+            assert_eq!(caption.as_deref(), Some("their cluster"));
+        }
+    }
 }
 
 #[test]

@@ -166,17 +166,3 @@ fn an_absolute_name_is_that_of_a_file_anywhere() {
     assert_eq!(*images.read(&name("elsewhere.jpg")).unwrap(), *b"x");
     assert!(!images.contains(&name("none.jpg")));
 }
-
-#[cfg(target_os = "linux")]
-#[test]
-fn records_in_a_folder_that_takes_no_index_are_read() {
-    // /proc takes no file from anyone, root included; a descriptor's name there opens what it holds.
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("records.jsonl");
-    fs::write(&path, "{\"id\":7,\"conversations\":[]}\n").unwrap();
-    let held = fs::File::open(&path).unwrap();
-    use std::os::fd::AsRawFd;
-    let in_proc = format!("/proc/self/fd/{}", held.as_raw_fd());
-    assert_eq!(RecordFile::open(&in_proc).unwrap().get(0).unwrap().id, "7");
-    assert!(!Path::new(&format!("{in_proc}.idx")).exists());
-}

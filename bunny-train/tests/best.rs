@@ -5,9 +5,10 @@ mod common;
 
 use std::{collections::BTreeMap, path::Path, sync::atomic::Ordering};
 
-use bunny_core::checkpoint::Precision;
+use bunny_core::checkpoint::{ModelSource, Precision};
 use bunny_train::{
     TrainError,
+    report::merged_card,
     run::{Job, Outcome, checkpoint, metrics},
     stages::BunnyStage,
 };
@@ -76,6 +77,24 @@ fn the_weights_of_the_best_evaluation_are_left_and_its_checkpoint_stays() {
     let of = |step| weights(&checkpoint::place(folder.path(), step));
     assert_eq!(weights(folder.path()), of(best));
     assert_ne!(of(best), of(10));
+
+    // The card of what is merged says whose they are.
+    let card = |folder: &Path| {
+        let source = ModelSource::merged(folder);
+        merged_card(&source, Path::new("merged")).unwrap()
+    };
+    let said = card(folder.path());
+    let of_best = format!("| weights | of step {best}, whose evaluation was the best");
+    assert!(said.contains(&of_best), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let mut plain = job(folder.path());
+    plain.stage.recipe.training.load_best_model_at_end = false;
+    run(&plain, None).unwrap();
+    let said = card(folder.path());
+    assert!(
+        said.contains("| weights | of step 10, the last |"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Setup {
                 first_wait: Duration::from_millis(1),
                 longest_wait: Duration::from_secs(2),
                 connection: Duration::from_secs(2),
+                answer: Duration::from_secs(2),
                 silence: Duration::from_secs(2),
             },
         };
@@ -652,6 +653,47 @@ fn without_a_connection_nothing_is_waited_for() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[test]
+fn a_hub_that_takes_the_connection_and_never_answers_is_asked_once() {
+    let mut setup = Setup::new();
+    // The system takes connections for a listener that never looks at them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = silent.local_addr().unwrap().to_string();
+    let online = setup.fetch("org/name").unwrap();
+    setup.settings.endpoint = format!("http://{host}");
+    setup.settings.patience = Patience {
+        attempts: 5,
+        first_wait: Duration::from_secs(10),
+        answer: Duration::from_millis(200),
+        ..Patience::default()
+    };
+    let began = Instant::now();
+    let fault = setup.fetch("org/other").unwrap_err();
+    let waited = began.elapsed();
+    assert!(matches!(fault, HubError::Unreachable { .. }), "{fault}");
+    let line = fault.to_string();
+    assert!(line.contains(&host) && line.contains("0.2 s"), "{line}");
+    assert!(!line.contains('\n'), "{line}");
+    assert!(waited >= Duration::from_millis(200), "{waited:?}");
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    // What was downloaded before is used, after the same wait.
+    assert_eq!(setup.fetch("org/name").unwrap(), online);
+}
+
+#[test]
+fn a_download_that_takes_longer_than_any_wait_is_not_cut_while_it_gets_on() {
+    let mut setup = Setup::new();
+    setup.settings.patience.attempts = 1;
+    setup.settings.patience.answer = Duration::from_millis(500);
+    setup.settings.patience.silence = Duration::from_millis(500);
+    // 184 pieces: almost two seconds.
+    setup.server.pace(Duration::from_millis(10));
+    let began = Instant::now();
+    let snapshot = setup.only_weights().unwrap();
+    assert!(began.elapsed() > Duration::from_secs(1));
+    assert_eq!(fs::read(snapshot.join(WEIGHTS)).unwrap(), files()[WEIGHTS]);
 }
 
 #[test]

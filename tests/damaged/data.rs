@@ -58,7 +58,7 @@ fn naming(path: &Path, line: String) -> String {
     line
 }
 
-/// Writes each input under a name of that ending, now and then beside the index of the one before.
+/// Writes each input under a name of that ending.
 fn fuzz_files(
     name: &'static str,
     ending: &str,
@@ -67,12 +67,8 @@ fn fuzz_files(
 ) {
     let folder = folder();
     let path = folder.path().join(format!("damaged.{ending}"));
-    let index = folder.path().join(format!("damaged.{ending}.idx"));
-    fuzz(name, ALLOWED, seeds, |random, bytes| {
+    fuzz(name, ALLOWED, seeds, |_, bytes| {
         write_anew(&path, bytes);
-        if !random.once_in(4) {
-            let _ = fs::remove_file(&index);
-        }
         read(&path)
     });
 }

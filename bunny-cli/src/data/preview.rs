@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use bunny_data::images::ImageSource;
 use bunny_data::preview::{PreviewOptions, preview};
-use bunny_data::record::RecordFile;
 use bunny_data::write_whole;
 use serde_json::json;
 
+use super::open_records;
 use crate::Format;
 use crate::files::refuse_same_file;
 
@@ -43,7 +43,7 @@ pub struct PreviewArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// When a file cannot be read or written.
+/// When a file cannot be read or written, there are no records.
 pub fn run(args: PreviewArgs) -> Result<()> {
     refuse_same_file(
         [&args.out],
@@ -51,7 +51,7 @@ pub fn run(args: PreviewArgs) -> Result<()> {
             .into_iter()
             .flatten(),
     )?;
-    let file = RecordFile::open(&args.file)?;
+    let file = open_records(&args.file)?;
     let images = args.images.as_ref().map(ImageSource::open).transpose()?;
     let mut options = PreviewOptions::default();
     options.images = images.as_ref();

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use bunny_data::images::ImageSource;
-use bunny_data::record::RecordFile;
 use bunny_data::stats::{StatsOptions, stats};
 use bunny_data::validate::TokenCounter;
 use bunny_data::write_whole;
 
 use super::bar::Bar;
+use super::open_records;
 use super::tokens::TokenArgs;
 use crate::Format;
 use crate::files::refuse_same_file;
@@ -40,7 +40,7 @@ pub struct StatsArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// When a file cannot be read or written.
+/// When a file cannot be read or written, there are no records.
 pub fn run(args: StatsArgs) -> Result<()> {
     refuse_same_file(
         &args.html,
@@ -48,7 +48,7 @@ pub fn run(args: StatsArgs) -> Result<()> {
             .into_iter()
             .flatten(),
     )?;
-    let file = RecordFile::open(&args.file)?;
+    let file = open_records(&args.file)?;
     let images = args.images.as_ref().map(ImageSource::open).transpose()?;
     let counter = args.tokens.counter()?;
     let mut options = StatsOptions::default();

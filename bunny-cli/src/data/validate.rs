@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bunny_data::images::{ImageSource, PictureCheck};
-use bunny_data::record::RecordFile;
 use bunny_data::validate::{
     RecordStage, Report, TokenCounter, ValidateOptions, WARNINGS, validate, write_fixed,
 };
@@ -13,6 +12,7 @@ use bunny_data::{for_terminal, write_whole};
 use clap::builder::PossibleValuesParser;
 
 use super::bar::Bar;
+use super::open_records;
 use super::tokens::TokenArgs;
 use crate::Format;
 use crate::files::refuse_same_file;
@@ -98,13 +98,13 @@ enum Stage {
 /// Runs the verb.
 ///
 /// # Errors
-/// When a file cannot be read or written, or errors were found and not fixed.
+/// When a file cannot be read or written, there are no records, or errors were found and not fixed.
 pub fn run(args: ValidateArgs) -> Result<()> {
     let outputs = args.outputs();
     let read = [Some(&args.file), args.images.as_ref()];
     refuse_same_file(&outputs, read.into_iter().flatten())?;
     refuse_twice(&outputs)?;
-    let file = RecordFile::open(&args.file)?;
+    let file = open_records(&args.file)?;
     let images = args.images.as_ref().map(ImageSource::open).transpose()?;
     let counter = args.tokens.counter()?;
     let mut options = ValidateOptions::default();

@@ -105,11 +105,14 @@ const MAX_NEW_TOKENS: usize = 128;
 /// Runs the verb.
 ///
 /// # Errors
-/// When a file, a picture or the model cannot be read, stored rows were asked otherwise, or the
+/// When a file, a picture or the model cannot be read, there is no question, stored rows were asked otherwise, or the
 /// model fails.
 pub fn run(args: AskFileArgs) -> Result<()> {
     refuse_same_file([&args.out], [&args.own.file])?;
     let items = qa::read_questions(&args.own.file, args.own.form()?)?;
+    if items.is_empty() {
+        bail!("{}: there is no question in it", args.own.file.display());
+    }
     let questions = qa::questions(&items);
     let asked = questions.len();
     Asking {

@@ -21,7 +21,7 @@ use crate::{
     backend::Numbers,
     data::show_bytes,
     machine::Memory,
-    progress::{Spinner, say, tell},
+    progress::{Spinner, Voice, tell},
 };
 
 /// What stage `language` will make, how long, and in how much memory.
@@ -85,17 +85,21 @@ fn splits(stage: &impl Stage) -> impl Iterator<Item = (&Path, &'static str)> {
     std::iter::once((&*training.data_path, "")).chain(eval)
 }
 
-/// Looks at all pairs, and stops where the run would.
+/// Looks at all pairs, lets `voice` say what it finds, and stops where the run would.
 ///
 /// # Errors
 /// When records are no pairs, or name pictures that are not there and none may be skipped.
-pub fn scan_pairs(job: &Job<ContrastiveStage>, setup: &ContrastiveSetup) -> Result<()> {
+pub fn scan_pairs(
+    job: &Job<ContrastiveStage>,
+    setup: &ContrastiveSetup,
+    voice: Voice,
+) -> Result<()> {
     for (file, split) in splits(&job.stage) {
         let pairs = job.stage.data(setup, file)?;
         let spinner = Spinner::new("looking at all records");
         let found = pairs.scan();
         drop(spinner);
-        say(format_args!(
+        voice(format_args!(
             "contrastive:{split} {} records, {} with captions longer than {} tokens and cut",
             pairs.len(),
             found.cut,
@@ -209,18 +213,19 @@ fn say_machine(numbers: Numbers, needed: u64, mend: &str) {
     }
 }
 
-/// Looks at all records, and stops where the run would. Gives the positions of the longest one.
+/// Looks at all records, lets `voice` say what it finds, and stops where the run would. Gives the
+/// positions of the longest one.
 ///
 /// # Errors
 /// When records cannot be learnt from, or name pictures that are not there and none may be skipped.
-pub fn scan_records(job: &Job<BunnyStage>, setup: &BunnySetup) -> Result<usize> {
+pub fn scan_records(job: &Job<BunnyStage>, setup: &BunnySetup, voice: Voice) -> Result<usize> {
     let mut longest = 0;
     for (file, split) in splits(&job.stage) {
         let spinner = Spinner::new("looking at all records");
         let dataset = job.stage.data(setup, file)?;
         let found = Preflight::scan(&dataset);
         drop(spinner);
-        say_found(job, &found, split);
+        say_found(job, &found, split, voice);
         refuse(
             found.faulty,
             found.missing_pictures,
@@ -238,8 +243,8 @@ pub fn scan_records(job: &Job<BunnyStage>, setup: &BunnySetup) -> Result<usize> 
     Ok(longest)
 }
 
-fn say_found(job: &Job<BunnyStage>, found: &Preflight, split: &str) {
-    say(format_args!(
+fn say_found(job: &Job<BunnyStage>, found: &Preflight, split: &str, voice: Voice) {
+    voice(format_args!(
         "{}:{split} {} records, {} with pictures; {} longer than {} positions and cut, the longest \
          has {}",
         job.stage.kind,
@@ -261,7 +266,7 @@ fn say_found(job: &Job<BunnyStage>, found: &Preflight, split: &str) {
         (found.missing_pictures, "name a picture that is not there"),
     ] {
         if count > 0 {
-            say(format_args!("  {count} {what}"));
+            voice(format_args!("  {count} {what}"));
         }
     }
     for told in found.notes.iter().chain(&found.faults) {

@@ -13,11 +13,15 @@ use bunny_train::{
 };
 use burn::{backend::Autodiff, tensor::backend::Backend};
 
-use super::{peak, progress, report, summary};
+use super::{
+    peak, progress, report,
+    summary::{self, Summary},
+};
 use crate::{
+    Format,
     args::{BackendArgs, MemoryArgs},
     backend::{Numbers, Work},
-    progress::{say, tell},
+    progress::{Voice, say, say_json, tell},
 };
 
 /// What is done beside the run.
@@ -39,6 +43,8 @@ pub struct RunOptions {
     pub memory: MemoryArgs,
     /// No stage comes after it.
     pub is_last: bool,
+    /// How it is said how the stage went.
+    pub format: Format,
 }
 
 /// What the command line says of a stage.
@@ -57,9 +63,9 @@ pub trait Described: Stage + Sized {
     /// Whether records can be looked at before the first step.
     const SCANS: bool = true;
 
-    /// Looks at all records, and stops where the run would. Gives the positions of the longest, where
-    /// records have different lengths.
-    fn scan(_job: &Job<Self>, _setup: &Self::Setup) -> Result<Option<usize>> {
+    /// Looks at all records, lets `voice` say what it finds, and stops where the run would. Gives the
+    /// positions of the longest, where records have different lengths.
+    fn scan(_job: &Job<Self>, _setup: &Self::Setup, _voice: Voice) -> Result<Option<usize>> {
         Ok(None)
     }
 
@@ -135,8 +141,8 @@ impl Described for ContrastiveStage {
         MemoryPlan::of_pairs(&setup.vision, count(&specs), recipe, precision)
     }
 
-    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<Option<usize>> {
-        report::scan_pairs(job, setup)?;
+    fn scan(job: &Job<Self>, setup: &Self::Setup, voice: Voice) -> Result<Option<usize>> {
+        report::scan_pairs(job, setup, voice)?;
         Ok(None)
     }
 }
@@ -156,8 +162,8 @@ impl Described for BunnyStage {
         report::bunny(job, setup, numbers, precision()?, ranks, longest)
     }
 
-    fn scan(job: &Job<Self>, setup: &Self::Setup) -> Result<Option<usize>> {
-        report::scan_records(job, setup).map(Some)
+    fn scan(job: &Job<Self>, setup: &Self::Setup, voice: Voice) -> Result<Option<usize>> {
+        report::scan_records(job, setup, voice).map(Some)
     }
 
     fn memory(
@@ -190,9 +196,9 @@ impl Described for BunnyStage {
 
 /// A job of whichever stage.
 pub trait AnyJob {
-    /// Opens what the stage starts from and looks at all its records. Gives the positions of the
-    /// longest, where that is what memory hangs on.
-    fn look_at(&self) -> Result<Option<usize>>;
+    /// Opens what the stage starts from, looks at all its records, and lets `voice` say what it finds.
+    /// Gives the positions of the longest, where that is what memory hangs on.
+    fn look_at(&self, voice: Voice) -> Result<Option<usize>>;
 
     /// Runs it on the backend asked for, or only says what it would take. Gives whether it came to its
     /// end.
@@ -200,13 +206,13 @@ pub trait AnyJob {
 }
 
 impl<S: Described> AnyJob for Job<S> {
-    fn look_at(&self) -> Result<Option<usize>> {
+    fn look_at(&self, voice: Voice) -> Result<Option<usize>> {
         if !S::SCANS {
             return Ok(None);
         }
         let setup = self.preview();
         let setup = setup.with_context(|| format!("stage {}", self.stage.kind()))?;
-        S::scan(self, &setup)
+        S::scan(self, &setup, voice)
     }
 
     fn run(&self, backend: BackendArgs, options: RunOptions) -> Result<bool> {
@@ -230,7 +236,7 @@ impl<S: Described> Work for OnBackend<'_, S> {
         if options.dry_run {
             let setup = job.preview()?;
             let longest = match options.scan && S::SCANS {
-                true => S::scan(job, &setup)?,
+                true => S::scan(job, &setup, say)?,
                 false => None,
             };
             let precision = || precision(&setup);
@@ -272,9 +278,12 @@ impl<S: Described> Work for OnBackend<'_, S> {
         drop(steps);
         say_left_out(&outcome);
         if outcome.is_complete() {
-            summary::say_losses(job, &outcome, began.elapsed())?;
-            say(format_args!("{}", job.folder.display()));
-            if options.is_last {
+            let summary = Summary::of(job, &outcome, began.elapsed())?;
+            match options.format {
+                Format::Json => say_json(&summary)?,
+                Format::Text => summary.say(),
+            }
+            if options.is_last && options.format == Format::Text {
                 S::say_next(job);
             }
         }

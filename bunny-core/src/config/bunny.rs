@@ -209,19 +209,25 @@ static FIELDS: &[Field<BunnyConfig>] = &[
 
 /// `mm_vision_tower`, else `vision_tower`: the order in which the reference looks.
 pub(crate) fn vision_tower_name(fields: &Fields) -> Result<&str, ConfigError> {
-    match fields.string("mm_vision_tower")? {
-        Some(name) => Ok(name),
-        None => fields.string("vision_tower")?.ok_or_else(|| {
-            let kind = fields.string("model_type").ok().flatten();
-            let problem = match kind.filter(|kind| !kind.starts_with("bunny")) {
-                Some(kind) => format!(
-                    "is missing: this is a `{kind}`, and no Bunny, which names its vision tower here"
-                ),
-                None => "is missing: name the vision tower".into(),
-            };
-            fields.invalid("mm_vision_tower", problem)
-        }),
+    if let Some(name) = fields.string("mm_vision_tower")? {
+        return Ok(name);
     }
+    if let Some(name) = fields.string("vision_tower")? {
+        return Ok(name);
+    }
+    let family = Family::of(fields)?;
+    let is_bunny = fields
+        .string("model_type")?
+        .is_some_and(|kind| kind.starts_with("bunny-"));
+    let problem = match is_bunny {
+        true => "is missing: name the vision tower".into(),
+        false => format!(
+            "is missing: this is a language model alone (`{}`), which sees no pictures; a recipe \
+             whose model_name_or_path it is makes a Bunny of it",
+            family.base_type()
+        ),
+    };
+    Err(fields.invalid("mm_vision_tower", problem))
 }
 
 #[cfg(test)]
@@ -296,6 +302,26 @@ mod tests {
                 .to_string();
             assert!(error.contains(&format!("`{field}`")), "{field}: {error}");
             assert!(!error.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn what_is_no_bunny_is_told_by_what_it_is() {
+        let said = |json: Value| {
+            let fields = Fields::parse("config.json", &json.to_string()).unwrap();
+            vision_tower_name(&fields).unwrap_err().to_string()
+        };
+        let alone = said(json!({"model_type": "llama"}));
+        assert!(alone.contains("language model alone (`llama`)"), "{alone}");
+        assert!(alone.contains("model_name_or_path"), "{alone}");
+        let bunny = said(json!({"model_type": "bunny-phi"}));
+        assert!(bunny.contains("name the vision tower"), "{bunny}");
+        for json in [json!({"model_type": "qwen2_vl"}), json!({})] {
+            let unknown = said(json);
+            assert!(unknown.contains("`model_type`"), "{unknown}");
+            for known in ["phi3", "stablelm", "qwen2", "minicpm", "llama", "llava"] {
+                assert!(unknown.contains(known), "{known}: {unknown}");
+            }
         }
     }
 

@@ -124,19 +124,19 @@ impl Family {
     /// # Errors
     /// When `model_type` is missing or unknown.
     pub fn of(fields: &Fields) -> Result<Self, ConfigError> {
-        let model_type = fields.string("model_type")?.ok_or_else(|| {
-            fields.invalid("model_type", "is missing: it names the language model")
-        })?;
+        let unknown = |problem: String| {
+            let known: Vec<&str> = Self::ALL.iter().map(|family| family.base_type()).collect();
+            let known = known.join(", ");
+            let problem = format!("{problem} {known} (a Bunny has `bunny-` in front), or llava");
+            fields.invalid("model_type", problem)
+        };
+        let model_type = fields
+            .string("model_type")?
+            .ok_or_else(|| unknown("is missing: it names the language model,".into()))?;
         let bare = model_type.strip_prefix("bunny-").unwrap_or(model_type);
         let is_named = |family: &&Self| family.0.model_types.contains(&bare);
-        match Self::ALL.iter().find(is_named) {
-            Some(family) => Ok(*family),
-            None => {
-                let known: Vec<&str> = Self::ALL.iter().map(|family| family.model_type()).collect();
-                let problem = format!("is `{model_type}`, which is none of {}", known.join(", "));
-                Err(fields.invalid("model_type", problem))
-            }
-        }
+        let family = Self::ALL.iter().find(is_named).copied();
+        family.ok_or_else(|| unknown(format!("is `{model_type}`, and what is known here is")))
     }
 
     /// The `model_type` of a Bunny of this family.

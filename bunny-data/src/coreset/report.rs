@@ -1,6 +1,7 @@
 //! What a selection did, as `report.json` for programs and `report.html` for people.
 
 mod charts;
+mod flags;
 pub(crate) mod samples;
 
 use std::path::Path;

@@ -15,7 +15,7 @@ use crate::error::{DataError, Result};
 
 /// A file of records with random access: a JSON array, JSON lines or Parquet.
 ///
-/// JSON is mapped and its offset index kept beside it, as `<file>.idx`, where the folder lets us.
+/// JSON is mapped; where its records stand is found as it is opened, and kept in memory alone.
 ///
 /// Many threads may read one `RecordFile` at once, and many processes one file: they share the
 /// mapped pages. The file must not be cut short while it is open.
@@ -42,7 +42,7 @@ enum Layout {
 }
 
 impl RecordFile {
-    /// Opens `path`; the first open of a JSON file goes over it once to index it.
+    /// Opens `path`; a JSON file is gone over once, to find its records.
     ///
     /// # Errors
     /// [`DataError::Io`], [`DataError::NotRecords`] for a file of another kind,
@@ -71,9 +71,9 @@ impl RecordFile {
         })
     }
 
-    /// JSON in a file that has no name; messages call it `path`. Its index stays in memory.
+    /// JSON in a file that has no name; messages call it `path`.
     pub(crate) fn unnamed(mut file: File, path: &Path) -> Result<Self> {
-        let index = Index::in_memory(path, &mut file)?;
+        let index = Index::of(path, &mut file)?;
         // SAFETY: as in `open`; nobody else has this file.
         let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
         Ok(Self {
@@ -197,62 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn the_index_is_reused_and_built_again_when_the_file_changes() {
+    fn opening_leaves_nothing_beside_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("records.json");
-        let beside = folder.path().join("records.json.idx");
         fs::write(&path, ARRAY).unwrap();
-        RecordFile::open(&path).unwrap();
-        let first = fs::read(&beside).unwrap();
-        let made = fs::metadata(&beside).unwrap().modified().unwrap();
-        RecordFile::open(&path).unwrap();
-        assert_eq!(
-            fs::metadata(&beside).unwrap().modified().unwrap(),
-            made,
-            "not written again"
-        );
-
-        // Same length, and the time put back: the hash of the ends still tells.
-        let time = fs::metadata(&path).unwrap().modified().unwrap();
-        fs::write(&path, ARRAY.replace("\"id\": 2", "\"id\": 3")).unwrap();
-        File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(time)
-            .unwrap();
-        assert_eq!(RecordFile::open(&path).unwrap().get(1).unwrap().id, "3");
-        assert_ne!(fs::read(&beside).unwrap(), first);
-    }
-
-    #[test]
-    fn a_damaged_index_is_built_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("records.jsonl");
-        let beside = folder.path().join("records.jsonl.idx");
-        fs::write(
-            &path,
-            "{\"id\":1,\"conversations\":[]}\n\n{\"id\":2,\"conversations\":[]}",
-        )
-        .unwrap();
-        RecordFile::open(&path).unwrap();
-        let whole = fs::read(&beside).unwrap();
-        for at in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 0x55;
-            fs::write(&beside, &damaged).unwrap();
-            assert_eq!(
-                RecordFile::open(&path).unwrap().get(1).unwrap().id,
-                "2",
-                "byte {at}"
-            );
-            fs::write(&beside, &whole[..at]).unwrap();
-            assert_eq!(
-                RecordFile::open(&path).unwrap().get(1).unwrap().id,
-                "2",
-                "cut at {at}"
-            );
-        }
+        assert_eq!(RecordFile::open(&path).unwrap().len(), 2);
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["records.json"]);
     }
 
     #[test]

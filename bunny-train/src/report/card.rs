@@ -14,7 +14,10 @@ use serde_json::Value;
 
 use crate::{
     error::TrainError,
-    run::{checkpoint, metrics},
+    run::{
+        checkpoint::{self, RunState},
+        metrics,
+    },
 };
 
 pub use llava::{Origin, llava_card};
@@ -99,6 +102,7 @@ pub fn merged_card(source: &ModelSource, folder: &Path) -> Result<String, TrainE
             state.step,
             records.unwrap_or_default()
         );
+        let _ = writeln!(card, "| weights | {} |", whose_weights(state));
     }
     let _ = writeln!(
         card,
@@ -166,6 +170,18 @@ fn head<'a>(licence: Option<&str>, bases: impl Iterator<Item = &'a str>) -> Stri
         });
     }
     head + "---\n\n"
+}
+
+/// After which step the weights were as a run left them whose last checkpoint is of this state.
+fn whose_weights(last: &RunState) -> String {
+    let keeps_best = last.recipe.get("load_best_model_at_end") == Some(&Value::Bool(true));
+    match last.best.filter(|_| keeps_best) {
+        Some(best) => format!(
+            "of step {}, whose evaluation was the best (eval_loss {:.4})",
+            best.step, best.eval_loss
+        ),
+        None => format!("of step {}, the last", last.step),
+    }
 }
 
 /// Losses of the run in `folder`, if it has left any.

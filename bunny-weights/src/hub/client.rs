@@ -38,18 +38,18 @@ pub(super) enum Failure {
         wait: Option<Duration>,
         progress: bool,
     },
-    /// No connection came about. In the middle of a download it may come back; before anything was
-    /// asked there is none.
-    NoConnection(HubError),
+    /// No connection came about, or nobody answers on it. In the middle of a download it may come
+    /// back; before anything was answered nobody is there.
+    NoAnswer(HubError),
     /// Asking again does not help.
     Lasting(HubError),
 }
 
 impl Failure {
-    /// The same when nothing was asked before: who has no connection then is not waited for.
+    /// The same when nothing was answered before: who does not answer then is not asked again.
     fn at_first(self) -> Self {
         match self {
-            Self::NoConnection(error) => Self::Lasting(error),
+            Self::NoAnswer(error) => Self::Lasting(error),
             other => other,
         }
     }
@@ -84,7 +84,7 @@ impl Client {
             .max_redirects(0)
             .timeout_resolve(Some(patience.connection))
             .timeout_connect(Some(patience.connection))
-            .timeout_recv_response(Some(patience.silence))
+            .timeout_recv_response(Some(patience.answer))
             .timeout_per_read(Some(patience.silence))
             .user_agent(concat!("bunny/", env!("CARGO_PKG_VERSION")));
         if is_loopback(endpoint) {
@@ -120,7 +120,9 @@ impl Client {
                 .into_reader()
                 .take(limit + 1)
                 .read_to_end(&mut body)
-                .map_err(|error| passing(url, &error))?;
+                .map_err(|error| {
+                    not_answered(url, &error.into(), self.patience.silence).at_first()
+                })?;
             if body.len() as u64 > limit {
                 let reason = format!("more than {limit} bytes");
                 return Err(HubError::Answer {
@@ -201,10 +203,12 @@ impl Client {
         }
         match request.call() {
             Ok(answer) => self.check(answer, url, reach),
-            Err(error) if is_no_connection(&error) => {
-                Err(Failure::NoConnection(unreachable(url, &error)))
+            Err(error) => {
+                let Patience {
+                    answer, silence, ..
+                } = self.patience;
+                Err(not_answered(url, &error, answer.min(silence)))
             }
-            Err(error) => Err(passing(url, &error)),
         }
     }
 
@@ -292,7 +296,7 @@ impl Client {
                     wait,
                     progress,
                 }) => (error, wait, progress),
-                Err(Failure::NoConnection(error)) => (error, None, false),
+                Err(Failure::NoAnswer(error)) => (error, None, false),
             };
             tried = if progress { 1 } else { tried + 1 };
             let wait = asked.unwrap_or(first_wait.saturating_mul(1 << (tried - 1).min(16)));
@@ -302,6 +306,21 @@ impl Client {
             tracing::warn!("{error}; trying again in {} s", wait.as_secs_f32());
             std::thread::sleep(wait.min(longest_wait));
         }
+    }
+}
+
+/// What it means that a request was not answered, though it was waited for `waited`.
+fn not_answered(url: &str, error: &ureq::Error, waited: Duration) -> Failure {
+    match error {
+        error if is_no_connection(error) => Failure::NoAnswer(unreachable(url, error)),
+        ureq::Error::Timeout(_) => Failure::NoAnswer(HubError::Unreachable {
+            url: url.into(),
+            reason: format!(
+                "it took the connection, and then said nothing for {} s",
+                waited.as_secs_f32()
+            ),
+        }),
+        _ => passing(url, error),
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Patience {
     pub longest_wait: Duration,
     /// How long a connection may take to come about.
     pub connection: Duration,
+    /// How long a hub may take to begin an answer. One that does not begin its first is not asked
+    /// again.
+    pub answer: Duration,
     /// How long a connection may be silent.
     pub silence: Duration,
 }
@@ -47,6 +50,8 @@ impl Default for Patience {
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(300),
             connection: Duration::from_secs(3),
+            // What Python's client allows, HF_HUB_ETAG_TIMEOUT.
+            answer: Duration::from_secs(10),
             silence: Duration::from_secs(30),
         }
     }

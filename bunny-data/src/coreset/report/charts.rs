@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::Report;
 use super::samples::{self, Cards};
+use super::{Report, flags};
 use crate::coreset::histogram::{Cosines, Sizes};
 use crate::coreset::options::{Order, Window};
 use crate::coreset::stages::windows::Ranked;
@@ -130,14 +130,12 @@ pub(super) fn page(report: &Report, cards: &Cards) -> String {
         ),
         samples::seats(&report.centroid, cards),
     );
-    if let Ok(options) = serde_json::to_string_pretty(&report.options) {
-        let _ = writeln!(
-            body,
-            "<h2>Options</h2><pre>{}</pre>",
-            html::escape(&options)
-        );
-    }
-    html::page(&title, STYLE, &body)
+    let _ = writeln!(
+        body,
+        "<h2>Options</h2><p>Marked is what was set to something else than the default.</p>{}",
+        flags::table(&report.options)
+    );
+    html::page(&title, &format!("{STYLE}{}", flags::STYLE), &body)
 }
 
 fn window(ranked: &Ranked) -> String {

@@ -6,7 +6,7 @@ use std::{fmt::Write, path::Path};
 use super::{CARD, Origin, head, licence_in, licence_of};
 
 /// Rows of a card that tell where a model comes from.
-const ROWS: [&str; 4] = ["base", "data", "held out", "stage"];
+const ROWS: [&str; 5] = ["base", "data", "held out", "stage", "weights"];
 
 /// What a card tells: all empty where there is none, or where it tells nothing.
 #[derive(Debug, Default)]
