@@ -332,6 +332,11 @@ fn seed_bench_gives_figures_where_the_script_stops() {
         "{:?}",
         report.notes
     );
+    // Other harnesses have no such fault.
+    for convention in [Convention::LmmsEval, Convention::VlmEvalKit] {
+        let report = scored(&suite, "seed-bench-no-hit", convention);
+        assert!(report.notes.is_empty(), "{convention}: {:?}", report.notes);
+    }
     // Its first part says what is missing as wrong; then its upload stops.
     let theirs = &expected("seed-bench-missing")["reference"];
     assert_eq!(theirs["stops"], "KeyError");
