@@ -186,13 +186,12 @@ impl Work for Running {
         let loaded = Loaded::<B>::new(&self.args.model, device, numbers)?;
         let pipeline = &loaded.pipeline;
         let mut local = Local::new(pipeline, loaded.model, self.args.ask.batch.get());
-        let mut prepare = |local: &mut Local<'_, B>, benchmark| {
-            // The reference hands ScienceQA's pictures to the processor as they are.
-            local.processor = match benchmark {
-                Benchmark::ScienceQa => {
-                    pipeline.image_processor.clone().with_aspect(Aspect::Square)
-                }
-                _ => pipeline.image_processor.clone(),
+        let mut prepare = |local: &mut Local<'_, B>, benchmark: Benchmark| {
+            let processor = pipeline.image_processor.clone();
+            local.processor = if benchmark.pads_pictures() {
+                processor
+            } else {
+                processor.with_aspect(Aspect::Square)
             };
         };
         self.ask_all(
