@@ -27,9 +27,10 @@ use crate::progress::Spinner;
 
 /// Asks a model the questions of benchmarks, and scores its answers.
 ///
-/// Each answer is a line of DIR/BENCH.jsonl as soon as it is known. Killed and started again, it
-/// goes on where it stood; rows that were asked otherwise are refused. When all is answered, the
-/// report is written beside, and what the benchmark's server takes.
+/// Each answer is on the disk as soon as it is known: a line of DIR/BENCH.jsonl, in the questions'
+/// order, and in BENCH.jsonl.ahead until its turn comes. Killed and started again, it goes on where
+/// it stood; rows that were asked otherwise are refused. When all is answered, the report is written
+/// beside, and what the benchmark's server takes.
 ///
 /// Example: bunny-cli eval run mme pope --data eval --model ./bunny --out results/bunny
 #[derive(Debug, clap::Args)]
