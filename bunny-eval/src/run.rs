@@ -220,6 +220,8 @@ pub fn run(
         ahead.clear()?;
         first += window.len();
     }
+    // A run may have been killed before it came to that.
+    ahead.clear()?;
     file.sync_all().map_err(EvalError::io(path, "write"))
 }
 
