@@ -54,6 +54,19 @@ pub struct Asked {
     pub prompt: String,
     /// The pictures, as they are encoded.
     pub pictures: Vec<Arc<[u8]>>,
+    /// What the benchmark calls them, for messages.
+    pub picture_names: Vec<String>,
+}
+
+impl Asked {
+    /// The question and its pictures by name, for messages.
+    pub fn told(&self) -> String {
+        let id = &self.id;
+        match &self.picture_names[..] {
+            [] => format!("question_id {id}"),
+            names => format!("question_id {id} ({})", names.join(", ")),
+        }
+    }
 }
 
 /// What was answered.
@@ -178,6 +191,7 @@ pub fn run(
                     id: question.id.clone(),
                     prompt,
                     pictures,
+                    picture_names: names_of(question),
                 }),
             }
         }
@@ -312,6 +326,11 @@ impl Options {
             more.collect::<String>()
         )
     }
+}
+
+fn names_of(question: &Question) -> Vec<String> {
+    let names = question.pictures.iter().map(|picture| picture.name.clone());
+    names.collect()
 }
 
 /// Appends the lines from `next` on until one is not known yet: that one.
