@@ -1257,10 +1257,13 @@ def write_functions(bunny, reference, lmms, kit):
 
 
 def divided_by_nothing(reference, work):
-    """What stops the scripts where a figure has nothing to divide by: POPE without a "yes", ScienceQA
-    and SEED-Bench without answers about a picture and a video, GQA without a group."""
-    pope, seed, sqa, gqa = (read_rows(OUT / f"answers/{name}.jsonl") for name in ("pope", "seed-bench", "scienceqa", "gqa"))
+    """What stops the scripts where a figure has nothing to divide by: POPE without a "yes", a category
+    of MME with neither "yes" nor "no", ScienceQA and SEED-Bench without answers about a picture and a
+    video, GQA without a group."""
+    mme, pope, seed, sqa, gqa = (read_rows(OUT / f"answers/{name}.jsonl") for name in ("mme", "pope", "seed-bench", "scienceqa", "gqa"))
     told = {"pope": reference.pope([row | {"text": "No"} for row in pope])}
+    mme = reference.mme([row | {"text": "It is so"} if row["question_id"].startswith("count/") else row for row in mme])
+    told["mme"] = {"stops": mme["stops"]}
     annotation = json.loads((OUT / "seed-bench/SEED-Bench.json").read_text())
     annotation["questions"] = [one for one in annotation["questions"] if one["data_type"] == "image"]
     pictures = {one["question_id"]: one["answer"] for one in annotation["questions"]}

@@ -74,6 +74,9 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Scored {
         }
         let (right, all) = count(&of);
         scored.score(name, percent(right, all));
+        if given.convention == Convention::Reference && all == 0 {
+            scored.divides_by_nothing(name);
+        }
         scored
             .details
             .insert(format!("{name}_questions"), json!(all));

@@ -603,6 +603,16 @@ fn scienceqa_rows_without_an_answer_leave_the_picture_figure_and_stand_in_the_st
     );
 }
 
+/// One note for each beginning, in this order.
+#[track_caller]
+fn says<const N: usize>(report: &Report, beginnings: [&str; N]) {
+    let notes = &report.notes;
+    assert_eq!(notes.len(), N, "{notes:?}");
+    for (note, beginning) in notes.iter().zip(beginnings) {
+        assert!(note.starts_with(beginning), "{notes:?}");
+    }
+}
+
 #[test]
 fn what_has_nothing_to_divide_by_is_zero_where_the_scripts_stop() {
     let theirs = expected("nothing");
@@ -648,6 +658,22 @@ fn what_has_nothing_to_divide_by_is_zero_where_the_scripts_stop() {
     let report = score(&suite("pope"), &answers);
     assert_eq!(stops("pope"), "ZeroDivisionError");
     assert_eq!(report.scores["f1"], 0.0);
+    says(
+        &report,
+        ["F1 of adversarial: ", "F1 of popular: ", "F1 of random: "],
+    );
+
+    // No answer about one category says yes or no.
+    let mut answers = rows("mme");
+    for row in &mut answers {
+        if row["question_id"].as_str().unwrap().starts_with("count/") {
+            row["text"] = "It is so".into();
+        }
+    }
+    let report = score(&suite("mme"), &answers);
+    assert_eq!(stops("mme"), "ValueError");
+    assert_eq!(report.categories["count"]["score"], 0.0);
+    says(&report, ["count: no answer says yes or no"]);
 
     // Nothing with a picture is answered.
     let mut answers = rows("scienceqa");
@@ -655,6 +681,7 @@ fn what_has_nothing_to_divide_by_is_zero_where_the_scripts_stop() {
     let report = score(&suite("scienceqa"), &answers);
     assert_eq!(stops("scienceqa"), "ZeroDivisionError");
     assert_eq!(report.scores["img"], 0.0);
+    says(&report, ["img: "]);
 
     // No question is about a video; all are answered right.
     let folder = copied("seed-bench", &["SEED-Bench.json"]);
@@ -696,6 +723,7 @@ fn what_has_nothing_to_divide_by_is_zero_where_the_scripts_stop() {
     let report = score(&pictures, &answers);
     assert_eq!(stops("seed-bench"), "ZeroDivisionError");
     assert_eq!(report.scores["video"], 0.0);
+    says(&report, ["video: "]);
     assert_eq!(report.scores["image"], 100.0);
 
     // No question has a group.
@@ -711,6 +739,7 @@ fn what_has_nothing_to_divide_by_is_zero_where_the_scripts_stop() {
     let report = score(&ungrouped, &rows("gqa"));
     assert_eq!(stops("gqa"), "ZeroDivisionError");
     assert_eq!(report.scores["distribution"], 0.0);
+    says(&report, ["distribution: "]);
     let whole = scored(&suite("gqa"), "gqa", Convention::Reference);
     assert_eq!(report.scores["accuracy"], whole.scores["accuracy"]);
 }
