@@ -4,11 +4,12 @@
 //! stored must have been asked as it would be now: the same prompt, pictures, options and model.
 
 mod ahead;
+mod marks;
 mod merge;
 mod row;
 mod shard;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -18,8 +19,9 @@ use serde::Serialize;
 
 use crate::error::{EvalError, Failure, Result};
 use crate::facts::blob_id;
-use crate::question::{PicturePlace, PictureRef, Question, QuestionId};
+use crate::question::{PictureRef, Question, QuestionId};
 use ahead::Ahead;
+use marks::Marks;
 
 pub use merge::{Merged, merge};
 pub use shard::{Shard, ShardError};
@@ -267,64 +269,6 @@ impl Drop for Own {
     /// file, and with it the lock, until it has become another program.
     fn drop(&mut self) {
         self.0.unlock().ok();
-    }
-}
-
-/// What rows are asked with. A picture is hashed once, however many questions are about it.
-struct Marks {
-    options: String,
-    model: String,
-    pictures: HashMap<PicturePlace, String>,
-}
-
-impl Marks {
-    fn new(job: &Job<'_>, model: &Model) -> Self {
-        Self {
-            options: job.options.told(),
-            model: short(model.fingerprint.as_bytes()),
-            pictures: HashMap::new(),
-        }
-    }
-
-    /// The mark of a question; `picture` gives the bytes of one by its number.
-    fn of(
-        &mut self,
-        question: &Question,
-        prompt: &str,
-        picture: impl Fn(usize) -> Result<Arc<[u8]>>,
-    ) -> Result<row::Mark> {
-        let mut pictures = Vec::with_capacity(question.pictures.len());
-        for (at, PictureRef { place, .. }) in question.pictures.iter().enumerate() {
-            pictures.push(match self.pictures.get(place) {
-                Some(known) => known.clone(),
-                None => {
-                    let hash = short(&picture(at)?);
-                    self.pictures.insert(place.clone(), hash.clone());
-                    hash
-                }
-            });
-        }
-        Ok(row::Mark {
-            prompt: short(prompt.as_bytes()),
-            pictures: pictures.join("+"),
-            options: self.options.clone(),
-            model: self.model.clone(),
-        })
-    }
-}
-
-impl Options {
-    /// All of them as a text.
-    fn told(&self) -> String {
-        let more = self
-            .more
-            .iter()
-            .map(|(name, value)| format!(" {name}={value}"));
-        format!(
-            "max_new_tokens={}{}",
-            self.max_new_tokens,
-            more.collect::<String>()
-        )
     }
 }
 
