@@ -83,8 +83,8 @@ if [ -z "${TINY:-}" ]; then
         cat "$out/plan.txt"
     fi
     awk '{ sum += $3 } END { printf "all: %.1f hours of training on one device, then the benchmarks\n", sum }' "$out/plan.txt"
-    [ -z "${DRY_RUN:-}" ] || exit 0
 fi
+[ -z "${DRY_RUN:-}" ] || exit 0
 
 for one in "${combinations[@]}"; do
     run=$out/$one

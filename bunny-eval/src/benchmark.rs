@@ -88,6 +88,12 @@ impl Benchmark {
         if self == Self::ScienceQa { 1024 } else { 128 }
     }
 
+    /// Whether pictures are padded to a square where the model's configuration says so: ScienceQA's go
+    /// to the processor as they are.
+    pub fn pads_pictures(self) -> bool {
+        self != Self::ScienceQa
+    }
+
     /// Who scores it, where the right answers are not public or the figure of the paper is another's.
     pub fn server(self) -> Option<Server> {
         let (address, phase) = match self {

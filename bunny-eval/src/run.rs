@@ -3,11 +3,13 @@
 //! A run that ends half way goes on where it stood, and its file ends with the same bytes. What is
 //! stored must have been asked as it would be now: the same prompt, pictures, options and model.
 
+mod ahead;
+mod marks;
 mod merge;
 mod row;
 mod shard;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -17,7 +19,9 @@ use serde::Serialize;
 
 use crate::error::{EvalError, Failure, Result};
 use crate::facts::blob_id;
-use crate::question::{PicturePlace, PictureRef, Question, QuestionId};
+use crate::question::{PictureRef, Question, QuestionId};
+use ahead::Ahead;
+use marks::Marks;
 
 pub use merge::{Merged, merge};
 pub use shard::{Shard, ShardError};
@@ -52,6 +56,19 @@ pub struct Asked {
     pub prompt: String,
     /// The pictures, as they are encoded.
     pub pictures: Vec<Arc<[u8]>>,
+    /// What the benchmark calls them, for messages.
+    pub picture_names: Vec<String>,
+}
+
+impl Asked {
+    /// The question and its pictures by name, for messages.
+    pub fn told(&self) -> String {
+        let id = &self.id;
+        match &self.picture_names[..] {
+            [] => format!("question_id {id}"),
+            names => format!("question_id {id} ({})", names.join(", ")),
+        }
+    }
 }
 
 /// What was answered.
@@ -86,11 +103,11 @@ pub trait Answerer {
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Answers in the file.
+    /// Answers that are known, those included that wait for their turn in the file.
     pub done: usize,
     /// Of how many.
     pub total: usize,
-    /// How many stood there when the run began.
+    /// How many were known when the run began.
     pub before: usize,
 }
 
@@ -124,6 +141,7 @@ impl std::fmt::Debug for Job<'_> {
 pub const WINDOW: usize = 256;
 
 /// Asks what the file at `path` does not hold yet, and appends the answers in the questions' order.
+/// One that is known before its turn waits in a file beside it, `path` with `.ahead` behind.
 ///
 /// # Errors
 /// When a stored row was asked otherwise ([`EvalError::Stored`]), another run writes the file, a
@@ -138,7 +156,18 @@ pub fn run(
     let file = &mut own.0;
     let model = answerer.model();
     let mut marks = Marks::new(job, &model);
-    let before = stored(file, path, job, &model, &mut marks)?;
+    let mut first = stored(file, path, job, &model, &mut marks)?;
+    let in_file = first;
+    let mut ahead = Ahead::open(path, |place, line| {
+        let question = job.questions.get(place).filter(|_| place >= in_file);
+        let (Some(question), Ok(row)) = (question, row::read(line.as_bytes())) else {
+            return Ok(false);
+        };
+        let picture = |at: usize| (job.picture)(&question.pictures[at]);
+        let now = marks.of(question, &(job.prompt)(question), picture)?;
+        Ok(row.question_id == question.id && row.asked == now && row.model_id == model.name)
+    })?;
+    let before = in_file + ahead.len();
     let total = job.questions.len();
     progress(Progress {
         done: before,
@@ -146,44 +175,55 @@ pub fn run(
         before,
     });
     let mut done = before;
-    for window in job.questions[before..].chunks(job.window.max(1)) {
+    for window in job.questions[in_file..].chunks(job.window.max(1)) {
         let mut asked = Vec::with_capacity(window.len());
         let mut asked_with = Vec::with_capacity(window.len());
+        let mut waiting = BTreeMap::new();
         for (place, question) in window.iter().enumerate() {
             let prompt = (job.prompt)(question);
             let pictures: Result<Vec<_>> = question.pictures.iter().map(job.picture).collect();
             let pictures = pictures?;
             asked_with.push(marks.of(question, &prompt, |at| Ok(pictures[at].clone()))?);
-            asked.push(Asked {
-                place,
-                id: question.id.clone(),
-                prompt,
-                pictures,
-            });
+            match ahead.take(first + place) {
+                Some(line) => {
+                    waiting.insert(place, line);
+                }
+                None => asked.push(Asked {
+                    place,
+                    id: question.id.clone(),
+                    prompt,
+                    pictures,
+                    picture_names: names_of(question),
+                }),
+            }
         }
         // Alike lengths stand together; of one length those of one picture stay neighbours.
         asked.sort_by_key(|one| one.prompt.len());
-        let mut waiting: BTreeMap<usize, Reply> = BTreeMap::new();
-        let mut next = 0;
-        let answered = answerer.answer(asked, &job.options, &mut |place, reply| {
+        let mut next = append_ready(file, path, &mut waiting, 0)?;
+        let mut keep = |place: usize, reply: Reply| -> Result<()> {
             if place >= window.len() || place < next || waiting.contains_key(&place) {
                 return Err(EvalError::Unasked { place });
             }
-            waiting.insert(place, reply);
-            while let Some(reply) = waiting.remove(&next) {
-                let text = (job.clean)(&reply.text);
-                let line = row::line(&window[next], &text, &reply, &asked_with[next], &model);
-                append(file, path, &line)?;
-                next += 1;
-                done += 1;
-                progress(Progress {
-                    done,
-                    total,
-                    before,
-                });
+            let text = (job.clean)(&reply.text);
+            let line = row::line(&window[place], &text, &reply, &asked_with[place], &model);
+            if place > next {
+                ahead.keep(first + place, &line)?;
             }
+            waiting.insert(place, line);
+            next = append_ready(file, path, &mut waiting, next)?;
+            done += 1;
+            progress(Progress {
+                done,
+                total,
+                before,
+            });
             Ok(())
-        });
+        };
+        let answered = if asked.is_empty() {
+            Ok(())
+        } else {
+            answerer.answer(asked, &job.options, &mut keep)
+        };
         answered.map_err(|source| match source.downcast::<EvalError>() {
             Ok(error) => *error,
             Err(source) => EvalError::Answerer { source },
@@ -193,7 +233,11 @@ pub fn run(
                 id: window[next].id.clone(),
             });
         }
+        ahead.clear()?;
+        first += window.len();
     }
+    // A run may have been killed before it came to that.
+    ahead.clear()?;
     file.sync_all().map_err(EvalError::io(path, "write"))
 }
 
@@ -228,62 +272,23 @@ impl Drop for Own {
     }
 }
 
-/// What rows are asked with. A picture is hashed once, however many questions are about it.
-struct Marks {
-    options: String,
-    model: String,
-    pictures: HashMap<PicturePlace, String>,
+fn names_of(question: &Question) -> Vec<String> {
+    let names = question.pictures.iter().map(|picture| picture.name.clone());
+    names.collect()
 }
 
-impl Marks {
-    fn new(job: &Job<'_>, model: &Model) -> Self {
-        Self {
-            options: job.options.told(),
-            model: short(model.fingerprint.as_bytes()),
-            pictures: HashMap::new(),
-        }
+/// Appends the lines from `next` on until one is not known yet: that one.
+fn append_ready(
+    file: &mut File,
+    path: &Path,
+    waiting: &mut BTreeMap<usize, String>,
+    mut next: usize,
+) -> Result<usize> {
+    while let Some(line) = waiting.remove(&next) {
+        append(file, path, &line)?;
+        next += 1;
     }
-
-    /// The mark of a question; `picture` gives the bytes of one by its number.
-    fn of(
-        &mut self,
-        question: &Question,
-        prompt: &str,
-        picture: impl Fn(usize) -> Result<Arc<[u8]>>,
-    ) -> Result<row::Mark> {
-        let mut pictures = Vec::with_capacity(question.pictures.len());
-        for (at, PictureRef { place, .. }) in question.pictures.iter().enumerate() {
-            pictures.push(match self.pictures.get(place) {
-                Some(known) => known.clone(),
-                None => {
-                    let hash = short(&picture(at)?);
-                    self.pictures.insert(place.clone(), hash.clone());
-                    hash
-                }
-            });
-        }
-        Ok(row::Mark {
-            prompt: short(prompt.as_bytes()),
-            pictures: pictures.join("+"),
-            options: self.options.clone(),
-            model: self.model.clone(),
-        })
-    }
-}
-
-impl Options {
-    /// All of them as a text.
-    fn told(&self) -> String {
-        let more = self
-            .more
-            .iter()
-            .map(|(name, value)| format!(" {name}={value}"));
-        format!(
-            "max_new_tokens={}{}",
-            self.max_new_tokens,
-            more.collect::<String>()
-        )
-    }
+    Ok(next)
 }
 
 /// One line, in one write, on its way to the disk.

@@ -191,10 +191,11 @@ fn questions_of_ones_own_are_asked_judged_and_compared() {
 fn table_2_is_trained_and_made_at_tiny_size() {
     let root = tempfile::tempdir().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/table-2.sh");
-    let make = || {
+    let make = |dry_run: &str| {
         Command::new("bash")
             .arg(&script)
             .env("TINY", "1")
+            .env("DRY_RUN", dry_run)
             .env("ONLY", "phi-1.5-siglip stablelm-2-eva")
             .env("BENCHMARKS", "mme scienceqa")
             .env("OUT", root.path())
@@ -202,7 +203,17 @@ fn table_2_is_trained_and_made_at_tiny_size() {
             .output()
             .unwrap()
     };
-    let output = make();
+    // The plan is all, and nothing is trained.
+    let planned = make("1");
+    assert!(planned.status.success(), "{planned:?}");
+    let plan = String::from_utf8_lossy(&planned.stdout);
+    assert_eq!(
+        plan.trim_end(),
+        "plan: phi-1.5-siglip stablelm-2-eva; then mme scienceqa"
+    );
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+
+    let output = make("");
     assert!(output.status.success(), "{output:?}");
     let table = std::fs::read_to_string(root.path().join("table-2.markdown")).unwrap();
     let lines: Vec<&str> = table.lines().collect();
@@ -213,7 +224,7 @@ fn table_2_is_trained_and_made_at_tiny_size() {
     );
     assert!(lines[5].starts_with("| **phi-1.5-siglip** |"), "{table}");
     // What is done is not done again.
-    let again = make();
+    let again = make("");
     assert!(again.status.success());
     assert!(
         !String::from_utf8_lossy(&again.stderr).contains("finetune"),

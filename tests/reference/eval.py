@@ -606,6 +606,7 @@ class Harness:
         self.prompts = []
         self.answers = []
         self.at = 0
+        self.settings = {}
 
     def modules(self):
         harness = self
@@ -626,7 +627,8 @@ class Harness:
             config = None
             dtype = None
 
-            def generate(self, *_, **__):
+            def generate(self, *_, **given):
+                harness.settings |= {name: given.get(name) for name in ("max_new_tokens", "do_sample", "num_beams")}
                 return Ids()
 
         class Processor:
@@ -636,6 +638,11 @@ class Harness:
         def tokenize(prompt, *_, **__):
             harness.prompts.append(prompt)
             return Ids()
+
+        def pads(*_):
+            """Pictures are padded where a script hands them to this, and not where to the processor."""
+            harness.settings["pads"] = True
+            return [Picture()]
 
         conversation = types.ModuleType("bunny.conversation")
         # Its dataclasses look their module up.
@@ -658,19 +665,18 @@ class Harness:
             bunny__model__builder=module("bunny.model.builder", load_pretrained_model=lambda *_: (Tokenizer(), Model(), Processor(), 0)),
             bunny__util__utils=module("bunny.util.utils", disable_torch_init=lambda: None),
             bunny__util__mm_utils=module(
-                "bunny.util.mm_utils", tokenizer_image_token=tokenize, process_images=lambda *_: [Picture()],
+                "bunny.util.mm_utils", tokenizer_image_token=tokenize, process_images=pads,
                 get_model_name_from_path=lambda path: "bunny-made-up", load_image_from_base64=lambda _: Picture(),
             ),
             datasets=module("datasets", load_dataset=load_dataset, concatenate_datasets=lambda parts: sum(parts, [])),
         )
 
     def ask(self, script, arguments, answers, cwd):
-        self.prompts, self.answers, self.at = [], answers, 0
+        self.prompts, self.answers, self.at, self.settings = [], answers, 0, {"pads": False}
         with modules(**self.modules()):
             printed, stops = run(self.bunny / "bunny" / "eval" / script, arguments, cwd)
         assert stops is None, (script, stops, printed)
         assert len(self.prompts) == len(answers), (script, len(self.prompts), len(answers))
-        return self.prompts
 
 
 def load_dataset(path, subject, split):
@@ -697,7 +703,12 @@ def expected(name, value):
     put(OUT / "expected" / f"{name}.json", json.dumps(clean(value), indent=1) + "\n")
 
 
-def prompts_of(name, prompts, rows, key="question_id"):
+# How each benchmark's questions are asked, by name.
+SETTINGS = {}
+
+
+def prompts_of(name, harness, rows, key="question_id"):
+    prompts, SETTINGS[name] = harness.prompts, harness.settings
     put(OUT / "expected" / "prompts" / f"{name}.jsonl", lines([{"question_id": row[key], "prompt": prompt} for row, prompt in zip(rows, prompts)]))
 
 
@@ -721,8 +732,8 @@ class Reference:
     def loader(self, name, question_file, rows, answers, mode="bunny"):
         out = self.work / "rows" / f"{name}.jsonl"
         arguments = ["--model-path", "made-up", "--image-folder", ".", "--question-file", question_file, "--answers-file", out, "--temperature", "0", "--conv-mode", mode]
-        prompts = self.harness.ask("model_vqa_loader.py", arguments, answers, self.work)
-        prompts_of(name, prompts, rows)
+        self.harness.ask("model_vqa_loader.py", arguments, answers, self.work)
+        prompts_of(name, self.harness, rows)
         return read_rows(out)
 
     def mme(self, rows):
@@ -749,7 +760,8 @@ class Reference:
             self.bunny / "eval/pope/eval_pope.py",
             ["--annotation-dir", base / "coco", "--question-file", base / "bunny_pope_test.jsonl", "--result-file", answers], self.work,
         )
-        assert stops is None, stops
+        if stops:
+            return {"stops": stops}
         categories = {}
         for name, part in re.findall(r"Category: (\w+),(.*?)=====", printed, re.S):
             tp, fp, tn, fn = map(int, re.search(r"TN\tFN\t\n(\d+)\t(\d+)\t(\d+)\t(\d+)", part).groups())
@@ -772,7 +784,7 @@ class Reference:
 
         random.choice = counted
         try:
-            prompts = self.harness.ask(
+            self.harness.ask(
                 "model_vqa_mmmu.py",
                 ["--model-path", "made-up", "--data-path", OUT / "mmmu/MMMU", "--config-path", self.bunny / "eval/mmmu/config.yaml",
                  "--output-path", out, "--split", split, "--conv-mode", "bunny"],
@@ -780,7 +792,7 @@ class Reference:
             )
         finally:
             random.choice = choice
-        prompts_of(name, prompts, rows, "id")
+        prompts_of(name, self.harness, rows, "id")
         told = {"submission": out.read_text(), "fallback": [rows[at]["id"] for at in calls]}
         if split == "validation":
             printed, stops = run(self.bunny / "eval/mmmu/eval_mmmu.py", ["--output-path", out, "--answer_path", OUT / "mmmu/answer_dict_val.json"], self.work)
@@ -788,13 +800,14 @@ class Reference:
             told["results"] = ast.literal_eval(printed.strip().splitlines()[-1])
         return told
 
-    def seed(self, rows):
+    def seed(self, rows, annotation=None):
+        annotation = annotation or OUT / "seed-bench/SEED-Bench.json"
         answers, upload = self.work / "seed.jsonl", self.work / "seed_upload.jsonl"
         put(answers, lines(rows))
         upload.unlink(missing_ok=True)
         printed, stops = run(
             self.bunny / "eval/seed-bench/convert_seed_for_submission.py",
-            ["--annotation-file", OUT / "seed-bench/SEED-Bench.json", "--result-file", answers, "--result-upload-file", upload], self.work,
+            ["--annotation-file", annotation, "--result-file", answers, "--result-upload-file", upload], self.work,
         )
         told = {"types": {name: float(score) for name, score in re.findall(r"^([\w ]+): ([\d.]+)%", printed, re.M) if not name.endswith(" accuracy")}}
         for name, label in (("total", "Total accuracy"), ("image", "image accuracy"), ("video", "video accuracy")):
@@ -822,13 +835,13 @@ class Reference:
     def mmbench_rows(self, split, answers):
         rows, _ = mmbench_rows(split)
         out = self.work / "rows" / f"mmbench_{split}.jsonl"
-        prompts = self.harness.ask(
+        self.harness.ask(
             "model_vqa_mmbench.py",
             ["--model-path", "made-up", "--question-file", OUT / f"mmbench/MMBench_{split.upper()}_EN_legacy.tsv", "--answers-file", out,
              "--lang", "en", "--single-pred-prompt", "--temperature", "0", "--conv-mode", "minicpm"],
             answers, self.work,
         )
-        prompts_of(f"mmbench-{split}", prompts, rows, "index")
+        prompts_of(f"mmbench-{split}", self.harness, rows, "index")
         return read_rows(out)
 
     def vqav2(self, text):
@@ -859,11 +872,15 @@ class Reference:
             kinds[gold[row["question_id"]][3]].append(score)
         return {"accuracy": 100 * evaluate(entries), "types": {kind: 100 * float(np.mean(scores)) for kind, scores in kinds.items()}}
 
-    def gqa(self, rows):
+    def gqa(self, rows, without_groups=False):
         base = self.work / "gqa"
         base.mkdir(exist_ok=True)
         with tarfile.open(OUT / "gqa/testdev_balanced_questions.tar.gz") as tar:
-            put(base / "testdev_balanced_questions.json", tar.extractfile("testdev_balanced_questions.json").read())
+            gold = json.load(tar.extractfile("testdev_balanced_questions.json"))
+        if without_groups:
+            for question in gold.values():
+                question["groups"] = {"global": None, "local": None}
+        put(base / "testdev_balanced_questions.json", json.dumps(gold))
         put(base / "merge.jsonl", lines(rows))
         run(self.bunny / "eval/gqa/convert_gqa_for_eval.py", ["--src", "merge.jsonl", "--dst", "testdev_balanced_predictions.json"], base)
         printed, stops = run(self.bunny / "eval/gqa/eval_gqa.py", ["--tier", "testdev_balanced"], base)
@@ -891,13 +908,13 @@ class Reference:
 
     def scienceqa_rows(self, rows, answers):
         out = self.work / "rows" / "scienceqa.jsonl"
-        prompts = self.harness.ask(
+        self.harness.ask(
             "model_vqa_science.py",
             ["--model-path", "made-up", "--image-folder", ".", "--question-file", OUT / "scienceqa/bunny_test_CQM-A.json", "--answers-file", out,
              "--single-pred-prompt", "--temperature", "0", "--conv-mode", "bunny"],
             answers, self.work,
         )
-        prompts_of("scienceqa", prompts, rows, "id")
+        prompts_of("scienceqa", self.harness, rows, "id")
         return read_rows(out)
 
 
@@ -1239,6 +1256,25 @@ def write_functions(bunny, reference, lmms, kit):
     put(OUT / "functions.json", "{\n" + told + "\n}\n")
 
 
+def divided_by_nothing(reference, work):
+    """What stops the scripts where a figure has nothing to divide by: POPE without a "yes", a category
+    of MME with neither "yes" nor "no", ScienceQA and SEED-Bench without answers about a picture and a
+    video, GQA without a group."""
+    mme, pope, seed, sqa, gqa = (read_rows(OUT / f"answers/{name}.jsonl") for name in ("mme", "pope", "seed-bench", "scienceqa", "gqa"))
+    told = {"pope": reference.pope([row | {"text": "No"} for row in pope])}
+    mme = reference.mme([row | {"text": "It is so"} if row["question_id"].startswith("count/") else row for row in mme])
+    told["mme"] = {"stops": mme["stops"]}
+    annotation = json.loads((OUT / "seed-bench/SEED-Bench.json").read_text())
+    annotation["questions"] = [one for one in annotation["questions"] if one["data_type"] == "image"]
+    pictures = {one["question_id"]: one["answer"] for one in annotation["questions"]}
+    put(work / "pictures.json", json.dumps(annotation))
+    right = [row | {"text": pictures[str(row["question_id"])]} for row in seed if str(row["question_id"]) in pictures]
+    told["seed-bench"] = reference.seed(right, work / "pictures.json")
+    told["scienceqa"] = reference.scienceqa([row for row in sqa if "<image>" not in row["prompt"]])
+    told["gqa"] = reference.gqa(gqa, without_groups=True)
+    return told
+
+
 def runpy_class(path, name):
     made = functions(path, {"os": os}, [name])
     return getattr(made, name)()
@@ -1337,6 +1373,9 @@ def main():
     # Two with a picture and one without lack.
     part = write_rows("scienceqa-missing", [row for row in rows if row["question_id"] not in ("11", "25", "43")])
     expected("scienceqa-missing", {"reference": reference.scienceqa(part)})
+
+    expected("nothing", divided_by_nothing(reference, work))
+    expected("settings", SETTINGS)
     shutil.rmtree(work)
 
 

@@ -27,9 +27,10 @@ use crate::progress::Spinner;
 
 /// Asks a model the questions of benchmarks, and scores its answers.
 ///
-/// Each answer is a line of DIR/BENCH.jsonl as soon as it is known. Killed and started again, it
-/// goes on where it stood; rows that were asked otherwise are refused. When all is answered, the
-/// report is written beside, and what the benchmark's server takes.
+/// Each answer is on the disk as soon as it is known: a line of DIR/BENCH.jsonl, in the questions'
+/// order, and in BENCH.jsonl.ahead until its turn comes. Killed and started again, it goes on where
+/// it stood; rows that were asked otherwise are refused. When all is answered, the report is written
+/// beside, and what the benchmark's server takes.
 ///
 /// Example: bunny-cli eval run mme pope --data eval --model ./bunny --out results/bunny
 #[derive(Debug, clap::Args)]
@@ -186,13 +187,12 @@ impl Work for Running {
         let loaded = Loaded::<B>::new(&self.args.model, device, numbers)?;
         let pipeline = &loaded.pipeline;
         let mut local = Local::new(pipeline, loaded.model, self.args.ask.batch.get());
-        let mut prepare = |local: &mut Local<'_, B>, benchmark| {
-            // The reference hands ScienceQA's pictures to the processor as they are.
-            local.processor = match benchmark {
-                Benchmark::ScienceQa => {
-                    pipeline.image_processor.clone().with_aspect(Aspect::Square)
-                }
-                _ => pipeline.image_processor.clone(),
+        let mut prepare = |local: &mut Local<'_, B>, benchmark: Benchmark| {
+            let processor = pipeline.image_processor.clone();
+            local.processor = if benchmark.pads_pictures() {
+                processor
+            } else {
+                processor.with_aspect(Aspect::Square)
             };
         };
         self.ask_all(

@@ -77,6 +77,9 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
         scored.score("binary", binary.percent());
         scored.score("open", open.percent());
         scored.score("distribution", round(spread.chi_square() / 100.0, 2));
+        if spread.groups.is_empty() {
+            scored.divides_by_nothing("distribution");
+        }
     }
     let kinds = ["structural type", "semantic type", "steps", "words"];
     for (kind, table) in kinds.into_iter().zip(tables) {

@@ -195,7 +195,15 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Result<Scored> {
         let lines: HashMap<String, String> = answer_lines(given, gold)?.into_iter().collect();
         for (category, task) in &mut tasks {
             match lines.get(category).and_then(|lines| script(lines)) {
-                Some(told) => *task = told,
+                Some(told) => {
+                    *task = told;
+                    if task.other == task.questions {
+                        scored.notes.push(format!(
+                            "{category}: no answer says yes or no, which stops the reference's \
+                             script; it counts as 0 here"
+                        ));
+                    }
+                }
                 None => scored.notes.push(format!(
                     "{category}: the reference's script gives no figure for these answers; this \
                      one pairs them by picture and counts missing ones as wrong"

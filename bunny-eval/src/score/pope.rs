@@ -129,6 +129,10 @@ pub(crate) fn score(given: &Given<'_>, is_no: &[bool]) -> Scored {
             let placed = by_place(given, is_no);
             scored.score("f1", mean(&placed, Counts::f1));
             scored.score("accuracy", mean(&placed, Counts::accuracy));
+            // Without a true yes precision, recall or their sum is a divisor of 0.
+            for at in ORDER.into_iter().filter(|at| placed[*at].tp == 0) {
+                scored.divides_by_nothing(format_args!("F1 of {}", CATEGORIES[at]));
+            }
             if placed != joined {
                 scored.score("f1_strict", mean(&joined, Counts::f1));
                 // What is drawn are pictures with all their questions, which the script takes apart.

@@ -59,6 +59,14 @@ impl Scored {
     pub fn score(&mut self, name: &str, value: f64) {
         self.scores.insert(name.to_owned(), json!(value));
     }
+
+    /// Tells of a figure that is 0 here, and at which the reference's script stops.
+    pub fn divides_by_nothing(&mut self, figure: impl std::fmt::Display) {
+        self.notes.push(format!(
+            "{figure}: there is nothing to divide by, which stops the reference's script; it \
+             counts as 0 here"
+        ));
+    }
 }
 
 /// What a file of answers is worth.

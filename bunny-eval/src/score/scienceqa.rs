@@ -64,6 +64,9 @@ pub(crate) fn score(given: &Given<'_>, gold: &[Gold]) -> Scored {
     scored.score("img", counted.percent());
     scored.score("total", all.percent());
     scored.score("img_strict", pictures.percent());
+    if given.convention == Convention::Reference && counted.rows == 0 {
+        scored.divides_by_nothing("img");
+    }
     for (name, count) in [("", all), ("image_", counted)] {
         scored
             .details

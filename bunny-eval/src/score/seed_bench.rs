@@ -54,7 +54,8 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Scored {
         let answered = judged
             .iter()
             .filter(|(row, ..)| row.type_id == *id && answer(row).is_some());
-        if right == 0 && all > 0 && answered.count() == all {
+        let is_reference = given.convention == Convention::Reference;
+        if is_reference && right == 0 && all > 0 && answered.count() == all {
             scored.notes.push(format!(
                 "{name}: no answer is right, which stops the reference's script; it counts as 0 here"
             ));
@@ -73,6 +74,9 @@ pub(crate) fn score(given: &Given<'_>, gold: &Gold) -> Scored {
         }
         let (right, all) = count(&of);
         scored.score(name, percent(right, all));
+        if given.convention == Convention::Reference && all == 0 {
+            scored.divides_by_nothing(name);
+        }
         scored
             .details
             .insert(format!("{name}_questions"), json!(all));

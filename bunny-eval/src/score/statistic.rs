@@ -121,9 +121,18 @@ pub fn wilson(successes: f64, trials: f64) -> Interval {
     let middle = (share + square / (2.0 * trials)) / denominator;
     let half = Z * (share * (1.0 - share) / trials + square / (4.0 * trials * trials)).sqrt()
         / denominator;
+    // Where all is wrong, or all right, one end is the share itself: rounding is not to part them.
     Interval {
-        low: (middle - half).max(0.0),
-        high: (middle + half).min(1.0),
+        low: if successes == 0.0 {
+            0.0
+        } else {
+            (middle - half).max(0.0)
+        },
+        high: if successes == trials {
+            1.0
+        } else {
+            (middle + half).min(1.0)
+        },
     }
 }
 
@@ -344,6 +353,11 @@ mod tests {
         ] {
             let interval = wilson(k, n);
             assert!(near(interval, low, high), "{k} of {n}: {interval:?}");
+        }
+        // The ends of what is all wrong or all right are exact, as scipy's are.
+        for n in 1..200 {
+            let n = f64::from(n);
+            assert_eq!((wilson(0.0, n).low, wilson(n, n).high), (0.0, 1.0), "{n}");
         }
         assert_eq!(
             wilson(0.0, 0.0),

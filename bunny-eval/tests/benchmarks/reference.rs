@@ -103,6 +103,28 @@ fn prompts_are_the_references() {
     }
 }
 
+/// What the scripts give `generate`, and whether they pad.
+#[test]
+fn questions_are_asked_with_the_references_settings() {
+    let theirs = expected("settings");
+    assert_eq!(theirs.len(), Benchmark::ALL.len());
+    for benchmark in Benchmark::ALL {
+        let theirs = &theirs[benchmark.name()];
+        assert_eq!(
+            theirs["max_new_tokens"],
+            benchmark.max_new_tokens(),
+            "{benchmark}"
+        );
+        assert_eq!(theirs["pads"], benchmark.pads_pictures(), "{benchmark}");
+        // The likeliest token each time, which is all that a run knows.
+        assert_eq!(theirs["do_sample"], false, "{benchmark}");
+        assert!(
+            theirs["num_beams"].is_null() || theirs["num_beams"] == 1,
+            "{benchmark}"
+        );
+    }
+}
+
 #[test]
 fn mme_is_scored_as_three_harnesses_score_it() {
     let suite = suite("mme");
@@ -332,6 +354,11 @@ fn seed_bench_gives_figures_where_the_script_stops() {
         "{:?}",
         report.notes
     );
+    // Other harnesses have no such fault.
+    for convention in [Convention::LmmsEval, Convention::VlmEvalKit] {
+        let report = scored(&suite, "seed-bench-no-hit", convention);
+        assert!(report.notes.is_empty(), "{convention}: {:?}", report.notes);
+    }
     // Its first part says what is missing as wrong; then its upload stops.
     let theirs = &expected("seed-bench-missing")["reference"];
     assert_eq!(theirs["stops"], "KeyError");
@@ -574,6 +601,147 @@ fn scienceqa_rows_without_an_answer_leave_the_picture_figure_and_stand_in_the_st
         DECIMALS,
         "13 have a picture",
     );
+}
+
+/// One note for each beginning, in this order.
+#[track_caller]
+fn says<const N: usize>(report: &Report, beginnings: [&str; N]) {
+    let notes = &report.notes;
+    assert_eq!(notes.len(), N, "{notes:?}");
+    for (note, beginning) in notes.iter().zip(beginnings) {
+        assert!(note.starts_with(beginning), "{notes:?}");
+    }
+}
+
+#[test]
+fn what_has_nothing_to_divide_by_is_zero_where_the_scripts_stop() {
+    let theirs = expected("nothing");
+    let stops = |benchmark: &str| &theirs[benchmark]["stops"];
+    let root = tempfile::tempdir().unwrap();
+    let given = root.path().join("answers.jsonl");
+    let rows = |name: &str| -> Vec<Value> {
+        let path = fixtures().join(format!("answers/{name}.jsonl"));
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let score = |suite: &Suite, rows: &[Value]| {
+        let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+        std::fs::write(&given, lines.join("\n")).unwrap();
+        let answers = suite.answers(&given).unwrap();
+        let report = suite.score(&answers, Convention::Reference).unwrap();
+        // What is no number would be `null` here.
+        let told = serde_json::json!([
+            report.scores,
+            report.categories,
+            report.intervals,
+            report.details
+        ]);
+        assert!(!told.to_string().contains("null"), "{told}");
+        report
+    };
+    let copied = |benchmark: &str, names: &[&str]| {
+        let folder = root.path().join(benchmark);
+        std::fs::create_dir(&folder).unwrap();
+        for name in names {
+            std::fs::copy(fixtures().join(benchmark).join(name), folder.join(name)).unwrap();
+        }
+        folder
+    };
+
+    // Nothing is answered "yes".
+    let mut answers = rows("pope");
+    for row in &mut answers {
+        row["text"] = "No".into();
+    }
+    let report = score(&suite("pope"), &answers);
+    assert_eq!(stops("pope"), "ZeroDivisionError");
+    assert_eq!(report.scores["f1"], 0.0);
+    says(
+        &report,
+        ["F1 of adversarial: ", "F1 of popular: ", "F1 of random: "],
+    );
+
+    // No answer about one category says yes or no.
+    let mut answers = rows("mme");
+    for row in &mut answers {
+        if row["question_id"].as_str().unwrap().starts_with("count/") {
+            row["text"] = "It is so".into();
+        }
+    }
+    let report = score(&suite("mme"), &answers);
+    assert_eq!(stops("mme"), "ValueError");
+    assert_eq!(report.categories["count"]["score"], 0.0);
+    says(&report, ["count: no answer says yes or no"]);
+
+    // Nothing with a picture is answered.
+    let mut answers = rows("scienceqa");
+    answers.retain(|row| !row["prompt"].as_str().unwrap().contains("<image>"));
+    let report = score(&suite("scienceqa"), &answers);
+    assert_eq!(stops("scienceqa"), "ZeroDivisionError");
+    assert_eq!(report.scores["img"], 0.0);
+    says(&report, ["img: "]);
+
+    // No question is about a video; all are answered right.
+    let folder = copied("seed-bench", &["SEED-Bench.json"]);
+    let path = folder.join("SEED-Bench.json");
+    let mut gold: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let questions = gold["questions"].as_array_mut().unwrap();
+    questions.retain(|question| question["data_type"] == "image");
+    let right = |row: &Value| {
+        let id = match &row["question_id"] {
+            Value::String(id) => id.clone(),
+            id => id.to_string(),
+        };
+        let question = questions
+            .iter()
+            .find(|one| one["question_id"] == id.as_str())?;
+        Some(question["answer"].clone())
+    };
+    let kept: Vec<(Value, Value)> = rows("seed-bench")
+        .into_iter()
+        .filter_map(|row| right(&row).map(|right| (row, right)))
+        .collect();
+    let asked = std::fs::read_to_string(fixtures().join("seed-bench/bunny-seed-bench.jsonl"));
+    let asked: Vec<String> = asked
+        .unwrap()
+        .lines()
+        .filter(|line| right(&serde_json::from_str(line).unwrap()).is_some())
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(folder.join("bunny-seed-bench.jsonl"), asked.concat()).unwrap();
+    std::fs::write(&path, gold.to_string()).unwrap();
+    let answers: Vec<Value> = kept
+        .into_iter()
+        .map(|(mut row, right)| {
+            row["text"] = right;
+            row
+        })
+        .collect();
+    let pictures = Suite::read(Benchmark::SeedBench, Folder::open(&folder).unwrap()).unwrap();
+    let report = score(&pictures, &answers);
+    assert_eq!(stops("seed-bench"), "ZeroDivisionError");
+    assert_eq!(report.scores["video"], 0.0);
+    says(&report, ["video: "]);
+    assert_eq!(report.scores["image"], 100.0);
+
+    // No question has a group.
+    let name = "testdev_balanced_questions.json";
+    let folder = copied("gqa", &["bunny_gqa_testdev_balanced.jsonl"]);
+    let whole = Folder::open(fixtures().join("gqa")).unwrap();
+    let mut gold: Value = serde_json::from_slice(&whole.read(name).unwrap().unwrap()).unwrap();
+    for question in gold.as_object_mut().unwrap().values_mut() {
+        question["groups"] = serde_json::json!({"global": null, "local": null});
+    }
+    std::fs::write(folder.join(name), gold.to_string()).unwrap();
+    let ungrouped = Suite::read(Benchmark::Gqa, Folder::open(&folder).unwrap()).unwrap();
+    let report = score(&ungrouped, &rows("gqa"));
+    assert_eq!(stops("gqa"), "ZeroDivisionError");
+    assert_eq!(report.scores["distribution"], 0.0);
+    says(&report, ["distribution: "]);
+    let whole = scored(&suite("gqa"), "gqa", Convention::Reference);
+    assert_eq!(report.scores["accuracy"], whole.scores["accuracy"]);
 }
 
 #[test]

@@ -259,16 +259,54 @@ fn a_model_that_fails_half_way_leaves_what_it_answered() {
     let given = Given::new(Benchmark::Gqa);
     let expected = whole(&given, root.path());
     let path = root.path().join("failed.jsonl");
+    let ahead = root.path().join("failed.jsonl.ahead");
+    // The first three come before their turn; the first seven are in the file.
+    for (answered, asked_again) in [(3, vec![2, 5]), (7, vec![3])] {
+        let mut failing = Fake::new();
+        failing.fails_after = Some(answered);
+        let error = given
+            .run(&path, &mut failing, options(), Shard::WHOLE)
+            .unwrap_err();
+        assert_eq!(error.to_string(), "the model cannot answer: out of memory");
+        assert!(std::fs::read(&path).unwrap().len() < expected.len());
+        // As a kill in the midst of a write.
+        let mut torn = std::fs::read(&ahead).unwrap();
+        torn.extend_from_slice(b"9\t{\"question_id\": \"20");
+        std::fs::write(&ahead, torn).unwrap();
+        let mut again = Fake::new();
+        let told = given
+            .run(&path, &mut again, options(), Shard::WHOLE)
+            .unwrap();
+        assert_eq!(told, (answered..=10).collect::<Vec<_>>());
+        assert_eq!(again.windows, asked_again);
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+        assert!(!ahead.exists());
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn answers_that_wait_for_their_turn_must_have_been_asked_as_now() {
+    let root = tempfile::tempdir().unwrap();
+    let given = Given::new(Benchmark::Gqa);
+    let expected = whole(&given, root.path());
+    let path = root.path().join("answers.jsonl");
     let mut failing = Fake::new();
-    failing.fails_after = Some(7);
-    let error = given
-        .run(&path, &mut failing, options(), Shard::WHOLE)
-        .unwrap_err();
-    assert_eq!(error.to_string(), "the model cannot answer: out of memory");
-    assert!(std::fs::read(&path).unwrap().len() < expected.len());
+    failing.fails_after = Some(4);
+    let longer = Options {
+        max_new_tokens: 7,
+        ..options()
+    };
     given
-        .run(&path, &mut Fake::new(), options(), Shard::WHOLE)
+        .run(&path, &mut failing, longer, Shard::WHOLE)
+        .unwrap_err();
+    assert!(root.path().join("answers.jsonl.ahead").exists());
+    std::fs::remove_file(&path).unwrap();
+    let mut again = Fake::new();
+    given
+        .run(&path, &mut again, options(), Shard::WHOLE)
         .unwrap();
+    assert_eq!(again.windows, [5, 5]);
     assert_eq!(std::fs::read(&path).unwrap(), expected);
 }
 

@@ -70,10 +70,7 @@ impl<'a, B: Backend> Local<'a, B> {
         match self.engine.admit(Prompt { tokens, pictures }, sequence) {
             Ok(id) => Ok(Some(id)),
             Err(error @ bunny_core::Error::TooLong { .. }) => {
-                tracing::warn!(
-                    "question_id {}: {error}: it is answered with nothing",
-                    asked.id
-                );
+                tracing::warn!("{}: {error}: it is answered with nothing", asked.told());
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -171,7 +168,7 @@ impl<B: Backend> Answerer for Local<'_, B> {
 }
 
 fn of_question(asked: &Asked, error: Failure) -> Failure {
-    format!("question_id {}: {error}", asked.id).into()
+    format!("{}: {error}", asked.told()).into()
 }
 
 /// The same questions, those about one picture together; groups and their questions keep their
@@ -239,6 +236,7 @@ mod tests {
                         if shown.is_some() { "<image>\n" } else { "" },
                     ),
                     pictures: shown.into_iter().collect(),
+                    picture_names: Vec::new(),
                 }
             })
             .collect()
@@ -301,6 +299,7 @@ mod tests {
         let mut local = Local::new(&pipeline, model(), 2);
         let mut broken = asked();
         broken[3].pictures = vec![(*b"no picture").into()];
+        broken[3].picture_names = vec!["a.jpg".to_owned()];
         let options = Options {
             max_new_tokens: 6,
             more: Default::default(),
@@ -309,7 +308,7 @@ mod tests {
             .answer(broken, &options, &mut |_, _| Ok(()))
             .unwrap_err()
             .to_string();
-        assert!(error.starts_with("question_id 3: "), "{error}");
+        assert!(error.starts_with("question_id 3 (a.jpg): "), "{error}");
         assert!(local.engine.is_idle());
         assert_eq!(answers(&mut local, asked()).len(), 14);
     }

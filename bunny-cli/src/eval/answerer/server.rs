@@ -199,7 +199,7 @@ impl Answerer for Server {
             drop(told);
             for (asked, reply) in heard {
                 let handed = reply
-                    .map_err(|error| Failure::from(format!("question_id {}: {error:#}", asked.id)))
+                    .map_err(|error| Failure::from(format!("{}: {error:#}", asked.told())))
                     .and_then(|reply| Ok(done(asked.place, reply)?));
                 if handed.is_err() {
                     waiting
@@ -275,6 +275,7 @@ mod tests {
             id: QuestionId::Number(place as i64),
             prompt: format!("Question {place}?"),
             pictures: vec![(*b"\x89PNG....").into()],
+            picture_names: Vec::new(),
         }
     }
 

@@ -1,0 +1,97 @@
+//! Answers that were known before those of earlier questions, kept until it is their turn.
+//!
+//! Questions are asked by length and their answers stand in the questions' order, so that an answer
+//! may have to wait for others. Meanwhile it is a line of `FILE.ahead`, the place of its question, a
+//! tab and its row, and a run that is killed does not ask again for what it knew.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{EvalError, Result};
+
+/// The rows that wait, by the place of their question.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    path: PathBuf,
+    /// Open once something waits.
+    file: Option<File>,
+    rows: BTreeMap<usize, String>,
+}
+
+impl Ahead {
+    /// What an earlier run left beside the answers at `path`, as far as `is_asked` says of a place and
+    /// its row that they would be asked for as they were.
+    pub(super) fn open(
+        path: &Path,
+        mut is_asked: impl FnMut(usize, &str) -> Result<bool>,
+    ) -> Result<Self> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".ahead");
+        let path = PathBuf::from(name);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(EvalError::io(&path, "read")(error)),
+        };
+        let mut rows = BTreeMap::new();
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            // A line that a kill tore is one that is not known.
+            if let Some((place, row)) = parsed(line)
+                && is_asked(place, row)?
+            {
+                rows.insert(place, row.to_owned());
+            }
+        }
+        Ok(Self {
+            path,
+            file: None,
+            rows,
+        })
+    }
+
+    /// How many rows an earlier run left.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The row that an earlier run left of the question at `place`.
+    pub(super) fn take(&mut self, place: usize) -> Option<String> {
+        self.rows.remove(&place)
+    }
+
+    /// Keeps the row, its line end included, of the question at `place`.
+    pub(super) fn keep(&mut self, place: usize, row: &str) -> Result<()> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)
+                .map_err(EvalError::io(&self.path, "open"))?,
+        };
+        let line = format!("{place}\t{row}");
+        self.file
+            .insert(file)
+            .write_all(line.as_bytes())
+            .map_err(EvalError::io(&self.path, "write"))
+    }
+
+    /// Drops the file: all that waited stands where it belongs.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        self.file = None;
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(EvalError::io(&self.path, "remove")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn parsed(line: &[u8]) -> Option<(usize, &str)> {
+    let line = str::from_utf8(line).ok()?;
+    let (place, row) = line.split_once('\t')?;
+    row.ends_with('\n').then_some((place.parse().ok()?, row))
+}
