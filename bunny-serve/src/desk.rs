@@ -7,7 +7,7 @@ mod place;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
     thread,
@@ -25,6 +25,7 @@ use bunny_core::{
 use tokio::sync::{
     Semaphore,
     mpsc::{UnboundedReceiver, unbounded_channel},
+    watch,
 };
 
 use crate::{
@@ -60,7 +61,7 @@ pub(crate) struct Desk {
     requests: AtomicU64,
     /// Sequences that were asked for and have not ended.
     open: AtomicUsize,
-    is_closing: AtomicBool,
+    is_closing: watch::Sender<bool>,
 }
 
 /// What the desk must know of a model.
@@ -114,7 +115,7 @@ impl Desk {
             commands,
             requests: AtomicU64::new(0),
             open: AtomicUsize::new(0),
-            is_closing: AtomicBool::new(false),
+            is_closing: watch::Sender::new(false),
         }
     }
 
@@ -340,11 +341,24 @@ impl Desk {
 
     /// Admits no more.
     pub(crate) fn close(&self) {
-        self.is_closing.store(true, SeqCst);
+        self.is_closing.send_replace(true);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.is_closing.load(SeqCst)
+        *self.is_closing.borrow()
+    }
+
+    /// Changes when no more is admitted.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.is_closing.subscribe()
+    }
+
+    /// Waits until no more is admitted.
+    pub(crate) async fn closed(&self) {
+        let mut closing = self.closing();
+        if !self.is_closing() {
+            drop(closing.changed().await);
+        }
     }
 
     /// Ends what is under way.

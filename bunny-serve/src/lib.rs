@@ -35,6 +35,7 @@ mod cors;
 mod desk;
 mod fetch;
 mod guards;
+mod lingering;
 mod metrics;
 mod off_thread;
 mod options;

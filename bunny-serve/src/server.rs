@@ -188,17 +188,20 @@ async fn serve(
     stop: Arc<Notify>,
     gone: oneshot::Receiver<()>,
 ) -> Result<(), ServeError> {
-    let closing = Notify::new();
     let listener = AsyncListener::from_std(listener)?;
     let (router, patience) = (routes::router(desk.clone()), desk.options.read_timeout);
-    let mut serving = pin!(connections::serve(listener, router, patience, &closing));
+    let mut serving = pin!(connections::serve(
+        listener,
+        router,
+        patience,
+        desk.closing()
+    ));
     tokio::select! {
         () = &mut serving => return Ok(()),
         () = stop.notified() => {}
         _ = gone => return Err(ServeError::Engine),
     }
     desk.close();
-    closing.notify_one();
     if timeout(desk.options.grace, &mut serving).await.is_ok() {
         return Ok(());
     }

@@ -119,6 +119,43 @@ fn who_does_not_say_what_it_wants_is_not_waited_for() {
 }
 
 #[test]
+fn who_is_refused_by_its_head_may_send_its_body_to_the_end() {
+    let server = start(|options| {
+        options.api_key = Some("secret".into());
+        options.max_body = 1 << 20;
+    });
+    // More than sockets hold: it cannot all be sent while nobody reads.
+    let body = vec![b' '; 16 << 20];
+    let length = format!("Connection: close\r\nContent-Length: {}", body.len());
+    let key = "Authorization: Bearer secret";
+    let plain = CHAT.replace("application/json", "text/plain");
+    let nowhere = CHAT.replace("/v1/chat", "/v1/nothing");
+    for (head, status) in [
+        (CHAT.to_string(), 401),
+        (format!("{CHAT}\r\n{key}"), 413),
+        (format!("{plain}\r\n{key}"), 415),
+        (format!("{nowhere}\r\n{key}"), 404),
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let patience = Some(Duration::from_secs(60));
+        stream.set_read_timeout(patience).unwrap();
+        let head = format!("{head}\r\n{length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).unwrap();
+        assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{heard}");
+    }
+    // Who asks before it sends so much is not told to.
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let head = format!("{CHAT}\r\n{key}\r\nExpect: 100-continue\r\n{length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    assert!(heard.starts_with("HTTP/1.1 413 "), "{heard}");
+}
+
+#[test]
 fn pages_of_origins_that_are_allowed_may_ask_and_no_others() {
     let asks_first = |origin: &str| {
         let head = "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: localhost";
