@@ -16,18 +16,10 @@ use bunny_serve::{ServeError, Server, ServerOptions};
 use burn_flex::Flex;
 use serde_json::json;
 
-use crate::running::{CHAT, Reply, alone, ask, content, get, question, request, start};
+use crate::running::{CHAT, alone, ask, content, get, metric, question, request, start};
 
 /// Keys and values of 128 positions: five layers of 160 numbers each.
 const BLOCK: u64 = 128 * 2 * 5 * 160 * 4;
-
-/// A number that `/metrics` tells.
-fn metric(reply: &Reply, name: &str) -> f64 {
-    let begin = format!("bunny:{name}{{");
-    let line = reply.body.lines().find(|line| line.starts_with(&begin));
-    let line = line.unwrap_or_else(|| panic!("no {name}: {}", reply.body));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
 
 #[test]
 fn within_little_memory_answers_wait_and_are_the_same() {
