@@ -27,6 +27,14 @@ fn a_question_about_a_picture_is_answered_as_in_a_chat() {
     let details = &usage["prompt_tokens_details"];
     assert!(details["image_tokens"].as_u64().unwrap() > 1);
     assert_eq!(details["cached_tokens"], 0);
+    assert_eq!(details["audio_tokens"], 0);
+    assert_eq!(
+        usage["completion_tokens_details"],
+        json!({
+            "text_tokens": count("completion_tokens"), "reasoning_tokens": 0, "audio_tokens": 0,
+            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
+        })
+    );
 
     // A second question about the picture reads only its own words.
     let second = ask(&server, question("What number is written in the picture?")).json();
