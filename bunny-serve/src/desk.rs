@@ -272,7 +272,7 @@ impl Desk {
         let biased = generation.options.logit_bias.iter().map(|(id, _)| *id);
         self.check_ids(biased, "logit_bias")?;
         let sequences = prompts * generation.choices;
-        let most = self.options.slots + self.options.queue;
+        let most = self.places();
         if sequences > most {
             let param = if prompts > 1 { "prompt" } else { "n" };
             let message = format!(
@@ -284,6 +284,11 @@ impl Desk {
             self.metrics.rejected();
             ApiError::busy()
         })
+    }
+
+    /// Sequences that have a place at a time, those that run and those that wait.
+    fn places(&self) -> usize {
+        self.options.slots.saturating_add(self.options.queue)
     }
 
     /// Has prompts answered, each as often as `generation` says: the answers to the first come first.

@@ -56,6 +56,14 @@ fn within_little_memory_answers_wait_and_are_the_same() {
 }
 
 #[test]
+fn a_queue_may_be_without_end() {
+    let server = start(|options| options.queue = usize::MAX);
+    let mut nine = question("What is in the picture?");
+    nine["n"] = json!(9);
+    assert_eq!(ask(&server, nine).status, 200);
+}
+
+#[test]
 fn a_prompt_for_which_there_is_no_memory_is_refused() {
     let server = start(|options| options.cache_bytes = Some(2 * BLOCK + 1));
     let long = json!({"messages": [{"role": "user", "content": "one two ".repeat(200)}]});
