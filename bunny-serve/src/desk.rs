@@ -55,7 +55,7 @@ pub(crate) struct Desk {
     /// Where hosts are allowed.
     fetcher: Option<Fetcher>,
     fetches: Arc<Semaphore>,
-    /// As many pictures are decoded at a time as there are processors.
+    /// As many bodies are read and pictures decoded at a time as there are processors.
     decoders: Arc<Semaphore>,
     commands: mpsc::Sender<Command>,
     requests: AtomicU64,
@@ -132,6 +132,14 @@ impl Desk {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Reads a request's body on a thread that nobody waits for.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        off_thread_of(&self.decoders, read).await?
     }
 
     /// The tokens of a chat.

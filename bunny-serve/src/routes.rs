@@ -99,7 +99,7 @@ async fn chat(
     Extension(id): Extension<RequestId>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let request = off_thread(move || ChatRequest::parse(&body.0)).await??;
+    let request = desk.read(move || ChatRequest::parse(&body.0)).await?;
     desk.check_model(request.generation.model.as_deref())?;
     let place = desk.admit(1, &request.generation)?;
     let prepared = async {
@@ -127,7 +127,7 @@ async fn completions(
     Extension(id): Extension<RequestId>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let request = off_thread(move || CompletionRequest::parse(&body.0)).await??;
+    let request = desk.read(move || CompletionRequest::parse(&body.0)).await?;
     let CompletionRequest {
         prompts,
         echo,
