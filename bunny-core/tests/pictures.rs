@@ -386,7 +386,7 @@ fn a_picture_in_its_place_is_the_canvas_laid_out() {
 
 #[test]
 fn the_margins_of_a_canvas_cost_nothing() {
-    // Read whole, four milliards of pixels.
+    // Read whole, these have four billion pixels.
     let white = image::Rgb([255; 3]);
     for (width, height) in [(1, 65_535), (65_535, 1)] {
         let line = RgbImage::from_pixel(width, height, white);

@@ -76,6 +76,8 @@ pub(crate) struct Model {
     pub context: usize,
     /// Positions that a picture takes.
     pub picture_tokens: usize,
+    /// Bytes of text that a position holds at most.
+    pub longest_token: usize,
 }
 
 /// A prompt that is ready for the engine.
@@ -152,6 +154,9 @@ impl Desk {
                 format!("{count} pictures are more than the {most} that this server takes");
             return Err(ApiError::invalid(PARAM, message));
         }
+        let texts = request.turns.iter().map(|turn| &turn.text);
+        let bytes: usize = texts.chain(&request.system).map(String::len).sum();
+        self.check_text(bytes, PARAM)?;
         let mut conversation = Conversation::new(self.model.template);
         if let Some(system) = &request.system {
             conversation = conversation.with_system(system);
@@ -207,7 +212,10 @@ impl Desk {
     ) -> Result<Prepared, ApiError> {
         const PARAM: &str = "prompt";
         let tokens = match prompt {
-            PromptText::Words(text) => self.tokens(&[Segment::Prompt(text)])?,
+            PromptText::Words(text) => {
+                self.check_text(text.len(), PARAM)?;
+                self.tokens(&[Segment::Prompt(text)])?
+            }
             PromptText::Ids(ids) => {
                 self.check_ids(ids.iter().copied(), PARAM)?;
                 ids.iter().map(|id| Token::Text(*id)).collect()
@@ -238,6 +246,20 @@ impl Desk {
                 Err(ApiError::invalid(param, message))
             }
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a text that is too long whatever its tokens are: to find them takes time and memory.
+    fn check_text(&self, bytes: usize, param: &str) -> Result<(), ApiError> {
+        let context = self.model.context;
+        let least = bytes / self.model.longest_token;
+        match least > context {
+            true => Err(ApiError::too_long(
+                param,
+                format!("{least} or more"),
+                context,
+            )),
+            false => Ok(()),
         }
     }
 

@@ -117,6 +117,7 @@ impl Server {
         let model = Model {
             context,
             picture_tokens: config.vision.tokens(),
+            longest_token: pipeline.tokenizer.longest_token(),
             ends: pipeline.ends_of_text(),
             tokenizer: pipeline.tokenizer,
             image_processor: pipeline.image_processor,

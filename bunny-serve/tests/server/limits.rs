@@ -16,7 +16,7 @@ use bunny_serve::{ServeError, Server, ServerOptions};
 use burn_flex::Flex;
 use serde_json::json;
 
-use crate::running::{CHAT, alone, ask, content, get, metric, question, request, start};
+use crate::running::{CHAT, alone, ask, content, get, metric, post, question, request, start};
 
 /// Keys and values of 128 positions: five layers of 160 numbers each.
 const BLOCK: u64 = 128 * 2 * 5 * 160 * 4;
@@ -86,6 +86,24 @@ fn a_prompt_for_which_there_is_no_memory_is_refused() {
             assert_eq!((allowed, block), (BLOCK - 1, BLOCK));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_whatever_its_tokens_are_is_not_taken_apart() {
+    let server = start(|_| {});
+    let long = "a".repeat(8 << 20);
+    // The longest of this vocabulary are " intelligence" and "<|endoftext|>".
+    let least = format!("takes {} or more positions", (8 << 20) / 13);
+    let chat = ask(
+        &server,
+        json!({"messages": [{"role": "user", "content": long}]}),
+    );
+    let text = post(&server, "/v1/completions", &json!({"prompt": long}));
+    for refused in [chat, text] {
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        assert_eq!(refused.error()["code"], "context_length_exceeded");
+        assert!(refused.body.contains(&least), "{}", refused.body);
     }
 }
 
