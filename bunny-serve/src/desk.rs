@@ -156,7 +156,7 @@ impl Desk {
         }
         let texts = request.turns.iter().map(|turn| &turn.text);
         let bytes: usize = texts.chain(&request.system).map(String::len).sum();
-        self.check_text(bytes, PARAM)?;
+        self.check_text(request.turns.len(), bytes, PARAM)?;
         let mut conversation = Conversation::new(self.model.template);
         if let Some(system) = &request.system {
             conversation = conversation.with_system(system);
@@ -213,7 +213,7 @@ impl Desk {
         const PARAM: &str = "prompt";
         let tokens = match prompt {
             PromptText::Words(text) => {
-                self.check_text(text.len(), PARAM)?;
+                self.check_text(1, text.len(), PARAM)?;
                 self.tokens(&[Segment::Prompt(text)])?
             }
             PromptText::Ids(ids) => {
@@ -249,10 +249,10 @@ impl Desk {
         }
     }
 
-    /// Refuses a text that is too long whatever its tokens are: to find them takes time and memory.
-    fn check_text(&self, bytes: usize, param: &str) -> Result<(), ApiError> {
+    /// Refuses turns whose text is too long whatever its tokens are: to find them takes time and memory.
+    fn check_text(&self, turns: usize, bytes: usize, param: &str) -> Result<(), ApiError> {
         let context = self.model.context;
-        let least = bytes / self.model.longest_token;
+        let least = turns.max(bytes / self.model.longest_token);
         match least > context {
             true => Err(ApiError::too_long(
                 param,

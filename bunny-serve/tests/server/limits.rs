@@ -14,7 +14,7 @@ use bunny_core::{
 };
 use bunny_serve::{ServeError, Server, ServerOptions};
 use burn_flex::Flex;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::running::{CHAT, alone, ask, content, get, metric, post, question, request, start};
 
@@ -100,10 +100,15 @@ fn a_text_that_is_too_long_whatever_its_tokens_are_is_not_taken_apart() {
         json!({"messages": [{"role": "user", "content": long}]}),
     );
     let text = post(&server, "/v1/completions", &json!({"prompt": long}));
-    for refused in [chat, text] {
+    // Every turn takes a position, whatever is said in it.
+    let turn = |number| json!({"role": ["user", "assistant"][number % 2], "content": "a"});
+    let turns: Vec<Value> = (0..100_001).map(turn).collect();
+    let turns = ask(&server, json!({"messages": turns}));
+    let most = "takes 100001 or more positions";
+    for (refused, told) in [(chat, &*least), (text, &*least), (turns, most)] {
         assert_eq!(refused.status, 400, "{}", refused.body);
         assert_eq!(refused.error()["code"], "context_length_exceeded");
-        assert!(refused.body.contains(&least), "{}", refused.body);
+        assert!(refused.body.contains(told), "{}", refused.body);
     }
 }
 
