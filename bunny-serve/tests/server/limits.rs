@@ -101,7 +101,10 @@ fn a_text_that_is_too_long_whatever_its_tokens_are_is_not_taken_apart() {
     );
     let text = post(&server, "/v1/completions", &json!({"prompt": long}));
     // Every turn takes a position, whatever is said in it.
-    let turn = |number| json!({"role": ["user", "assistant"][number % 2], "content": "a"});
+    let turn = |number: usize| {
+        let role = ["user", "assistant"][number % 2];
+        json!({"role": role, "content": "a"})
+    };
     let turns: Vec<Value> = (0..100_001).map(turn).collect();
     let turns = ask(&server, json!({"messages": turns}));
     let most = "takes 100001 or more positions";
