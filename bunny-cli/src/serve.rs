@@ -86,14 +86,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     allow_origin: Vec<String>,
     /// Seconds in which a client has to send a request's head, and then its body
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
-    read_timeout: u64,
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    read_timeout: u32,
     /// Seconds that a request may take
     #[arg(long, default_value_t = 600)]
-    timeout: u64,
+    timeout: u32,
     /// Seconds that running answers have to end once the server was told to stop
     #[arg(long, default_value_t = 10)]
-    grace: u64,
+    grace: u32,
     #[command(flatten)]
     backend: BackendArgs,
 }
@@ -128,9 +128,9 @@ impl Work for Serving {
             max_pixels: args.max_pixels,
             allow_hosts: args.allow_hosts,
             allow_origins: args.allow_origin,
-            read_timeout: Duration::from_secs(args.read_timeout),
-            timeout: Duration::from_secs(args.timeout),
-            grace: Duration::from_secs(args.grace),
+            read_timeout: Duration::from_secs(args.read_timeout.into()),
+            timeout: Duration::from_secs(args.timeout.into()),
+            grace: Duration::from_secs(args.grace.into()),
             api_key: key(args.api_key, args.api_key_file)?,
             public_names: args.public_name,
             card: if is_builtin { BUILTIN_CARD } else { "" }.into(),
@@ -239,7 +239,27 @@ pub fn samples() -> Vec<Sample> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    #[test]
+    fn seconds_are_as_many_as_clocks_add_up() {
+        for flag in ["--read-timeout", "--timeout", "--grace"] {
+            let parse = |seconds: u64| {
+                let line = Line::try_parse_from(["serve", flag, &seconds.to_string()]);
+                line.map(|line| line.serve)
+            };
+            assert!(parse(u32::MAX.into()).is_ok(), "{flag}");
+            assert!(parse(u64::MAX).is_err(), "{flag}");
+        }
+    }
 
     #[test]
     fn names_and_origins_are_plain() {

@@ -104,6 +104,23 @@ fn kinds_that_are_not_read_are_refused_by_name() {
 }
 
 #[test]
+fn a_file_of_many_scans_that_bring_nothing_is_not_read_to_its_end() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures/files/progressive.jpg");
+    let file = fs::read(file).unwrap();
+    let is_scan = |bytes: &&[u8]| *bytes == [0xff, 0xda];
+    assert_eq!(file.windows(2).filter(is_scan).count(), 10);
+    let last = file.windows(2).rposition(|bytes| bytes == [0xff, 0xda]);
+    let (before, scan) = file[..file.len() - 2].split_at(last.unwrap());
+    let of_scans = |count: usize| [before, &scan.repeat(count - 9), &[0xff, 0xd9]].concat();
+    assert!(decode(&of_scans(100), DecodeOptions::default()).is_ok());
+    match decode(&of_scans(101), DecodeOptions::default()) {
+        Err(ImageError::Unsupported { what }) => assert_eq!(what, "a JPEG of more than 100 scans"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_file_that_is_cut_off_in_its_scan_is_named_so() {
     let whole = file("by-pillow");
     let scan = whole.windows(2).position(|bytes| bytes == [0xff, 0xda]);

@@ -352,6 +352,52 @@ fn thin_pictures_are_processed_without_making_what_the_crop_leaves_out() {
 }
 
 #[test]
+fn a_picture_in_its_place_is_the_canvas_laid_out() {
+    let sides = [
+        (1, 1),
+        (1, 40),
+        (40, 1),
+        (3, 17),
+        (17, 3),
+        (100, 64),
+        (64, 100),
+        (16, 30),
+        (30, 31),
+    ];
+    for (width, height) in sides {
+        let noise = |x: u32, y: u32| [13, 29, 53].map(|step| ((x * step) ^ (y * 7 * step)) as u8);
+        let picture = RgbImage::from_fn(width, height, |x, y| image::Rgb(noise(x, y)));
+        for processor in [
+            ImageProcessor::siglip(16),
+            ImageProcessor::clip(16),
+            ImageProcessor::eva_clip(16),
+        ] {
+            let side = width.max(height);
+            let (left, top) = ((side - width) / 2, (side - height) / 2);
+            let color = image::Rgb(processor.padding());
+            let mut canvas = RgbImage::from_pixel(side, side, color);
+            image::imageops::replace(&mut canvas, &picture, left.into(), top.into());
+            let found = processor.process(&picture);
+            let expected = processor.with_aspect(Aspect::Square).process(&canvas);
+            assert!(found == expected, "{width}x{height}");
+        }
+    }
+}
+
+#[test]
+fn the_margins_of_a_canvas_cost_nothing() {
+    // Read whole, these have four billion pixels.
+    let white = image::Rgb([255; 3]);
+    for (width, height) in [(1, 65_535), (65_535, 1)] {
+        let line = RgbImage::from_pixel(width, height, white);
+        let pixels = ImageProcessor::siglip(8).process(&line);
+        // A line so thin is not seen.
+        let is_margin = |value: &f32| *value == (127.0 / 255.0 - 0.5) / 0.5;
+        assert!(pixels.data.iter().all(is_margin), "{width}x{height}");
+    }
+}
+
+#[test]
 fn errors_name_the_file() {
     let missing = decode_file(fixture("files/none.png"), DecodeOptions::default()).unwrap_err();
     assert!(missing.to_string().contains("none.png"), "{missing}");

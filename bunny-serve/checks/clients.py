@@ -40,6 +40,8 @@ def whole_and_streamed(client):
     assert text and not text.startswith(" "), text
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.prompt_tokens_details.image_tokens > 1
+    details = answer.usage.completion_tokens_details
+    assert (details.text_tokens, details.reasoning_tokens) == (answer.usage.completion_tokens, 0), details
     assert answer._request_id
     stream = client.chat.completions.create(**QUESTION, stream=True, stream_options={"include_usage": True})
     chunks = list(stream)

@@ -7,7 +7,7 @@ mod place;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
     thread,
@@ -25,6 +25,7 @@ use bunny_core::{
 use tokio::sync::{
     Semaphore,
     mpsc::{UnboundedReceiver, unbounded_channel},
+    watch,
 };
 
 use crate::{
@@ -54,13 +55,13 @@ pub(crate) struct Desk {
     /// Where hosts are allowed.
     fetcher: Option<Fetcher>,
     fetches: Arc<Semaphore>,
-    /// As many pictures are decoded at a time as there are processors.
+    /// As many bodies are read and pictures decoded at a time as there are processors.
     decoders: Arc<Semaphore>,
     commands: mpsc::Sender<Command>,
     requests: AtomicU64,
     /// Sequences that were asked for and have not ended.
     open: AtomicUsize,
-    is_closing: AtomicBool,
+    is_closing: watch::Sender<bool>,
 }
 
 /// What the desk must know of a model.
@@ -75,6 +76,8 @@ pub(crate) struct Model {
     pub context: usize,
     /// Positions that a picture takes.
     pub picture_tokens: usize,
+    /// Bytes of text that a position holds at most.
+    pub longest_token: usize,
 }
 
 /// A prompt that is ready for the engine.
@@ -114,7 +117,7 @@ impl Desk {
             commands,
             requests: AtomicU64::new(0),
             open: AtomicUsize::new(0),
-            is_closing: AtomicBool::new(false),
+            is_closing: watch::Sender::new(false),
         }
     }
 
@@ -133,6 +136,14 @@ impl Desk {
         }
     }
 
+    /// Reads a request's body on a thread that nobody waits for.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        off_thread_of(&self.decoders, read).await?
+    }
+
     /// The tokens of a chat.
     pub(crate) fn chat_tokens(&self, request: &ChatRequest) -> Result<Vec<Token>, ApiError> {
         const PARAM: &str = "messages";
@@ -143,6 +154,9 @@ impl Desk {
                 format!("{count} pictures are more than the {most} that this server takes");
             return Err(ApiError::invalid(PARAM, message));
         }
+        let texts = request.turns.iter().map(|turn| &turn.text);
+        let bytes: usize = texts.chain(&request.system).map(String::len).sum();
+        self.check_text(request.turns.len(), bytes, PARAM)?;
         let mut conversation = Conversation::new(self.model.template);
         if let Some(system) = &request.system {
             conversation = conversation.with_system(system);
@@ -198,7 +212,10 @@ impl Desk {
     ) -> Result<Prepared, ApiError> {
         const PARAM: &str = "prompt";
         let tokens = match prompt {
-            PromptText::Words(text) => self.tokens(&[Segment::Prompt(text)])?,
+            PromptText::Words(text) => {
+                self.check_text(1, text.len(), PARAM)?;
+                self.tokens(&[Segment::Prompt(text)])?
+            }
             PromptText::Ids(ids) => {
                 self.check_ids(ids.iter().copied(), PARAM)?;
                 ids.iter().map(|id| Token::Text(*id)).collect()
@@ -229,6 +246,20 @@ impl Desk {
                 Err(ApiError::invalid(param, message))
             }
             None => Ok(()),
+        }
+    }
+
+    /// Refuses turns whose text is too long whatever its tokens are: to find them takes time and memory.
+    fn check_text(&self, turns: usize, bytes: usize, param: &str) -> Result<(), ApiError> {
+        let context = self.model.context;
+        let least = turns.max(bytes / self.model.longest_token);
+        match least > context {
+            true => Err(ApiError::too_long(
+                param,
+                format!("{least} or more"),
+                context,
+            )),
+            false => Ok(()),
         }
     }
 
@@ -271,7 +302,7 @@ impl Desk {
         let biased = generation.options.logit_bias.iter().map(|(id, _)| *id);
         self.check_ids(biased, "logit_bias")?;
         let sequences = prompts * generation.choices;
-        let most = self.options.slots + self.options.queue;
+        let most = self.places();
         if sequences > most {
             let param = if prompts > 1 { "prompt" } else { "n" };
             let message = format!(
@@ -283,6 +314,11 @@ impl Desk {
             self.metrics.rejected();
             ApiError::busy()
         })
+    }
+
+    /// Sequences that have a place at a time, those that run and those that wait.
+    fn places(&self) -> usize {
+        self.options.slots.saturating_add(self.options.queue)
     }
 
     /// Has prompts answered, each as often as `generation` says: the answers to the first come first.
@@ -340,11 +376,24 @@ impl Desk {
 
     /// Admits no more.
     pub(crate) fn close(&self) {
-        self.is_closing.store(true, SeqCst);
+        self.is_closing.send_replace(true);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.is_closing.load(SeqCst)
+        *self.is_closing.borrow()
+    }
+
+    /// Changes when no more is admitted.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.is_closing.subscribe()
+    }
+
+    /// Waits until no more is admitted.
+    pub(crate) async fn closed(&self) {
+        let mut closing = self.closing();
+        if !self.is_closing() {
+            drop(closing.changed().await);
+        }
     }
 
     /// Ends what is under way.

@@ -15,19 +15,20 @@ use crate::{desk::Desk, wire::ApiError};
 /// its own name lead to this machine, and would then be of one origin with it; it cannot make a browser
 /// send an address.
 pub(crate) async fn host(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let named = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    // HTTP/2 has it in the address.
-    let named = named.or(request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str()));
-    match named.is_some_and(|host| is_ours(host, &desk.options.public_names)) {
+    match is_for_us(&request, &desk.options.public_names) {
         true => next.run(request).await,
         false => ApiError::misdirected().into_response(),
     }
+}
+
+/// Whether a request names a host, and all that it names are ours: it may do so several times, and in its address.
+fn is_for_us(request: &Request, names: &[String]) -> bool {
+    let headers = request.headers().get_all(header::HOST).iter();
+    let headers = headers.map(|host| host.to_str().unwrap_or_default());
+    let address = request.uri().authority();
+    let address = address.map(|authority| authority.as_str());
+    let mut hosts = headers.chain(address).peekable();
+    hosts.peek().is_some() && hosts.all(|host| is_ours(host, names))
 }
 
 /// Whether a host, with or without a port, is an address, localhost, or one of `names`.

@@ -25,6 +25,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! What stands before the handlers are small functions and no layers of tower-http: those answer every `OPTIONS`
+//! themselves, take any request id as it comes, and refuse in plain text or with no body where OpenAI's clients read
+//! JSON.
+//!
 //! burn's types are nested deeply: a crate that serves says `#![recursion_limit = "256"]`, as this one.
 #![recursion_limit = "256"]
 
@@ -35,6 +39,7 @@ mod cors;
 mod desk;
 mod fetch;
 mod guards;
+mod lingering;
 mod metrics;
 mod off_thread;
 mod options;

@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     whole: Histogram,
     prompt_lengths: Histogram,
     answer_lengths: Histogram,
+    step_tokens: Histogram,
 }
 
 /// Numbers are whole whenever somebody panics.
@@ -68,6 +69,7 @@ impl Default for Metrics {
             whole: seconds(),
             prompt_lengths: tokens(),
             answer_lengths: tokens(),
+            step_tokens: tokens(),
         }
     }
 }
@@ -87,6 +89,11 @@ impl Metrics {
     /// Notes how many pictures were shown.
     pub(crate) fn pictures(&self, pictures: PictureUse) {
         *locked(&self.pictures) = pictures;
+    }
+
+    /// Notes the tokens of a step: those of prompts that it read, and those that it chose.
+    pub(crate) fn step(&self, tokens: usize) {
+        self.step_tokens.add(tokens as f64);
     }
 
     /// Notes a request that was refused since too many waited.
@@ -296,6 +303,11 @@ impl Metrics {
                 "request_generation_tokens",
                 &self.answer_lengths,
                 "Tokens of an answer.",
+            ),
+            (
+                "iteration_tokens_total",
+                &self.step_tokens,
+                "Of a step: positions of prompts that it read, and tokens that it chose.",
             ),
         ] {
             head(&mut out, name, "histogram", help);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{DefaultBodyLimit, FromRequest, Path, Request, State, rejection::PathRejection},
     http::{HeaderValue, StatusCode, header},
     middleware,
@@ -71,11 +71,20 @@ impl FromRequest<Arc<Desk>> for JsonBody {
         if !kind.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::media_type());
         }
+        // Said before it is sent, where a client asks first.
+        if request.body().size_hint().lower() > desk.options.max_body as u64 {
+            return Err(ApiError::too_large(desk.options.max_body));
+        }
         let bytes = timeout(
             desk.options.read_timeout,
             Bytes::from_request(request, desk),
         );
-        match bytes.await.map_err(|_| ApiError::slow())? {
+        let bytes = tokio::select! {
+            bytes = bytes => bytes.map_err(|_| ApiError::slow())?,
+            // Once it is whole, it would be refused.
+            () = desk.closed() => return Err(ApiError::stopping()),
+        };
+        match bytes {
             Ok(bytes) => Ok(Self(bytes)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(ApiError::too_large(desk.options.max_body))
@@ -90,7 +99,7 @@ async fn chat(
     Extension(id): Extension<RequestId>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let request = off_thread(move || ChatRequest::parse(&body.0)).await??;
+    let request = desk.read(move || ChatRequest::parse(&body.0)).await?;
     desk.check_model(request.generation.model.as_deref())?;
     let place = desk.admit(1, &request.generation)?;
     let prepared = async {
@@ -118,7 +127,7 @@ async fn completions(
     Extension(id): Extension<RequestId>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let request = off_thread(move || CompletionRequest::parse(&body.0)).await??;
+    let request = desk.read(move || CompletionRequest::parse(&body.0)).await?;
     let CompletionRequest {
         prompts,
         echo,

@@ -117,6 +117,7 @@ impl Server {
         let model = Model {
             context,
             picture_tokens: config.vision.tokens(),
+            longest_token: pipeline.tokenizer.longest_token(),
             ends: pipeline.ends_of_text(),
             tokenizer: pipeline.tokenizer,
             image_processor: pipeline.image_processor,
@@ -188,17 +189,20 @@ async fn serve(
     stop: Arc<Notify>,
     gone: oneshot::Receiver<()>,
 ) -> Result<(), ServeError> {
-    let closing = Notify::new();
     let listener = AsyncListener::from_std(listener)?;
     let (router, patience) = (routes::router(desk.clone()), desk.options.read_timeout);
-    let mut serving = pin!(connections::serve(listener, router, patience, &closing));
+    let mut serving = pin!(connections::serve(
+        listener,
+        router,
+        patience,
+        desk.closing()
+    ));
     tokio::select! {
         () = &mut serving => return Ok(()),
         () = stop.notified() => {}
         _ = gone => return Err(ServeError::Engine),
     }
     desk.close();
-    closing.notify_one();
     if timeout(desk.options.grace, &mut serving).await.is_ok() {
         return Ok(());
     }

@@ -135,13 +135,27 @@ impl<B: Backend> AtWork<B> {
                 }
                 command = inbox.try_recv().ok();
             }
-            let updates = self.engine.step();
+            let updates = self.step();
             // Counted first: whoever has the end of an answer finds it gone from the gauges.
             self.count();
             for (id, update) in updates {
                 self.tell(id, update);
             }
         }
+    }
+
+    fn step(&mut self) -> Vec<(SequenceId, Update)> {
+        let before = self.engine.prompt_positions_read();
+        let updates = self.engine.step();
+        let read = self.engine.prompt_positions_read() - before;
+        let is_token = |(_, update): &&(SequenceId, Update)| matches!(update, Update::Token(_));
+        let chosen = updates.iter().filter(is_token).count();
+        // One in which sequences end of which nothing was wanted has none.
+        let tokens = read as usize + chosen;
+        if tokens > 0 {
+            self.metrics.step(tokens);
+        }
+        updates
     }
 
     fn admit(&mut self, ask: Ask) {

@@ -157,6 +157,7 @@ pub struct Engine<B: Backend> {
     waiting: VecDeque<(Vec<Place>, Running<B>)>,
     pictures: PictureCache<B>,
     picture_use: PictureUse,
+    prompt_positions_read: u64,
     admitted: u64,
 }
 
@@ -207,6 +208,7 @@ impl<B: Backend> Engine<B> {
             waiting: VecDeque::new(),
             pictures: PictureCache::new(options.pictures),
             picture_use: PictureUse::default(),
+            prompt_positions_read: 0,
             admitted: 0,
             options,
         }
@@ -358,6 +360,11 @@ impl<B: Backend> Engine<B> {
         self.picture_use
     }
 
+    /// Positions of prompts that were read since the engine began; those that were known are not among them.
+    pub fn prompt_positions_read(&self) -> u64 {
+        self.prompt_positions_read
+    }
+
     /// The keys and values that are held.
     pub fn cache(&self) -> &KvCache<B> {
         &self.cache
@@ -380,6 +387,7 @@ impl<B: Backend> Engine<B> {
             scored_hidden: Vec::new(),
         };
         let mut passed = self.prefill(&mut wanted);
+        let prefilled: usize = passed.iter().map(|passed| passed.count).sum();
         passed.extend(self.decode(&mut wanted));
         let Wanted { next, scored, .. } = &wanted;
         let (next, scored) = (next.clone(), scored.clone());
@@ -389,6 +397,7 @@ impl<B: Backend> Engine<B> {
             None => Vec::new(),
         };
 
+        self.prompt_positions_read += prefilled as u64;
         for Passed { slot, count } in passed {
             self.slots[slot].advance(count);
         }

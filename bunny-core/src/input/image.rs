@@ -14,7 +14,7 @@ mod png;
 mod resize;
 mod tiff;
 
-use std::str::FromStr;
+use std::{ops::Range, str::FromStr};
 
 use image::RgbImage;
 
@@ -250,30 +250,26 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    fn has_margin_rows(&self) -> bool {
-        self.height > self.picture.height() as usize
-    }
-
     /// The picture's row at a row of the canvas.
     fn picture_row(&self, y: usize) -> Option<usize> {
         y.checked_sub(self.top)
             .filter(|y| *y < self.picture.height() as usize)
     }
 
-    /// A row of the canvas: `[width, 3]`, with that row of the picture in its place.
-    fn row<'r>(&'r self, picture_row: Option<usize>, scratch: &'r mut Vec<u8>) -> &'r [u8] {
-        let bytes = self.picture.width() as usize * 3;
-        let picture_row = picture_row.map(|y| &self.picture.as_raw()[y * bytes..][..bytes]);
-        match picture_row {
-            Some(row) if bytes == self.width * 3 => row,
-            _ => {
-                scratch.resize(self.width * 3, 0);
-                scratch.as_chunks_mut().0.fill(self.color);
-                if let Some(row) = picture_row {
-                    scratch[self.left * 3..][..bytes].copy_from_slice(row);
-                }
-                scratch
-            }
-        }
+    /// The columns that the picture lies in.
+    fn picture_columns(&self) -> Range<usize> {
+        self.left..self.left + self.picture.width() as usize
+    }
+
+    /// The rows that it lies in.
+    fn picture_rows(&self) -> Range<usize> {
+        self.top..self.top + self.picture.height() as usize
+    }
+
+    /// A row of the canvas, `[width, 3]`, with a row of the picture in its place.
+    fn row(&self, picture_row: &[u8]) -> Vec<u8> {
+        let mut row = self.color.repeat(self.width);
+        row[self.left * 3..][..picture_row.len()].copy_from_slice(picture_row);
+        row
     }
 }

@@ -21,8 +21,7 @@ pub(crate) struct Place {
 impl Place {
     /// One for so many sequences, unless too many have one.
     pub(super) fn take(desk: &Arc<Desk>, sequences: usize) -> Option<Self> {
-        let slots = desk.options.slots;
-        let most = slots + desk.options.queue;
+        let (slots, most) = (desk.options.slots, desk.places());
         let are_free = |open: usize| Some(open + sequences).filter(|open| *open <= most);
         let before = desk.open.fetch_update(SeqCst, SeqCst, are_free).ok()?;
         Some(Self {

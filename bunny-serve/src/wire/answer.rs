@@ -166,6 +166,7 @@ impl Writer {
     }
 }
 
+/// All that clients look into, also where a Bunny has none of it: they add these up.
 fn usage_json(usage: Usage) -> Value {
     json!({
         "prompt_tokens": usage.prompt,
@@ -175,6 +176,14 @@ fn usage_json(usage: Usage) -> Value {
             "cached_tokens": usage.cached,
             "image_tokens": usage.pictures,
             "text_tokens": usage.prompt - usage.pictures,
+            "audio_tokens": 0,
+        },
+        "completion_tokens_details": {
+            "text_tokens": usage.answer,
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
         },
     })
 }

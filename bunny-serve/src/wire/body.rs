@@ -4,12 +4,19 @@ use serde_json::{Map, Value};
 
 use super::ApiError;
 
+/// The most values of a body, names of fields among them. Read, an object of eight bytes takes some five hundred.
+const MOST_VALUES: usize = 1_000_000;
+
 /// The object of a request. `null` is the same as nothing.
 #[derive(Debug, Clone)]
 pub(super) struct Body(Map<String, Value>);
 
 impl Body {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        if most_values(bytes) > MOST_VALUES {
+            let message = format!("the body has more than {MOST_VALUES} values");
+            return Err(ApiError::bad_request(message));
+        }
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(ApiError::bad_request("the body must be a JSON object")),
@@ -126,5 +133,41 @@ impl Body {
             )),
             false => Ok(()),
         }
+    }
+}
+
+/// How many values a text in JSON has at most: each but the first stands behind a sign of its own.
+fn most_values(json: &[u8]) -> usize {
+    let (mut count, mut is_text, mut is_escaped) = (1, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'"' => is_text = !is_text,
+            b'\\' => is_escaped = is_text,
+            b',' | b':' | b'[' | b'{' if !is_text => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_and_not_what_texts_hold() {
+        for (json, count) in [
+            ("", 1),
+            ("1", 1),
+            (r#"{"a": [1, 2]}"#, 5),
+            (r#"{"a,[{:": "\",,\\", "b": {"c": []}}"#, 8),
+        ] {
+            assert_eq!(most_values(json.as_bytes()), count, "{json}");
+        }
+        let body = |count: usize| format!("{{\"n\": [{}1]}}", "1,".repeat(count - 4));
+        assert!(Body::parse(body(MOST_VALUES).as_bytes()).is_ok());
+        let error = Body::parse(body(MOST_VALUES + 1).as_bytes()).unwrap_err();
+        assert_eq!(error.message, "the body has more than 1000000 values");
     }
 }

@@ -59,7 +59,7 @@ impl ApiError {
     }
 
     /// A prompt leaves no room for an answer.
-    pub(crate) fn too_long(param: &str, positions: usize, context: usize) -> Self {
+    pub(crate) fn too_long(param: &str, positions: impl Display, context: usize) -> Self {
         let message = format!(
             "the prompt takes {positions} positions, and there are {context} for it and the answer"
         );

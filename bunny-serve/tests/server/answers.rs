@@ -4,7 +4,7 @@ use std::{sync::Arc, thread};
 
 use serde_json::{Value, json};
 
-use crate::running::{alone, ask, content, events, get, post, question, start};
+use crate::running::{alone, ask, content, events, get, metric, post, question, start};
 
 #[test]
 fn a_question_about_a_picture_is_answered_as_in_a_chat() {
@@ -27,6 +27,14 @@ fn a_question_about_a_picture_is_answered_as_in_a_chat() {
     let details = &usage["prompt_tokens_details"];
     assert!(details["image_tokens"].as_u64().unwrap() > 1);
     assert_eq!(details["cached_tokens"], 0);
+    assert_eq!(details["audio_tokens"], 0);
+    assert_eq!(
+        usage["completion_tokens_details"],
+        json!({
+            "text_tokens": count("completion_tokens"), "reasoning_tokens": 0, "audio_tokens": 0,
+            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
+        })
+    );
 
     // A second question about the picture reads only its own words.
     let second = ask(&server, question("What number is written in the picture?")).json();
@@ -108,6 +116,25 @@ fn sixty_four_clients_get_the_answers_that_each_gets_alone() {
         metrics.contains("bunny:num_requests_running{model_name=\"builtin\"} 0"),
         "{metrics}"
     );
+}
+
+#[test]
+fn steps_count_the_tokens_that_answers_count() {
+    let server = start(|options| options.chunk = 64);
+    let mut told = (0, 0);
+    for text in ["What is in the picture?", "Where is the black diamond?"] {
+        let usage = ask(&server, question(text)).json()["usage"].clone();
+        let count = |pointer: &str| usage.pointer(pointer).unwrap().as_u64().unwrap();
+        let known = count("/prompt_tokens_details/cached_tokens");
+        let (read, said) = (count("/prompt_tokens") - known, count("/completion_tokens"));
+        // The step that reads the end of a prompt chooses the first token.
+        told = (told.0 + read + said, told.1 + read.div_ceil(64) + said - 1);
+        let metrics = get(&server, "/metrics");
+        for (name, expected) in [("sum", told.0), ("count", told.1)] {
+            let name = format!("iteration_tokens_total_{name}");
+            assert_eq!(metric(&metrics, &name), expected as f64, "{name}: {usage}");
+        }
+    }
 }
 
 #[test]

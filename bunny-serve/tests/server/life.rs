@@ -1,7 +1,7 @@
 //! Clients that come and go, and the server's end.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::TcpStream,
     thread,
     time::{Duration, Instant},
@@ -77,6 +77,32 @@ fn a_stopping_server_ends_its_answers_and_itself() {
         "{rest}"
     );
     assert!(TcpStream::connect(server.address).is_err());
+}
+
+#[test]
+fn a_stopping_server_waits_for_answers_alone() {
+    let mut server = start(|options| options.grace = Duration::from_secs(60));
+    let say = |text: &str| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let half_a_head = [say(""), say(&CHAT[..40])];
+    let asks_first = "Expect: 100-continue\r\nContent-Length: 100";
+    let mut half_a_body = say(&format!("{CHAT}\r\n{asks_first}\r\n\r\n{{\"messages\""));
+    // It is told to go on when its body is waited for.
+    let mut heard = [0; 25];
+    half_a_body.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(get(&server, "/health").status, 200);
+    (server.stop)();
+    let started = Instant::now();
+    server.server.take().unwrap().join().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(30));
+    let mut refusal = String::new();
+    drop(half_a_body.read_to_string(&mut refusal));
+    assert!(refusal.starts_with("HTTP/1.1 503 "), "{refusal}");
+    drop(half_a_head);
 }
 
 #[test]

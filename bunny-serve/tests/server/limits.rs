@@ -14,20 +14,12 @@ use bunny_core::{
 };
 use bunny_serve::{ServeError, Server, ServerOptions};
 use burn_flex::Flex;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::running::{CHAT, Reply, alone, ask, content, get, question, request, start};
+use crate::running::{CHAT, alone, ask, content, get, metric, post, question, request, start};
 
 /// Keys and values of 128 positions: five layers of 160 numbers each.
 const BLOCK: u64 = 128 * 2 * 5 * 160 * 4;
-
-/// A number that `/metrics` tells.
-fn metric(reply: &Reply, name: &str) -> f64 {
-    let begin = format!("bunny:{name}{{");
-    let line = reply.body.lines().find(|line| line.starts_with(&begin));
-    let line = line.unwrap_or_else(|| panic!("no {name}: {}", reply.body));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
 
 #[test]
 fn within_little_memory_answers_wait_and_are_the_same() {
@@ -64,6 +56,14 @@ fn within_little_memory_answers_wait_and_are_the_same() {
 }
 
 #[test]
+fn a_queue_may_be_without_end() {
+    let server = start(|options| options.queue = usize::MAX);
+    let mut nine = question("What is in the picture?");
+    nine["n"] = json!(9);
+    assert_eq!(ask(&server, nine).status, 200);
+}
+
+#[test]
 fn a_prompt_for_which_there_is_no_memory_is_refused() {
     let server = start(|options| options.cache_bytes = Some(2 * BLOCK + 1));
     let long = json!({"messages": [{"role": "user", "content": "one two ".repeat(200)}]});
@@ -86,6 +86,32 @@ fn a_prompt_for_which_there_is_no_memory_is_refused() {
             assert_eq!((allowed, block), (BLOCK - 1, BLOCK));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_whatever_its_tokens_are_is_not_taken_apart() {
+    let server = start(|_| {});
+    let long = "a".repeat(8 << 20);
+    // The longest of this vocabulary are " intelligence" and "<|endoftext|>".
+    let least = format!("takes {} or more positions", (8 << 20) / 13);
+    let chat = ask(
+        &server,
+        json!({"messages": [{"role": "user", "content": long}]}),
+    );
+    let text = post(&server, "/v1/completions", &json!({"prompt": long}));
+    // Every turn takes a position, whatever is said in it.
+    let turn = |number: usize| {
+        let role = ["user", "assistant"][number % 2];
+        json!({"role": role, "content": "a"})
+    };
+    let turns: Vec<Value> = (0..100_001).map(turn).collect();
+    let turns = ask(&server, json!({"messages": turns}));
+    let most = "takes 100001 or more positions";
+    for (refused, told) in [(chat, &*least), (text, &*least), (turns, most)] {
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        assert_eq!(refused.error()["code"], "context_length_exceeded");
+        assert!(refused.body.contains(told), "{}", refused.body);
     }
 }
 
@@ -116,6 +142,43 @@ fn who_does_not_say_what_it_wants_is_not_waited_for() {
         ask(&server, question("What is in the picture?")).status,
         200
     );
+}
+
+#[test]
+fn who_is_refused_by_its_head_may_send_its_body_to_the_end() {
+    let server = start(|options| {
+        options.api_key = Some("secret".into());
+        options.max_body = 1 << 20;
+    });
+    // More than sockets hold: it cannot all be sent while nobody reads.
+    let body = vec![b' '; 16 << 20];
+    let length = format!("Connection: close\r\nContent-Length: {}", body.len());
+    let key = "Authorization: Bearer secret";
+    let plain = CHAT.replace("application/json", "text/plain");
+    let nowhere = CHAT.replace("/v1/chat", "/v1/nothing");
+    for (head, status) in [
+        (CHAT.to_string(), 401),
+        (format!("{CHAT}\r\n{key}"), 413),
+        (format!("{plain}\r\n{key}"), 415),
+        (format!("{nowhere}\r\n{key}"), 404),
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let patience = Some(Duration::from_secs(60));
+        stream.set_read_timeout(patience).unwrap();
+        let head = format!("{head}\r\n{length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).unwrap();
+        assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{heard}");
+    }
+    // Who asks before it sends so much is not told to.
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let head = format!("{CHAT}\r\n{key}\r\nExpect: 100-continue\r\n{length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    assert!(heard.starts_with("HTTP/1.1 413 "), "{heard}");
 }
 
 #[test]

@@ -5,5 +5,7 @@ mod answers;
 mod life;
 mod limits;
 mod malformed;
+mod protocol;
 mod refusals;
 mod running;
+mod streams;

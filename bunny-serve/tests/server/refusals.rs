@@ -149,6 +149,16 @@ fn only_its_own_names_and_the_key_open_it() {
         models("Host: elsewhere.example\r\nAuthorization: Bearer secret").status,
         421
     );
+    let key = "Authorization: Bearer secret";
+    for [first, second] in [
+        ["localhost", "elsewhere.example"],
+        ["elsewhere.example", "localhost"],
+    ] {
+        let both = models(&format!("Host: {first}\r\nHost: {second}\r\n{key}"));
+        assert_eq!(both.status, 421);
+        let address = format!("GET http://{first}/v1/models HTTP/1.1\r\nHost: {second}\r\n{key}");
+        assert_eq!(request(&server, &address, b"").status, 421);
+    }
     let refused = models("Host: bunny.example");
     assert_eq!(refused.status, 401);
     assert!(refused.headers.contains("www-authenticate: bearer"));

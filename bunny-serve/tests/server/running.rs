@@ -173,6 +173,14 @@ pub fn content(reply: &Reply) -> String {
         .to_string()
 }
 
+/// A number that `/metrics` tells.
+pub fn metric(reply: &Reply, name: &str) -> f64 {
+    let begin = format!("bunny:{name}{{");
+    let line = reply.body.lines().find(|line| line.starts_with(&begin));
+    let line = line.unwrap_or_else(|| panic!("no {name}: {}", reply.body));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
 /// The events of a stream.
 pub fn events(reply: &Reply) -> Vec<Value> {
     let data = reply

@@ -723,6 +723,7 @@ mod scheduling {
             assert_eq!(answer.timings.prefill_positions, 10);
             assert!(answer.timings.vision.is_zero(), "its picture is known");
         }
+        assert_eq!(engine.prompt_positions_read(), 319 + 2 * 10);
     }
 
     #[test]

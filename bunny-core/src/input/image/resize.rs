@@ -77,6 +77,51 @@ impl Filter {
     }
 }
 
+/// A filter over the part of a canvas that the picture lies in. All the rest is of one color: of its weights
+/// the sums suffice, however far it reaches.
+struct PartFilter {
+    inside: Filter,
+    /// For every place made, the sums of the upper and the lower parts of the weights outside.
+    outside: Vec<[i32; 2]>,
+}
+
+impl Filter {
+    /// The same filter, over `part` of what it reads.
+    fn within(&self, part: Range<usize>) -> PartFilter {
+        let read = |start: usize| {
+            let first = start.clamp(part.start, part.end);
+            first..(start + self.taps).clamp(first, part.end)
+        };
+        let most = self.starts.iter().map(|start| read(*start).len()).max();
+        let taps = most.unwrap_or(0).next_multiple_of(LANES);
+        let count = self.starts.len() * taps;
+        let mut inside = Self {
+            starts: Vec::with_capacity(self.starts.len()),
+            high: vec![0; count],
+            low: vec![0; count],
+            taps,
+        };
+        let mut outside = Vec::with_capacity(self.starts.len());
+        for (place, start) in self.starts.iter().enumerate() {
+            let read = read(*start);
+            let first = read.start.saturating_sub(*start).min(self.taps);
+            let parts = [(&self.high, &mut inside.high), (&self.low, &mut inside.low)];
+            outside.push(parts.map(|(all, inside)| {
+                let all = &all[place * self.taps..][..self.taps];
+                let kept = &all[first..first + read.len()];
+                inside[place * taps..][..kept.len()].copy_from_slice(kept);
+                sum(all) - sum(kept)
+            }));
+            inside.starts.push(read.start - part.start);
+        }
+        PartFilter { inside, outside }
+    }
+}
+
+fn sum(weights: &[i16]) -> i32 {
+    weights.iter().map(|weight| i32::from(*weight)).sum()
+}
+
 /// Cubic convolution, a = −0.5, in Pillow's order of operations.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.5;
@@ -104,52 +149,61 @@ pub(super) struct Side {
 
 /// Resizes a canvas and cuts the made part out: interleaved RGB, `[rows made, columns made, 3]`.
 pub(super) fn bicubic(canvas: &Canvas<'_>, columns: &Side, rows: &Side) -> Vec<u8> {
-    let width = columns.made.len();
     let wide = resize_rows(canvas, columns);
     if canvas.height == rows.length {
-        let stride = width * CHANNELS;
-        return wide[rows.made.start * stride..rows.made.end * stride].to_vec();
+        let made = rows.made.clone().map(|y| wide.row(canvas.picture_row(y)));
+        return made.collect::<Vec<_>>().concat();
     }
-    resize_columns(
-        &wide,
-        width,
-        Filter::new(canvas.height, rows.length, rows.made.clone()),
-    )
+    let filter = Filter::new(canvas.height, rows.length, rows.made.clone());
+    resize_columns(&wide, &filter.within(canvas.picture_rows()))
 }
 
-/// `[canvas.height, canvas.width, 3]` → `[canvas.height, columns made, 3]`.
-fn resize_rows(canvas: &Canvas<'_>, columns: &Side) -> Vec<u8> {
+/// The rows of a canvas, each as wide as is made.
+struct Wide {
+    /// `[picture.height, columns made, 3]`.
+    picture: Vec<u8>,
+    /// `[columns made, 3]`: any row that the picture does not lie in.
+    margin: Vec<u8>,
+}
+
+impl Wide {
+    /// That of a row of the picture, or of none.
+    fn row(&self, picture_row: Option<usize>) -> &[u8] {
+        let stride = self.margin.len();
+        match picture_row {
+            Some(y) => &self.picture[y * stride..][..stride],
+            None => &self.margin,
+        }
+    }
+}
+
+/// Makes columns of the picture's rows, and of one of the canvas' color.
+fn resize_rows(canvas: &Canvas<'_>, columns: &Side) -> Wide {
     let stride = columns.made.len() * CHANNELS;
-    let filter = (canvas.width != columns.length)
-        .then(|| Filter::new(canvas.width, columns.length, columns.made.clone()));
-    let make = |scratch: &mut (Vec<u8>, Vec<i16>), y: Option<usize>, out: &mut [u8]| {
-        let (row, planes) = scratch;
-        let row = canvas.row(y, row);
-        match &filter {
-            None => out.copy_from_slice(&row[columns.made.start * CHANNELS..][..stride]),
-            Some(filter) => {
-                split_channels(row, filter.taps, planes);
-                resize_row(planes, filter, out);
-            }
+    let filter = (canvas.width != columns.length).then(|| {
+        let filter = Filter::new(canvas.width, columns.length, columns.made.clone());
+        filter.within(canvas.picture_columns())
+    });
+    let make = |planes: &mut Vec<i16>, row: &[u8], out: &mut [u8]| match &filter {
+        None => out.copy_from_slice(&canvas.row(row)[columns.made.start * CHANNELS..][..stride]),
+        Some(filter) => {
+            split_channels(row, filter.inside.taps, planes);
+            resize_row(planes, filter, canvas.color, out);
         }
     };
-    // Rows of the canvas outside the picture are all alike: made once, then copied.
+    let blank = canvas.color.repeat(canvas.picture.width() as usize);
     let mut margin = vec![0; stride];
-    if canvas.has_margin_rows() {
-        make(&mut Default::default(), None, &mut margin);
-    }
-    let mut rows = vec![0; canvas.height * stride];
-    let each = rows
+    make(&mut Vec::new(), &blank, &mut margin);
+    let mut picture = vec![0; canvas.picture.height() as usize * stride];
+    let each = picture
         .par_chunks_exact_mut(stride)
         .enumerate()
         .with_min_len(8);
-    each.for_each_init(Default::default, |scratch, (y, out)| {
-        match canvas.picture_row(y) {
-            Some(y) => make(scratch, Some(y), out),
-            None => out.copy_from_slice(&margin),
-        }
+    each.for_each_init(Vec::new, |planes, (y, out)| {
+        let row = &canvas.picture.as_raw()[y * blank.len()..][..blank.len()];
+        make(planes, row, out);
     });
-    rows
+    Wide { picture, margin }
 }
 
 /// `[width, 3]` → `[3, width + margin]`: the margin is there to be read with weights of 0.
@@ -171,14 +225,20 @@ fn split_channels(row: &[u8], margin: usize, planes: &mut Vec<i16>) {
     }
 }
 
-fn resize_row(planes: &[i16], filter: &Filter, out: &mut [u8]) {
-    let plane = planes.len() / CHANNELS;
-    for (place, out) in out.as_chunks_mut::<CHANNELS>().0.iter_mut().enumerate() {
-        let high = &filter.high[place * filter.taps..][..filter.taps];
-        let low = &filter.low[place * filter.taps..][..filter.taps];
+fn resize_row(planes: &[i16], filter: &PartFilter, color: [u8; CHANNELS], out: &mut [u8]) {
+    let PartFilter { inside, outside } = filter;
+    let (plane, taps) = (planes.len() / CHANNELS, inside.taps);
+    let places = out.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(outside);
+    for (place, (out, outside)) in places.enumerate() {
+        let high = &inside.high[place * taps..][..taps];
+        let low = &inside.low[place * taps..][..taps];
         for (channel, out) in out.iter_mut().enumerate() {
-            let bytes = &planes[channel * plane + filter.starts[place]..][..filter.taps];
-            *out = round(dot(bytes, high), dot(bytes, low));
+            let bytes = &planes[channel * plane + inside.starts[place]..][..taps];
+            let [high_rest, low_rest] = outside.map(|sum| sum.wrapping_mul(color[channel].into()));
+            *out = round(
+                dot(bytes, high).wrapping_add(high_rest),
+                dot(bytes, low).wrapping_add(low_rest),
+            );
         }
     }
 }
@@ -192,21 +252,29 @@ fn dot(bytes: &[i16], weights: &[i16]) -> i32 {
     products.fold(0, i32::wrapping_add)
 }
 
-/// `[height, width, 3]` → `[rows made, width, 3]`.
-fn resize_columns(wide: &[u8], width: usize, filter: Filter) -> Vec<u8> {
-    let stride = width * CHANNELS;
-    let mut made = vec![0; filter.starts.len() * stride];
+/// The weight of which these are the upper and the lower part.
+fn whole(high: i32, low: i32) -> i32 {
+    (high << LOW_BITS) + low
+}
+
+/// → `[rows made, columns made, 3]`.
+fn resize_columns(wide: &Wide, PartFilter { inside, outside }: &PartFilter) -> Vec<u8> {
+    let stride = wide.margin.len();
+    let mut made = vec![0; inside.starts.len() * stride];
     let each = made.par_chunks_exact_mut(stride.max(1)).enumerate();
     each.for_each_init(Vec::new, |sums: &mut Vec<i32>, (y, out)| {
+        let [high, low] = outside[y];
+        let rest = whole(high, low);
+        let margin = wide.margin.iter();
         sums.clear();
-        sums.resize(stride, HALF);
-        let read = wide[filter.starts[y] * stride..].chunks_exact(stride);
-        let weights = y * filter.taps..(y + 1) * filter.taps;
-        let weights = filter.high[weights.clone()]
+        sums.extend(margin.map(|byte| HALF + i32::from(*byte) * rest));
+        let read = wide.picture[inside.starts[y] * stride..].chunks_exact(stride);
+        let weights = y * inside.taps..(y + 1) * inside.taps;
+        let weights = inside.high[weights.clone()]
             .iter()
-            .zip(&filter.low[weights]);
+            .zip(&inside.low[weights]);
         for (row, (high, low)) in read.zip(weights) {
-            let weight = (i32::from(*high) << LOW_BITS) + i32::from(*low);
+            let weight = whole((*high).into(), (*low).into());
             for (sum, byte) in sums.iter_mut().zip(row) {
                 *sum += i32::from(*byte) * weight;
             }

@@ -23,6 +23,13 @@ impl Tokenizer {
             None => token.replace('▁', " ").into_bytes(),
         }
     }
+
+    /// Bytes of the longest token, at least one.
+    pub fn longest_token(&self) -> usize {
+        let ids = 0..self.vocab_size() as u32;
+        let bytes = ids.map(|id| self.token_bytes(id).len());
+        bytes.max().unwrap_or(0).max(1)
+    }
 }
 
 fn is_byte_level(decoder: &DecoderWrapper) -> bool {
@@ -88,5 +95,6 @@ mod tests {
         assert_eq!(tokenizer.token_bytes(0), b"\n");
         assert_eq!(tokenizer.token_bytes(1), b" hello");
         assert_eq!(tokenizer.token_bytes(2), [0xff]);
+        assert_eq!(tokenizer.longest_token(), b" hello".len());
     }
 }

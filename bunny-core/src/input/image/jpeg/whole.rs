@@ -9,6 +9,10 @@ use super::sequential;
 use super::smooth::{Known, Smoothing};
 use super::tables::Tables;
 
+/// The most scans of a file; encoders make about ten. Each goes through all blocks, and a file of many
+/// pixels and of scans that say nothing would take hours.
+const MOST_SCANS: usize = 100;
+
 /// The coefficients of a picture.
 #[derive(Debug)]
 pub(super) struct Whole {
@@ -78,6 +82,9 @@ impl Whole {
         mut entropy: Entropy<'_>,
     ) -> Result<usize, Stop> {
         self.scans += 1;
+        if self.scans > MOST_SCANS {
+            return Err(Stop::Unsupported("a JPEG of more than 100 scans"));
+        }
         if frame.is_progressive {
             check_progression(scan)?;
             for part in &scan.parts {
