@@ -46,6 +46,12 @@ enum Batches<'a, D: Dataset> {
 /// Batches that each worker keeps ready.
 const READY: usize = 2;
 
+/// Batches that are there at once at most, with so many workers: what each keeps ready and the one that it
+/// is making, and the one in use.
+pub fn batches_at_once(workers: usize) -> usize {
+    workers * (READY + 1) + 1
+}
+
 impl<'a, D: Dataset> DataLoader<'a, D> {
     /// Loads the batches of `plan` from `first` on, made by `workers` threads; with none, each is
     /// made when it is asked for.
