@@ -46,10 +46,11 @@ enum Batches<'a, D: Dataset> {
 /// Batches that each worker keeps ready.
 const READY: usize = 2;
 
-/// Batches that are there at once at most, with so many workers: what each keeps ready and the one that it
-/// is making, and the one in use.
+/// Batches that memory is taken for, with so many workers: of each what it keeps ready, the one that it is
+/// making and the one in use, which is each worker's in turn. What a thread has taken is kept for it by the
+/// system's allocator.
 pub fn batches_at_once(workers: usize) -> usize {
-    workers * (READY + 1) + 1
+    (workers * (READY + 2)).max(1)
 }
 
 impl<'a, D: Dataset> DataLoader<'a, D> {

@@ -56,7 +56,7 @@ pub struct MemoryPlan {
     /// with gradient checkpointing the answers' scores beside what is kept, or the optimizer with all
     /// gradients and what they make of the weights.
     pub other_phases: u64,
-    /// Pictures as pixels, of batches that workers have ready and of the one in use. They lie in main memory,
+    /// Pictures as pixels, of batches that workers have ready or make and of those in use. They lie in main memory,
     /// whatever the device, and are no part of [`total`](Self::total).
     pub pictures: u64,
 }
@@ -416,8 +416,8 @@ mod tests {
         recipe.training.dataloader_num_workers = 2;
         let vision = recipe.vision.siglip_config().unwrap();
         let plan = MemoryPlan::of_pairs(&vision, 1_000, &recipe, Precision::F32);
-        // Each of two workers has two ready and makes a third.
-        assert_eq!(plan.pictures, (2 * 3 + 2) * 8 * 150_528);
+        // Each of two workers has two ready, makes a third, and made the one in use.
+        assert_eq!(plan.pictures, (2 * 4 + 1) * 8 * 150_528);
     }
 
     #[test]
