@@ -119,7 +119,8 @@ pub fn run(args: PlanArgs) -> Result<()> {
         workers: args.workers,
         start: match args.start {
             Some(seconds) => seconds.max(0.0),
-            None => own_start()?,
+            None if args.workers > 1 => own_start()?,
+            None => 0.0,
         },
         network: (args.store == Place::S3).then_some(args.network as f64),
         division: args.division.division(),
