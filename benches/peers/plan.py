@@ -3,7 +3,7 @@
     cargo build --release -p bunny-cli
     python benches/peers/plan.py --binary target/release/bunny-cli --folder /somewhere/with/5GB
 
-Selects from a seeded mixture of float16 rows on the sphere (written once), in one process or, with
+Selects from a seeded mixture of float16 rows on the sphere (written once), none of which are near duplicates, in one process or, with
 `--workers N`, by that many processes that do the parts, sharing the machine's cores. Needs numpy alone.
 
 With `--s3 PYTHON`, set and work files are on an S3 server (tests/reference/s3_server.py, run by that Python), a
@@ -47,7 +47,7 @@ def write_set(folder, rows, dims, rows_of_file):
 def planned(args, more):
     said = subprocess.check_output(
         [args.binary, "data", "plan", "--rows", args.rows, "--dim", args.dims, "--clusters", args.clusters,
-         "--skew", "1.3", "--out", args.folder, "--format", "json", *more], text=True)
+         "--skew", "1.3", "--kept", "100", "--out", args.folder, "--format", "json", *more], text=True)
     return {step["name"]: step for step in json.loads(said)["steps"]}
 
 

@@ -13,7 +13,7 @@ pub mod random;
 
 pub use address::is_global;
 pub use atomic_file::{AtomicFile, AtomicFolder, FileError, FolderLock, write_atomic};
-pub use memory::machine_memory;
+pub use memory::{machine_memory, process_memory};
 pub use nearest::nearest;
 pub use panic_guard::caught;
 

@@ -13,6 +13,15 @@ pub fn machine_memory() -> Option<u64> {
     Some(limit.unwrap_or(u64::MAX).min(kib * 1024))
 }
 
+/// Bytes of main memory that this process holds now, mapped files among them as far as they were read.
+/// `None` where the system does not say.
+pub fn process_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// The lowest limit of a process's control groups and those above them, of either version. In a
 /// container its own group is the root of what it sees.
 fn group_limit(groups: &str, mounted: &Path) -> Option<u64> {
@@ -40,6 +49,17 @@ fn group_limit(groups: &str, mounted: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_taken_is_held() {
+        let before = process_memory().unwrap();
+        let taken = vec![1u8; 64 << 20];
+        let held = process_memory().unwrap();
+        // Other tests' threads take and give back what is far less.
+        assert!(held > before + (32 << 20), "{before} {held}");
+        assert_eq!(taken[taken.len() / 2], 1);
+    }
 
     #[test]
     fn the_lowest_limit_on_the_way_up_counts() {

@@ -102,6 +102,11 @@ impl Numbers {
         matches!(self.backend, BackendName::Cpu | BackendName::Ndarray)
     }
 
+    /// Whether attention's scores are stored for the way back: the processor's kernels compute them anew.
+    pub fn stores_attention(self) -> bool {
+        self.backend != BackendName::Cpu
+    }
+
     /// The backend's name.
     pub fn backend(self) -> &'static str {
         self.backend.name()

@@ -1,6 +1,7 @@
 //! `bunny-cli train`: the stages of a recipe, one after another.
 
 mod inspect;
+mod needed;
 mod peak;
 mod plot;
 mod progress;

@@ -23,7 +23,7 @@ pub use batch::{Answer, Batch, Layout, Piece};
 pub use dataset::{BatchInfo, Dataset};
 pub use instructions::InstructionDataset;
 pub use left_out::LeftOut;
-pub use loader::{BatchPlan, DataLoader};
+pub use loader::{BatchPlan, DataLoader, batches_at_once};
 pub use pairs::{PairBatch, PairScan, Pairs};
 pub use pictures::Pictures;
 pub use preflight::Preflight;

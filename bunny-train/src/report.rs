@@ -2,8 +2,10 @@
 
 mod card;
 pub mod inspect;
-mod plan;
+mod learn_counts;
+mod memory;
 pub mod plot;
 
 pub use card::{CARD, Origin, average_card, llava_card, merged_card, with_origin};
-pub use plan::{LearnCounts, MemoryPlan, lora_parameters};
+pub use learn_counts::{LearnCounts, lora_parameters};
+pub use memory::MemoryPlan;

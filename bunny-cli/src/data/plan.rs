@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use bunny_data::coreset::engine::Local;
@@ -43,9 +45,16 @@ pub struct PlanArgs {
     /// How unequal the clusters are: the mean of their squared sizes over the squared mean
     #[arg(long, value_name = "X", default_value_t = 2.0)]
     skew: f64,
-    /// Machines like this one that do the parts
+    /// The share of the rows that is left when duplicates are gone, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 46.4)]
+    kept: f64,
+    /// Machines like this one that do the parts; those of more than one are launched one by one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     workers: u64,
+    /// Seconds in which a launched part starts, a launcher's queue included; this program's own start unless
+    /// given
+    #[arg(long, value_name = "SECONDS")]
+    start: Option<f64>,
     /// Where embeddings and work files are: folders that all machines share, or S3
     #[arg(long, value_enum, default_value_t = Place::Folder)]
     store: Place,
@@ -106,7 +115,13 @@ pub fn run(args: PlanArgs) -> Result<()> {
         iterations: args.iterations,
         probes: args.probes,
         skew: args.skew.max(1.0),
+        kept: args.kept.clamp(0.0, 100.0) / 100.0,
         workers: args.workers,
+        start: match args.start {
+            Some(seconds) => seconds.max(0.0),
+            None if args.workers > 1 => own_start()?,
+            None => 0.0,
+        },
         network: (args.store == Place::S3).then_some(args.network as f64),
         division: args.division.division(),
     };
@@ -158,4 +173,20 @@ pub fn run(args: PlanArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Seconds in which this program starts: the fastest of a few starts.
+fn own_start() -> Result<f64> {
+    const STARTS: usize = 3;
+
+    let program = std::env::current_exe()?;
+    let mut fastest = f64::INFINITY;
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let mut start = Command::new(&program);
+        start.arg("--version").stdout(Stdio::null());
+        start.status()?;
+        fastest = fastest.min(begun.elapsed().as_secs_f64());
+    }
+    Ok(fastest)
 }

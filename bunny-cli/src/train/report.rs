@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use bunny_core::{BunnyConfig, checkpoint::Precision, nn::count};
+use bunny_core::nn::count;
 use bunny_train::{
     TrainError,
     data::{Dataset, Preflight},
-    recipe::{BunnyRecipe, PicturePolicy},
-    report::{LearnCounts, MemoryPlan},
+    recipe::PicturePolicy,
+    report::LearnCounts,
     run::{Job, Stage},
     stages::{
         BunnySetup, BunnyStage, ContrastiveSetup, ContrastiveStage, LanguageSetup, LanguageStage,
@@ -16,20 +16,14 @@ use bunny_train::{
     },
 };
 
-use super::stages::Described;
-use crate::{
-    backend::Numbers,
-    data::show_bytes,
-    machine::Memory,
-    progress::{Spinner, Voice, tell},
-};
+use super::{needed::Needed, stages::Described};
+use crate::progress::{Spinner, Voice, tell};
 
 /// What stage `language` will make, how long, and in how much memory.
 pub fn language(
     job: &Job<LanguageStage>,
     setup: &LanguageSetup,
-    numbers: Numbers,
-    precision: Precision,
+    needed: &Needed,
     ranks: usize,
 ) -> Result<()> {
     let rows = job.stage.data(setup, &job.stage.training().data_path)?;
@@ -44,10 +38,8 @@ pub fn language(
     ] {
         println!("  {what:<12} {count:>16}");
     }
-    let recipe = &job.stage.recipe;
-    let memory = MemoryPlan::of_language(&setup.decoder, recipe, precision);
-    let of = format!("rows of {} positions", recipe.model_max_length);
-    say_memory::<LanguageStage>(&memory, &of, numbers, ranks);
+    let of = format!("rows of {} positions", job.stage.recipe.model_max_length);
+    needed.say(&of, LanguageStage::LESS_MEMORY);
     Ok(())
 }
 
@@ -55,8 +47,7 @@ pub fn language(
 pub fn contrastive(
     job: &Job<ContrastiveStage>,
     setup: &ContrastiveSetup,
-    numbers: Numbers,
-    precision: Precision,
+    needed: &Needed,
 ) -> Result<()> {
     let pairs = job.stage.data(setup, &job.stage.training().data_path)?;
     let plan = job.stage.plan(&pairs, 1, 0)?;
@@ -70,10 +61,8 @@ pub fn contrastive(
     ] {
         println!("  {what:<12} {count:>16}");
     }
-    let recipe = &job.stage.recipe;
-    let memory = MemoryPlan::of_pairs(&setup.vision, count(&specs), recipe, precision);
-    let of = format!("{} pairs", recipe.training.per_device_train_batch_size);
-    say_memory::<ContrastiveStage>(&memory, &of, numbers, 1);
+    let of = format!("{} pairs", job.stage.training().per_device_train_batch_size);
+    needed.say(&of, ContrastiveStage::LESS_MEMORY);
     Ok(())
 }
 
@@ -121,8 +110,7 @@ pub fn scan_pairs(
 pub fn bunny(
     job: &Job<BunnyStage>,
     setup: &BunnySetup,
-    numbers: Numbers,
-    precision: Precision,
+    needed: &Needed,
     ranks: usize,
     longest: Option<usize>,
 ) -> Result<()> {
@@ -146,71 +134,12 @@ pub fn bunny(
     println!("  records      {:>16}", data.len());
     println!("  steps        {:>16}", plan.total());
     let positions = longest.unwrap_or(usize::MAX).min(recipe.model_max_length);
-    let memory = memory(config, recipe, precision, positions);
     let of = match longest {
         Some(_) => format!("the longest record, of {positions} positions"),
         None => format!("rows of {positions} positions"),
     };
-    say_memory::<BunnyStage>(&memory, &of, numbers, ranks);
+    needed.say(&of, BunnyStage::LESS_MEMORY);
     Ok(())
-}
-
-/// Says what memory a rank takes, part by part, and what the machine has.
-fn say_memory<S: Described>(memory: &MemoryPlan, of: &str, numbers: Numbers, ranks: usize) {
-    println!(
-        "  memory       {:>16}, computed for {of}{}",
-        show_bytes(memory.total() as f64),
-        match ranks {
-            1 => "",
-            _ => ", a rank",
-        }
-    );
-    for (part, bytes) in [
-        ("weights", memory.weights),
-        ("learners", memory.trainables),
-        ("kept", memory.kept),
-        ("one layer", memory.layer),
-        ("scores", memory.scores),
-    ] {
-        println!("    {part:<10} {:>16}", show_bytes(bytes as f64));
-    }
-    say_machine(
-        numbers,
-        memory.total().saturating_mul(ranks as u64),
-        S::LESS_MEMORY,
-    );
-}
-
-/// The memory of a stage over rows of so many positions.
-fn memory(
-    config: &BunnyConfig,
-    recipe: &BunnyRecipe,
-    precision: Precision,
-    positions: usize,
-) -> MemoryPlan {
-    let recipe = BunnyRecipe {
-        model_max_length: positions,
-        ..recipe.clone()
-    };
-    MemoryPlan::new(config, &recipe, precision)
-}
-
-/// Says what the machine has, and how that goes with what is `needed` of it, which `mend` makes less. A
-/// GPU's memory is its own.
-fn say_machine(numbers: Numbers, needed: u64, mend: &str) {
-    let machine = Memory::of_machine().filter(|_| numbers.is_in_main_memory());
-    let Some(machine) = machine else { return };
-    let free = machine
-        .free
-        .map(|free| format!(", {} of it free", show_bytes(free as f64)));
-    println!(
-        "  this machine {:>16}{}",
-        show_bytes(machine.total as f64),
-        free.unwrap_or_default()
-    );
-    if needed > machine.total {
-        println!("  it will not fit: {mend}");
-    }
 }
 
 /// Looks at all records, lets `voice` say what it finds, and stops where the run would. Gives the

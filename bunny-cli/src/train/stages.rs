@@ -5,6 +5,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use bunny_core::{checkpoint::Precision, nn::count};
 use bunny_train::{
+    TrainError,
+    data::Texts,
     recipe::StageKind,
     reduce::Reduction,
     report::MemoryPlan,
@@ -14,6 +16,7 @@ use bunny_train::{
 use burn::{backend::Autodiff, tensor::backend::Backend};
 
 use super::{
+    needed::Needed,
     peak, progress, report,
     summary::{self, Summary},
 };
@@ -54,8 +57,7 @@ pub trait Described: Stage + Sized {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
-        numbers: Numbers,
-        precision: impl Fn() -> Result<Precision>,
+        needed: &Needed,
         ranks: usize,
         longest: Option<usize>,
     ) -> Result<()>;
@@ -80,6 +82,14 @@ pub trait Described: Stage + Sized {
         longest: Option<usize>,
     ) -> MemoryPlan;
 
+    /// What reading the records takes of main memory, beside what a rank takes.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn records(_job: &Job<Self>, _setup: &Self::Setup) -> Result<u64> {
+        Ok(0)
+    }
+
     /// What is to be known before the first step.
     fn announce(_job: &Job<Self>, _setup: &Self::Setup) {}
 
@@ -97,12 +107,11 @@ impl Described for LanguageStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
-        numbers: Numbers,
-        precision: impl Fn() -> Result<Precision>,
+        needed: &Needed,
         ranks: usize,
         _longest: Option<usize>,
     ) -> Result<()> {
-        report::language(job, setup, numbers, precision()?, ranks)
+        report::language(job, setup, needed, ranks)
     }
 
     fn memory(
@@ -113,6 +122,13 @@ impl Described for LanguageStage {
     ) -> MemoryPlan {
         MemoryPlan::of_language(&setup.decoder, &job.stage.recipe, precision)
     }
+
+    fn records(job: &Job<Self>, setup: &Self::Setup) -> Result<u64> {
+        let training = job.stage.training();
+        let files = std::iter::once(&training.data_path).chain(&training.eval_data_path);
+        let bytes = files.map(|file| Texts::open(file)?.packing_bytes(&setup.tokenizer));
+        Ok(bytes.sum::<Result<u64, TrainError>>()?)
+    }
 }
 
 impl Described for ContrastiveStage {
@@ -122,12 +138,11 @@ impl Described for ContrastiveStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
-        numbers: Numbers,
-        precision: impl Fn() -> Result<Precision>,
+        needed: &Needed,
         _ranks: usize,
         _longest: Option<usize>,
     ) -> Result<()> {
-        report::contrastive(job, setup, numbers, precision()?)
+        report::contrastive(job, setup, needed)
     }
 
     fn memory(
@@ -154,12 +169,11 @@ impl Described for BunnyStage {
     fn describe(
         job: &Job<Self>,
         setup: &Self::Setup,
-        numbers: Numbers,
-        precision: impl Fn() -> Result<Precision>,
+        needed: &Needed,
         ranks: usize,
         longest: Option<usize>,
     ) -> Result<()> {
-        report::bunny(job, setup, numbers, precision()?, ranks, longest)
+        report::bunny(job, setup, needed, ranks, longest)
     }
 
     fn scan(job: &Job<Self>, setup: &Self::Setup, voice: Voice) -> Result<Option<usize>> {
@@ -233,29 +247,32 @@ impl<S: Described> Work for OnBackend<'_, S> {
         let Self { job, options } = self;
         let precision =
             |setup: &S::Setup| numbers.precision::<B>(&device, job.stage.stored_format(setup));
+        let ranks = match S::SHARES_STEPS {
+            true => options.ranks,
+            false => 1,
+        };
+        let needed = |setup: &S::Setup, precision, longest| -> Result<Needed> {
+            let plan = S::memory(job, setup, precision, longest);
+            Ok(Needed::new(plan, numbers, ranks, S::records(job, setup)?))
+        };
         if options.dry_run {
             let setup = job.preview()?;
             let longest = match options.scan && S::SCANS {
                 true => S::scan(job, &setup, say)?,
                 false => None,
             };
-            let precision = || precision(&setup);
-            S::describe(job, &setup, numbers, precision, options.ranks, longest)?;
+            let needed = needed(&setup, precision(&setup)?, longest)?;
+            S::describe(job, &setup, &needed, options.ranks, longest)?;
             return Ok(true);
         }
         let setup = job.setup()?;
         let precision = precision(&setup)?;
         if numbers.is_in_main_memory() {
-            let ranks = match S::SHARES_STEPS {
-                true => options.ranks,
-                false => 1,
-            };
-            let memory = S::memory(job, &setup, precision, options.longest);
             let what = match ranks {
                 1 => job.stage.kind().to_string(),
                 _ => format!("{} with {ranks} ranks", job.stage.kind()),
             };
-            let bytes = memory.with_fused_attention().saturating_mul(ranks as u64);
+            let bytes = needed(&setup, precision, options.longest)?.total();
             options.memory.require(&what, bytes, S::LESS_MEMORY)?;
         }
         S::announce(job, &setup);

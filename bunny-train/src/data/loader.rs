@@ -46,6 +46,13 @@ enum Batches<'a, D: Dataset> {
 /// Batches that each worker keeps ready.
 const READY: usize = 2;
 
+/// Batches that memory is taken for, with so many workers: of each what it keeps ready, the one that it is
+/// making and the one in use, which is each worker's in turn. What a thread has taken is kept for it by the
+/// system's allocator.
+pub fn batches_at_once(workers: usize) -> usize {
+    (workers * (READY + 2)).max(1)
+}
+
 impl<'a, D: Dataset> DataLoader<'a, D> {
     /// Loads the batches of `plan` from `first` on, made by `workers` threads; with none, each is
     /// made when it is asked for.

@@ -1,6 +1,6 @@
 //! Texts, read and packed into rows.
 
-use std::{ops::Range, path::Path};
+use std::{fs, ops::Range, path::Path};
 
 use bunny_core::input::{conversation::Segment, tokenizer::Tokenizer};
 use bunny_data::record::RecordFile;
@@ -66,6 +66,36 @@ impl Texts {
     /// As [`Texts::get`].
     pub fn all(&self) -> Result<Vec<String>, TrainError> {
         (0..self.len()).map(|index| self.get(index)).collect()
+    }
+
+    /// Bytes of main memory that [`pack`](Self::pack) takes: the file, which is mapped, and all tokens twice,
+    /// text by text and end to end. How many there are is taken from up to a thousand texts from all over
+    /// the file.
+    ///
+    /// # Errors
+    /// As [`Texts::get`].
+    pub fn packing_bytes(&self, tokenizer: &Tokenizer) -> Result<u64, TrainError> {
+        const SAMPLE: usize = 1000;
+        // A vector, the allocator's head of it, and a place in a row.
+        const TEXT: usize = size_of::<Vec<u32>>() + 16 + size_of::<Range<usize>>();
+
+        let path = self.records.path();
+        let file = fs::metadata(path).map_err(TrainError::io(path, "read"))?;
+        let sample: Vec<usize> = (0..self.len())
+            .step_by(self.len().div_ceil(SAMPLE).max(1))
+            .collect();
+        let count = |index: &usize| -> Result<usize, TrainError> {
+            let encoded = tokenizer.encode(&[Segment::Prompt(&self.get(*index)?)])?;
+            Ok(encoded.input_ids().len() + 1)
+        };
+        let counts: Vec<usize> = sample
+            .par_iter()
+            .map(count)
+            .collect::<Result<_, TrainError>>()?;
+        let tokens = counts.iter().sum::<usize>() as f64 / counts.len().max(1) as f64;
+        let texts = self.len() as f64;
+        let packed = texts * (2.0 * tokens * size_of::<u32>() as f64 + TEXT as f64);
+        Ok(file.len() + packed as u64)
     }
 
     /// Packs the texts, each with its end of text, into rows of at most `length` tokens. A text

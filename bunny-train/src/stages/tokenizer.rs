@@ -134,4 +134,22 @@ mod tests {
             assert_eq!(tokenizer.decode(&ids).unwrap(), text);
         }
     }
+
+    #[test]
+    fn packing_texts_takes_the_file_and_every_token_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        train(texts(), 320, folder.path()).unwrap();
+        let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+        let file = folder.path().join("texts.jsonl");
+        let lines = texts().map(|text| format!("{}\n", json!({ "text": text })));
+        let lines: String = lines.collect();
+        std::fs::write(&file, &lines).unwrap();
+        let opened = crate::data::Texts::open(&file).unwrap();
+        // Fewer than a thousand texts are all counted: of each its tokens and an end, of four bytes; a vector
+        // of three words with the allocator's two, and a range of two.
+        let tokens: usize = texts().map(|text| ids(&tokenizer, &text).len() + 1).sum();
+        let expected = lines.len() + 2 * 4 * tokens + 300 * (3 + 2 + 2) * 8;
+        let bytes = opened.packing_bytes(&tokenizer).unwrap();
+        assert!(bytes.abs_diff(expected as u64) <= 1, "{bytes} {expected}");
+    }
 }
