@@ -28,6 +28,16 @@ pub enum TrainError {
         /// The model's folder.
         folder: PathBuf,
     },
+    /// A model that is to be learnt from is in GGUF.
+    #[error(
+        "{}: a model in GGUF, which training does not start from: make a folder of it first \
+         (`bunny-cli merge --model GGUF --out FOLDER`)",
+        model.display()
+    )]
+    GgufAsModel {
+        /// The model's file, or the folder that holds it.
+        model: PathBuf,
+    },
     /// The model or its files.
     #[error(transparent)]
     Model(#[from] bunny_core::Error),

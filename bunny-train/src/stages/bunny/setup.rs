@@ -72,6 +72,12 @@ impl SetupConfig {
                 folder: model.to_path_buf(),
             });
         }
+        let source = ModelSource::merged(model);
+        if source.is_gguf()? {
+            return Err(TrainError::GgufAsModel {
+                model: model.to_path_buf(),
+            });
+        }
         let file = model.join(CONFIG);
         let fields = Fields::read_model(&file)?;
         let family = Family::of(&fields)?;
@@ -79,7 +85,7 @@ impl SetupConfig {
         describe(&mut json, family, recipe);
         let vision_tower = match vision_tower {
             Some(given) => Some(given.to_path_buf()),
-            None => ModelSource::merged(model).own_tower()?,
+            None => source.own_tower()?,
         };
         let parts = Parts {
             language_model: model.to_path_buf(),
