@@ -266,6 +266,16 @@ fn what_was_mistyped_is_told_with_its_mend() {
         ),
         (
             &[
+                "train",
+                text(&alone),
+                "--dry-run",
+                "--set",
+                "init_adapter=bunny-core/tests/fixtures/adapters/dora",
+            ],
+            "adapters/dora: the adapter does not fit the model: it is more than plain LoRA",
+        ),
+        (
+            &[
                 "data",
                 "plan",
                 "--rows",

@@ -248,8 +248,10 @@ pub enum TrainError {
         looked_at: usize,
     },
     /// An adapter does not fit the model.
-    #[error("the adapter does not fit the model: {problem}")]
+    #[error("{}: the adapter does not fit the model: {problem}", path.display())]
     Adapter {
+        /// Its folder, or the file of a matrix.
+        path: PathBuf,
         /// What does not fit.
         problem: String,
     },
