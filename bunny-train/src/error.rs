@@ -204,6 +204,12 @@ pub enum TrainError {
         /// In which integers.
         packing: String,
     },
+    /// A tower or a projector in integers is to learn.
+    #[error(
+        "tower and projector in int8, as --vision-weights holds them, do not learn: leave it out, or let \
+         neither learn (freeze_mm_mlp_adapter = true)"
+    )]
+    PackedVision,
     /// Another run writes into a folder.
     #[error("{}: another run is at work in this folder", folder.display())]
     InUse {

@@ -69,11 +69,10 @@ fn tower_of<'c>(
                  several",
             ));
         }
-        other => {
-            let kind = other.kind();
-            return Err(refused(format!(
-                "its vision tower is a {kind}, and llama.cpp prepares pictures otherwise for that"
-            )));
+        VisionConfig::Clip(_) => {
+            return Err(refused(
+                "its vision tower is a CLIP, for which llama.cpp prepares pictures otherwise",
+            ));
         }
     };
     if tower.activation != Activation::GeluTanh {
