@@ -184,6 +184,25 @@ fn inspect_counts_the_published_3b_exactly() {
 }
 
 #[test]
+fn inspect_takes_the_tower_of_an_adapter_or_a_projector_from_elsewhere() {
+    for (name, own, tower) in [
+        ("phi-siglip-lora", "bunny-lora", "siglip-tower"),
+        ("phi-eva-pretrained", "bunny-pretrain", "eva-clip-tower"),
+    ] {
+        let [own, tower] = [own, tower].map(|folder| fixture(name).join(folder));
+        let config = std::fs::read(own.join("config.json")).unwrap();
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        let inspect = ["model", "inspect", text(&own), "--format", "json"];
+        complaint(&bunny(&inspect));
+        let given = [&inspect[..], &["--vision-tower", text(&tower)]].concat();
+        let report = &json_lines(&bunny(&given))[0];
+        let (seen, said) = (&report["vision_tower"], &report["language_model"]);
+        assert_eq!(seen["hidden_size"], config["mm_hidden_size"], "{name}");
+        assert_eq!(said["hidden_size"], config["hidden_size"], "{name}");
+    }
+}
+
+#[test]
 fn list_names_every_published_model() {
     let output = bunny(&["model", "list", "--format", "json"]);
     let models = &json_lines(&output)[0]["models"];

@@ -268,6 +268,11 @@ fn what_was_mistyped_is_told_with_its_mend() {
     )
     .unwrap();
     let adapted = format!("model_name_or_path={adapter}");
+    let gguf = folder.path().join("gguf");
+    let model = "tests/fixtures/models/phi-siglip";
+    printed(&bunny(&["export", "gguf", model, "--out", text(&gguf)]));
+    let in_gguf = format!("model_name_or_path={}", text(&gguf));
+    let as_file = format!("{in_gguf}/phi-siglip-f16.gguf");
     for (arguments, told) in [
         (
             &["train", text(&stage), "--dry-run"][..],
@@ -301,6 +306,24 @@ fn what_was_mistyped_is_told_with_its_mend() {
         (
             &["train", "recipes/tiny.toml", "--dry-run", "--set", &adapted],
             "merge it first",
+        ),
+        (
+            &["train", "recipes/tiny.toml", "--dry-run", "--set", &in_gguf],
+            "a model in GGUF, which training does not start from",
+        ),
+        (
+            &["train", "recipes/tiny.toml", "--dry-run", "--set", &as_file],
+            "make a folder of it first",
+        ),
+        (
+            &[
+                "train",
+                text(&alone),
+                "--dry-run",
+                "--set",
+                "init_adapter=bunny-core/tests/fixtures/adapters/dora",
+            ],
+            "adapters/dora: the adapter does not fit the model: it is more than plain LoRA",
         ),
         (
             &[

@@ -374,7 +374,7 @@ fn integers_stay_the_numbers_they_are() {
 fn what_llama_cpp_does_not_compute_is_refused_in_a_sentence() {
     for (name, reason) in [
         ("stablelm-eva", "EVA-CLIP"),
-        ("qwen2-clip", "is a clip"),
+        ("qwen2-clip", "is a CLIP"),
         ("phi3-siglip-s2", "several sizes (S²)"),
         ("phi2-siglip-trimmed", "projector is `linear`"),
         ("stablelm-siglip", "projector is `mlp3x_gelu`"),

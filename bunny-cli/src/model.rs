@@ -17,7 +17,7 @@ use bunny_core::{
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::{Format, load};
+use crate::{Format, args::PartsArgs, load};
 
 /// Lists models, and shows what is in them.
 ///
@@ -36,8 +36,10 @@ pub enum ModelVerb {
     ///
     /// Example: bunny-cli model inspect bunny-phi-2-siglip
     Inspect {
-        /// A name of `model list`, a folder, a hub id, or `builtin`
+        /// A name of `model list`, a folder, a file in GGUF, a hub id, or `builtin`
         model: String,
+        #[command(flatten)]
+        parts: PartsArgs,
         /// How to print
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
@@ -65,7 +67,11 @@ pub enum ModelVerb {
 pub fn run(verb: ModelVerb) -> Result<()> {
     match verb {
         ModelVerb::List { format } => list(format),
-        ModelVerb::Inspect { model, format } => inspect(&model, format),
+        ModelVerb::Inspect {
+            model,
+            parts,
+            format,
+        } => inspect(&model, &parts, format),
         #[cfg(feature = "hub")]
         ModelVerb::Fetch(args) => fetch::run(&args),
         ModelVerb::Quantize(args) => quantize::run(&args),
@@ -114,8 +120,8 @@ fn list(format: Format) -> Result<()> {
     Ok(())
 }
 
-fn inspect(name: &str, format: Format) -> Result<()> {
-    let config = configuration(name)?;
+fn inspect(name: &str, parts: &PartsArgs, format: Format) -> Result<()> {
+    let config = configuration(name, parts)?;
     let report = report(name, &config);
     match format {
         Format::Json => println!("{report}"),
@@ -124,20 +130,29 @@ fn inspect(name: &str, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// The configuration of a preset, of a folder, or of a hub id.
-fn configuration(name: &str) -> Result<BunnyConfig> {
-    if let Some(preset) = Preset::named(name) {
-        return Ok(preset.config());
+/// The configuration of a preset, of a folder, or of a hub id, `parts` of which may lie elsewhere.
+fn configuration(name: &str, parts: &PartsArgs) -> Result<BunnyConfig> {
+    let preset = Preset::named(name);
+    if parts.is_empty() {
+        if let Some(preset) = preset {
+            return Ok(preset.config());
+        }
+        if name == load::BUILTIN {
+            return Ok(load::builtin()?.config);
+        }
     }
-    if name == load::BUILTIN {
-        return Ok(load::builtin()?.config);
-    }
-    if !name.contains('/') && !Path::new(name).exists() {
+    let is_known = preset.is_some() || name == load::BUILTIN;
+    if !is_known && !name.contains('/') && !Path::new(name).exists() {
         let names = preset_names();
         bail!("{name}: no such model or folder; the models are {names}");
     }
-    let folder = load::folder(name, Wanted::Configuration)?;
-    Ok(ModelSource::merged(folder).configuration()?)
+    let find = |name: &str| load::folder(name, Wanted::Configuration);
+    let source = ModelSource {
+        model: find(preset.map_or(name, |preset| preset.weights))?,
+        base: parts.model_base.as_deref().map(find).transpose()?,
+        vision_tower: parts.vision_tower.as_deref().map(find).transpose()?,
+    };
+    source.configuration().map_err(load::with_option)
 }
 
 /// All there is to say, from the configuration alone.

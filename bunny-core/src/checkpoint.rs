@@ -5,6 +5,7 @@
 mod assemble;
 #[cfg(feature = "builtin-model")]
 pub mod builtin;
+mod chat_template;
 mod export;
 mod folder;
 #[cfg(feature = "gguf")]

@@ -28,6 +28,16 @@ pub enum TrainError {
         /// The model's folder.
         folder: PathBuf,
     },
+    /// A model that is to be learnt from is in GGUF.
+    #[error(
+        "{}: a model in GGUF, which training does not start from: make a folder of it first \
+         (`bunny-cli merge --model GGUF --out FOLDER`)",
+        model.display()
+    )]
+    GgufAsModel {
+        /// The model's file, or the folder that holds it.
+        model: PathBuf,
+    },
     /// The model or its files.
     #[error(transparent)]
     Model(#[from] bunny_core::Error),
@@ -194,6 +204,12 @@ pub enum TrainError {
         /// In which integers.
         packing: String,
     },
+    /// A tower or a projector in integers is to learn.
+    #[error(
+        "tower and projector in int8, as --vision-weights holds them, do not learn: leave it out, or let \
+         neither learn (freeze_mm_mlp_adapter = true)"
+    )]
+    PackedVision,
     /// Another run writes into a folder.
     #[error("{}: another run is at work in this folder", folder.display())]
     InUse {
@@ -238,8 +254,10 @@ pub enum TrainError {
         looked_at: usize,
     },
     /// An adapter does not fit the model.
-    #[error("the adapter does not fit the model: {problem}")]
+    #[error("{}: the adapter does not fit the model: {problem}", path.display())]
     Adapter {
+        /// Its folder, or the file of a matrix.
+        path: PathBuf,
         /// What does not fit.
         problem: String,
     },

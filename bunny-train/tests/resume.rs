@@ -127,6 +127,10 @@ fn a_run_goes_on_only_under_the_settings_it_began_with() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = job(folder.path());
     job.stage.recipe.training.max_steps = Some(2);
+    // As runs had it that were written when it could not be left out.
+    job.stage.recipe.mm_projector_type = Some("mlp2x_gelu".into());
+    run(&job).unwrap();
+    job.stage.recipe.mm_projector_type = None;
     run(&job).unwrap();
     job.stage.recipe.training.learning_rate = 1.0;
     let error = run(&job).unwrap_err();

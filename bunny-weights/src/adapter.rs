@@ -66,6 +66,7 @@ pub fn non_lora_name(name: &str) -> String {
 /// An adapter's folder.
 #[derive(Debug)]
 pub struct Adapter {
+    folder: PathBuf,
     config: AdapterConfig,
     files: TensorFiles,
     /// Names in the files of what each layer has.
@@ -149,12 +150,18 @@ impl Adapter {
             .map(|path| unwrap_names(TensorFiles::open_file(path)?))
             .transpose()?;
         Ok(Self {
+            folder: folder.to_path_buf(),
             config,
             files,
             layers,
             others,
             replaced,
         })
+    }
+
+    /// The folder that it was opened from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// How the adapter was made.

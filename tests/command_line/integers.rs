@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{bunny, complaint, fixture, json_lines, succeeds, text};
+use super::{bunny, complaint, fixture, json_lines, succeeds, text, train};
 
 fn quantize<'a>(model: &'a str, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let out = text(out);
@@ -127,4 +127,12 @@ fn a_model_in_integers_answers_on_any_backend_and_with_drafts() {
         let answer = &json_lines(&bunny(&arguments))[0];
         assert_eq!(answer["generated_ids"], turn["generated_ids"], "{more:?}");
     }
+}
+
+#[test]
+fn towers_in_integers_are_told_how_to_learn() {
+    let out = tempfile::tempdir().unwrap();
+    let said = complaint(&train(out.path(), &["--vision-weights", "int8"]));
+    assert!(said.contains("freeze_mm_mlp_adapter = true"), "{said}");
+    assert!(!said.contains("lora_enable"), "{said}");
 }

@@ -176,6 +176,7 @@ def check_prompts(server, template, end, url):
     cases = {
         "a picture and words": ([turn(url, one)], f"{head}{marker}\n{one}{ask}"),
         "words and a picture": ([turn(url, one, first=False)], f"{head}{marker}\n{one}{ask}"),
+        "a picture alone": ([{"role": "user", "content": turn(url, one)["content"][:1]}], f"{head}{marker}{ask}"),
         "words alone": ([{"role": "user", "content": one}], f"{head}{one}{ask}"),
         "two turns": (
             [turn(url, one), {"role": "assistant", "content": " Yes. "}, {"role": "user", "content": other}],

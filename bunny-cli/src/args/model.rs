@@ -39,6 +39,13 @@ pub struct PartsArgs {
     pub vision_tower: Option<String>,
 }
 
+impl PartsArgs {
+    /// Whether nothing is given.
+    pub fn is_empty(&self) -> bool {
+        self.model_base.is_none() && self.vision_tower.is_none()
+    }
+}
+
 /// The model that another is made of.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SourceArgs {
@@ -101,11 +108,7 @@ impl ModelArgs {
 
     /// Whether it is the model in the program.
     pub fn is_builtin(&self) -> bool {
-        let PartsArgs {
-            model_base,
-            vision_tower,
-        } = &self.parts;
-        self.model == BUILTIN && model_base.is_none() && vision_tower.is_none()
+        self.model == BUILTIN && self.parts.is_empty()
     }
 
     /// Opens the model's files.

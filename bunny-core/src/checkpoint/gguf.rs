@@ -6,7 +6,7 @@
 //! names          what tensors are called                                           both ways
 //! vocabulary     the tokenizer                                                     both ways
 //! projector      keys and names of the projector file                              both ways
-//! export         a model into files      (template, quantities, rows, card)
+//! export         a model into files      (quantities, rows, card)
 //! open           files into a model      (find)
 //! ```
 
@@ -20,7 +20,6 @@ mod open;
 mod projector;
 mod quantities;
 mod rows;
-mod template;
 mod vocabulary;
 
 pub use export::GgufExport;

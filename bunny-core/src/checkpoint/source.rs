@@ -201,6 +201,18 @@ impl ModelSource {
         found.open(&fields)
     }
 
+    /// Whether it is a model in GGUF, which has neither `config.json` nor the files of a tokenizer; never
+    /// without the feature `gguf`.
+    ///
+    /// # Errors
+    /// When GGUF files are damaged, or a folder has several that could be the model.
+    pub fn is_gguf(&self) -> Result<bool, Error> {
+        #[cfg(feature = "gguf")]
+        return Ok(self.gguf()?.is_some());
+        #[cfg(not(feature = "gguf"))]
+        Ok(false)
+    }
+
     /// Its files, if it is a model in GGUF.
     #[cfg(feature = "gguf")]
     fn gguf(&self) -> Result<Option<GgufFiles>, Error> {

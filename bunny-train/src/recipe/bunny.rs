@@ -73,8 +73,9 @@ pub struct BunnyRecipe {
     pub use_s2: Option<bool>,
     /// The sizes, sides in pixels: `384,768,1152` unless given. Ours.
     pub s2_scales: Option<String>,
-    /// The projector's kind.
-    pub mm_projector_type: String,
+    /// The projector's kind: that of the model that is gone on from, else `mlp2x_gelu`, unless
+    /// given.
+    pub mm_projector_type: Option<String>,
     /// A projector to start from: a folder or a file; by default what the stage before has made.
     pub pretrain_mm_mlp_adapter: Option<String>,
 
@@ -118,7 +119,7 @@ impl Default for BunnyRecipe {
             init_adapter: None,
             use_s2: None,
             s2_scales: None,
-            mm_projector_type: "mlp2x_gelu".into(),
+            mm_projector_type: None,
             pretrain_mm_mlp_adapter: None,
             mm_projector_lr: None,
             mm_vision_tower_lr: None,
@@ -143,6 +144,7 @@ impl Keys for BunnyRecipe {
             init_adapter: some(),
             use_s2: Some(true),
             s2_scales: some(),
+            mm_projector_type: some(),
             pretrain_mm_mlp_adapter: some(),
             mm_projector_lr: Some(0.0),
             mm_vision_tower_lr: Some(0.0),

@@ -341,7 +341,9 @@ fn check_settings(
         }
         // A key that was not there yet when the run began is off.
         let is_off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
-        let is_same = is_same_place(old, value) || is_off(old) && is_off(value);
+        // Once said where nothing was given.
+        let is_default = field == "mm_projector_type" && old == "mlp2x_gelu" && value.is_null();
+        let is_same = is_same_place(old, value) || is_off(old) && is_off(value) || is_default;
         if !FREE_KEYS.contains(&field.as_str()) && !is_same {
             same(field, old.to_string(), value.to_string())?;
         }

@@ -136,9 +136,7 @@ impl Stage for BunnyStage {
             });
         }
         if precision.vision_int8 && (parts.tower || parts.projector) {
-            return Err(TrainError::Packed {
-                packing: "int8, as --vision-weights holds tower and projector,".into(),
-            });
+            return Err(TrainError::PackedVision);
         }
         let model = setup.load::<B>(recipe, precision, device)?;
         let (model, trainables) = unfreeze_parts(model, parts);

@@ -107,21 +107,31 @@ pub fn attach_new<B: Backend>(
 pub fn check(adapter: &Adapter, wanted: LoraConfig) -> Result<(), TrainError> {
     let found = adapter.config();
     if !adapter.is_plain() {
-        return Err(TrainError::Adapter {
-            problem: "it is more than plain LoRA: merge it, and begin from what comes of it".into(),
-        });
+        return Err(misfit(
+            adapter,
+            "it is more than plain LoRA: merge it, and begin from what comes of it",
+        ));
     }
     let scale = wanted.scale();
     match found.rank == wanted.rank && found.scale() == scale {
         true => Ok(()),
-        false => Err(TrainError::Adapter {
-            problem: format!(
-                "its rank is {} and its scale {}, lora_r and lora_alpha give {} and {scale}",
+        false => Err(misfit(
+            adapter,
+            format!(
+                "its rank is {} and its scale {}, and lora_r, lora_alpha and use_rslora give {} and \
+                 {scale}",
                 found.rank,
                 found.scale(),
                 wanted.rank,
             ),
-        }),
+        )),
+    }
+}
+
+fn misfit(adapter: &Adapter, problem: impl Into<String>) -> TrainError {
+    TrainError::Adapter {
+        path: adapter.folder().to_path_buf(),
+        problem: problem.into(),
     }
 }
 
@@ -150,9 +160,12 @@ pub fn attach<B: Backend>(
             ..
         } = target;
         let Some(AdapterLayer { a, b, .. }) = adapter.get(published) else {
-            return Err(TrainError::Adapter {
-                problem: format!("it has no matrices for `{published}`"),
-            });
+            return Err(misfit(
+                adapter,
+                format!(
+                    "it has no matrices for `{published}`: merge it, and begin from what comes of it"
+                ),
+            ));
         };
         left.retain(|target| *target != published);
         let rank = config.rank;
@@ -166,9 +179,10 @@ pub fn attach<B: Backend>(
     }
     match left.first() {
         None => Ok(()),
-        Some(target) => Err(TrainError::Adapter {
-            problem: format!("it has matrices for `{target}`, which this model lacks"),
-        }),
+        Some(target) => Err(misfit(
+            adapter,
+            format!("it has matrices for `{target}`, which this model lacks"),
+        )),
     }
 }
 
@@ -222,6 +236,7 @@ fn parameter<B: Backend>(
 fn numbers(stored: &StoredTensor, shape: [usize; 2]) -> Result<Vec<f32>, TrainError> {
     if stored.shape != shape {
         return Err(TrainError::Adapter {
+            path: stored.file.to_path_buf(),
             problem: format!(
                 "`{}` is {:?}, expected {shape:?}",
                 stored.name, stored.shape
@@ -229,6 +244,7 @@ fn numbers(stored: &StoredTensor, shape: [usize; 2]) -> Result<Vec<f32>, TrainEr
         });
     }
     to_f32(&stored.bytes, stored.dtype).ok_or_else(|| TrainError::Adapter {
+        path: stored.file.to_path_buf(),
         problem: format!(
             "`{}` holds {} numbers, no floats",
             stored.name,

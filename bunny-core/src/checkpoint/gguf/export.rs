@@ -15,16 +15,18 @@ use super::{
     projector::ProjectorKind,
     quantities::{Quantities, of_tower},
     rows::{Content, Planned},
-    template::chat_template,
     vocabulary,
 };
 use crate::{
     Error,
-    checkpoint::OpenModel,
+    checkpoint::{OpenModel, chat_template::chat_template},
     config::{BunnyConfig, ProjectorKind as Projector, SiglipConfig, VisionConfig},
     input::image::{Aspect, ImageProcessor, Kind},
     nn::{Activation, ParameterSpec, Part},
 };
+
+/// How llama-server's markers begin, which stand for pictures in the text of a turn; they end in `_>`.
+const MEDIA_MARKER: &str = "<__media_";
 
 /// How a model is written in GGUF.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +69,10 @@ fn tower_of<'c>(
                  several",
             ));
         }
-        other => {
-            let kind = other.kind();
-            return Err(refused(format!(
-                "its vision tower is a {kind}, and llama.cpp prepares pictures otherwise for that"
-            )));
+        VisionConfig::Clip(_) => {
+            return Err(refused(
+                "its vision tower is a CLIP, for which llama.cpp prepares pictures otherwise",
+            ));
         }
     };
     if tower.activation != Activation::GeluTanh {
@@ -189,7 +190,7 @@ impl OpenModel {
             keys.insert("general.quantization_version".into(), 2u32.into());
         }
         let beginning = self.tokenizer.beginning()?.unwrap_or_default();
-        let template = chat_template(config.family.template(), &beginning);
+        let template = chat_template(config.family.template(), &beginning, MEDIA_MARKER);
         keys.insert("tokenizer.chat_template".into(), template.into());
         Ok(keys)
     }

@@ -21,9 +21,9 @@ use serde_json::{Value, json};
 use super::{as_llava, config::LlavaTokens};
 use crate::{
     Error,
-    checkpoint::{OpenModel, folder::float_to_write},
+    checkpoint::{OpenModel, chat_template::chat_template, folder::float_to_write},
     config::BunnyConfig,
-    input::conversation::{IMAGE_PLACEHOLDER, Template},
+    input::conversation::IMAGE_PLACEHOLDER,
     nn::{Part, Weights},
 };
 
@@ -108,7 +108,7 @@ impl OpenModel {
             )
             .with_bytes(
                 "chat_template.jinja",
-                chat_template(template, &beginning.unwrap_or_default()),
+                chat_template(template, &beginning.unwrap_or_default(), ""),
             );
         files
             .write_in_blocks(folder, &plan, MAX_SHARD_SIZE, |planned, sink| {
@@ -282,59 +282,4 @@ fn generation_json(tokens: LlavaTokens, length: usize) -> Value {
         "max_length": length,
         "pad_token_id": tokens.eos,
     })
-}
-
-/// The conversation as this model's were in training, in Jinja. Pictures come first in their turn, each
-/// with a line break behind it; nothing stands between the end of an answer and the next turn. It begins
-/// with the token that the tokenizer puts before every text: vLLM has it put none before what a template
-/// made, and transformers not a second one.
-fn chat_template(template: Template, beginning: &str) -> String {
-    const RULE: &str = r#"
-{%- macro words(content) -%}
-    {%- if content is string -%}
-        {{- content -}}
-    {%- else -%}
-        {%- for part in content -%}
-            {%- if part['type'] == 'text' -%}{{- part['text'] -}}{%- endif -%}
-        {%- endfor -%}
-    {%- endif -%}
-{%- endmacro -%}
-{%- if messages and messages[0]['role'] == 'system' -%}
-    {%- set system = words(messages[0]['content']) -%}
-    {%- set turns = messages[1:] -%}
-{%- else -%}
-    {%- set system = SYSTEM -%}
-    {%- set turns = messages -%}
-{%- endif -%}
-{{- BEGINNING -}}
-{%- if system -%}{{- system + ' ' -}}{%- endif -%}
-{%- for message in turns -%}
-    {%- if message['role'] == 'user' -%}
-        {{- 'USER: ' -}}
-        {%- if message['content'] is not string -%}
-            {%- for part in message['content'] -%}
-                {%- if part['type'] in ['image', 'image_url'] -%}{{- IMAGE + '\n' -}}{%- endif -%}
-            {%- endfor -%}
-        {%- endif -%}
-        {{- words(message['content']) + ' ' -}}
-    {%- elif message['role'] == 'assistant' -%}
-        {{- 'ASSISTANT: ' + words(message['content']).strip() + END -}}
-    {%- else -%}
-        {{- raise_exception('a conversation has messages of system, user and assistant') -}}
-    {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}
-"#;
-    let text = |text: &str| json!(text).to_string();
-    let given = [
-        ("BEGINNING", text(beginning)),
-        ("SYSTEM", text(template.system())),
-        ("IMAGE", text(IMAGE_PLACEHOLDER)),
-        ("END", text(template.end_of_text().unwrap_or_default())),
-    ];
-    let head: String = given
-        .iter()
-        .map(|(name, value)| format!("{{%- set {name} = {value} -%}}\n"))
-        .collect();
-    format!("{head}{}", RULE.trim_start())
 }

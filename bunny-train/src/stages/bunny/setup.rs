@@ -72,6 +72,12 @@ impl SetupConfig {
                 folder: model.to_path_buf(),
             });
         }
+        let source = ModelSource::merged(model);
+        if source.is_gguf()? {
+            return Err(TrainError::GgufAsModel {
+                model: model.to_path_buf(),
+            });
+        }
         let file = model.join(CONFIG);
         let fields = Fields::read_model(&file)?;
         let family = Family::of(&fields)?;
@@ -79,7 +85,7 @@ impl SetupConfig {
         describe(&mut json, family, recipe);
         let vision_tower = match vision_tower {
             Some(given) => Some(given.to_path_buf()),
-            None => ModelSource::merged(model).own_tower()?,
+            None => source.own_tower()?,
         };
         let parts = Parts {
             language_model: model.to_path_buf(),
@@ -211,7 +217,11 @@ fn describe(json: &mut Value, family: Family, recipe: &BunnyRecipe) {
         }
     }
     json["use_mm_proj"] = json!(true);
-    json["mm_projector_type"] = json!(recipe.mm_projector_type);
+    if let Some(kind) = &recipe.mm_projector_type {
+        json["mm_projector_type"] = json!(kind);
+    } else if json["mm_projector_type"].is_null() {
+        json["mm_projector_type"] = json!("mlp2x_gelu");
+    }
     json["mm_projector_lr"] = json!(recipe.mm_projector_lr);
     json["tune_mm_mlp_adapter"] = json!(recipe.tune_mm_mlp_adapter);
     json["freeze_mm_mlp_adapter"] = json!(recipe.freeze_mm_mlp_adapter);
@@ -285,5 +295,26 @@ mod tests {
             ..ModelPaths::default()
         };
         BunnySetup::open(&recipe, &paths).unwrap();
+    }
+
+    #[test]
+    fn a_whole_bunny_brings_its_projectors_kind() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models");
+        let tower = models.join("phi-siglip-lora/siglip-tower");
+        let kind_of = |model: &str, given: Option<&str>| {
+            let recipe = BunnyRecipe {
+                vision_tower: Some("siglip-tower".into()),
+                mm_projector_type: given.map(str::to_owned),
+                ..BunnyRecipe::default()
+            };
+            let setup = SetupConfig::read(&recipe, &models.join(model), Some(&tower)).unwrap();
+            let name = setup.config.projector.name();
+            assert_eq!(setup.config_json["mm_projector_type"], name);
+            name
+        };
+        assert_eq!(kind_of("phi2-siglip-trimmed", None), "linear");
+        assert_eq!(kind_of("stablelm-siglip", None), "mlp3x_gelu");
+        assert_eq!(kind_of("phi-siglip-lora/base", None), "mlp2x_gelu");
+        assert_eq!(kind_of("stablelm-siglip", Some("linear")), "linear");
     }
 }
