@@ -24,14 +24,18 @@ LLAMA = "llama-cpp-python==0.3.36"
 HIDDEN, WIDE, VOCABULARY, HEADS, LAYERS = 2560, 10240, 51200, 32, 32
 LAYER_WEIGHTS = LAYERS * (4 * HIDDEN * HIDDEN + 2 * HIDDEN * WIDE)
 HEAD_WEIGHTS = VOCABULARY * HIDDEN
-POSITION_BYTES = 2 * LAYERS * HIDDEN * 2
+HEAD_ROWS = 2 * LAYERS * HEADS  # of keys and values, a position
+HEAD_SIZE = HIDDEN // HEADS
 
-# What bunny is asked for, what stands beside it, and the bits of a weight in the layers and in the head.
+# What bunny is asked for, what stands beside it (and the type of its cache), the bits of a weight in the layers and in
+# the head, and the bytes of a head's keys of one position.
 PAIRS = {
-    "int4": (["--dtype", "bf16", "--weights", "int4"], "Q4_0", (4.5, 8.5)),
-    "int8": (["--dtype", "bf16", "--weights", "int8"], "Q8_0", (8.5, 8.5)),
-    "bf16": (["--dtype", "bf16"], "F16", (16, 16)),
-    "f16": (["--dtype", "f16"], "F16", (16, 16)),
+    "int4": (["--dtype", "bf16", "--weights", "int4"], "Q4_0", (4.5, 8.5), 2 * HEAD_SIZE),
+    "int4-kv8": (["--dtype", "bf16", "--weights", "int4", "--kv-cache-dtype", "int8"], "Q4_0/q8_0", (4.5, 8.5),
+                 HEAD_SIZE + 4),
+    "int8": (["--dtype", "bf16", "--weights", "int8"], "Q8_0", (8.5, 8.5), 2 * HEAD_SIZE),
+    "bf16": (["--dtype", "bf16"], "F16", (16, 16), 2 * HEAD_SIZE),
+    "f16": (["--dtype", "f16"], "F16", (16, 16), 2 * HEAD_SIZE),
 }
 
 
@@ -140,12 +144,14 @@ def sweep(threads):
     return best
 
 
-def peer(llama, file, args, depth):
-    """The better of llama.cpp's two attentions: tokens/s of decoding behind `depth` positions, and of prefill."""
+def peer(llama, file, args, depth, cache):
+    """The better of llama.cpp's two attentions: tokens/s of decoding behind `depth` positions, and of prefill. Values in
+    integers it keeps with flash attention alone."""
     best = {}
-    for flash in ("0", "1"):
+    caches = ["-ctk", cache, "-ctv", cache] if cache else []
+    for flash in ("1",) if cache else ("0", "1"):
         command = [llama / "llama-bench", "-m", file, "-t", str(args.threads), "-n", str(args.tokens), "-d", str(depth),
-                   "-p", "0" if depth else "768", "-r", "1", "-fa", flash, "-o", "json"]
+                   "-p", "0" if depth else "768", "-r", "1", "-fa", flash, "-o", "json", *caches]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for row in json.loads(done.stdout):
             part = "decode" if row["n_gen"] else "prefill"
@@ -175,27 +181,28 @@ def main():
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     llama = args.llama or build_llama(args.folder)
-    kinds = {PAIRS[name][1] for name in args.weights} | set(args.more if "int4" in args.weights else [])
+    kinds = {PAIRS[name][1].split("/")[0] for name in args.weights} | set(args.more if "int4" in args.weights else [])
     ggufs = files(args.folder, llama, kinds)
 
     rounds = []
     for turn in range(args.rounds):
         row = {"load": os.getloadavg()[0], "sweep": [sweep(args.threads)], "bunny": {}, "peers": {}}
         for name in args.weights:
-            options, kind, _ = PAIRS[name]
+            options, kind, *_ = PAIRS[name]
             run = own(args, options, 768)
             row["bunny"][name] = run
             for other in [kind, *(args.more if name == "int4" else [])]:
                 if other not in row["peers"]:
-                    row["peers"][other] = {"behind 768": peer(llama, ggufs[other], args, 768)["decode"],
-                                           **peer(llama, ggufs[other], args, 0)}
+                    file, _, cache = other.partition("/")
+                    row["peers"][other] = {"behind 768": peer(llama, ggufs[file], args, 768, cache)["decode"],
+                                           **peer(llama, ggufs[file], args, 0, cache)}
             print(f"round {turn + 1}: {name} {run['decode_tokens_per_second']:.2f} tokens/s, {kind} "
                   f"{row['peers'][kind]['behind 768']:.2f}", file=sys.stderr, flush=True)
         row["sweep"].append(sweep(args.threads))
         rounds.append(row)
     for name in args.weights:
-        _, kind, (bits, head_bits) = PAIRS[name]
-        streamed = (LAYER_WEIGHTS * bits + HEAD_WEIGHTS * head_bits) / 8 + POSITION_BYTES * 784
+        _, kind, (bits, head_bits), head_row = PAIRS[name]
+        streamed = (LAYER_WEIGHTS * bits + HEAD_WEIGHTS * head_bits) / 8 + HEAD_ROWS * head_row * 784
         for other in [kind, *(args.more if name == "int4" else [])]:
             def both(mine, theirs):
                 ratios = sorted(mine(row["bunny"][name]) / row["peers"][other][theirs] for row in rounds)
