@@ -70,10 +70,10 @@ pub fn run(args: FidelityArgs) -> Result<()> {
 /// Runs the verb.
 ///
 /// # Errors
-/// Always: it is the processor that holds weights in integers.
+/// Always: the processor is what compares them.
 #[cfg(not(feature = "flex"))]
 pub fn run(_: FidelityArgs) -> Result<()> {
-    bail!("weights are held in integers on the processor: build with `--features flex`")
+    bail!("models are compared on the processor: build with `--features flex`")
 }
 
 /// What a model said of the samples.
