@@ -75,7 +75,11 @@ impl Ahead {
                 .open(&self.path)
                 .map_err(EvalError::io(&self.path, "open"))?,
         };
-        let anew = if std::mem::take(&mut self.is_torn) { "\n" } else { "" };
+        let anew = if std::mem::take(&mut self.is_torn) {
+            "\n"
+        } else {
+            ""
+        };
         let line = format!("{anew}{place}\t{row}");
         self.file
             .insert(file)
@@ -110,7 +114,11 @@ mod tests {
     fn what_is_kept_behind_a_line_that_a_kill_tore_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("answers.jsonl");
-        std::fs::write(folder.path().join("answers.jsonl.ahead"), "3\t{}\n9\t{\"que").unwrap();
+        std::fs::write(
+            folder.path().join("answers.jsonl.ahead"),
+            "3\t{}\n9\t{\"que",
+        )
+        .unwrap();
         let open = || Ahead::open(&path, |_, _| Ok(true)).unwrap();
         let mut ahead = open();
         assert_eq!(ahead.len(), 1);
