@@ -9,7 +9,9 @@ mod model;
 mod output;
 mod picture;
 
-pub use backend::{ActivationsName, BackendArgs, BackendName, DtypeName, EightBits, activations_name};
+pub use backend::{
+    ActivationsName, BackendArgs, BackendName, DtypeName, EightBits, activations_name,
+};
 pub use draft::Draft;
 pub use float::{FloatName, own_dtype};
 pub use generation::GenerationArgs;

@@ -64,9 +64,8 @@ pub use adamw::{AdamStep, adamw};
 pub use adapted_linear::{Adapter, adapted_linear};
 pub use attention::{AttentionMask, Mask, attention};
 pub use cached_attention::{
-    KvBlocks, KvCache, KvPass, KvSequence, LayerCache, cached_attention, kv_blocks,
-    kv_row_bytes, narrows_cache,
-    windowed_attention,
+    KvBlocks, KvCache, KvPass, KvSequence, LayerCache, cached_attention, kv_blocks, kv_row_bytes,
+    narrows_cache, windowed_attention,
 };
 pub use cross_entropy::cross_entropy;
 #[cfg(feature = "cuda")]

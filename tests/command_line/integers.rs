@@ -84,14 +84,18 @@ fn a_model_is_quantised_opened_merged_and_measured() {
         "int8",
         "--weights",
         "int4",
+        "--kv-cache-dtype",
+        "int8",
     ];
     arguments.extend(quantized);
     arguments.extend(["--activations", "f32", "--format", "json"]);
     let report = &json_lines(&bunny(&arguments))[0];
     let formats = report["formats"].as_array().unwrap();
     let kl = |at: usize| formats[at]["mean_kl"].as_f64().unwrap();
-    let [bf16, int8, int4, searched, opened] = [0, 1, 2, 3, 4].map(kl);
+    let [bf16, int8, int4, cache, searched, opened] = [0, 1, 2, 3, 4, 5].map(kl);
     assert!(bf16 < int8 && int8 < int4 && searched < int4, "{report}");
+    // Its steps are finer than those of four bits, and steps there are.
+    assert!(0.0 < cache && cache < int4, "{report}");
     // The same numbers, whose tables are in 16 bits.
     assert!((opened / searched - 1.0).abs() < 0.05, "{report}");
     assert_eq!(formats[1]["answers"], 18);

@@ -49,8 +49,8 @@ pub struct BackendArgs {
     /// Holds vision tower and projector in integers of eight bits
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub vision_weights: Option<EightBits>,
-    /// Keeps keys and values in integers of eight bits, a scale a position and head, on the processor:
-    /// half the memory a position, and a little faster behind many
+    /// Keeps keys and values in integers of eight bits, a scale a position and head, on the processor: a
+    /// little more than half of the memory that 16 bits take
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub kv_cache_dtype: Option<EightBits>,
     /// How prompts are multiplied with integers, on the processor

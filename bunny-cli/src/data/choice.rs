@@ -39,6 +39,19 @@ pub fn count(
     }
 }
 
+/// A number of `range`, whole or not.
+pub fn number(
+    range: RangeInclusive<f64>,
+) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => {
+            let (from, to) = range.clone().into_inner();
+            Err(format!("write a number from {from} to {to}"))
+        }
+    }
+}
+
 /// Bytes: `8GB`, `512MiB`, `1.5G` or a plain number. Decimal units but for `KiB`, `MiB`, `GiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let digits = text
@@ -79,6 +92,18 @@ pub fn show_bytes(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_one_of_its_range() {
+        let percent = number(0.0..=100.0);
+        for (text, expected) in [("0", 0.0), ("46.4", 46.4), ("1e2", 100.0)] {
+            assert_eq!(percent(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "-0.1", "100.1", "4640", "nan", "inf", "46%"] {
+            let told = percent(wrong).unwrap_err();
+            assert_eq!(told, "write a number from 0 to 100", "{wrong}");
+        }
+    }
 
     #[test]
     fn a_count_may_be_written_short() {

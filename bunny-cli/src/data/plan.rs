@@ -10,7 +10,7 @@ use bunny_data::coreset::engine::Local;
 use bunny_data::coreset::{ClusterOptions, PlanOptions, Silent, TileSize, Worker, calibrate, plan};
 use bunny_data::embeddings::Dtype;
 
-use super::choice::{bytes, choice, count, show_bytes};
+use super::choice::{bytes, choice, count, number, show_bytes};
 use super::coreset::{DivisionArgs, memory};
 use crate::Format;
 
@@ -43,17 +43,17 @@ pub struct PlanArgs {
     #[arg(long, value_name = "N")]
     probes: Option<u64>,
     /// How unequal the clusters are: the mean of their squared sizes over the squared mean
-    #[arg(long, value_name = "X", default_value_t = 2.0)]
+    #[arg(long, value_name = "X", default_value_t = 2.0, value_parser = number(1.0..=1e9))]
     skew: f64,
     /// The share of the rows that is left when duplicates are gone, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 46.4)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 46.4, value_parser = number(0.0..=100.0))]
     kept: f64,
     /// Machines like this one that do the parts; those of more than one are launched one by one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     workers: u64,
     /// Seconds in which a launched part starts, a launcher's queue included; this program's own start unless
     /// given
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = number(0.0..=1e9))]
     start: Option<f64>,
     /// Where embeddings and work files are: folders that all machines share, or S3
     #[arg(long, value_enum, default_value_t = Place::Folder)]
@@ -114,11 +114,11 @@ pub fn run(args: PlanArgs) -> Result<()> {
         },
         iterations: args.iterations,
         probes: args.probes,
-        skew: args.skew.max(1.0),
-        kept: args.kept.clamp(0.0, 100.0) / 100.0,
+        skew: args.skew,
+        kept: args.kept / 100.0,
         workers: args.workers,
         start: match args.start {
-            Some(seconds) => seconds.max(0.0),
+            Some(seconds) => seconds,
             None if args.workers > 1 => own_start()?,
             None => 0.0,
         },

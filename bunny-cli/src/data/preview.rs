@@ -43,7 +43,7 @@ pub struct PreviewArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// When a file cannot be read or written, there are no records.
+/// When a file cannot be read or written, or there are no records.
 pub fn run(args: PreviewArgs) -> Result<()> {
     refuse_same_file(
         [&args.out],

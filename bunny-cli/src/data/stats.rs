@@ -40,7 +40,7 @@ pub struct StatsArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// When a file cannot be read or written, there are no records.
+/// When a file cannot be read or written, or there are no records.
 pub fn run(args: StatsArgs) -> Result<()> {
     refuse_same_file(
         &args.html,

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use bunny_core::{
     checkpoint::Precision,
     generate::{
         Engine, EngineOptions, Fidelity, Foretold, GenerationOptions, Pipeline, Update, foretell,
     },
     nn::{Activations, Packing, WeightFormat},
-    ops::packs,
 };
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
@@ -70,10 +69,10 @@ pub fn run(args: FidelityArgs) -> Result<()> {
 /// Runs the verb.
 ///
 /// # Errors
-/// Always: it is the processor that holds weights in integers.
+/// Always: the processor is what compares them.
 #[cfg(not(feature = "flex"))]
 pub fn run(_: FidelityArgs) -> Result<()> {
-    bail!("weights are held in integers on the processor: build with `--features flex`")
+    anyhow::bail!("models are compared on the processor: build with `--features flex`")
 }
 
 /// What a model said of the samples.
@@ -82,11 +81,11 @@ struct Said {
     answers: Vec<Vec<u32>>,
 }
 
-#[cfg_attr(not(feature = "flex"), allow(dead_code, reason = "nothing else packs"))]
+#[cfg_attr(
+    not(feature = "flex"),
+    allow(dead_code, reason = "the processor compares")
+)]
 fn run_on<B: Backend>(args: &FidelityArgs) -> Result<()> {
-    if !packs::<B>() {
-        bail!("this backend holds no weights in integers");
-    }
     let samples = samples::read(&args.texts)?;
     let activations = Activations::from(args.activations);
     let own = Precision {
@@ -137,7 +136,10 @@ fn row(name: &str, right: &Said, other: &Said) -> Row {
     }
 }
 
-#[cfg_attr(not(feature = "flex"), allow(dead_code, reason = "nothing else packs"))]
+#[cfg_attr(
+    not(feature = "flex"),
+    allow(dead_code, reason = "the processor compares")
+)]
 impl FidelityArgs {
     /// What a model says of the samples in these numbers.
     fn said<B: Backend>(

@@ -5,9 +5,10 @@ use bunny_train::report::MemoryPlan;
 
 use crate::{backend::Numbers, data::show_bytes, machine::Memory};
 
-/// The share of what ranks hold that the system's allocator leaves unused on top: gradients that stay come
-/// to lie in the holes of activations that have gone, which are not of their size. Runs on glibc lost up to six
-/// in a hundred so in their first steps, and ten in a thousand steps; this is no sum, but an allowance.
+/// What ranks hold is divided by this for what the system's allocator leaves unused on top: gradients that
+/// stay come to lie in the holes of activations that have gone, which are not of their size. Runs on glibc lost
+/// up to six in a hundred so in their first steps, and up to ten in a hundred within a thousand; this is no sum,
+/// but an allowance.
 const UNUSED_SHARE: u64 = 8;
 
 /// What memory a stage takes in all.

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
 use super::Prompt;
-use crate::{Bunny, Error, input::tokenizer::Token};
+use crate::{Bunny, Error, input::tokenizer::Token, ops::KvSequence};
 
 /// What a model holds likely at every place of a text whose next token is a word.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +16,8 @@ pub struct Foretold {
     came: Vec<u32>,
 }
 
-/// Reads a text whole, its words given, and tells what it holds likely at each place.
+/// Reads a text whole, its words given, and tells what it holds likely at each place: by a cache where that
+/// holds eight bits, so that what is lost there shows, and without one otherwise.
 ///
 /// # Errors
 /// When the text is empty, has a picture that is missing, or has more positions than the model.
@@ -46,7 +47,11 @@ pub fn foretell<B: Backend>(
         return Ok(Foretold::default());
     }
     let embeds = text.embed_from(0, model, device);
-    let hidden = model.forward(embeds).squeeze_dim::<2>(0); // [positions, hidden]
+    let hidden = match model.precision().cache_int8 {
+        true => model.prefill(embeds, &mut model.new_cache(device), &mut KvSequence::new()),
+        false => model.forward(embeds),
+    };
+    let hidden = hidden.squeeze_dim::<2>(0); // [positions, hidden]
     let wanted: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
     let wanted = Tensor::<B, 1, Int>::from_data(&wanted[..], device);
     let logits = model.language_model.logits(hidden.select(0, wanted)); // [places, vocabulary]

@@ -10,7 +10,7 @@ mod flex;
 mod kv_cache;
 mod windowed;
 
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 
 use self::kv_cache::{BlockStore, Run, Span};
 pub use self::{
@@ -77,6 +77,10 @@ pub fn cached_attention<B: Backend>(
 
 /// Writes the rows of a pass where they belong.
 fn keep_rows<B: Backend>(layer: &mut LayerCache<B>, pass: &KvPass<B>, rows: [&Tensor<B, 4>; 2]) {
+    #[cfg(feature = "flex")]
+    if flex::keep_coded(layer, pass, rows) {
+        return;
+    }
     let by_kernel: bool = on_gpu!(B;
         plain<K> => cubecl::keep_rows::<B, K>(layer, pass, rows),
         else => false,
@@ -122,9 +126,7 @@ fn prefill<B: Backend>(
         };
         let [key, value] = match span.past {
             0 => [key, value],
-            _ => layer
-                .stores_mut()
-                .map(|store| whole(store, span).cast(query.dtype())),
+            _ => whole(layer, span, query.dtype()),
         };
         let keys = span.past + span.count;
         let mask = AttentionMask::new(Mask::CAUSAL, 1, span.count, keys, &device);
@@ -137,13 +139,19 @@ fn prefill<B: Backend>(
     }
 }
 
-/// All that a cache holds of a sequence, `[1, kv_heads, len, head_dim]`.
-fn whole<B: Backend>(store: &BlockStore<B>, span: &Span) -> Tensor<B, 4> {
-    let ids = span.table.iter().map(|block| *block as i32).collect();
-    let ids = TensorData::new(ids, [span.table.len()]);
-    let ids = Tensor::from_data(ids, &store.tensors()[0].device());
-    let all = gather(store, std::slice::from_ref(span), span.table.len(), ids);
-    all.narrow(2, 0, span.past + span.count)
+/// All that a cache holds of a sequence, keys and values, each `[1, kv_heads, len, head_dim]`.
+fn whole<B: Backend>(layer: &mut LayerCache<B>, span: &Span, dtype: DType) -> [Tensor<B, 4>; 2] {
+    #[cfg(feature = "flex")]
+    if let Some(both) = flex::open_coded(layer, span) {
+        return both;
+    }
+    layer.stores_mut().map(|store| {
+        let ids = span.table.iter().map(|block| *block as i32).collect();
+        let ids = TensorData::new(ids, [span.table.len()]);
+        let ids = Tensor::from_data(ids, &store.tensors()[0].device());
+        let all = gather(store, std::slice::from_ref(span), span.table.len(), ids);
+        all.narrow(2, 0, span.past + span.count).cast(dtype)
+    })
 }
 
 /// What one row of each sequence sees: all of them at once, the short ones filled up with positions

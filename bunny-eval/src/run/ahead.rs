@@ -17,6 +17,8 @@ pub(super) struct Ahead {
     path: PathBuf,
     /// Open once something waits.
     file: Option<File>,
+    /// A kill tore the last line: the next one begins anew.
+    is_torn: bool,
     rows: BTreeMap<usize, String>,
 }
 
@@ -35,6 +37,7 @@ impl Ahead {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(EvalError::io(&path, "read")(error)),
         };
+        let is_torn = text.last().is_some_and(|byte| *byte != b'\n');
         let mut rows = BTreeMap::new();
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             // A line that a kill tore is one that is not known.
@@ -47,6 +50,7 @@ impl Ahead {
         Ok(Self {
             path,
             file: None,
+            is_torn,
             rows,
         })
     }
@@ -71,7 +75,12 @@ impl Ahead {
                 .open(&self.path)
                 .map_err(EvalError::io(&self.path, "open"))?,
         };
-        let line = format!("{place}\t{row}");
+        let anew = if std::mem::take(&mut self.is_torn) {
+            "\n"
+        } else {
+            ""
+        };
+        let line = format!("{anew}{place}\t{row}");
         self.file
             .insert(file)
             .write_all(line.as_bytes())
@@ -81,6 +90,7 @@ impl Ahead {
     /// Drops the file: all that waited stands where it belongs.
     pub(super) fn clear(&mut self) -> Result<()> {
         self.file = None;
+        self.is_torn = false;
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(EvalError::io(&self.path, "remove")(error))
@@ -94,4 +104,29 @@ fn parsed(line: &[u8]) -> Option<(usize, &str)> {
     let line = str::from_utf8(line).ok()?;
     let (place, row) = line.split_once('\t')?;
     row.ends_with('\n').then_some((place.parse().ok()?, row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_behind_a_line_that_a_kill_tore_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("answers.jsonl");
+        std::fs::write(
+            folder.path().join("answers.jsonl.ahead"),
+            "3\t{}\n9\t{\"que",
+        )
+        .unwrap();
+        let open = || Ahead::open(&path, |_, _| Ok(true)).unwrap();
+        let mut ahead = open();
+        assert_eq!(ahead.len(), 1);
+        ahead.keep(5, "[5]\n").unwrap();
+        ahead.keep(6, "[6]\n").unwrap();
+        let mut again = open();
+        let rows = [3, 5, 6, 9].map(|place| again.take(place));
+        let rows = rows.each_ref().map(Option::as_deref);
+        assert_eq!(rows, [Some("{}\n"), Some("[5]\n"), Some("[6]\n"), None]);
+    }
 }

@@ -75,8 +75,8 @@ impl CachedShape {
     /// What the positions of a block are a multiple of: keys that are looked at together lie in one.
     pub const GRAIN: usize = block::KEYS;
 
-    /// Bytes of a row of `head_dim` numbers in eight bits: first four of its scale, an `f32` with the lowest
-    /// first, then the codes, up to the next multiple of four. A number is its code times the scale.
+    /// Bytes of a row of `head_dim` numbers in eight bits: first the four of its scale, an `f32`, then the
+    /// codes, up to the next multiple of four. A number is its code times the scale.
     pub const fn row_bytes(head_dim: usize) -> usize {
         4 + head_dim.next_multiple_of(4)
     }
@@ -123,6 +123,17 @@ impl CachedShape {
     #[inline(always)]
     fn at<E: Kept>(&self, head: usize, position: usize) -> usize {
         (head * self.positions + position) * E::row(self.head_dim) + E::AHEAD
+    }
+
+    /// Where the numbers of `count` positions of a head begin, by a pointer to all of their rows.
+    ///
+    /// # Panics
+    /// When the block does not hold them.
+    #[inline(always)]
+    fn rows<E: Kept>(&self, block: &[E], head: usize, position: usize, count: usize) -> *const E {
+        let first = self.at::<E>(head, position) - E::AHEAD;
+        let rows = &block[first..][..count * E::row(self.head_dim)];
+        rows.as_ptr().wrapping_add(E::AHEAD)
     }
 
     /// How results lie: `[rows, query_heads, head_dim]`.
@@ -237,9 +248,8 @@ impl<E: Kept> Rows for Paged<'_, E> {
         let (d, positions) = (self.shape.head_dim, self.shape.positions);
         let block = self.blocks[first / positions][self.which];
         let row = E::row(d);
-        let numbers =
-            &block[self.shape.at::<E>(head, first % positions)..][..count * row - E::AHEAD];
-        if let Some(floats) = E::floats(numbers.as_ptr()) {
+        let numbers = self.shape.rows(block, head, first % positions, count);
+        if let Some(floats) = E::floats(numbers) {
             return (floats, d);
         }
         // Rows without a scale are one run.
@@ -250,7 +260,7 @@ impl<E: Kept> Rows for Paged<'_, E> {
         for run in 0..runs {
             // SAFETY: as many numbers there, and room for them as the caller promises.
             unsafe {
-                let (from, to) = (numbers.as_ptr().add(run * row), scratch.add(run * d));
+                let (from, to) = (numbers.add(run * row), scratch.add(run * d));
                 widen(s, from, length, to);
             }
         }
@@ -391,10 +401,7 @@ impl<E: Kept> Part<'_, E> {
         let within = at % positions;
         let count = (positions - within).min(self.end - at);
         let block = self.blocks[at / positions][which];
-        let first = self.shape.at::<E>(self.kv_head, within);
-        let row = E::row(self.shape.head_dim);
-        let numbers = &block[first..][..count * row - E::AHEAD];
-        (count, numbers.as_ptr())
+        (count, self.shape.rows(block, self.kv_head, within, count))
     }
 
     /// What is read next: the values, while the keys from `at` on go by, or while the values do, the

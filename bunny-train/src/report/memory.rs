@@ -20,7 +20,7 @@ use bunny_core::{
     BunnyConfig,
     checkpoint::Precision,
     config::{DecoderConfig, SiglipConfig, VisionConfig},
-    nn::WeightFormat,
+    nn::{ParameterSpec, Part, WeightFormat},
 };
 use serde::Serialize;
 
@@ -35,7 +35,7 @@ use crate::{
 /// Bytes that a rank of a stage holds, computed from sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct MemoryPlan {
-    /// All weights in their type.
+    /// All weights, each as it is held.
     pub weights: u64,
     /// Of what learns: masters and both moments in f32, as AdamW has them (Muon has one for matrices), and the
     /// sum of its gradients.
@@ -65,9 +65,16 @@ impl MemoryPlan {
     /// The memory of a stage of `recipe` over `config` at rows of full length, each with a picture.
     pub fn new(config: &BunnyConfig, recipe: &BunnyRecipe, precision: Precision) -> Self {
         let counts = LearnCounts::new(config, recipe);
-        let weight = precision.weights.bytes(1, 1) as u64;
         let number = precision.compute.size() as u64;
         let held = held(precision);
+        let learns = |spec: &&ParameterSpec| match spec.part {
+            Part::Projector => counts.projector > 0,
+            Part::VisionTower => counts.tower > 0,
+            _ => counts.language > 0,
+        };
+        let specs = config.describe();
+        // In integers, where those are asked for.
+        let frozen = precision.bytes(specs.iter().filter(|spec| !learns(spec)));
         let adapters = counts.lora;
         let others = counts.total() - adapters;
         let training = &recipe.training;
@@ -106,9 +113,7 @@ impl MemoryPlan {
         let features = (tower.hidden_size() + 3 * config.decoder.hidden_size) as u64;
         let features = batch * tower.tokens() as u64 * features * number;
         Self {
-            weights: (config.parameters().total() - others) * weight
-                + others * held
-                + adapters * number,
+            weights: frozen + others * held + adapters * number,
             trainables: others * state(held) + adapters * state(number),
             kept: plan.kept + tower_kept + features,
             attention: plan.attention + tower_scores,
@@ -305,7 +310,10 @@ fn waiting(training: &TrainingArguments, picture: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bunny_core::config::presets::Preset;
+    use bunny_core::{
+        config::presets::Preset,
+        ops::{Bits, Packing},
+    };
 
     fn config() -> BunnyConfig {
         Preset::named("bunny-phi-2-siglip").unwrap().config()
@@ -335,6 +343,24 @@ mod tests {
         let tenths = |batch| (phi_2(batch).total() as f64 / 1e8).round();
         assert_eq!(tenths(8), 422.0, "{:?}", phi_2(8));
         assert_eq!(tenths(1), 140.0, "{:?}", phi_2(1));
+    }
+
+    #[test]
+    fn a_language_model_in_integers_is_counted_as_it_is_held() {
+        let recipe = BunnyRecipe {
+            lora_enable: true,
+            ..BunnyRecipe::default()
+        };
+        let weights = |packing| {
+            let precision = Precision::uniform(WeightFormat::Bf16).packed(packing);
+            MemoryPlan::new(&config(), &recipe, precision).weights
+        };
+        // By hand: of 32 layers four products of 2560 channels and two with 10,240, in four bits and a scale of
+        // two bytes for each 32, which is 9/16 of a byte in the place of two; table and head in eight bits.
+        let products = 32 * (4 * 2560 * 2560 + 2 * 2560 * 10_240);
+        let tables = 2 * 2560 * config().decoder.vocab_size as u64;
+        let packed = weights(Some(Packing::new(Bits::Four)));
+        assert_eq!(weights(None) - packed, (23 * products + 15 * tables) / 16);
     }
 
     #[test]

@@ -7,7 +7,10 @@ use bunny_kernels::{
 use burn::tensor::{DType, Tensor, backend::Backend, bf16, f16};
 use burn_flex::FlexTensor;
 
-use super::{KvBlocks, KvPass, LayerCache, kv_cache::BlockStore};
+use super::{
+    KvBlocks, KvPass, LayerCache,
+    kv_cache::{BlockStore, Span},
+};
 use crate::ops::{
     Operands, Phase,
     flex::{heads, tensor, whole_rows},
@@ -69,6 +72,58 @@ pub fn attend<B: Backend>(
     Some(raise(tensor(output, [1, rows, query_heads * head_dim])))
 }
 
+/// The sizes of a store's blocks, with as many heads of queries as it has.
+fn shape<B: Backend>(store: &BlockStore<B>) -> CachedShape {
+    let [_, kv_heads, positions, head_dim] = store.shape();
+    CachedShape {
+        query_heads: kv_heads,
+        kv_heads,
+        head_dim,
+        positions,
+    }
+}
+
+/// Writes the rows of a pass to a cache in eight bits; `false` where it is one of floats, to which burn's
+/// operations write.
+pub fn keep_coded<B: Backend>(
+    layer: &mut LayerCache<B>,
+    pass: &KvPass<B>,
+    rows: [&Tensor<B, 4>; 2],
+) -> bool {
+    for (store, rows) in layer.stores_mut().into_iter().zip(rows) {
+        if store.dtype() != DType::I8 {
+            return false;
+        }
+        let rows = whole_rows(view(rows));
+        let shape = shape(store);
+        keep(store, heads(&rows), pass, shape);
+    }
+    true
+}
+
+/// All that a cache in eight bits holds of a sequence, keys and values, each
+/// `[1, kv_heads, len, head_dim]`; `None` where it is one of floats.
+pub fn open_coded<B: Backend>(layer: &mut LayerCache<B>, span: &Span) -> Option<[Tensor<B, 4>; 2]> {
+    let stores = layer.stores_mut();
+    if stores[0].dtype() != DType::I8 {
+        return None;
+    }
+    let shape = shape(stores[0]);
+    let held = held(&stores, span).collect::<Vec<_>>();
+    let len = span.past + span.count;
+    let sequence = CachedSequence {
+        first_block: 0,
+        len,
+        first_row: 0,
+        queries: span.count,
+    };
+    let both = with_blocks(DType::I8, &held, |blocks| {
+        cpu::gather_heads(blocks, sequence, shape)
+    });
+    let sides = [1, shape.kv_heads, len, shape.head_dim];
+    Some(both.map(|numbers| raise(tensor(numbers, sides))))
+}
+
 /// Writes the rows of a pass where they belong.
 fn keep<B: Backend>(
     store: &mut BlockStore<B>,
@@ -102,27 +157,36 @@ fn read_by<B: Backend>(
 ) -> (Vec<CachedSequence>, Vec<[FlexTensor; 2]>) {
     let stores = layer.stores_mut();
     let mut sequences = Vec::with_capacity(pass.spans().len());
-    let mut held = Vec::new();
+    let mut blocks = Vec::new();
     let mut first_row = 0;
     for span in pass.spans() {
         sequences.push(CachedSequence {
-            first_block: held.len(),
+            first_block: blocks.len(),
             len: span.past + span.count,
             first_row,
             queries: span.count,
         });
         first_row += span.count;
-        held.extend(
-            span.table
-                .iter()
-                .map(|block| [0, 1].map(|which| view(&stores[which].tensors()[*block]))),
-        );
+        blocks.extend(held(&stores, span));
     }
-    (sequences, held)
+    (sequences, blocks)
 }
 
-/// Calls `read` with the numbers of blocks.
-fn with_blocks(dtype: DType, held: &[[FlexTensor; 2]], read: impl FnOnce(CachedBlocks<'_>)) {
+/// The blocks of a sequence, keys and values.
+fn held<B: Backend>(
+    stores: &[&mut BlockStore<B>; 2],
+    span: &Span,
+) -> impl Iterator<Item = [FlexTensor; 2]> {
+    let block = move |block: &usize| [0, 1].map(|which| view(&stores[which].tensors()[*block]));
+    span.table.iter().map(block)
+}
+
+/// What `read` makes of the numbers of blocks.
+fn with_blocks<T>(
+    dtype: DType,
+    held: &[[FlexTensor; 2]],
+    read: impl FnOnce(CachedBlocks<'_>) -> T,
+) -> T {
     macro_rules! pairs {
         ($type:ty) => {
             held.iter()
@@ -138,7 +202,7 @@ fn with_blocks(dtype: DType, held: &[[FlexTensor; 2]], read: impl FnOnce(CachedB
                 bytemuck::cast_slice(block.storage::<f32>())
             }
             let pairs: Vec<_> = held.iter().map(|pair| pair.each_ref().map(bytes)).collect();
-            read(CachedBlocks::Int8(&pairs));
+            read(CachedBlocks::Int8(&pairs))
         }
         _ => read(CachedBlocks::F32(&pairs!(f32))),
     }

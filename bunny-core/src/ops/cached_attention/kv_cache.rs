@@ -16,13 +16,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bunny_kernels::CachedShape;
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 
 /// Bytes of the keys, or of the values, of a position in one head.
 pub fn kv_row_bytes(dtype: DType, head_dim: usize) -> usize {
     match dtype {
-        // A scale, and the codes in whole words: `bunny_kernels::CachedShape::row_bytes`.
-        DType::I8 => size_of::<f32>() + head_dim.next_multiple_of(4),
+        DType::I8 => CachedShape::row_bytes(head_dim),
         _ => head_dim * dtype.size(),
     }
 }
@@ -59,7 +59,8 @@ pub struct LayerCache<B: Backend> {
 /// Blocks of one layer's keys, or of its values.
 #[derive(Debug)]
 pub struct BlockStore<B: Backend> {
-    /// Each `[blocks, kv_heads, positions, head_dim]`; all but the last hold as many as they may.
+    /// Each `[blocks, kv_heads, positions, head_dim]`, or a row's bytes as f32 in the place of its
+    /// numbers; all but the last hold as many as they may.
     tensors: Vec<Tensor<B, 4>>,
     /// `[1, kv_heads, positions, head_dim]`.
     shape: [usize; 4],
@@ -370,6 +371,12 @@ impl<B: Backend> BlockStore<B> {
     /// The same, to be written to.
     pub(crate) fn tensors_mut(&mut self) -> &mut [Tensor<B, 4>] {
         &mut self.tensors
+    }
+
+    /// The sides of a block, `[1, kv_heads, positions, head_dim]`.
+    #[cfg(feature = "flex")]
+    pub(crate) fn shape(&self) -> [usize; 4] {
+        self.shape
     }
 
     /// The type that numbers are kept in.

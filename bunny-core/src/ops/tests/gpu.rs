@@ -219,6 +219,17 @@ macro_rules! tests {
                             let what = format!("{sides:?} {packing}, {rows} rows, {phase:?}");
                             assert_same(&what, found, expected, PRODUCTS);
                         }
+                        // Some rows of the weight, wherever they begin: read where they lie, and opened.
+                        for rows in [3, 40] {
+                            let shape = [rows, sides[1]];
+                            let part = packed::<K>(sides, packing).linear_rows(
+                                Phase::Whole, 2..6, input::<K, 2>(1, shape), None);
+                            let floats = floats[2 * sides[1]..6 * sides[1]].to_vec();
+                            let floats = TensorData::new(floats, [4, sides[1]]);
+                            let floats = Tensor::<Flex, 2>::from_data(floats, &Default::default());
+                            let expected = linear::plain(input::<Flex, 2>(1, shape), floats, None);
+                            assert_near("some rows", &values(part), &values(expected), PRODUCTS);
+                        }
                     }
                 }
             }
@@ -421,6 +432,35 @@ fn products_of_all_sizes_and_layouts_agree_on_cuda() {
                 let what = format!("{m} x {k} x {n} {turned:?} {dtype:?}");
                 // In bf16 results are rounded to 8 bits.
                 assert_near(&what, &found, &expected, tolerance);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn weights_in_integers_beside_sixteen_bits_agree_on_cuda() {
+    type K = CubeBackend<burn_cubecl::cubecl::cuda::CudaRuntime, f32, i32, u8>;
+    for bits in [Bits::Eight, Bits::Four] {
+        // Rows that are read in vectors, and rows that are not.
+        for (sides, group) in [([70, 2560], 128), ([40, 300], 64), ([33, 45], 32)] {
+            let packing = Packing { bits, group };
+            let [out, inner] = sides;
+            let floats = values(packed::<Flex>(sides, packing).floats());
+            let floats =
+                Tensor::<Flex, 2>::from_data(TensorData::new(floats, sides), &Default::default());
+            let weight = packed::<K>(sides, packing);
+            for rows in [1, 3, 19] {
+                let x = input::<K, 2>(1, [rows, inner]).cast(DType::BF16);
+                let b = input::<K, 1>(2, [out]).cast(DType::BF16);
+                let found = weight.linear(Phase::Decode, x, Some(b)).cast(DType::F32);
+                let x = input::<Flex, 2>(1, [rows, inner]).cast(DType::BF16);
+                let b = input::<Flex, 1>(2, [out]).cast(DType::BF16);
+                let (x, b) = (x.cast(DType::F32), b.cast(DType::F32));
+                let expected = linear::plain(x, floats.clone(), Some(b));
+                let what = format!("{sides:?} {packing}, {rows} rows");
+                // Sums are f32, and results rounded to 8 bits.
+                assert_near(&what, &values(found), &values(expected), 4e-3);
             }
         }
     }

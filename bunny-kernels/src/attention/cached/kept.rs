@@ -22,7 +22,7 @@ pub(super) trait Kept: Element {
     /// What a row's numbers are multiplied with.
     ///
     /// # Safety
-    /// `numbers` is where those of a row begin.
+    /// `numbers` is where those of a row begin, by a pointer that may read what is ahead of them.
     #[inline(always)]
     unsafe fn scale(_numbers: *const Self) -> f32 {
         1.0
@@ -101,7 +101,8 @@ impl Kept for i8 {
 /// Numbers that lie one after another, as floats; with the scale of their row where it has one.
 ///
 /// # Safety
-/// As many numbers from `from` on, which is where a row's begin, and room for them.
+/// As many numbers from `from` on, which is where a row's begin, by a pointer that may read what is ahead
+/// of them, and room for them.
 #[inline(always)]
 pub(super) unsafe fn widen<S: Simd, E: Kept>(s: S, from: *const E, count: usize, to: *mut f32) {
     let mut at = 0;
@@ -229,10 +230,9 @@ pub fn gather_heads(
         CachedBlocks::Int8(blocks) => gather(blocks, sequence, shape, |from, to| {
             let d = shape.head_dim;
             for (from, to) in from.chunks_exact(i8::row(d)).zip(to.chunks_exact_mut(d)) {
-                let codes = &from[i8::AHEAD..];
-                // SAFETY: this is where the row's numbers begin.
-                let scale = unsafe { i8::scale(codes.as_ptr()) };
-                for (to, code) in to.iter_mut().zip(codes) {
+                // SAFETY: the row's numbers begin there.
+                let scale = unsafe { i8::scale(from.as_ptr().add(i8::AHEAD)) };
+                for (to, code) in to.iter_mut().zip(&from[i8::AHEAD..]) {
                     *to = f32::from(*code) * scale;
                 }
             }
