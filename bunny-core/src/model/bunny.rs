@@ -128,7 +128,7 @@ impl<B: Backend> Bunny<B> {
             cache_int8,
             ..
         } = self.precision;
-        if cache_int8 && ops::narrows_cache::<B>() {
+        if cache_int8 && ops::narrows_cache::<B>() && compute == DType::F32 {
             return DType::I8;
         }
         // Beside integers the cache would be read longest.

@@ -345,26 +345,34 @@ fn keys_and_values_in_eight_bits_answer_in_company_as_alone() {
     // 40 codes and a scale in the place of 40 numbers.
     assert_eq!(160 * bytes(narrow), 44 * bytes(Precision::F32));
     in_company_scores_are_the_same_bits(narrow, 7, 37);
-    // Half a step is 1/254 of a row's greatest number: in keys and values, and in both layers.
-    let first = |precision| {
-        let model = model_in::<Flex>(precision);
+    // Half a step is 1/254 of a row's greatest number: in keys and values, and in both layers. Within a
+    // window they are read by other means.
+    let first = |precision, window| {
+        let mut config = config();
+        config.decoder.sliding_window = window;
+        let model = Arc::new(Bunny::<Flex>::random(
+            &config,
+            5,
+            precision,
+            &Default::default(),
+        ));
         let requests = requests(true);
         let all: Vec<&Request> = requests.iter().collect();
-        let outcomes = answers(&mut engine(&model, 7, 37), &all);
-        let scores = outcomes
-            .into_iter()
-            .filter_map(|outcome| outcome.scores.into_iter().next());
+        let outcomes = answers(&mut engine(&model, 7, 37), &all).into_iter();
+        let scores = outcomes.filter_map(|outcome| outcome.scores.into_iter().next());
         scores.flatten().collect::<Vec<f32>>()
     };
-    let (found, expected) = (first(narrow), first(Precision::F32));
-    assert_eq!(found.len(), expected.len());
-    assert_ne!(found, expected);
-    let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
-    let off = off.fold(0f32, f32::max);
-    assert!(
-        off < 4.0 / 254.0,
-        "off by {off}, where scores are as large as 1 about"
-    );
+    for window in [None, Some(48)] {
+        let [found, expected] = [narrow, Precision::F32].map(|precision| first(precision, window));
+        assert_eq!(found.len(), expected.len());
+        assert_ne!(found, expected);
+        let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0f32, f32::max);
+        assert!(
+            off < 4.0 / 254.0,
+            "off by {off}, where scores are as large as 1 about"
+        );
+    }
 }
 
 /// The bits of the scores by which each token of each answer was chosen.
