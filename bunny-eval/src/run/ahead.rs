@@ -17,8 +17,8 @@ pub(super) struct Ahead {
     path: PathBuf,
     /// Open once something waits.
     file: Option<File>,
-    /// A kill tore the last line: the next one begins anew.
-    is_torn: bool,
+    /// Bytes of whole lines, where a kill tore the last one.
+    whole: Option<u64>,
     rows: BTreeMap<usize, String>,
 }
 
@@ -37,7 +37,9 @@ impl Ahead {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(EvalError::io(&path, "read")(error)),
         };
-        let is_torn = text.last().is_some_and(|byte| *byte != b'\n');
+        let ends = text.iter().rposition(|byte| *byte == b'\n');
+        let whole = ends.map_or(0, |end| end + 1);
+        let whole = (whole < text.len()).then_some(whole as u64);
         let mut rows = BTreeMap::new();
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             // A line that a kill tore is one that is not known.
@@ -50,7 +52,7 @@ impl Ahead {
         Ok(Self {
             path,
             file: None,
-            is_torn,
+            whole,
             rows,
         })
     }
@@ -67,30 +69,31 @@ impl Ahead {
 
     /// Keeps the row, its line end included, of the question at `place`.
     pub(super) fn keep(&mut self, place: usize, row: &str) -> Result<()> {
-        let file = match self.file.take() {
+        let file = match &mut self.file {
             Some(file) => file,
-            None => OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&self.path)
-                .map_err(EvalError::io(&self.path, "open"))?,
+            None => {
+                let file = OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&self.path)
+                    .map_err(EvalError::io(&self.path, "open"))?;
+                // A line that is torn would be joined, or made to look whole, by the next one.
+                if let Some(whole) = self.whole.take() {
+                    file.set_len(whole)
+                        .map_err(EvalError::io(&self.path, "shorten"))?;
+                }
+                self.file.insert(file)
+            }
         };
-        let anew = if std::mem::take(&mut self.is_torn) {
-            "\n"
-        } else {
-            ""
-        };
-        let line = format!("{anew}{place}\t{row}");
-        self.file
-            .insert(file)
-            .write_all(line.as_bytes())
+        let line = format!("{place}\t{row}");
+        file.write_all(line.as_bytes())
             .map_err(EvalError::io(&self.path, "write"))
     }
 
     /// Drops the file: all that waited stands where it belongs.
     pub(super) fn clear(&mut self) -> Result<()> {
         self.file = None;
-        self.is_torn = false;
+        self.whole = None;
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(EvalError::io(&self.path, "remove")(error))
