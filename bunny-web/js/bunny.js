@@ -66,14 +66,17 @@ export class Bunny {
 
   /** A worker; Node has others. */
   static worker() {
+    // A worker of another host than the page's is forbidden; one of the page's own may import from there.
+    const importing = `import ${JSON.stringify(new URL("worker.js", here).href)};`;
+    if (globalThis.origin === "null") {
+      // Nothing is of the same host as a sandbox, whose blobs Chromium takes for no modules either.
+      return new Worker(`data:text/javascript,${encodeURIComponent(importing)}`, { type: "module" });
+    }
     try {
       return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     } catch (error) {
       if (error.name !== "SecurityError") throw error;
-      // A worker of another host than the page's is forbidden; one of the page's own may import from there.
-      const text = `import ${JSON.stringify(new URL("worker.js", here).href)};`;
-      const address = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-      return new Worker(address, { type: "module" });
+      return new Worker(URL.createObjectURL(new Blob([importing], { type: "text/javascript" })), { type: "module" });
     }
   }
 

@@ -38,7 +38,7 @@ async function pinned(address, path, digest) {
   const known = await kept?.match(key);
   if (known) return file(path, known);
   const response = await answered(address, "no-cache");
-  const bytes = new Uint8Array(await response.arrayBuffer());
+  const bytes = await body(response, address);
   // Pages from neither HTTPS nor localhost cannot tell; nor can anybody where the host has sent a packed file as one
   // that it packed itself, and the browser has unpacked it.
   const isUnpacked = address.endsWith(".gz") && !isPacked(bytes);
@@ -121,11 +121,21 @@ async function fetched(address, path, optional) {
   }
 }
 
+async function body(response, path) {
+  try {
+    return new Uint8Array(await response.arrayBuffer());
+  } catch (error) {
+    throw new BunnyError(`${path} has stopped coming: ${error.message}`);
+  }
+}
+
 async function file(path, response) {
   // A host that compresses says the length of what it sends, which is another one.
   const said = response.headers.get("Content-Encoding") ? null : response.headers.get("Content-Length");
-  if (said === null) {
-    const bytes = new Uint8Array(await response.arrayBuffer());
+  // Another host's page is not told whether it does; weights that are large are hardly ever compressed.
+  const isUnsure = response.type === "cors" && Number(said) < SMALL;
+  if (said === null || isUnsure) {
+    const bytes = await body(response, path);
     return { path, length: bytes.length, chunks: [bytes] };
   }
   return { path, length: Number(said), chunks: chunks(response.body, path) };
