@@ -35,18 +35,18 @@ assert.equal((await bunny.ask("What?", { signal: AbortSignal.abort() })).finish,
 // What is wrong is said, and leaves nothing behind.
 await bunny.reset();
 await fails(bunny.ask("What?", { pictures: ["https://host/picture.jpg"] }), /must be a Blob/);
-//NEWER await fails(bunny.ask("What?", { pictures: [picture, new Blob(["no picture"])] }), /picture|format/);
-//NEWER await fails(bunny.ask("What?", { pictures: [picture], heat: 3 }), /heat/);
+await fails(bunny.ask("What?", { pictures: [picture, new Blob(["no picture"])] }), /picture|format/);
+await fails(bunny.ask("What?", { pictures: [picture], heat: 3 }), /heat/);
 await fails(bunny.ask("What?", { ...question, listen: () => { throw new RangeError("mine"); } }), /mine/, RangeError);
 await fails(bunny.ask("What?", { seed: () => 1 }), /clone/, DOMException);
 const { answer } = await bunny.ask("What is in the picture?", question);
 assert.equal(answer, first.answer);
 await bunny.reset();
-//NEWER const foreign = await bunny.ask("What is in the picture?", { pictures: [await openAsBlob(other)] });
-//NEWER await bunny.reset();
-//NEWER await fails(bunny.ask("What?", { pictures: [picture], heat: 3 }), /heat/);
-//NEWER const after = await bunny.ask("What is in the picture?", { pictures: [await openAsBlob(other)] });
-//NEWER assert.equal(after.answer, foreign.answer);
+const foreign = await bunny.ask("What is in the picture?", { pictures: [await openAsBlob(other)] });
+await bunny.reset();
+await fails(bunny.ask("What?", { pictures: [picture], heat: 3 }), /heat/);
+const after = await bunny.ask("What is in the picture?", { pictures: [await openAsBlob(other)] });
+assert.equal(after.answer, foreign.answer);
 
 // Closed is closed.
 const cut = bunny.ask("Tell me everything", { min_new_tokens: 500 });
