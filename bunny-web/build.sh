@@ -3,6 +3,7 @@
 #
 #   bunny-web/build.sh              without a model: pages fetch one
 #   bunny-web/build.sh --inside     with the built-in model inside the module (6 MB more)
+#   bunny-web/build.sh --npm        without one, and the package of npm in dist/npm, which has it beside the module
 #   bunny-web/build.sh --kernels    the tests of bunny-kernels instead: kernels.wasm, for checks/kernels.mjs
 #
 # Takes the toolchain's own library for wasm32-unknown-unknown where there is one
@@ -14,11 +15,11 @@ cd "$(dirname "$0")"
 target=wasm32-unknown-unknown
 build=(cargo build --release --locked --target "$target")
 case ${1:-} in
-'') ;;
+'' | --npm) ;;
 --inside) build+=(--features builtin-model) ;;
 --kernels) build=(cargo test --lib --no-run --release --locked --target "$target" --manifest-path ../bunny-kernels/Cargo.toml) ;;
 *)
-    echo "$1: --inside or --kernels, or nothing" >&2
+    echo "$1: --inside, --npm or --kernels, or nothing" >&2
     exit 2
     ;;
 esac
@@ -61,3 +62,7 @@ cp js/*.js js/*.ts dist/
 gzip -9 -n <"$out/$target/release/bunny_web.wasm" >dist/bunny.wasm.gz
 printf '%s bytes of WebAssembly, %s packed: bunny-web/dist/bunny.wasm.gz\n' \
     "$(stat -c %s "$out/$target/release/bunny_web.wasm")" "$(stat -c %s dist/bunny.wasm.gz)"
+if [[ ${1:-} == --npm ]]; then
+    node npm/package.mjs dist/bunny.wasm.gz dist/npm
+    echo "the package: npm pack ./bunny-web/dist/npm"
+fi

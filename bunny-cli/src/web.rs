@@ -21,11 +21,12 @@ use crate::{
 const BUILT: &str = "bunny-web/dist/bunny.wasm.gz";
 
 /// What a page with a model of its own has beside the server's page, and in place of its `backend.js`.
-const SCRIPTS: [(&str, &str); 7] = [
+const SCRIPTS: [(&str, &str); 8] = [
     ("backend.js", include_str!("../web/page/backend.js")),
     ("sw.js", include_str!("../web/page/sw.js")),
     ("bunny.js", include_str!("../web/bunny.js")),
     ("bunny.d.ts", include_str!("../web/bunny.d.ts")),
+    ("archive.js", include_str!("../web/archive.js")),
     ("engine.js", include_str!("../web/engine.js")),
     ("files.js", include_str!("../web/files.js")),
     ("worker.js", include_str!("../web/worker.js")),

@@ -1,16 +1,19 @@
 /** What went wrong, in the engine's words. */
 export class BunnyError extends Error {}
 
-/** A model's folder: an address, or the files that a person chose (`<input type="file" webkitdirectory>`). */
-export type ModelFolder = string | URL | FileList | File[];
+/**
+ * A model's folder: an address, a tar archive of it (packed by gzip or not), or the files that a person chose
+ * (`<input type="file" webkitdirectory>`).
+ */
+export type ModelFolder = string | URL | { archive: string | URL } | ArrayLike<File>;
 
 /** How weights are held; `auto` is f32 for small models and as stored for others. */
 export type Precision = "auto" | "f32" | "f16" | "int8" | "int4" | `${"int8" | "int4"}:${number}`;
 
 export interface LoadOptions {
-  /** Where `bunny-cli web` wrote its files; beside this module unless given. */
+  /** Where `bunny-cli web` wrote its files: beside this module unless given, but for the package, which has its own. */
   site?: string | URL;
-  /** The WebAssembly module alone, as it is or packed by gzip; `model` is then needed, unless it is inside. */
+  /** The WebAssembly module, as it is or packed by gzip; `model` is then needed, unless it is inside or the package's. */
   wasm?: string | URL;
   /** Another model than the one of the site. */
   model?: ModelFolder;
@@ -21,6 +24,8 @@ export interface LoadOptions {
   precision?: Precision;
   /** Hears how far files have come; a `path` of null when all are there. */
   progress?: (event: { path: string | null; done?: number; length?: number }) => void;
+  /** Gives up the loading: the promise is rejected with its reason. */
+  signal?: AbortSignal;
 }
 
 export interface ModelInfo {
@@ -95,7 +100,7 @@ export interface Embedding {
 export class Bunny {
   static load(options?: LoadOptions): Promise<Bunny>;
   readonly info: ModelInfo;
-  /** Asks about pictures and what was said before. */
+  /** Asks about pictures and what was said before; a question asked meanwhile waits, and hears the answer before. */
   ask(text: string, options?: AnswerOptions & { pictures?: Blob[] }): Promise<Answer>;
   /** Answers the last of `messages`, and keeps nothing of them. */
   answer(messages: Message[], options?: AnswerOptions): Promise<Answer>;

@@ -51,7 +51,7 @@ export class Engine {
   /** Lends memory of the module. */
   #lend(length, what) {
     if (length === 0) return 0;
-    const at = length < 2 ** 31 ? this.#calls.alloc(length) >>> 0 : 0;
+    const at = length < 2 ** 31 ? this.#call("alloc", length) >>> 0 : 0;
     if (at === 0) {
       const size = `${(length / 1e9).toFixed(2)} GB`;
       throw new BunnyError(length < 2 ** 31
@@ -69,13 +69,17 @@ export class Engine {
 
   /** Calls the module, and reads what it says. */
   #say(name, ...given) {
+    const at = this.#call(name, ...given) >>> 0;
+    const said = this.#bytes(at, this.#calls.result_length() >>> 0).slice();
+    const object = JSON.parse(new TextDecoder().decode(said));
+    if (object.error) throw new BunnyError(object.error);
+    return object;
+  }
+
+  #call(name, ...given) {
     if (this.#broken) throw new BunnyError(`the engine has ended: ${this.#broken}`);
     try {
-      const at = this.#calls[name](...given) >>> 0;
-      const said = this.#bytes(at, this.#calls.result_length() >>> 0).slice();
-      const object = JSON.parse(new TextDecoder().decode(said));
-      if (object.error) throw new BunnyError(object.error);
-      return object;
+      return this.#calls[name](...given);
     } catch (error) {
       if (!(error instanceof WebAssembly.RuntimeError)) throw error;
       this.#broken ??= error.message;
@@ -93,7 +97,7 @@ export class Engine {
       filled += chunk.length;
     }
     if (filled < length) throw new BunnyError(`${path} ends after ${filled} of ${length} bytes`);
-    this.#calls.put(...this.#give(new TextEncoder().encode(path), path), at, length);
+    this.#call("put", ...this.#give(new TextEncoder().encode(path), path), at, length);
   }
 
   #request(name, request) {
@@ -113,10 +117,10 @@ export class Engine {
   step() { return this.#say("step"); }
 
   /** Gives up the answer. */
-  stop() { this.#calls.stop(); }
+  stop() { this.#call("stop"); }
 
   /** Forgets all that was said and shown. */
-  reset() { this.#calls.reset(); }
+  reset() { this.#call("reset"); }
 
   /** The ids of a text. */
   encode(text) { return this.#say("encode", ...this.#give(new TextEncoder().encode(text), "a text")).ids; }

@@ -6,6 +6,8 @@ import { BunnyError } from "./engine.js";
 const CACHE = "bunny-1";
 /** What is read whole while it is put into the cache; larger files go through the disk. */
 const SMALL = 64e6;
+/** The status by which the cache knows that a file is not there. */
+const ABSENT = 404;
 
 /** What lies beside weights, if it is there. */
 const BESIDE = [
@@ -21,8 +23,12 @@ const WEIGHTS = [
 ];
 
 async function cache() {
-  // Pages from neither HTTPS nor localhost have none, nor do some private windows.
-  return "caches" in globalThis ? caches.open(CACHE).catch(() => null) : null;
+  // Pages from neither HTTPS nor localhost have none, nor do some private windows; a sandbox may not even look.
+  try {
+    return await globalThis.caches?.open(CACHE) ?? null;
+  } catch {
+    return null;
+  }
 }
 
 /** A file that is known by its digest, and so fetched once. */
@@ -32,15 +38,19 @@ async function pinned(address, path, digest) {
   const known = await kept?.match(key);
   if (known) return file(path, known);
   const response = await answered(address, "no-cache");
-  const bytes = new Uint8Array(await response.arrayBuffer());
-  // Pages from neither HTTPS nor localhost cannot tell.
-  if (crypto.subtle && hex(await crypto.subtle.digest("SHA-256", bytes)) !== digest) {
+  const bytes = await body(response, address);
+  // Pages from neither HTTPS nor localhost cannot tell; nor can anybody where the host has sent a packed file as one
+  // that it packed itself, and the browser has unpacked it.
+  const isUnpacked = address.endsWith(".gz") && !isPacked(bytes);
+  if (crypto.subtle && !isUnpacked && hex(await crypto.subtle.digest("SHA-256", bytes)) !== digest) {
     throw new BunnyError(`${address} is not the file that web.json names: the host has parts of two versions`);
   }
   kept?.put(key, new Response(bytes, { headers: { "Content-Length": bytes.length } }))
     .then(() => forgetOthers(kept, key, address)).catch(() => {});
   return { path, length: bytes.length, chunks: [bytes] };
 }
+
+const isPacked = (bytes) => bytes[0] === 0x1f && bytes[1] === 0x8b;
 
 const hex = (digest) => [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
@@ -51,29 +61,51 @@ async function forgetOthers(kept, key, address) {
   }
 }
 
-async function answered(address, cache) {
+/** What a host says at an address; the error of one that has nothing there is `isAbsent`. */
+export async function answered(address, cache) {
   let response;
   try {
     response = await fetch(address, { cache });
   } catch (error) {
     throw new BunnyError(`${address} cannot be fetched: ${error.message}`);
   }
-  if (!response.ok) throw new BunnyError(`${address} cannot be fetched: the host answers ${response.status}`);
-  return response;
+  // Hosts of single-page applications answer with their page whatever is asked.
+  const isPage = response.headers.get("Content-Type")?.startsWith("text/html");
+  if (response.ok && !isPage) return response;
+  const said = response.ok ? "with a page" : response.status;
+  const problem = new BunnyError(`${address} cannot be fetched: the host answers ${said}`);
+  throw Object.assign(problem, { isAbsent: isPage || [403, 404, 410].includes(response.status) });
 }
 
-/** A file of a published folder, fetched once; null where an optional one is not there. */
+/** Whether what was kept is what the host has; where it cannot be reached, it is. */
+async function isCurrent(address, known) {
+  let now;
+  try {
+    now = await fetch(address, { method: "HEAD", cache: "no-cache" });
+  } catch {
+    return true;
+  }
+  if (known.status === ABSENT) return !now.ok;
+  // Some hosts know no HEAD.
+  if (!now.ok) return ![404, 410].includes(now.status);
+  const both = (name) => [known, now].map(({ headers }) => headers.get(name));
+  const told = ["ETag", "Last-Modified", "Content-Length"].map(both).find((values) => !values.includes(null));
+  return told === undefined || told[0] === told[1];
+}
+
+/** A file of a published folder, fetched once as long as the host has the same; null where an optional one is not there. */
 async function fetched(address, path, optional) {
   const kept = await cache();
   const known = await kept?.match(address);
-  if (known) return file(path, known);
+  if (known && await isCurrent(address, known)) return known.status === ABSENT ? null : file(path, known);
   let response;
   try {
-    response = await answered(address, "default");
+    response = await answered(address, known ? "no-cache" : "default");
   } catch (error) {
-    // Offline, what is not kept is not there.
-    if (optional) return null;
-    throw error;
+    if (!optional || !error.isAbsent) throw error;
+    // Known without a network too.
+    await kept?.put(address, new Response(null, { status: ABSENT })).catch(() => {});
+    return null;
   }
   if (!kept) return file(path, response);
   try {
@@ -89,22 +121,38 @@ async function fetched(address, path, optional) {
   }
 }
 
+async function body(response, path) {
+  try {
+    return new Uint8Array(await response.arrayBuffer());
+  } catch (error) {
+    throw new BunnyError(`${path} has stopped coming: ${error.message}`);
+  }
+}
+
 async function file(path, response) {
   // A host that compresses says the length of what it sends, which is another one.
   const said = response.headers.get("Content-Encoding") ? null : response.headers.get("Content-Length");
-  if (said === null) {
-    const bytes = new Uint8Array(await response.arrayBuffer());
+  // Another host's page is not told whether it does; weights that are large are hardly ever compressed.
+  const isUnsure = response.type === "cors" && Number(said) < SMALL;
+  if (said === null || isUnsure) {
+    const bytes = await body(response, path);
     return { path, length: bytes.length, chunks: [bytes] };
   }
-  return { path, length: Number(said), chunks: chunks(response.body) };
+  return { path, length: Number(said), chunks: chunks(response.body, path) };
 }
 
-async function* chunks(stream) {
+/** The chunks of a stream: not every browser lets one loop over it. */
+export async function* chunks(stream, path) {
   const reader = stream.getReader();
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    yield value;
+    let next;
+    try {
+      next = await reader.read();
+    } catch (error) {
+      throw new BunnyError(`${path} has stopped coming: ${error.message}`);
+    }
+    if (next.done) return;
+    yield next.value;
   }
 }
 
@@ -121,24 +169,35 @@ async function whole({ length, chunks }) {
 /** The WebAssembly module at an address, as it is or packed by gzip. */
 export async function module(address, digest) {
   const bytes = await whole(digest ? await pinned(address, "the module", digest) : await file("the module", await answered(address, "default")));
-  const isPacked = bytes[0] === 0x1f && bytes[1] === 0x8b;
   const stream = new Blob([bytes]).stream();
-  const plain = isPacked ? stream.pipeThrough(new DecompressionStream("gzip")) : stream;
-  return WebAssembly.compileStreaming(new Response(plain, { headers: { "Content-Type": "application/wasm" } }));
+  const plain = isPacked(bytes) ? stream.pipeThrough(new DecompressionStream("gzip")) : stream;
+  try {
+    return await WebAssembly.compileStreaming(new Response(plain, { headers: { "Content-Type": "application/wasm" } }));
+  } catch (error) {
+    throw new BunnyError(`${address} cannot be compiled as WebAssembly: ${error.message}`);
+  }
 }
 
 /** What `bunny-cli web` wrote beside a page; what it wrote there before, where the host cannot be reached. */
 export async function manifest(address) {
   const kept = await cache();
   let response;
+  let isNew = true;
   try {
     response = await answered(address, "no-cache");
-    await kept?.put(address, response.clone()).catch(() => {});
   } catch (error) {
     response = await kept?.match(address);
     if (!response) throw error;
+    isNew = false;
   }
-  const said = await response.json();
+  const text = await response.text();
+  let said;
+  try {
+    said = JSON.parse(text);
+  } catch (error) {
+    throw new BunnyError(`${address} is no JSON: ${error.message}`);
+  }
+  if (isNew) await kept?.put(address, new Response(text)).catch(() => {});
   if (said.format_version !== 1) throw new BunnyError(`${address} is of format ${said.format_version}, which is newer than this page`);
   return said;
 }
@@ -215,6 +274,6 @@ export async function* fromDisk(list) {
   const isSafe = files.some(({ path }) => /^model.*\.safetensors/.test(path));
   const wanted = ({ path }) => /\.(json|txt|safetensors|bin|pt|pth)$/.test(path) && !(isSafe && path.startsWith("pytorch_model"));
   for (const { file, path } of files.filter(wanted)) {
-    yield { path, length: file.size, chunks: chunks(file.stream()) };
+    yield { path, length: file.size, chunks: chunks(file.stream(), path) };
   }
 }

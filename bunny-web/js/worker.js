@@ -2,6 +2,7 @@
 // between two tokens.
 
 import { Engine } from "./engine.js";
+import { unpacked } from "./archive.js";
 import { fromDisk, listed, manifest, module, published } from "./files.js";
 
 /** Where a model's files are put. */
@@ -46,6 +47,7 @@ async function load({ site, wasm, model, base, tower, precision }, tell) {
 }
 
 function filesOf(part) {
+  if (part.archive) return unpacked(part.archive);
   if (part.listed) return listed(part.at, part.listed);
   if (typeof part === "string") return published(part.endsWith("/") ? part : `${part}/`);
   return fromDisk(part);
@@ -66,9 +68,8 @@ async function* counted(path, length, chunks, tell) {
 }
 
 async function ask(id, { request, pictures }, tell) {
-  const files = await Promise.all(pictures.map(async (picture) => new Uint8Array(await picture.arrayBuffer())));
   if (stopped.has(id)) return { finish: "interrupted", answer: "" };
-  const { prompt_tokens } = engine.ask(request, files);
+  const { prompt_tokens } = engine.ask(request, pictures);
   let answer = "";
   let count = 0;
   for (;;) {
@@ -89,11 +90,11 @@ const calls = {
   load: (_, given, tell) => load(given, tell),
   ask,
   reset: () => engine.reset(),
-  embed: async (_, { picture }) => engine.embed(new Uint8Array(await picture.arrayBuffer())),
+  embed: (_, { picture }) => engine.embed(picture),
   encode: (_, { text }) => engine.encode(text),
 };
 
-onmessage = ({ data: { id, call, given } }) => {
+globalThis.onmessage = ({ data: { id, call, given } }) => {
   if (call === "stop") {
     stopped.add(given);
     return;

@@ -126,7 +126,10 @@ pub unsafe extern "C" fn picture(bytes: *mut u8, length: usize) -> *const u8 {
 pub unsafe extern "C" fn ask(request: *mut u8, length: usize) -> *const u8 {
     // SAFETY: the caller's promise.
     let request = unsafe { taken(request, length) };
-    say(read(&request).and_then(|ask| with_session(|session| session.ask(ask))))
+    say(with_session(|session| {
+        let given = session.given();
+        session.ask(read(&request)?, given)
+    }))
 }
 
 /// Goes on with the answer.

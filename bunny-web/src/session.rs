@@ -87,9 +87,14 @@ impl Session {
     /// # Errors
     /// When it is none.
     pub fn picture(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
-        let pixels = self.pixels(bytes)?;
+        let pixels = self.pixels(bytes).inspect_err(|_| self.given.clear())?;
         self.given.push(pixels);
         Ok(())
+    }
+
+    /// Takes those that were given: whatever becomes of their question, they belong to no other.
+    pub fn given(&mut self) -> Vec<Arc<Pixels>> {
+        std::mem::take(&mut self.given)
     }
 
     fn pixels(&mut self, bytes: Vec<u8>) -> Result<Arc<Pixels>, Failure> {
@@ -111,13 +116,13 @@ impl Session {
         Ok(pixels)
     }
 
-    /// Begins to answer a conversation; what was under way is given up.
+    /// Begins to answer a conversation about the pictures that were [`given`](Self::given); what was under way
+    /// is given up.
     ///
     /// # Errors
     /// When there is nothing to answer, pictures are missing, or it does not fit the model.
-    pub fn ask(&mut self, ask: Ask) -> Result<Value, Failure> {
+    pub fn ask(&mut self, ask: Ask, given: Vec<Arc<Pixels>>) -> Result<Value, Failure> {
         self.stop();
-        let given = std::mem::take(&mut self.given);
         let options = ask.options.read()?;
         let conversation = conversation(&self.pipeline, ask.system, &ask.messages)?;
         let tokens = self.tokens(&conversation.segments(true))?;

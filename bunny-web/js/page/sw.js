@@ -2,8 +2,8 @@
 
 const CACHE = "bunny-page-1";
 const FILES = [
-  "./", "app.js", "backend.js", "history.js", "markdown.js", "pictures.js", "style.css", "bunny.js", "engine.js", "files.js",
-  "worker.js", "page.json", "samples/shapes.jpg",
+  "./", "app.js", "backend.js", "history.js", "markdown.js", "pictures.js", "style.css", "bunny.js", "archive.js", "engine.js",
+  "files.js", "worker.js", "page.json", "samples/shapes.jpg",
 ];
 
 addEventListener("install", (event) => {
