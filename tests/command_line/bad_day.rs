@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{bunny, complaint, fixture, json_lines, succeeds, text, train};
+use super::{bunny, complaint, fixture, json_lines, records, succeeds, text, train};
 
 /// Copies a folder of files, and the folders in it.
 fn copy(from: &Path, to: &Path) {
@@ -299,4 +299,85 @@ fn names_that_move_a_terminal_are_shown_and_not_obeyed() {
         assert!(!told.contains(moves), "{arguments:?}: {told:?}");
         assert!(told.contains("thing"), "{told}");
     }
+}
+
+#[test]
+fn a_file_that_is_there_is_written_over_when_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = folder.path().join("notes.json");
+    let recipe = folder.path().join("mix.toml");
+    fs::write(
+        &recipe,
+        "format_version = 1\nname = \"mix\"\n[[source]]\nname = \"all\"\npath = \"records.json\"\n",
+    )
+    .unwrap();
+    let data = records(folder.path(), |_| {});
+    let (data, recipe, root) = (text(&data), text(&recipe), text(folder.path()));
+    for arguments in [
+        &["data", "mix", recipe, "--data", root, "--out"][..],
+        &["data", "stats", data, "--html"],
+        &["data", "preview", data, "--out"],
+        &["data", "validate", data, "--report"],
+        &["data", "validate", data, "--fix"],
+    ] {
+        fs::write(&mine, "mine").unwrap();
+        let written = [arguments, &[text(&mine)]].concat();
+        let refused = complaint(&bunny(&written));
+        assert!(
+            refused.contains("notes.json: is there already"),
+            "{refused}"
+        );
+        assert_eq!(fs::read(&mine).unwrap(), b"mine", "{arguments:?}");
+        succeeds(&bunny(&[&written[..], &["--force"]].concat()));
+        assert_ne!(fs::read(&mine).unwrap(), b"mine", "{arguments:?}");
+        // What stands beside what is written is as good as it.
+        for beside in ["notes.json.manifest.json", "notes.json.dropped.jsonl"] {
+            let _ = fs::remove_file(folder.path().join(beside));
+        }
+    }
+}
+
+#[test]
+fn a_page_does_not_take_the_place_of_the_answers_that_it_compares() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let questions = write(
+        "own.jsonl",
+        "{\"question\": \"What is it?\", \"answer\": \"a bus\"}\n",
+    );
+    let answer = |said: &str| format!("{{\"question_id\": 1, \"text\": \"{said}\"}}\n");
+    let (a, b) = (
+        write("a.jsonl", &answer("a bus")),
+        write("b.jsonl", &answer("a cat")),
+    );
+    let compared = |page: &Path, more: &[&str]| {
+        let arguments = [
+            "eval",
+            "qa",
+            text(&questions),
+            "--answers",
+            text(&a),
+            "--against",
+            text(&b),
+            "--page",
+            text(page),
+        ];
+        bunny(&[&arguments[..], more].concat())
+    };
+    for read in [&a, &b, &questions] {
+        let before = fs::read(read).unwrap();
+        for more in [&[][..], &["--force"]] {
+            let refused = complaint(&compared(read, more));
+            assert!(refused.contains("it is read"), "{refused}");
+            assert_eq!(fs::read(read).unwrap(), before);
+        }
+    }
+    let page = folder.path().join("page.html");
+    succeeds(&compared(&page, &[]));
+    assert!(complaint(&compared(&page, &[])).contains("is there already"));
+    succeeds(&compared(&page, &["--force"]));
 }
