@@ -381,3 +381,43 @@ fn a_page_does_not_take_the_place_of_the_answers_that_it_compares() {
     assert!(complaint(&compared(&page, &[])).contains("is there already"));
     succeeds(&compared(&page, &["--force"]));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_told() {
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["chat", "--help"],
+        &["model", "list"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+            .args(arguments)
+            .stdout(full.unwrap())
+            .output()
+            .unwrap();
+        let told = complaint(&output);
+        assert!(told.contains("standard output: No space left"), "{told}");
+    }
+    // A file may have a few blocks, and the weights take more.
+    let folder = tempfile::tempdir().unwrap();
+    let (out, model) = (folder.path().join("merged"), fixture("phi-siglip-lora"));
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 8; exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_bunny-cli"), "merge", "--model"])
+        .arg(model.join("bunny-lora"))
+        .arg("--model-base")
+        .arg(model.join("base"))
+        .arg("--vision-tower")
+        .arg(model.join("siglip-tower"))
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    let told = complaint(&output);
+    assert!(told.contains("File too large"), "{told}");
+    let mut left = fs::read_dir(&out).into_iter().flatten();
+    let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
+    assert!(!left.any(|entry| hidden(&entry.unwrap().file_name())));
+}
