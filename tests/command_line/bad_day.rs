@@ -421,3 +421,28 @@ fn what_cannot_be_written_is_told() {
     let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
     assert!(!left.any(|entry| hidden(&entry.unwrap().file_name())));
 }
+
+#[test]
+fn a_recipe_takes_the_names_of_the_list_of_models() {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path());
+    let named = "--set=model_name_or_path=bunny-phi-2-siglip";
+    for arguments in [
+        &["train", "mine.toml", "--no-scan", named][..],
+        &["train", "mine.toml", "--dry-run", named],
+        &["train", "inspect", "mine.toml", named],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+            .args(arguments)
+            .current_dir(folder.path())
+            // Where nothing was downloaded, and nothing can be.
+            .env("HF_HOME", folder.path().join("hub"))
+            .env_remove("HF_HUB_CACHE")
+            .env("HF_HUB_OFFLINE", "1")
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap();
+        let told = complaint(&output);
+        assert!(told.contains("BAAI/Bunny-v1_0-3B"), "{told}");
+    }
+}
