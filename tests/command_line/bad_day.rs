@@ -446,3 +446,20 @@ fn a_recipe_takes_the_names_of_the_list_of_models() {
         assert!(told.contains("BAAI/Bunny-v1_0-3B"), "{told}");
     }
 }
+
+#[test]
+fn counts_that_no_machine_has_are_refused() {
+    let huge = "18446744073709551615";
+    for arguments in [
+        &["eval", "qa", "x.tsv", "--batch"][..],
+        &["ask", "x.tsv", "--out", "y", "--batch"],
+        &["data", "stats", "x", "--tokenizer", "y", "--picture-tokens"],
+        &["bench", "train", "--batch"],
+        &["bench", "train", "--positions"],
+    ] {
+        let output = bunny(&[arguments, &[huge]].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("invalid value"), "{told}");
+    }
+}
