@@ -46,5 +46,5 @@ for stage in language contrastive pretrain finetune; do
         "$bunny" train recipes/picture-world.toml --stage "$stage" --out "$run" --resume "${how[@]}" "$@"
 done
 "$bunny" merge --model "$run/finetune" --out "$run/merged" --dtype f16
-"$bunny" eval picture-world --model "$run/merged" --data "$world" --out "$run/answers.jsonl"
+"$bunny" eval picture-world --model "$run/merged" --data "$world" --out "$run/answers.jsonl" --force
 "$bunny" eval picture-world --model "$run/merged" --data "$world" --blind

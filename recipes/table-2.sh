@@ -102,6 +102,7 @@ done
 
 [ ${#benchmarks[@]} -gt 0 ] || exit 0
 for form in markdown latex html json; do
-    "$bunny" eval table "$out/results" --table 2 --format "$form" --out "$out/table-2.$form" > "$out/table.log"
+    "$bunny" eval table "$out/results" --table 2 --format "$form" --force \
+        --out "$out/table-2.$form" > "$out/table.log"
 done
 cat "$out/table-2.markdown"

@@ -17,5 +17,5 @@ pub use float::{FloatName, own_dtype};
 pub use generation::GenerationArgs;
 pub use memory::MemoryArgs;
 pub use model::{ModelArgs, PartsArgs, SourceArgs};
-pub use output::OutputArgs;
+pub use output::{ForceArgs, OutputArgs};
 pub use picture::PictureArgs;

@@ -34,6 +34,28 @@ pub fn refuse_same_file<O: AsRef<Path>, I: AsRef<Path>>(
     Ok(())
 }
 
+/// Refuses to write over files that hold something, unless `force` is said. What is no file, as
+/// `/dev/stdout`, holds nothing.
+///
+/// # Errors
+/// When one of `outputs` is there.
+pub fn require_new_files<O: AsRef<Path>>(
+    outputs: impl IntoIterator<Item = O>,
+    force: bool,
+) -> Result<()> {
+    for output in outputs {
+        let output = output.as_ref();
+        let holds = |file: std::fs::Metadata| file.is_file() && file.len() > 0;
+        if !force && output.metadata().is_ok_and(holds) {
+            bail!(
+                "{}: is there already: name another file, or say --force to write over it",
+                output.display()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// A folder that is written to, by this program alone until it is dropped. One that was made for it and
 /// is still empty then goes.
 #[derive(Debug)]
@@ -143,6 +165,21 @@ mod tests {
         drop(again);
         assert!(path.join("model").exists());
         assert!(OutputFolder::take(&path, false).is_err());
+    }
+
+    #[test]
+    fn a_file_that_holds_something_is_written_over_when_it_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let [new, empty, full] = ["new", "empty", "full"].map(|name| folder.path().join(name));
+        std::fs::write(&empty, "").unwrap();
+        std::fs::write(&full, "mine").unwrap();
+        require_new_files([&new, &empty], false).unwrap();
+        // A folder is refused by whoever writes a file.
+        require_new_files([folder.path()], false).unwrap();
+        let refused = require_new_files([&new, &full], false).unwrap_err();
+        assert!(refused.to_string().contains("full: is there already"));
+        require_new_files([&full], true).unwrap();
+        require_new_files(None::<&Path>, false).unwrap();
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use bunny_core::checkpoint::{OpenModel, Wanted};
+use bunny_core::{
+    checkpoint::{OpenModel, Wanted},
+    config::presets::Preset,
+};
 
 /// The name of the model that this program carries.
 pub const BUILTIN: &str = "builtin";
@@ -48,7 +51,8 @@ pub fn builtin_card() -> &'static str {
     ""
 }
 
-/// A path that exists, or else a download of what is `wanted` of it.
+/// A path that exists, or else a download of what is `wanted` of it. Names of `model list` stand for
+/// what was published of them.
 ///
 /// # Errors
 /// When it is neither here nor on the hub.
@@ -60,7 +64,8 @@ pub fn folder(name: &str, wanted: Wanted) -> Result<PathBuf> {
     if name == BUILTIN {
         bail!("{BUILTIN} has no folder here: `bunny-cli model unpack DIR` writes it to one");
     }
-    download(name, wanted)
+    let published = Preset::named(name).map_or(name, |preset| preset.weights);
+    download(published, wanted)
 }
 
 #[cfg(feature = "hub")]

@@ -93,7 +93,17 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    let verb = Cli::parse().verb;
+    signals::outgrown_files_are_errors();
+    let verb = match Cli::try_parse() {
+        Ok(cli) => cli.verb,
+        Err(wrong) if wrong.use_stderr() => wrong.exit(),
+        // Help or the version: what was asked for.
+        Err(asked) => {
+            signals::end_with_the_reader();
+            print::require(asked.print().and_then(|()| io::stdout().flush()));
+            return ExitCode::SUCCESS;
+        }
+    };
     match verb {
         // Training ends with a checkpoint, and not with whoever reads what it says.
         Verb::Train(_) | Verb::Data(data::DataVerb::Condense(_)) => signals::heed_nohup(),

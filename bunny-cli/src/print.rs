@@ -20,8 +20,7 @@ macro_rules! print {
     ($($text:tt)*) => { $crate::print::text(format_args!($($text)*), b"") };
 }
 
-/// Writes a text and its end. Who reads it may be gone, which changes nothing; anything else ends the
-/// program.
+/// Writes a text and its end, as [`require`] has it.
 pub fn text(text: fmt::Arguments<'_>, end: &[u8]) {
     if io::stdout().is_terminal() {
         drawn(&lines_for_terminal(&text.to_string()), end);
@@ -40,6 +39,12 @@ fn write(text: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>, end: &[u8]) {
     let written = text(&mut out)
         .and_then(|()| out.write_all(end))
         .and_then(|()| out.flush());
+    require(written);
+}
+
+/// What writing to standard output came to: who reads it may be gone, which changes nothing; anything
+/// else ends the program with a sentence.
+pub fn require(written: io::Result<()>) {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             let _ = writeln!(io::stderr(), "error: standard output: {error}");

@@ -19,6 +19,16 @@ pub fn end_when_asked() {
     ]);
 }
 
+/// A file that outgrows the shell's limit (`ulimit -f`) is an error of whoever writes it, as on a full
+/// disk, and not the end of the program.
+pub fn outgrown_files_are_errors() {
+    // SAFETY: to ignore a signal needs no handler.
+    #[cfg(unix)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 fn default_action(signals: &[i32]) {
     for signal in signals {
         // SAFETY: the default action needs no handler.

@@ -195,6 +195,14 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A folder that a run is to have holds something else.
+    #[error("{} holds {held}, which is no run's: name another folder", folder.display())]
+    NoRun {
+        /// The folder.
+        folder: PathBuf,
+        /// One of the things in it.
+        held: String,
+    },
     /// A language model in integers is to learn itself.
     #[error(
         "weights in {packing} do not learn: let adapters learn beside them (lora_enable = true), or take \

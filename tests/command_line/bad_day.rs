@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{bunny, complaint, fixture, json_lines, succeeds, text, train};
+use super::{bunny, complaint, fixture, json_lines, records, succeeds, text, train};
 
 /// Copies a folder of files, and the folders in it.
 fn copy(from: &Path, to: &Path) {
@@ -298,5 +298,168 @@ fn names_that_move_a_terminal_are_shown_and_not_obeyed() {
         let moves = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
         assert!(!told.contains(moves), "{arguments:?}: {told:?}");
         assert!(told.contains("thing"), "{told}");
+    }
+}
+
+#[test]
+fn a_file_that_is_there_is_written_over_when_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = folder.path().join("notes.json");
+    let recipe = folder.path().join("mix.toml");
+    fs::write(
+        &recipe,
+        "format_version = 1\nname = \"mix\"\n[[source]]\nname = \"all\"\npath = \"records.json\"\n",
+    )
+    .unwrap();
+    let data = records(folder.path(), |_| {});
+    let (data, recipe, root) = (text(&data), text(&recipe), text(folder.path()));
+    for arguments in [
+        &["data", "mix", recipe, "--data", root, "--out"][..],
+        &["data", "stats", data, "--html"],
+        &["data", "preview", data, "--out"],
+        &["data", "validate", data, "--report"],
+        &["data", "validate", data, "--fix"],
+    ] {
+        fs::write(&mine, "mine").unwrap();
+        let written = [arguments, &[text(&mine)]].concat();
+        let refused = complaint(&bunny(&written));
+        assert!(
+            refused.contains("notes.json: is there already"),
+            "{refused}"
+        );
+        assert_eq!(fs::read(&mine).unwrap(), b"mine", "{arguments:?}");
+        succeeds(&bunny(&[&written[..], &["--force"]].concat()));
+        assert_ne!(fs::read(&mine).unwrap(), b"mine", "{arguments:?}");
+        // What stands beside what is written is as good as it.
+        for beside in ["notes.json.manifest.json", "notes.json.dropped.jsonl"] {
+            let _ = fs::remove_file(folder.path().join(beside));
+        }
+    }
+}
+
+#[test]
+fn a_page_does_not_take_the_place_of_the_answers_that_it_compares() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let questions = write(
+        "own.jsonl",
+        "{\"question\": \"What is it?\", \"answer\": \"a bus\"}\n",
+    );
+    let answer = |said: &str| format!("{{\"question_id\": 1, \"text\": \"{said}\"}}\n");
+    let (a, b) = (
+        write("a.jsonl", &answer("a bus")),
+        write("b.jsonl", &answer("a cat")),
+    );
+    let compared = |page: &Path, more: &[&str]| {
+        let arguments = [
+            "eval",
+            "qa",
+            text(&questions),
+            "--answers",
+            text(&a),
+            "--against",
+            text(&b),
+            "--page",
+            text(page),
+        ];
+        bunny(&[&arguments[..], more].concat())
+    };
+    for read in [&a, &b, &questions] {
+        let before = fs::read(read).unwrap();
+        for more in [&[][..], &["--force"]] {
+            let refused = complaint(&compared(read, more));
+            assert!(refused.contains("it is read"), "{refused}");
+            assert_eq!(fs::read(read).unwrap(), before);
+        }
+    }
+    let page = folder.path().join("page.html");
+    succeeds(&compared(&page, &[]));
+    assert!(complaint(&compared(&page, &[])).contains("is there already"));
+    succeeds(&compared(&page, &["--force"]));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_told() {
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["chat", "--help"],
+        &["model", "list"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+            .args(arguments)
+            .stdout(full.unwrap())
+            .output()
+            .unwrap();
+        let told = complaint(&output);
+        assert!(told.contains("standard output: No space left"), "{told}");
+    }
+    // A file may have a few blocks, and the weights take more.
+    let folder = tempfile::tempdir().unwrap();
+    let (out, model) = (folder.path().join("merged"), fixture("phi-siglip-lora"));
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 8; exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_bunny-cli"), "merge", "--model"])
+        .arg(model.join("bunny-lora"))
+        .arg("--model-base")
+        .arg(model.join("base"))
+        .arg("--vision-tower")
+        .arg(model.join("siglip-tower"))
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    let told = complaint(&output);
+    assert!(told.contains("File too large"), "{told}");
+    let mut left = fs::read_dir(&out).into_iter().flatten();
+    let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
+    assert!(!left.any(|entry| hidden(&entry.unwrap().file_name())));
+}
+
+#[test]
+fn a_recipe_takes_the_names_of_the_list_of_models() {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path());
+    let named = "--set=model_name_or_path=bunny-phi-2-siglip";
+    for arguments in [
+        &["train", "mine.toml", "--no-scan", named][..],
+        &["train", "mine.toml", "--dry-run", named],
+        &["train", "inspect", "mine.toml", named],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_bunny-cli"))
+            .args(arguments)
+            .current_dir(folder.path())
+            // Where nothing was downloaded, and nothing can be.
+            .env("HF_HOME", folder.path().join("hub"))
+            .env_remove("HF_HUB_CACHE")
+            .env("HF_HUB_OFFLINE", "1")
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap();
+        let told = complaint(&output);
+        assert!(told.contains("BAAI/Bunny-v1_0-3B"), "{told}");
+    }
+}
+
+#[test]
+fn counts_that_no_machine_has_are_refused() {
+    let huge = "18446744073709551615";
+    for arguments in [
+        &["eval", "qa", "x.tsv", "--batch"][..],
+        &["ask", "x.tsv", "--out", "y", "--batch"],
+        &["data", "stats", "x", "--tokenizer", "y", "--picture-tokens"],
+        &["bench", "train", "--batch"],
+        &["bench", "train", "--positions"],
+    ] {
+        let output = bunny(&[arguments, &[huge]].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("invalid value"), "{told}");
     }
 }

@@ -1,4 +1,4 @@
-//! Where a model goes that is made of another.
+//! Where results go, and what may be written over.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use bunny_base::write_atomic;
 use bunny_core::checkpoint::ModelSource;
 use bunny_train::report::CARD;
 
-use crate::files::{OutputFolder, refuse_same_file};
+use crate::files::{OutputFolder, refuse_same_file, require_new_files};
 
 /// Where a model goes that is made of another.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,6 +57,29 @@ impl OutputArgs {
             println!("{}", path.display());
         }
         Ok(())
+    }
+}
+
+/// Whether files that are there may be written over.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct ForceArgs {
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+impl ForceArgs {
+    /// Refuses to write `outputs` over any of `inputs`, and over what else is there unless it is said.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn allow<O: AsRef<Path>, I: AsRef<Path>>(
+        self,
+        outputs: &[O],
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Result<()> {
+        refuse_same_file(outputs, inputs)?;
+        require_new_files(outputs, self.force)
     }
 }
 

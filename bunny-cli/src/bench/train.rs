@@ -23,7 +23,7 @@ use burn::{
     backend::Autodiff,
     tensor::{ElementConversion, backend::Backend},
 };
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::RangedU64ValueParser};
 use serde_json::json;
 
 use super::room;
@@ -50,10 +50,12 @@ pub struct BenchTrainArgs {
     #[arg(long, value_enum, default_value = "finetune")]
     stage: Stage,
     /// Rows of the micro-batch
-    #[arg(long, value_name = "N", default_value = "1")]
-    batch: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1 << 16))]
+    batch: usize,
     /// Positions of a row, the picture's included
-    #[arg(long, default_value_t = 768)]
+    #[arg(long, default_value_t = 768,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1 << 20))]
     positions: usize,
     /// Keep all layers' results instead of computing them again on the way back
     #[arg(long)]
@@ -157,7 +159,7 @@ impl Work for Measuring {
         };
         let layout = Layout::new(&config, args.positions);
         let size = config.vision.image_size();
-        let rows = (0..args.batch.get()).map(|_| row(size, layout));
+        let rows = (0..args.batch).map(|_| row(size, layout));
         let batch = Batch::collate(rows, layout);
         let mut seconds = Vec::new();
         let mut loss = 0.0;
@@ -252,7 +254,7 @@ fn print(args: &BenchTrainArgs, numbers: Numbers, precision: Precision, measured
     } = *measured;
     let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let worst = seconds.iter().copied().fold(0.0, f64::max);
-    let tokens = (args.batch.get() * args.positions) as f64;
+    let tokens = (args.batch * args.positions) as f64;
     let flops = measured.flops as f64;
     let utilisation = args.peak_tflops.map(|peak| flops / best / (peak * 1e12));
     let dtype = precision.weights.name();

@@ -9,7 +9,7 @@ use bunny_data::{DataError, for_terminal};
 
 use super::bar::Bar;
 use crate::Format;
-use crate::files::refuse_same_file;
+use crate::args::ForceArgs;
 use crate::keys;
 use crate::recipe::{self, Kind};
 
@@ -51,6 +51,8 @@ struct MixOptions {
     /// Go on where counts differ from the recipe's; the manifest says so
     #[arg(long)]
     accept_counts: bool,
+    #[command(flatten)]
+    over: ForceArgs,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -98,7 +100,7 @@ fn mix(args: MixOptions) -> Result<()> {
         Some(carried) if !args.recipe.exists() => MixRecipe::parse(&args.recipe, carried.text)?,
         _ => MixRecipe::read(&args.recipe)?,
     };
-    refuse_same_file(args.written(), args.read(&recipe))?;
+    args.over.allow(&args.written(), args.read(&recipe))?;
     if let Some(folder) = args.out.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{}: cannot be made a folder", folder.display()))?;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::open_records;
 use crate::Format;
-use crate::files::refuse_same_file;
+use crate::args::ForceArgs;
 
 /// Writes a page of sampled records with their pictures inside it.
 ///
@@ -35,6 +35,8 @@ pub struct PreviewArgs {
     #[arg(long, value_name = "PIXELS", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(16..=4096))]
     thumbnail: u32,
+    #[command(flatten)]
+    over: ForceArgs,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -45,8 +47,8 @@ pub struct PreviewArgs {
 /// # Errors
 /// When a file cannot be read or written, or there are no records.
 pub fn run(args: PreviewArgs) -> Result<()> {
-    refuse_same_file(
-        [&args.out],
+    args.over.allow(
+        &[&args.out],
         [Some(&args.file), args.images.as_ref()]
             .into_iter()
             .flatten(),

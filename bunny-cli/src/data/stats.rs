@@ -12,7 +12,7 @@ use super::bar::Bar;
 use super::open_records;
 use super::tokens::TokenArgs;
 use crate::Format;
-use crate::files::refuse_same_file;
+use crate::args::ForceArgs;
 
 /// Counts what is in a dataset: sources, turns, lengths, pictures and their sizes.
 ///
@@ -32,6 +32,8 @@ pub struct StatsArgs {
     /// Write a page with plots to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    over: ForceArgs,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -42,8 +44,8 @@ pub struct StatsArgs {
 /// # Errors
 /// When a file cannot be read or written, or there are no records.
 pub fn run(args: StatsArgs) -> Result<()> {
-    refuse_same_file(
-        &args.html,
+    args.over.allow(
+        args.html.as_slice(),
         [Some(&args.file), args.images.as_ref()]
             .into_iter()
             .flatten(),

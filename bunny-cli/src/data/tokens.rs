@@ -8,6 +8,7 @@ use bunny_core::input::{
     tokenizer::Tokenizer,
 };
 use bunny_data::{record::Record, validate::TokenCounter};
+use clap::builder::RangedU64ValueParser;
 
 /// The flags that say how tokens are counted.
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,8 @@ pub struct TokenArgs {
     #[arg(long, default_value = "bunny", requires = "tokenizer")]
     template: Template,
     /// Tokens that a picture takes: 729 with SigLIP, 576 with EVA-CLIP
-    #[arg(long, value_name = "N", default_value_t = 729, requires = "tokenizer")]
+    #[arg(long, value_name = "N", default_value_t = 729, requires = "tokenizer",
+          value_parser = RangedU64ValueParser::<usize>::new().range(..=1 << 20))]
     picture_tokens: usize,
 }
 

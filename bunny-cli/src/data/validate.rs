@@ -15,7 +15,7 @@ use super::bar::Bar;
 use super::open_records;
 use super::tokens::TokenArgs;
 use crate::Format;
-use crate::files::refuse_same_file;
+use crate::args::ForceArgs;
 
 /// Looks for what is wrong with a dataset: roles, placeholders, answers, ids, lengths, pictures.
 ///
@@ -56,6 +56,8 @@ pub struct ValidateArgs {
     /// How many findings are printed
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
+    #[command(flatten)]
+    over: ForceArgs,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -102,7 +104,7 @@ enum Stage {
 pub fn run(args: ValidateArgs) -> Result<()> {
     let outputs = args.outputs();
     let read = [Some(&args.file), args.images.as_ref()];
-    refuse_same_file(&outputs, read.into_iter().flatten())?;
+    args.over.allow(&outputs, read.into_iter().flatten())?;
     refuse_twice(&outputs)?;
     let file = open_records(&args.file)?;
     let images = args.images.as_ref().map(ImageSource::open).transpose()?;

@@ -14,8 +14,8 @@ pub use server::Server;
 #[derive(Debug, Clone, clap::Args)]
 pub struct AskArgs {
     /// Questions that are answered at once
-    #[arg(long, value_name = "N", default_value = "16")]
-    pub batch: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
     /// The most tokens an answer may have [default: 128, and 1024 in ScienceQA, as the reference]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,

@@ -180,7 +180,7 @@ impl Asking<'_> {
             None => backend.run(self),
             Some(url) => {
                 let named = Some(&*self.model.model).filter(|name| *name != BUILTIN);
-                let mut server = Server::new(url, named, self.own.ask.batch.get())?;
+                let mut server = Server::new(url, named, self.own.ask.batch.into())?;
                 self.ask_all(&mut server, None, Vec::new())
             }
         }
@@ -226,7 +226,7 @@ impl Work for Asking<'_> {
 
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let loaded = Loaded::<B>::new(self.model, device, numbers)?;
-        let batch = self.own.ask.batch.get();
+        let batch = self.own.ask.batch.into();
         let mut local = Local::new(&loaded.pipeline, loaded.model, batch);
         self.ask_all(&mut local, Some(loaded.template), loaded.options)
     }

@@ -9,6 +9,7 @@ use bunny_eval::{Benchmark, Convention, folder};
 use serde_json::json;
 
 use crate::Format;
+use crate::args::ForceArgs;
 
 /// Compares two models question by question: McNemar's test, the paired bootstrap, changed sides.
 ///
@@ -36,6 +37,8 @@ pub struct CompareArgs {
     /// How many questions the page shows
     #[arg(long, value_name = "N", default_value_t = 200)]
     limit: usize,
+    #[command(flatten)]
+    over: ForceArgs,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -50,6 +53,8 @@ pub fn run(args: CompareArgs) -> Result<()> {
     if pairs.len() > 1 && args.page.is_some() {
         bail!("a page is of one benchmark: name it with --benchmark");
     }
+    let answers = pairs.iter().flat_map(|(_, a, b)| [a, b]);
+    args.over.allow(args.page.as_slice(), answers)?;
     let mut told = Vec::new();
     for (benchmark, a, b) in pairs {
         let suite = Suite::read(benchmark, folder(benchmark, &args.data)?)?;

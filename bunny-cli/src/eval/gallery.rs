@@ -12,10 +12,9 @@ use serde_json::json;
 
 use super::answerer::short_name;
 use crate::Format;
-use crate::args::{BackendArgs, ModelArgs};
+use crate::args::{BackendArgs, ForceArgs, ModelArgs};
 use crate::backend::{Numbers, Work};
 use crate::data::Bar;
-use crate::files::refuse_same_file;
 use crate::progress::Spinner;
 
 /// Asks a model about pictures in several turns, and writes all that was said as one page.
@@ -39,6 +38,8 @@ pub struct GalleryArgs {
     max_new_tokens: u32,
     #[command(flatten)]
     backend: BackendArgs,
+    #[command(flatten)]
+    over: ForceArgs,
     /// How the result is printed; `json` says all that the page does
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -51,13 +52,16 @@ pub struct GalleryArgs {
 pub fn run(args: GalleryArgs) -> Result<()> {
     let exhibits = read(&args.prompts)?;
     let folder = args.prompts.parent().unwrap_or(".".as_ref());
+    let mut read = vec![args.prompts.clone()];
     let mut shown = Vec::new();
     for exhibit in exhibits {
         let picture = match &exhibit.image {
             None => None,
             Some(image) => {
                 let path = folder.join(image);
-                Some(std::fs::read(&path).with_context(|| path.display().to_string())?)
+                let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+                read.push(path);
+                Some(bytes)
             }
         };
         shown.push(Shown {
@@ -66,7 +70,7 @@ pub fn run(args: GalleryArgs) -> Result<()> {
             picture,
         });
     }
-    refuse_same_file([&args.out], [&args.prompts])?;
+    args.over.allow(&[&args.out], &read)?;
     args.backend.run(Showing { args, shown })
 }
 

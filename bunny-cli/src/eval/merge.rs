@@ -7,7 +7,7 @@ use bunny_eval::run::merge;
 use bunny_eval::score::Suite;
 use bunny_eval::{Benchmark, folder};
 
-use crate::files::refuse_same_file;
+use crate::args::ForceArgs;
 
 /// Brings files of answers together in the questions' order; each question must be in one of them.
 ///
@@ -25,6 +25,8 @@ pub struct MergeArgs {
     /// Where the answers go
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    over: ForceArgs,
 }
 
 /// Runs the verb.
@@ -32,7 +34,7 @@ pub struct MergeArgs {
 /// # Errors
 /// When a file cannot be read, or questions are answered twice or nowhere.
 pub fn run(args: MergeArgs) -> Result<()> {
-    refuse_same_file([&args.out], &args.files)?;
+    args.over.allow(&[&args.out], &args.files)?;
     let suite = Suite::read(args.benchmark, folder(args.benchmark, &args.data)?)?;
     let same = |question: &_, prompt: &str| suite.is_asked(question, prompt);
     let merged = merge(args.benchmark, suite.questions(), &args.files, same)?;

@@ -16,10 +16,9 @@ use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::Format;
-use crate::args::{BackendArgs, ModelArgs};
+use crate::args::{BackendArgs, ForceArgs, ModelArgs};
 use crate::backend::{Numbers, Work};
 use crate::data::Bar;
-use crate::files::refuse_same_file;
 use crate::progress::Spinner;
 
 /// Asks a model the test questions of a world that `data synth` drew.
@@ -56,6 +55,8 @@ pub struct PictureWorldArgs {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
+    over: ForceArgs,
+    #[command(flatten)]
     backend: BackendArgs,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -78,7 +79,7 @@ impl Work for Examining {
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let args = self.0;
         let read = ["manifest.json", "test.json"].map(|name| args.data.join(name));
-        refuse_same_file(&args.out, read)?;
+        args.over.allow(args.out.as_slice(), read)?;
         let mut questions = open_test(&args.data)?;
         questions.truncate(args.limit.unwrap_or(usize::MAX));
         let asked = args.asked(&questions);

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::ask::{Asking, OwnArgs, file_name};
 use super::compare;
 use crate::Format;
-use crate::args::{BackendArgs, ModelArgs};
+use crate::args::{BackendArgs, ForceArgs, ModelArgs};
 use crate::files::refuse_same_file;
 
 /// Asks a model questions of one's own, and scores its answers.
@@ -42,6 +42,8 @@ pub struct QaArgs {
     #[arg(long, value_name = "FILE", requires = "against")]
     page: Option<PathBuf>,
     #[command(flatten)]
+    over: ForceArgs,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     backend: BackendArgs,
@@ -55,6 +57,13 @@ pub struct QaArgs {
 /// # Errors
 /// When a file, a picture or the model cannot be read, or the model fails.
 pub fn run(args: QaArgs) -> Result<()> {
+    let read = [
+        Some(&args.own.file),
+        args.answers.as_ref(),
+        args.against.as_ref(),
+    ];
+    let page = args.page.as_slice();
+    args.over.allow(page, read.into_iter().flatten())?;
     let items = qa::read(&args.own.file, args.own.form()?)?;
     if items.is_empty() {
         bail!("{}: there is no question in it", args.own.file.display());

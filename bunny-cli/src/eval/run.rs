@@ -107,7 +107,7 @@ impl Running {
 
     fn on_server(self, url: &str) -> Result<()> {
         let named = Some(&*self.args.model.model).filter(|name| *name != BUILTIN);
-        let mut server = Server::new(url, named, self.args.ask.batch.get())?;
+        let mut server = Server::new(url, named, self.args.ask.batch.into())?;
         // The server has a template of its own.
         self.ask_all(&mut server, &mut |_, _| {}, None, Vec::new())
     }
@@ -186,7 +186,7 @@ impl Work for Running {
     fn run<B: Backend>(self, device: B::Device, numbers: Numbers) -> Result<()> {
         let loaded = Loaded::<B>::new(&self.args.model, device, numbers)?;
         let pipeline = &loaded.pipeline;
-        let mut local = Local::new(pipeline, loaded.model, self.args.ask.batch.get());
+        let mut local = Local::new(pipeline, loaded.model, self.args.ask.batch.into());
         let mut prepare = |local: &mut Local<'_, B>, benchmark: Benchmark| {
             let processor = pipeline.image_processor.clone();
             local.processor = if benchmark.pads_pictures() {

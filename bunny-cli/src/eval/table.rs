@@ -6,6 +6,8 @@ use anyhow::Result;
 use bunny_eval::Convention;
 use bunny_eval::table::{Layout, Table, TableForm};
 
+use crate::args::ForceArgs;
+
 /// Makes the paper's tables from folders of results, beside the published figures.
 ///
 /// A folder holds what `eval score --out` and `eval enter` wrote for one model, or such folders.
@@ -32,6 +34,8 @@ pub struct TableArgs {
     /// Write it to this file [default: to standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    over: ForceArgs,
 }
 
 /// Runs the verb.
@@ -39,6 +43,7 @@ pub struct TableArgs {
 /// # Errors
 /// When a result cannot be read, or the table cannot be written.
 pub fn run(args: TableArgs) -> Result<()> {
+    args.over.allow(args.out.as_slice(), &args.folders)?;
     let layout = if args.table == 1 {
         Layout::Models
     } else {

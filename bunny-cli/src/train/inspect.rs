@@ -14,7 +14,7 @@ use bunny_train::{
 };
 
 use super::RecipeArgs;
-use crate::{files::refuse_same_file, load, print, signals};
+use crate::{args::ForceArgs, load, print, signals};
 
 /// Shows records as the model sees them: the prompt, the picture, and what is learnt.
 ///
@@ -37,6 +37,8 @@ pub struct InspectArgs {
     /// Write a page with the records instead of printing them
     #[arg(long)]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    over: ForceArgs,
 }
 
 /// The top of a page: what is learnt is green, a picture is blue, as on a terminal.
@@ -62,7 +64,8 @@ pub fn run(args: InspectArgs) -> Result<()> {
         .stages
         .iter()
         .map(|(_, stage)| &stage.training().data_path);
-    refuse_same_file(&args.html, records.chain([&recipe.origin]))?;
+    let read = records.chain([&recipe.origin]);
+    args.over.allow(args.html.as_slice(), read)?;
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut page = String::from(HEAD);
     let out = args.out.unwrap_or_else(|| recipe.folder());

@@ -13,7 +13,7 @@ use bunny_train::{
     run::metrics::{self, METRICS_FILE},
 };
 
-use crate::signals;
+use crate::{args::ForceArgs, signals};
 
 /// Draws a run's curves: loss, gradient norm, learning rates and speed.
 ///
@@ -22,9 +22,12 @@ use crate::signals;
 pub struct PlotArgs {
     /// The folder of a stage, with metrics.jsonl in it, or that of a run, for all its stages
     run: PathBuf,
-    /// Where the drawing goes, .svg, or .png where that is built in; curves.svg in each stage's folder unless given
+    /// Where the drawing goes, .svg, or .png where that is built in; curves.svg in each stage's folder,
+    /// drawn anew, unless given
     #[arg(long)]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    over: ForceArgs,
 }
 
 /// A form a drawing is kept in.
@@ -51,9 +54,10 @@ impl Form {
 ///
 /// # Errors
 /// When there are no curves to draw, or the drawing cannot be written.
-pub fn run(PlotArgs { run, out }: PlotArgs) -> Result<()> {
+pub fn run(PlotArgs { run, out, over }: PlotArgs) -> Result<()> {
     signals::end_with_the_reader();
     let form = out.as_deref().map_or(Ok(Form::Svg), Form::of)?;
+    over.allow(out.as_slice(), None::<&Path>)?;
     let stages = StageKind::ALL.map(|kind| run.join(kind.name()));
     let with_steps = |folder: &&PathBuf| folder.join(METRICS_FILE).exists();
     let mut folders: Vec<_> = stages.iter().filter(with_steps).cloned().collect();

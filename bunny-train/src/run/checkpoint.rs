@@ -21,7 +21,7 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::BestEvaluation;
+use super::{BestEvaluation, job::LOCK_FILE, metrics::METRICS_FILE};
 use crate::{
     error::TrainError,
     optimizer::{Moments, Optimizer},
@@ -32,6 +32,7 @@ use crate::{
 /// The version of the format that this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 
+const CHECKPOINT_PREFIX: &str = "checkpoint-";
 const STATE_FILE: &str = "trainer_state.json";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 
@@ -205,7 +206,7 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
             .and_then(|name| name.to_str())
             .unwrap_or_default();
         if let Some(step) = name
-            .strip_prefix("checkpoint-")
+            .strip_prefix(CHECKPOINT_PREFIX)
             .and_then(|step| step.parse().ok())
         {
             found.push((step, path));
@@ -218,14 +219,40 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
 /// The last checkpoint of a stage's folder, to go on from; `None` in a folder without any.
 ///
 /// # Errors
-/// When there is one, and `resume` is not wanted.
+/// When there is one, and `resume` is not wanted; and when the folder holds something else.
 pub fn last(folder: &Path, resume: bool) -> Result<Option<(u64, PathBuf)>, TrainError> {
     let last = list(folder)?.pop();
     if last.is_some() && !resume {
         let folder = folder.to_path_buf();
         return Err(TrainError::Occupied { folder });
     }
+    require_free(folder)?;
     Ok(last)
+}
+
+/// Refuses a folder that holds something, but no run. One that was stopped before its first
+/// checkpoint has left its lock.
+///
+/// # Errors
+/// When it is refused.
+pub(super) fn require_free(folder: &Path) -> Result<(), TrainError> {
+    let of_run = |name: &str| {
+        [LOCK_FILE, METRICS_FILE].contains(&name) || name.starts_with(CHECKPOINT_PREFIX)
+    };
+    // What cannot be read is told by whoever writes to it.
+    let mut held: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    held.sort();
+    match held.first() {
+        Some(name) if !held.iter().any(|name| of_run(name)) => Err(TrainError::NoRun {
+            folder: folder.to_path_buf(),
+            held: name.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn wrong(path: &Path, problem: String) -> TrainError {
@@ -405,4 +432,36 @@ fn sync(folder: &Path) -> Result<(), TrainError> {
         .and_then(|folder| folder.sync_all())
         .map_err(TrainError::io(folder, "write"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_other_things_is_not_taken_for_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let stage = folder.path().join("finetune");
+        let write = |name: &str| fs::write(stage.join(name), "").unwrap();
+        assert!(last(&stage, false).unwrap().is_none());
+        fs::create_dir(&stage).unwrap();
+        assert!(last(&stage, false).unwrap().is_none());
+        write("images");
+        for resume in [false, true] {
+            let refused = last(&stage, resume).unwrap_err().to_string();
+            assert!(refused.contains("finetune holds images"), "{refused}");
+        }
+        // Stopped before it had a checkpoint.
+        for name in [LOCK_FILE, METRICS_FILE] {
+            write(name);
+            assert!(last(&stage, false).unwrap().is_none());
+            fs::remove_file(stage.join(name)).unwrap();
+        }
+        fs::create_dir(stage.join("checkpoint-2")).unwrap();
+        assert!(matches!(
+            last(&stage, false),
+            Err(TrainError::Occupied { .. })
+        ));
+        assert_eq!(last(&stage, true).unwrap().unwrap().0, 2);
+    }
 }

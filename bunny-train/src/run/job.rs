@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Held by the run that writes into a folder.
-const LOCK_FILE: &str = ".lock";
+pub(super) const LOCK_FILE: &str = ".lock";
 
 /// A stage of training to be run in a folder.
 ///
@@ -141,6 +141,7 @@ impl<S: Stage> Job<S> {
 
     /// Holds the folder until it is dropped, so that no two runs write into one.
     fn lock(&self) -> Result<File, TrainError> {
+        checkpoint::require_free(&self.folder)?;
         let file = self.folder.join(LOCK_FILE);
         fs::create_dir_all(&self.folder).map_err(TrainError::io(&self.folder, "create"))?;
         let lock = File::create(&file).map_err(TrainError::io(&file, "create"))?;
