@@ -1,0 +1,1 @@
+../../bunny-web/js/archive.js
