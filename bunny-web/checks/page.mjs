@@ -12,6 +12,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { extname, join, normalize } from "node:path";
 
 import { answered, answers, ask, give, openBrowser } from "../../bunny-serve/checks/browser.mjs";
+import { host } from "./host.mjs";
 
 const [, , site] = process.argv;
 const root = new URL("../../", import.meta.url).pathname;
@@ -162,6 +163,18 @@ assert.match(await page.locator("#card").textContent(), /in this tab/);
 // The example: thirty lines of somebody else's page.
 await page.goto(`${url}mine.html`);
 await page.locator("output").filter({ hasText: /[a-z]{3}/ }).waitFor();
+
+// A host that says of a packed file that the packing is its own: the browser unpacks it, and its digest is another.
+const unpacking = await host(site, { unpacks: true, pages: { "/blank": "<!doctype html>" } });
+await page.goto(`${unpacking.url}/blank`);
+const unpacked = await page.evaluate(async () => {
+  const { Bunny } = await import("./bunny.js");
+  const bunny = await Bunny.load();
+  bunny.close();
+  return bunny.info.parameters;
+});
+assert.equal(unpacked, pieces.info.parameters);
+await unpacking.close();
 
 assert.deepEqual(faults, []);
 await browser.close();

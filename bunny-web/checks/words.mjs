@@ -146,3 +146,15 @@ const { tokens, hidden, data } = one.embed(readFileSync(`${models}/wide.png`));
 assert.equal(data.length, tokens * hidden);
 assert(data.every(Number.isFinite));
 console.log("what is wrong is said");
+
+// ---- a reset gives back what a conversation held ----
+
+const held = [];
+for (let count = 0; count < 40; count += 1) {
+  // Bytes behind a picture's end make it another file.
+  answer(one, "What?", Buffer.concat([readFileSync(`${models}/wide.png`), Buffer.from([count])]), { max_new_tokens: 4 });
+  one.reset();
+  held.push(one.memory);
+}
+assert.equal(held.at(-1), held[4]);
+console.log(`${held.at(-1)} bytes of memory after 5 conversations, and after ${held.length}`);
