@@ -65,7 +65,7 @@ impl OutputArgs {
 pub struct ForceArgs {
     /// Write over a file that is there
     #[arg(long)]
-    force: bool,
+    pub force: bool,
 }
 
 impl ForceArgs {

@@ -51,8 +51,10 @@ struct MixOptions {
     /// Go on where counts differ from the recipe's; the manifest says so
     #[arg(long)]
     accept_counts: bool,
-    #[command(flatten)]
-    over: ForceArgs,
+    /// Write over a file that is there
+    // Not flattened: what may be left out as a whole, clap knows by its own arguments alone.
+    #[arg(long)]
+    force: bool,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -100,7 +102,8 @@ fn mix(args: MixOptions) -> Result<()> {
         Some(carried) if !args.recipe.exists() => MixRecipe::parse(&args.recipe, carried.text)?,
         _ => MixRecipe::read(&args.recipe)?,
     };
-    args.over.allow(&args.written(), args.read(&recipe))?;
+    let over = ForceArgs { force: args.force };
+    over.allow(&args.written(), args.read(&recipe))?;
     if let Some(folder) = args.out.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{}: cannot be made a folder", folder.display()))?;
