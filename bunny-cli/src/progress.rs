@@ -13,6 +13,8 @@ use bunny_base::escape::lines_for_terminal;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::print::require;
+
 /// All bars, so that lines can go above them. indicatif draws on a terminal only.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -33,15 +35,14 @@ pub fn say(line: fmt::Arguments<'_>) {
     });
 }
 
-/// Says a value as a line of JSON, as [`say`] says a line.
+/// Says a value as a line of JSON. A program that waits for it gets it, or this one ends with a sentence.
 ///
 /// # Errors
 /// When it has no form in JSON.
 pub fn say_json(value: &impl Serialize) -> serde_json::Result<()> {
     let line = serde_json::to_string(value)?;
-    BARS.suspend(|| {
-        let _ = writeln!(io::stdout(), "{line}");
-    });
+    let written = BARS.suspend(|| writeln!(io::stdout(), "{line}"));
+    require(written);
     Ok(())
 }
 
