@@ -30,6 +30,12 @@ enum Blocks {
     Int8(Vec<Vec<i8>>),
 }
 
+/// Blocks of keys and of values in turn, as pairs.
+fn pairs<E>(all: &[Vec<E>]) -> Vec<[&[E]; 2]> {
+    let pairs = all.chunks(2);
+    pairs.map(|two| [&two[0][..], &two[1][..]]).collect()
+}
+
 impl Case {
     fn new(heads: (usize, usize), head_dim: usize, lens: &[(usize, usize)], kind: Kind) -> Self {
         Self {
@@ -155,48 +161,17 @@ impl Case {
         } else {
             prefill_attention
         };
-        let gathered = |blocks: CachedBlocks<'_>| {
+        let mut see = |blocks: CachedBlocks<'_>| {
+            attend(q, blocks, &sequences, &mut out, self.shape, scale);
             let sequences = sequences.iter();
             let all = sequences.map(|sequence| gather_heads(blocks, *sequence, self.shape));
             all.collect::<Vec<_>>()
         };
         let gathered = match &blocks {
-            Blocks::F32(all) => {
-                let pairs: Vec<[&[f32]; 2]> = all
-                    .chunks(2)
-                    .map(|two| [&two[0][..], &two[1][..]])
-                    .collect();
-                let blocks = CachedBlocks::F32(&pairs);
-                attend(q, blocks, &sequences, &mut out, self.shape, scale);
-                gathered(blocks)
-            }
-            Blocks::F16(all) => {
-                let pairs: Vec<[&[f16]; 2]> = all
-                    .chunks(2)
-                    .map(|two| [&two[0][..], &two[1][..]])
-                    .collect();
-                let blocks = CachedBlocks::F16(&pairs);
-                attend(q, blocks, &sequences, &mut out, self.shape, scale);
-                gathered(blocks)
-            }
-            Blocks::Bf16(all) => {
-                let pairs: Vec<[&[bf16]; 2]> = all
-                    .chunks(2)
-                    .map(|two| [&two[0][..], &two[1][..]])
-                    .collect();
-                let blocks = CachedBlocks::Bf16(&pairs);
-                attend(q, blocks, &sequences, &mut out, self.shape, scale);
-                gathered(blocks)
-            }
-            Blocks::Int8(all) => {
-                let pairs: Vec<[&[i8]; 2]> = all
-                    .chunks(2)
-                    .map(|two| [&two[0][..], &two[1][..]])
-                    .collect();
-                let blocks = CachedBlocks::Int8(&pairs);
-                attend(q, blocks, &sequences, &mut out, self.shape, scale);
-                gathered(blocks)
-            }
+            Blocks::F32(all) => see(CachedBlocks::F32(&pairs(all))),
+            Blocks::F16(all) => see(CachedBlocks::F16(&pairs(all))),
+            Blocks::Bf16(all) => see(CachedBlocks::Bf16(&pairs(all))),
+            Blocks::Int8(all) => see(CachedBlocks::Int8(&pairs(all))),
         };
         for (at, gathered) in of.iter().zip(gathered) {
             for (which, gathered) in gathered.into_iter().enumerate() {
